@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ganaug.errors import DataError
+from ganaug.seeding import Purpose, random_stream
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LabelledImages(Dataset[tuple[Tensor, int]]):
+    """Images of one size in memory; also a map-style dataset of (uint8 image (C, H, W), int label).
+
+    Args:
+        images (Tensor): uint8 (N, C, H, W).
+        targets (Tensor): int64 (N,), in [0, len(classes)).
+        classes (tuple of str): class names; label k is ``classes[k]``.
+        name (str): where they came from, in words.
+
+    Raises:
+        ValueError: shapes, types or label range are not as above.
+    """
+
+    images: Tensor
+    targets: Tensor
+    classes: tuple[str, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype != torch.uint8:
+            raise ValueError(f"images must be uint8 (N, C, H, W), got {self.images.dtype} {tuple(self.images.shape)}")
+        if self.targets.shape != self.images.shape[:1] or self.targets.dtype != torch.int64:
+            raise ValueError(
+                f"targets must be int64 ({len(self.images)},), got {self.targets.dtype} {tuple(self.targets.shape)}"
+            )
+        if len(self.targets) and not 0 <= int(self.targets.min()) <= int(self.targets.max()) < len(self.classes):
+            raise ValueError(
+                f"targets must be from 0 to {len(self.classes) - 1} for {len(self.classes)} classes, got "
+                f"{int(self.targets.min())} to {int(self.targets.max())}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index], int(self.targets[index])
+
+    def __repr__(self) -> str:
+        return f"LabelledImages({self.name}: {tuple(self.images.shape)} uint8, {len(self.classes)} classes)"
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for RGB."""
+        return self.images.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images, in pixels.
+
+        Raises:
+            DataError: they are not square.
+        """
+        height, width = self.images.shape[2:]
+        if height != width:
+            raise DataError(f"{self.name}: images must be square, got {width}x{height}. Give a resolution to crop to")
+        return height
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Number of images of each class."""
+        return [int(count) for count in torch.bincount(self.targets, minlength=len(self.classes))]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over shape, class names, pixels and labels."""
+        digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
+        digest.update(self.images.contiguous().numpy().data)
+        digest.update(self.targets.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def subset(self, indices: Tensor, name: str) -> LabelledImages:
+        """The images at ``indices`` (int64), under another name."""
+        return LabelledImages(self.images[indices], self.targets[indices], self.classes, name)
+
+    def split(self, held_out: float, *, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
+        """Split into (train, held out), class by class, so that both keep the class shares.
+
+        Args:
+            held_out (float): fraction of each class to hold out, in (0, 1), rounded to whole images.
+            seed (int): which images. Default: 0
+
+        Raises:
+            ValueError: ``held_out`` is not in (0, 1).
+        """
+        if not 0 < held_out < 1:
+            raise ValueError(f"held_out must be a fraction in (0, 1), got {held_out!r}")
+        chosen = torch.zeros(len(self), dtype=torch.bool)
+        for k, count in enumerate(self.class_counts):
+            order = torch.from_numpy(random_stream(seed, Purpose.SPLIT, index=k).permutation(count))
+            of_class = torch.nonzero(self.targets == k).squeeze(1)
+            chosen[of_class[order[: round(held_out * count)]]] = True
+        train, rest = torch.nonzero(~chosen).squeeze(1), torch.nonzero(chosen).squeeze(1)
+        return self.subset(train, f"{self.name}, training part"), self.subset(rest, f"{self.name}, held-out part")

@@ -1,0 +1,180 @@
+"""The contract of a generator, and the registry that finds its class from a config."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from ganaug import sampling
+
+GeneratorClass = TypeVar("GeneratorClass", bound="type[Generator]")
+_REGISTRY: dict[str, type[Generator]] = {}
+
+
+class Generator(nn.Module, PyTorchModelHubMixin, ABC):
+    """Class-conditional image generator.
+
+    A subclass sets ``architecture``, builds its layers and defines ``forward``. It takes ``label_names``,
+    ``image_size`` and ``channels``; whatever else its constructor takes, with plain JSON values, it returns from
+    :meth:`network_options`, so that ``config.json`` can rebuild it.
+
+    Args:
+        label_names (sequence of str): class names; label k is ``label_names[k]``.
+        image_size (int): side of the square images, in pixels.
+        channels (int): 1 for grey, 3 for RGB.
+        latent_dim (int): length of a latent vector.
+
+    Attributes:
+        info (dict): facts that travel in ``config.json``: ``"dataset"`` and ``"training"``, plain JSON values.
+
+    Raises:
+        ValueError: a class name is missing or double, or a size is not a positive int.
+    """
+
+    architecture: ClassVar[str]
+
+    def __init__(self, label_names: Sequence[str], *, image_size: int, channels: int, latent_dim: int) -> None:
+        super().__init__()
+        self.label_names = tuple(label_names)
+        if not self.label_names or not all(isinstance(name, str) and name for name in self.label_names):
+            raise ValueError(f"label_names must be one or more non-empty strings, got {list(label_names)!r}")
+        if len(set(self.label_names)) < len(self.label_names):
+            raise ValueError(f"label_names must differ from one another, got {list(label_names)!r}")
+        for name, value in [("image_size", image_size), ("channels", channels), ("latent_dim", latent_dim)]:
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a positive int, got {value!r}")
+        self.image_size = image_size
+        self.channels = channels
+        self.latent_dim = latent_dim
+        self.info: dict[str, Any] = {"dataset": {}, "training": {}}
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.label_names)
+
+    def network_options(self) -> dict[str, Any]:
+        """Constructor arguments, beside names, size and channels, that rebuild this network."""
+        return {"latent_dim": self.latent_dim}
+
+    @abstractmethod
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Images for latents and labels.
+
+        Args:
+            z (Tensor): float (N, latent_dim), standard normal.
+            labels (Tensor): int64 (N,), in [0, num_classes).
+
+        Returns:
+            Tensor: float (N, channels, image_size, image_size) in [-1, 1].
+        """
+
+    def sample(self, labels: Sequence[int] | Tensor, *, seed: int = 0) -> Tensor:
+        """Draw one image per label; image k depends on ``labels[k]``, ``seed`` and k alone.
+
+        Args:
+            labels (sequence of int or Tensor): shape (N,), in [0, num_classes).
+            seed (int): in [0, 2**64). Default: 0
+
+        Returns:
+            Tensor: uint8 (N, channels, image_size, image_size), on the CPU.
+
+        Raises:
+            ValueError: a label is not a class of this generator, or the seed is out of range.
+        """
+        bad = [int(label) for label in labels if not 0 <= label < self.num_classes]
+        if bad:
+            raise ValueError(
+                f"labels must be from 0 to {self.num_classes - 1}, got {bad[0]}; the classes are "
+                + ", ".join(f"{k}: {name}" for k, name in enumerate(self.label_names))
+            )
+        return sampling.sample(self, labels, seed=seed)
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, *, repo_id: str | None = None, push_to_hub: bool = False, **kwargs: Any
+    ) -> str | None:
+        """Write ``model.safetensors``, ``config.json``, ``README.md`` and ``samples/grid.png``.
+
+        Args:
+            save_directory (str or Path): made if missing. An existing ``README.md`` is left as it is.
+            repo_id (str, optional): with ``push_to_hub``; default: the folder's name.
+            push_to_hub (bool): upload too. Default: False
+            kwargs: for ``push_to_hub``.
+
+        Returns:
+            str or None: address of the commit, with ``push_to_hub``.
+        """
+        from ganaug import hub  # hub needs the registry below
+
+        # What the mixin collects by itself; our config.json is written from the generator instead.
+        kwargs.pop("config", None)
+        kwargs.pop("model_card_kwargs", None)
+        hub.save(self, save_directory)
+        if push_to_hub:
+            return self.push_to_hub(repo_id or Path(save_directory).name, **kwargs)
+        return None
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls: type[GeneratorSelf],
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        endpoint: str | None = None,
+    ) -> GeneratorSelf:
+        """Load a generator; its class is found from the config's architecture.
+
+        Args:
+            pretrained_model_name_or_path (str or Path): a folder, or a Hub id: ``"user/repo"``,
+                ``"user/repo@revision"``.
+            revision (str, optional): branch, tag or commit on the Hub.
+            token, cache_dir, local_files_only, force_download, endpoint: as in ``huggingface_hub``.
+
+        Returns:
+            Generator: in evaluation mode, on the CPU.
+
+        Raises:
+            LoadError: there is no such folder or repository, it holds no generator of ours, or its weights do not
+                fit its config.
+        """
+        from ganaug import hub
+
+        folder = hub.fetch(
+            pretrained_model_name_or_path,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+            endpoint=endpoint,
+        )
+        return hub.load(folder, expected=cls)
+
+
+GeneratorSelf = TypeVar("GeneratorSelf", bound=Generator)
+
+
+def register_generator(cls: GeneratorClass) -> GeneratorClass:
+    """Class decorator: let ``from_pretrained`` build ``cls`` for configs that name its architecture.
+
+    Raises:
+        ValueError: another class has that architecture name.
+    """
+    known = _REGISTRY.setdefault(cls.architecture, cls)
+    if known is not cls:
+        raise ValueError(f"architecture {cls.architecture!r} is already registered, by {known.__qualname__}")
+    return cls
+
+
+def registered_generators() -> dict[str, type[Generator]]:
+    """Generator classes by architecture name."""
+    return dict(_REGISTRY)

@@ -1,0 +1,58 @@
+"""Pictures of many images: one class per column, its name above."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.utils import make_grid
+
+from ganaug.data import LabelledImages
+from ganaug.generators.base import Generator
+
+_CELL = 56  # pixels: room for a short class name
+_TITLE = 16
+
+
+def class_grid(images: Tensor, names: Sequence[str]) -> Image.Image:
+    """Lay out images with one class per column.
+
+    Args:
+        images (Tensor): uint8 (rows * len(names), C, H, W), row after row.
+        names (sequence of str): title of each column, shortened where it is wider than its column.
+
+    Returns:
+        PIL.Image.Image: small images are enlarged by a whole factor.
+    """
+    zoom = max(1, round(_CELL / images.shape[3]))
+    images = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    body = to_pil_image(make_grid(images, nrow=len(names), padding=2, pad_value=255))
+    picture = Image.new("RGB", (body.width, body.height + _TITLE), "white")
+    picture.paste(body, (0, _TITLE))
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(12)
+    column = images.shape[3] + 2
+    for k, name in enumerate(names):
+        title = name
+        while len(title) > 1 and draw.textlength(title, font=font) > column - 2:
+            title = title.removesuffix("…")[:-1] + "…"
+        draw.text((2 + k * column + (column - 2) / 2, _TITLE / 2 + 1), title, "black", font=font, anchor="mm")
+    return picture
+
+
+def sample_grid(generator: Generator, *, rows: int = 8, seed: int = 0) -> Image.Image:
+    """Grid of generated images: one class per column, the same latents for the same seed."""
+    labels = list(range(generator.num_classes)) * rows
+    return class_grid(generator.sample(labels, seed=seed), generator.label_names)
+
+
+def real_grid(data: LabelledImages, *, rows: int = 8) -> Image.Image:
+    """Grid of the first real images of each class; a class with fewer than ``rows`` is followed by blank cells."""
+    cells = torch.full((rows, len(data.classes), *data.images.shape[1:]), 255, dtype=torch.uint8)
+    for k in range(len(data.classes)):
+        found = data.images[torch.nonzero(data.targets == k).squeeze(1)[:rows]]
+        cells[: len(found), k] = found
+    return class_grid(cells.flatten(0, 1), data.classes)

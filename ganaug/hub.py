@@ -1,0 +1,264 @@
+"""Generators as files: saving, the model card, fetching from the Hub, and loading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from huggingface_hub import ModelCardData, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ganaug import grids
+from ganaug.errors import LoadError
+from ganaug.files import atomic_path, write_json, write_text
+from ganaug.generators.base import Generator, registered_generators
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, CARD, GRID = "config.json", "model.safetensors", "README.md", "samples/grid.png"
+_CONFIG_KEYS = {
+    "architecture",
+    "format_version",
+    "ganaug_version",
+    "label_names",
+    "image",
+    "network",
+    "dataset",
+    "training",
+    "weights",
+}
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+SomeGenerator = TypeVar("SomeGenerator", bound=Generator)
+
+
+def save(generator: Generator, folder: str | Path) -> None:
+    """Write weights, config, card and sample grid, each file whole or not at all.
+
+    The config is written after the weights and names their hash, so an interrupted save over an older one is noticed
+    when it is loaded. An existing README.md is left as it is.
+
+    Raises:
+        OSError: the folder cannot be written to or the disk is full.
+    """
+    folder = Path(folder)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    with atomic_path(folder / WEIGHTS) as path:
+        save_file(tensors, path, metadata={"format": "pt", "library": "ganaug"})
+    write_json(folder / CONFIG, _config(generator, _sha256(folder / WEIGHTS)))
+    with atomic_path(folder / GRID) as path:
+        grids.sample_grid(generator).save(path)
+    if not (folder / CARD).exists():
+        write_text(folder / CARD, model_card(generator))
+
+
+def load(folder: str | Path, *, expected: type[SomeGenerator]) -> SomeGenerator:
+    """Build the generator that a folder holds.
+
+    Only safetensors weights are read, and they must fit the config exactly.
+
+    Args:
+        folder (str or Path): written by :func:`save`.
+        expected (type): the generator's class, or a class above it.
+
+    Raises:
+        LoadError: a file is missing or damaged, the architecture is unknown or not the expected one, or the weights
+            do not fit the config.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    cls = registered_generators()[config["architecture"]]
+    if not issubclass(cls, expected):
+        raise LoadError(f"{folder} holds {config['architecture']} ({cls.__name__}), not a {expected.__name__}")
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise LoadError(f"{folder} has no {WEIGHTS}; other weight formats are not loaded")
+    if _sha256(weights) != config["weights"]["sha256"]:
+        raise LoadError(
+            f"{weights} is not the file that {CONFIG} describes (SHA-256 differs): "
+            "the download or the last save was cut short. Download or save it again"
+        )
+    try:
+        image = config["image"]
+        # Layers draw initial weights when they are made; the caller's random state is not ours to move.
+        with torch.random.fork_rng(devices=[]):
+            generator = cls(
+                config["label_names"], image_size=image["size"], channels=image["channels"], **config["network"]
+            )
+        generator.load_state_dict(load_file(weights))
+    except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise LoadError(f"{folder}: config and weights do not fit {config['architecture']}: {error}") from error
+    broken = [name for name, tensor in generator.state_dict().items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise LoadError(f"{weights} has NaN or infinite values in {broken[0]}; the run that wrote it diverged")
+    generator.info = {"dataset": config["dataset"], "training": config["training"]}
+    generator.eval()
+    return generator  # type: ignore[return-value]
+
+
+def fetch(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+    endpoint: str | None = None,
+) -> Path:
+    """Folder of a generator: ``name`` itself where it is a folder, else a download of one commit from the Hub.
+
+    Raises:
+        LoadError: there is no such folder, repository or revision, or the Hub cannot be reached.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if not isinstance(name, str) or not _HUB_ID.fullmatch(name):
+        raise LoadError(f"no folder {str(name)!r}, and it is not a Hub id ('user/repo' or 'user/repo@revision')")
+    repo_id, _, pinned = name.partition("@")
+    try:
+        return Path(
+            snapshot_download(
+                repo_id,
+                revision=revision or pinned or None,
+                allow_patterns=[CONFIG, WEIGHTS],
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                force_download=force_download,
+                endpoint=endpoint,
+            )
+        )
+    except GatedRepoError as error:
+        raise LoadError(f"{repo_id} is gated: ask for access on its page, then pass token=") from error
+    except RepositoryNotFoundError as error:
+        raise LoadError(f"no folder and no Hub repository {repo_id!r}; a private one needs token=") from error
+    except RevisionNotFoundError as error:
+        raise LoadError(f"{repo_id} has no revision {revision or pinned!r}") from error
+    except LocalEntryNotFoundError as error:
+        raise LoadError(f"{repo_id} is not in the cache and the Hub was not reached: {error}") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise LoadError(f"{repo_id} could not be downloaded: {error}") from error
+
+
+def model_card(generator: Generator) -> str:
+    """README.md of a generator: what it is, a picture, how to use it, what it was trained on, its limits."""
+    dataset, training = generator.info["dataset"], generator.info["training"]
+    header = ModelCardData(
+        library_name="ganaug",
+        pipeline_tag="unconditional-image-generation",
+        tags=["ganaug", generator.architecture, "class-conditional", "data-augmentation"],
+    ).to_yaml()
+    counts = dataset.get("class_counts", {})
+    classes = "\n".join(
+        f"| {k} | {name} | {counts.get(name, 'not recorded')} |" for k, name in enumerate(generator.label_names)
+    )
+    settings = "\n".join(f"| `{key}` | {value} |" for key, value in training.items()) or "| not recorded | |"
+    size = generator.image_size
+    return f"""---
+{header}
+---
+
+# {generator.architecture}: {generator.num_classes} classes, {size}x{size} pixels
+
+A class-conditional image generator trained with ganaug.
+One class per column, nothing selected:
+
+![generated images, one class per column]({GRID})
+
+## Use
+
+```python
+from ganaug import ConditionalGANAugment, Generator
+
+generator = Generator.from_pretrained("path/to/this/folder")
+images = generator.sample([0] * 10, seed=0)  # uint8 (10, {generator.channels}, {size}, {size}), ten of class 0
+train = ConditionalGANAugment(dataset, generator, ratio=0.3)
+```
+
+## Trained on
+
+{dataset.get("name", "Not recorded")}
+
+| label | class | training images |
+|---|---|---|
+{classes}
+
+## Training
+
+| setting | value |
+|---|---|
+{settings}
+
+## Limits
+
+Generated images can repeat or resemble training images, and adding them does not always help a classifier: compare
+against training without them, on real held-out images. Whether this generator helps has not been measured here.
+"""
+
+
+def _config(generator: Generator, weights_sha256: str) -> dict[str, Any]:
+    return {
+        "architecture": generator.architecture,
+        "format_version": FORMAT_VERSION,
+        "ganaug_version": version("ganaug"),
+        "label_names": list(generator.label_names),
+        "image": {"size": generator.image_size, "channels": generator.channels, "range": [-1, 1]},
+        "network": generator.network_options(),
+        "dataset": generator.info["dataset"],
+        "training": generator.info["training"],
+        "weights": {
+            "sha256": weights_sha256,
+            "num_parameters": sum(parameter.numel() for parameter in generator.parameters()),
+            "dtype": "float32",
+        },
+    }
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise LoadError(f"{folder} has no {CONFIG}, so it holds no generator of ganaug") from error
+    except (ValueError, OSError) as error:
+        raise LoadError(f"{folder / CONFIG} cannot be read: {error}") from error
+    if not isinstance(config, dict) or type(config.get("format_version")) is not int:
+        raise LoadError(f"{folder / CONFIG} is not a config of ganaug: it has no format_version")
+    if config["format_version"] > FORMAT_VERSION:
+        raise LoadError(
+            f"{folder} has format_version {config['format_version']} and this ganaug reads up to {FORMAT_VERSION}; "
+            f"it was written by ganaug {config.get('ganaug_version')}: upgrade to that"
+        )
+    if config.keys() != _CONFIG_KEYS:
+        wrong = ", ".join(sorted(config.keys() ^ _CONFIG_KEYS))
+        raise LoadError(f"{folder / CONFIG} has missing or unknown keys: {wrong}")
+    for key in ("image", "network", "dataset", "training", "weights"):
+        if not isinstance(config[key], dict):
+            raise LoadError(f"{folder / CONFIG}: {key} must be an object, got {config[key]!r}")
+    if config["image"].keys() != {"size", "channels", "range"} or "sha256" not in config["weights"]:
+        raise LoadError(f"{folder / CONFIG}: image or weights lack a key, or have an unknown one")
+    if not isinstance(config["label_names"], list):
+        raise LoadError(f"{folder / CONFIG}: label_names must be a list, got {config['label_names']!r}")
+    if str(config["architecture"]) not in registered_generators():
+        known = ", ".join(sorted(registered_generators()))
+        raise LoadError(
+            f"{folder} holds architecture {config['architecture']!r}; known are {known}. "
+            "A class of your own must be registered (register_generator) before it can be loaded"
+        )
+    return config
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,196 @@
+"""What a wrapper must know of a dataset it did not make: labels, class names, raw items and transforms."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Sized
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
+from torchvision import tv_tensors
+from torchvision.transforms.v2.functional import to_pil_image
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+ImageKind = Literal["PIL", "tensor", "tv_tensor"]
+_TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """Transforms in torchvision's sense: one per part of an item, or one for both (``transforms``)."""
+
+    transform: Callable[[Any], Any] | None = None
+    target_transform: Callable[[Any], Any] | None = None
+    transforms: Callable[[Any, Any], tuple[Any, Any]] | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset[Any]) -> Transforms:
+        """Those that the innermost dataset applies by itself, as they are now."""
+        base = base_dataset(dataset)
+        found = cls(*(getattr(base, name, None) for name in _TRANSFORM_NAMES))
+        if found.transform or found.target_transform:
+            # torchvision keeps a joint form of the two as they were at construction.
+            return cls(found.transform, found.target_transform)
+        return found
+
+    def __bool__(self) -> bool:
+        return any((self.transform, self.target_transform, self.transforms))
+
+    def __call__(self, image: Any, label: Any) -> tuple[Any, Any]:
+        """Apply them to one item."""
+        if self.transforms:
+            image, label = self.transforms(image, label)
+        if self.transform:
+            image = self.transform(image)
+        if self.target_transform:
+            label = self.target_transform(label)
+        return image, label
+
+
+def base_dataset(dataset: Dataset[Any]) -> Dataset[Any]:
+    """The dataset inside all ``Subset`` layers."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return dataset
+
+
+def raw_item(dataset: Dataset[Any], index: int) -> tuple[Any, Any]:
+    """Item of a dataset before its transforms; the dataset itself is not touched.
+
+    Raises:
+        TypeError: items are not (image, label) pairs.
+    """
+    while isinstance(dataset, Subset):
+        index, dataset = dataset.indices[index], dataset.dataset
+    item = _without_transforms(dataset)[index]
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise TypeError(
+            f"items of {type(dataset).__name__} must be (image, label) pairs, got {describe(item)}. "
+            "Wrap the dataset in one that returns pairs"
+        )
+    return item[0], item[1]
+
+
+def labels_of(dataset: Dataset[Any]) -> Tensor:
+    """Labels of a map-style dataset, int64 (N,), before any ``target_transform``.
+
+    Read from ``targets`` or ``labels`` where the dataset has them, else from its items, which may take long.
+
+    Raises:
+        TypeError: the dataset is iterable only, has no items, or its labels are not single ints.
+    """
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise TypeError(f"dataset must be map-style (with __getitem__ and __len__), got {type(dataset).__name__}")
+    size = len(cast(Sized, dataset))
+    if size == 0:
+        raise TypeError(f"{type(dataset).__name__} has no items: there is nothing to add to")
+    if isinstance(dataset, Subset):
+        return labels_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
+        stored: list[Any] = [dataset.tensors[1]]
+    else:
+        stored = [getattr(dataset, name, None) for name in ("targets", "labels")]
+    for values in stored:
+        labels = _as_labels(values)
+        if labels is not None and len(labels) == size:
+            return labels
+    logger.info("%s has no list of labels: reading all %d items for theirs", type(dataset).__name__, size)
+    items = [raw_item(dataset, i)[1] for i in tqdm(range(size), "reading labels", unit="item", disable=size < 5000)]
+    labels = _as_labels(items)
+    if labels is None:
+        raise TypeError(
+            f"labels of {type(dataset).__name__} must be single ints, got {describe(items[0])}. "
+            "Multi-label and continuous targets have no class to generate"
+        )
+    return labels
+
+
+def class_names_of(dataset: Dataset[Any], labels: Tensor) -> tuple[str, ...]:
+    """Class names from the ``classes`` of the innermost dataset, else the labels as words.
+
+    Raises:
+        ValueError: a label is negative or has no name.
+    """
+    lowest, highest = int(labels.min()), int(labels.max())
+    names = getattr(base_dataset(dataset), "classes", None)
+    names = tuple(str(name) for name in names) if names else tuple(str(k) for k in range(highest + 1))
+    if lowest < 0 or highest >= len(names):
+        raise ValueError(
+            f"labels must be from 0 to {len(names) - 1} for the classes {', '.join(names)}; got {lowest} to {highest}"
+        )
+    return names
+
+
+def image_kind(image: Any) -> ImageKind | None:
+    """What form a raw image has; None for one that generated images cannot be put in."""
+    if isinstance(image, Image.Image):
+        return "PIL" if image.mode in ("L", "RGB") else None
+    if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3:
+        return "tv_tensor" if isinstance(image, tv_tensors.Image) else "tensor"
+    return None
+
+
+def image_shape(image: Any) -> tuple[int, int, int]:
+    """(C, H, W) of an image that has an :func:`image_kind`."""
+    if isinstance(image, Image.Image):
+        return len(image.getbands()), image.height, image.width
+    return tuple(image.shape)
+
+
+def present(image: Tensor, kind: ImageKind) -> Any:
+    """Give a uint8 (C, H, W) tensor the form of the raw images."""
+    if kind == "PIL":
+        return to_pil_image(image)
+    return tv_tensors.Image(image) if kind == "tv_tensor" else image
+
+
+def label_like(label: int, example: Any) -> Any:
+    """``label`` in the type of another dataset's label: int, numpy integer or 0-d tensor."""
+    if isinstance(example, Tensor):
+        return torch.tensor(label, dtype=example.dtype)
+    return type(example)(label)
+
+
+def describe(value: Any) -> str:
+    """What a value is, for an error message."""
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, Tensor | np.ndarray):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}, {value.dtype}"
+    return f"{type(value).__name__} {value!r:.80}"
+
+
+def _as_labels(values: Any) -> Tensor | None:
+    """Int64 (N,) if ``values`` are N single ints, else None."""
+    try:
+        labels = torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    integral = not labels.is_floating_point() and not labels.is_complex() and labels.dtype != torch.bool
+    return labels.to(torch.int64, copy=True) if integral and labels.ndim == 1 else None
+
+
+def _without_transforms(dataset: Dataset[Any]) -> Dataset[Any]:
+    if not Transforms.of(dataset):
+        return dataset
+    bare = copy.copy(dataset)
+    for name, identity in zip(_TRANSFORM_NAMES, (_same, _same, _same_pair), strict=True):
+        if getattr(dataset, name, None) is not None:
+            setattr(bare, name, identity)
+    return bare
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _same_pair(image: Any, label: Any) -> tuple[Any, Any]:
+    return image, label

@@ -1,0 +1,83 @@
+"""Choosing precision and threads, and starting accelerate with them."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+
+from ganaug.errors import InputError
+from ganaug.training.settings import TrainingSettings
+
+_CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # names of the capability on x86 and ARM
+
+
+def start_accelerator(settings: TrainingSettings, *, report_to: str | None = None) -> Accelerator:
+    """Accelerator for this process, with its share of the cores and the precision that the hardware is good at.
+
+    Args:
+        settings (TrainingSettings): for ``mixed_precision`` and ``cpu_threads``.
+        report_to (str, optional): tracker, as accelerate names it.
+
+    Raises:
+        InputError: accelerate was launched with fp16 or fp8.
+    """
+    set_cpu_threads(settings.cpu_threads)
+    return Accelerator(
+        # Without this, processes on CPUs started by torchrun would each believe to be alone.
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=choose_mixed_precision(settings.mixed_precision),
+        log_with=report_to,
+        # accelerate wants a folder for a tracker here; the run's own is put in its place when the run starts.
+        project_config=ProjectConfiguration(logging_dir="."),
+        # A network passes twice forward (real, fake) before one backward; buffers sent in between would break it.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+
+
+def choose_mixed_precision(requested: str) -> str:
+    """Resolve ``"auto"``: what ``accelerate launch`` was told, else bf16 where the hardware has it, else fp32.
+
+    fp16 is not offered: accelerate's one gradient scaler would serve two optimizers that must not share it.
+
+    Raises:
+        InputError: accelerate was launched with fp16 or fp8.
+    """
+    if requested != "auto":
+        return requested
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # "no" is also what it sets when not told
+    if launched not in ("no", "bf16"):
+        raise InputError(
+            f"accelerate was launched with mixed precision {launched}; ganaug trains in bf16 or no (fp32)"
+        )
+    if launched == "bf16":
+        return "bf16"
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    if torch.accelerator.is_available():
+        return "no"
+    # get_capabilities is newer than the oldest torch we take.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16" if any(capabilities.get(name) for name in _CPU_BF16) else "no"
+
+
+def set_cpu_threads(requested: int | None) -> int:
+    """Let this process compute on its share of the cores, and return how many that is.
+
+    ``accelerate launch`` and ``torchrun`` set OMP_NUM_THREADS=1 where the user set nothing, so a 1 there says nothing
+    and is overridden; any other number is the user's and stays.
+
+    Args:
+        requested (int, optional): threads; default: the cores this process may use, divided by the local processes.
+    """
+    told = int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0])  # "4,2" is for nested regions
+    threads = requested or (told if told > 1 else max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    torch.set_num_threads(threads)
+    return threads
+
+
+def _cores() -> int:
+    # The affinity mask knows of taskset and of many schedulers; not every system has one.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,72 @@
+"""The folder that a training run fills."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from ganaug import hub
+from ganaug.errors import InputError
+from ganaug.files import atomic_path, write_json
+
+
+def new_run_folder(wanted: str | Path) -> Path:
+    """``wanted``, or ``wanted-2``, ``wanted-3`` ... where a run is already there.
+
+    For a default name: an earlier result is never overwritten, and no flag is needed to run again.
+    """
+    folder, number = Path(wanted), 1
+    while (folder / "training").exists() or (folder / hub.WEIGHTS).exists():
+        number += 1
+        folder = Path(f"{wanted}-{number}")
+    return folder
+
+
+class RunFolder:
+    """Files of one run: ``samples/*.png``, ``training/settings.json``, ``training/metrics.jsonl``.
+
+    Args:
+        path (str or Path): made if missing.
+
+    Raises:
+        InputError: there is a run in it already, or it cannot be written to.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if new_run_folder(path) != self.path:
+            raise InputError(f"{path} already holds a run. Give another output_dir, or move that one away")
+        try:
+            self.training.mkdir(parents=True)
+        except OSError as error:
+            raise InputError(f"output_dir {path} cannot be written to: {error.strerror}. Give another one") from error
+
+    @property
+    def training(self) -> Path:
+        """Subfolder with everything about the run that is not needed to use the generator."""
+        return self.path / "training"
+
+    def write_settings(self, settings: dict[str, Any]) -> None:
+        """Write ``training/settings.json``."""
+        write_json(self.training / "settings.json", settings)
+
+    def append_metrics(self, row: dict[str, float]) -> None:
+        """Add a line to ``training/metrics.jsonl``, whole or not at all."""
+        line = (json.dumps(row) + "\n").encode()
+        file = os.open(self.training / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            size = os.fstat(file).st_size
+            if os.write(file, line) < len(line):  # a full disk takes what fits
+                os.ftruncate(file, size)
+                raise OSError(28, "No space left on device", str(self.training / "metrics.jsonl"))
+        finally:
+            os.close(file)
+
+    def save_picture(self, name: str, picture: Image) -> None:
+        """Write ``samples/<name>.png``."""
+        with atomic_path(self.path / "samples" / f"{name}.png") as path:
+            picture.save(path)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from ganaug.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a pair of networks is trained. Lengths are in kimg: thousands of real images shown.
+
+    Args:
+        total_kimg: Budget: train until this many thousand real images were shown.
+        train_batch_size: Images per process and step.
+        learning_rate: Learning rate of Adam, for both networks.
+        adam_beta1: Decay of Adam's first moment.
+        adam_beta2: Decay of Adam's second moment.
+        ema_kimg: Half-life of the averaged generator weights, which are what is sampled and saved.
+        log_kimg: How often the monitors are logged.
+        sample_kimg: How often a sample grid is written.
+        mixed_precision: bf16, or no for fp32; auto takes bf16 where the processor has it.
+        cpu_threads: Threads per process; by default the cores are divided among the local processes.
+        seed: Seed of weights, data order, latents and dropout.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+
+    total_kimg: float = 200
+    train_batch_size: int = 32
+    learning_rate: float = 2e-4
+    adam_beta1: float = 0.5
+    adam_beta2: float = 0.999
+    ema_kimg: float = 10
+    log_kimg: float = 4
+    sample_kimg: float = 40
+    mixed_precision: Literal["auto", "bf16", "no"] = "auto"
+    cpu_threads: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("adam_beta1", "adam_beta2"):
+                valid, wanted = 0 <= value < 1, "in [0, 1)"
+            elif field.name == "seed":
+                valid, wanted = 0 <= value < 2**32, "from 0 to 2**32 - 1"
+            elif isinstance(value, int | float):
+                valid, wanted = 0 < value < float("inf"), "positive and finite"
+            else:
+                continue
+            if not valid:
+                raise InputError(f"{field.name} must be {wanted}, got {value}")

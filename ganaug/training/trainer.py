@@ -1,0 +1,141 @@
+"""One training step: one generator pass, a discriminator update, a generator update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ganaug.data import LabelledImages
+from ganaug.generators.base import Generator
+from ganaug.seeding import Purpose, random_stream
+from ganaug.training.batches import TrainingBatches
+from ganaug.training.ema import GeneratorEMA
+from ganaug.training.objectives import Objective
+from ganaug.training.settings import TrainingSettings
+
+
+class Trainer:
+    """Two networks, their optimizers, and the average of the generator.
+
+    Args:
+        generator (Generator): trained in place.
+        discriminator (nn.Module): trained in place.
+        objective (Objective): the losses.
+        data (LabelledImages): training images, of the generator's size, channels and classes.
+        settings (TrainingSettings): how long and how.
+        accelerator (Accelerator): device, processes, precision and trackers.
+
+    Raises:
+        ValueError: the images are not of the generator's shape or classes.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: nn.Module,
+        objective: Objective,
+        data: LabelledImages,
+        settings: TrainingSettings,
+        accelerator: Accelerator,
+    ) -> None:
+        made = (generator.channels, generator.image_size, generator.image_size)
+        if data.images.shape[1:] != made or data.classes != generator.label_names:
+            raise ValueError(
+                f"the generator makes {made} images of {generator.label_names}, "
+                f"the data are {tuple(data.images.shape[1:])} of {data.classes}"
+            )
+        self.settings, self.objective, self.data, self.accelerator = settings, objective, data, accelerator
+        self.batches = TrainingBatches(
+            data,
+            latent_dim=generator.latent_dim,
+            batch_size=settings.train_batch_size,
+            seed=settings.seed,
+            device=accelerator.device,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        )
+        for network in (generator, discriminator):
+            network.to(accelerator.device).to(memory_format=torch.channels_last)
+        self.ema = GeneratorEMA(generator, settings.ema_kimg * 1000)
+        self.generator, self.generator_optimizer = accelerator.prepare(generator, self._adam(generator))
+        self.discriminator, self.discriminator_optimizer = accelerator.prepare(
+            discriminator, self._adam(discriminator)
+        )
+
+    def _adam(self, network: nn.Module) -> torch.optim.Optimizer:
+        betas = (self.settings.adam_beta1, self.settings.adam_beta2)
+        fused = self.accelerator.device.type in ("cpu", "cuda")
+        return torch.optim.Adam(network.parameters(), lr=self.settings.learning_rate, betas=betas, fused=fused)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps until ``total_kimg`` thousand real images were shown, by all processes together."""
+        return math.ceil(self.settings.total_kimg * 1000 / self.batches.global_batch)
+
+    @property
+    def averaged_generator(self) -> Generator:
+        """The generator with averaged weights: what is sampled, scored and saved."""
+        return cast(Generator, self.ema.module)
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """Update both networks once.
+
+        The generator runs once: the discriminator learns from its images, then judges the same images again for the
+        generator's update.
+
+        Args:
+            step (int): number of the step; what is drawn depends on it and the seed alone.
+
+        Returns:
+            dict: the objective's monitors, scalars on the device.
+        """
+        self._seed_dropout(step)
+        real, real_labels = self.batches.real(step)
+        z, fake_labels = self.batches.latent(step)
+        fake = self.generator(z, fake_labels)
+
+        # Update D.
+        d_loss, d_monitors = self.objective.discriminator_loss(
+            self.discriminator, real, real_labels, fake.detach(), fake_labels
+        )
+        self._update(self.discriminator_optimizer, d_loss)
+
+        # Update G. D's weights need no gradient, so no process waits for one: D is used without its wrapper.
+        judge = self.accelerator.unwrap_model(self.discriminator)
+        with _frozen(judge):
+            g_loss, g_monitors = self.objective.generator_loss(judge, fake, fake_labels)
+            self._update(self.generator_optimizer, g_loss)
+
+        # Update the average.
+        batch = self.batches.global_batch
+        self.ema.update(self.accelerator.unwrap_model(self.generator), images=batch, images_seen=(step + 1) * batch)
+        return {**d_monitors, **g_monitors}
+
+    def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        optimizer.step()
+
+    def _seed_dropout(self, step: int) -> None:
+        rng = random_stream(
+            self.settings.seed, Purpose.TRAINING_NOISE, index=step, attempt=self.accelerator.process_index
+        )
+        torch.manual_seed(int(rng.integers(2**32)))
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)

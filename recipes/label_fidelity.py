@@ -1,0 +1,52 @@
+"""Does a generator draw what it is asked for? A classifier trained on real images is the judge.
+
+For example: python recipes/label_fidelity.py --generator outputs/acgan-28
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from arguments import DataArguments, run
+
+from ganaug import DataError, Generator
+from ganaug.evaluation import accuracy, label_fidelity, train_classifier
+from ganaug.training.hardware import set_cpu_threads
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Flags of this recipe.
+
+    Args:
+        generator: Folder or Hub id of the generator.
+        num_images: How many images to draw.
+        classifier_steps: Steps of 128 real images that the classifier is trained for.
+        seed: Seed of the images and of the classifier.
+    """
+
+    generator: str
+    data: DataArguments = field(default_factory=DataArguments)
+    num_images: int = 1000
+    classifier_steps: int = 600
+    seed: int = 0
+
+
+def main(args: Arguments) -> None:
+    """Train the classifier, and print its own accuracy and the generator's label fidelity."""
+    set_cpu_threads(None)
+    generator = Generator.from_pretrained(args.generator)
+    images = args.data.open()
+    classifier = train_classifier(images, steps=args.classifier_steps, seed=args.seed)
+    print(f"classifier trained on {images}")
+    try:
+        print(f"its accuracy on held-out real images: {accuracy(classifier, args.data.open('test')):.1%}")
+    except DataError as error:
+        print(f"its accuracy on held-out real images: not measured ({error})")
+    fidelity = label_fidelity(generator, classifier, num_images=args.num_images, seed=args.seed)
+    print(f"label fidelity of {args.generator} over {fidelity.num_images} generated images: {fidelity.share:.1%}")
+    print("by class: " + ", ".join(f"{name} {share:.0%}" for name, share in fidelity.per_class.items()))
+
+
+if __name__ == "__main__":
+    run(Arguments, main, __doc__)

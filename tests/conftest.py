@@ -1,0 +1,88 @@
+"""Shared fixtures. No test reads or writes the home directory, the network or the global random state."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+# huggingface_hub reads these when it is imported.
+os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_XET="1")
+os.environ.pop("HF_TOKEN", None)
+
+from ganaug import LabelledImages, bundled_digits
+from ganaug.generators import ACGAN28Generator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HOME", "HF_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"):
+            patch.setenv(name, str(home))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _global_random_state_untouched() -> Iterator[None]:
+    """Every test checks that nothing moved a global random state."""
+    before = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
+    yield
+    assert torch.equal(before[0], torch.get_rng_state()), "torch's global random state was moved"
+    assert np.array_equal(before[1], np.random.get_state()[1]), "numpy's global random state was moved"
+    assert before[2] == random.getstate(), "the random module's state was moved"
+
+
+@pytest.fixture(scope="session")
+def digits() -> LabelledImages:
+    return bundled_digits("train")
+
+
+def make_generator(names: tuple[str, ...] = tuple("0123456789"), **options: int) -> ACGAN28Generator:
+    """Untrained generator whose weights are always the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = ACGAN28Generator(names, **options)
+        # One forward pass in training mode gives BatchNorm statistics that an evaluation pass can use.
+        generator(torch.randn(64, generator.latent_dim), torch.arange(64) % len(names))
+    return generator.eval()
+
+
+@pytest.fixture(scope="session")
+def generator() -> ACGAN28Generator:
+    return make_generator()
+
+
+@pytest.fixture(scope="session")
+def generator_folder(generator: ACGAN28Generator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generator")
+    generator.save_pretrained(folder)
+    return folder
+
+
+def small_images(n: int = 60, classes: int = 3, size: int = 12, channels: int = 1, seed: int = 0) -> LabelledImages:
+    """Noise with a class-dependent brightness; labels 0, 1, 2, 0, 1, ..."""
+    rng = np.random.default_rng(seed)
+    targets = torch.arange(n) % classes
+    pixels = torch.from_numpy(rng.integers(0, 100, (n, channels, size, size), dtype=np.uint8))
+    images = pixels + (targets * 50).to(torch.uint8)[:, None, None, None]
+    return LabelledImages(images, targets, tuple(f"class {k}" for k in range(classes)), "noise")
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """Write unsigned bytes in the IDX format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(struct.pack(">I", size) for size in array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def write_idx_pair(folder: Path, data: LabelledImages, prefix: str = "train") -> None:
+    """Write grey images and their labels as the MNIST files do."""
+    write_idx(folder / f"{prefix}-images-idx3-ubyte", data.images[:, 0].numpy())
+    write_idx(folder / f"{prefix}-labels-idx1-ubyte", data.targets.numpy())

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from conftest import small_images
+from PIL import Image
+from torch import nn
+
+from ganaug import Generator, InputError, LabelledImages
+from ganaug.generators import ACGAN28Discriminator, ACGAN28Generator
+from ganaug.generators.layers import ByteDropout
+from ganaug.training import AuxiliaryClassifier, RunFolder, Trainer, TrainingSettings, new_run_folder, train
+from ganaug.training.batches import TrainingBatches
+from ganaug.training.ema import GeneratorEMA
+from ganaug.training.hardware import choose_mixed_precision, set_cpu_threads
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def accelerator() -> Iterator[Accelerator]:
+    AcceleratorState._reset_state(True)
+    yield Accelerator(cpu=True)
+    AcceleratorState._reset_state(True)
+
+
+def make_trainer(accelerator: Accelerator, data: LabelledImages, objective=None, **settings: float) -> Trainer:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        generator = ACGAN28Generator(data.classes, image_size=data.image_size, channels=data.channels, latent_dim=8)
+        discriminator = ACGAN28Discriminator(len(data.classes), channels=data.channels)
+    settings = {"train_batch_size": 8, "total_kimg": 0.05, "ema_kimg": 0.02, **settings}
+    return Trainer(
+        generator, discriminator, objective or AuxiliaryClassifier(), data, TrainingSettings(**settings), accelerator
+    )
+
+
+def batches_of(data: LabelledImages, **options: int) -> TrainingBatches:
+    return TrainingBatches(data, latent_dim=5, device=CPU, **{"batch_size": 4, "seed": 0, **options})
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (3, 8), (1, 5), (8, 8)])
+def test_every_image_is_shown_equally_often(n, batch_size):
+    data = LabelledImages(
+        torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1), torch.zeros(n, dtype=torch.int64), ("a",), "numbers"
+    )
+    batches = batches_of(data, batch_size=batch_size)
+    shown = torch.cat([batches.real(step)[0] for step in range(n)])
+    numbers = shown.add(1).mul(127.5).round().flatten().int()
+    assert torch.bincount(numbers, minlength=n).tolist() == [batch_size] * n
+    epochs = numbers[: n * (batch_size * n // n)].view(-1, n).tolist()
+    assert all(sorted(epoch) == list(range(n)) for epoch in epochs)
+    if n == 10:
+        assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
+
+
+def test_a_step_is_the_same_whoever_came_before_it_and_however_many_share_it():
+    data = small_images()
+    whole = batches_of(data, batch_size=8)
+    ranks = [batches_of(data, batch_size=4, rank=rank, world_size=2) for rank in (0, 1)]
+    for step in (20, 3, 4):
+        for part in ("real", "latent"):
+            expected = getattr(whole, part)(step)
+            shares = [getattr(rank, part)(step) for rank in ranks]
+            for k in (0, 1):
+                assert torch.equal(expected[k], torch.cat([share[k] for share in shares]))
+    assert not torch.equal(whole.latent(0)[0], batches_of(data, batch_size=8, seed=1).latent(0)[0])
+
+
+def test_real_batches_are_normalised():
+    images = batches_of(small_images()).real(0)[0]
+    assert images.dtype == torch.float32
+    data = LabelledImages(
+        torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1), torch.tensor([0, 0]), ("a",), "black and white"
+    )
+    assert sorted(batches_of(data, batch_size=2).real(0)[0].flatten().tolist()) == [-1, 1]
+
+
+def test_generated_labels_have_the_real_shares():
+    data = small_images(n=90, classes=3)
+    skewed = data.subset(torch.nonzero((data.targets == 0) | (torch.arange(90) < 30)).squeeze(1), "skewed")
+    labels = torch.cat([batches_of(skewed, batch_size=50).latent(step)[1] for step in range(40)])
+    assert torch.allclose(torch.bincount(labels) / 2000, torch.tensor([0.6, 0.2, 0.2]), atol=0.03)
+
+
+def test_average_of_weights_has_the_half_life_it_says():
+    with torch.random.fork_rng():
+        model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    ema = GeneratorEMA(model, half_life=100)
+    with torch.no_grad():
+        model[0].weight.fill_(1)
+    ema.update(model, images=10, images_seen=10)  # the first takes everything
+    assert torch.equal(ema.module[0].weight, torch.ones(2, 2))
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[1].running_mean.fill_(8)
+        model[1].num_batches_tracked.fill_(3)
+    for _ in range(4):
+        ema.update(model, images=50, images_seen=10**6)
+    assert torch.allclose(ema.module[0].weight, torch.full((2, 2), 0.25))
+    assert torch.allclose(ema.module[1].running_mean, torch.full((2,), 6.0))
+    assert int(ema.module[1].num_batches_tracked) == 3
+    ema.update(model, images=50, images_seen=1000)  # early: half-life 50, not 100
+    assert torch.allclose(ema.module[0].weight, torch.full((2, 2), 0.125))
+
+
+def test_byte_dropout_drops_as_often_as_it_says_and_keeps_the_mean():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        values = torch.ones(50, 7, 9, 11).to(memory_format=torch.channels_last)
+        for p in (0.25, 0.5, 1 / 256):
+            dropped = ByteDropout(p)(values)
+            assert abs((dropped == 0).float().mean().item() - p) < 0.006
+            assert set(dropped.unique().tolist()) == {0, torch.tensor(1 / (1 - p)).item()}
+            assert dropped.is_contiguous(memory_format=torch.channels_last)
+        assert ByteDropout(0.25).eval()(values) is values
+        # every byte of a drawn word is uniform, the last one included
+        kept = torch.stack([ByteDropout(0.5)(torch.ones(8)) for _ in range(2000)]).bool().float().mean(0)
+        assert torch.allclose(kept, torch.full((8,), 0.5), atol=0.06)
+        weight = torch.ones(4, requires_grad=True)
+        out = ByteDropout(0.5)(weight)
+        out.sum().backward()
+        assert torch.equal(weight.grad, out.detach())
+    with pytest.raises(ValueError, match="multiple of 1/256"):
+        ByteDropout(0.3)
+
+
+class Watching(AuxiliaryClassifier):
+    """Notes what each update may train."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def discriminator_loss(self, discriminator, real, real_labels, fake, fake_labels):
+        self.seen.append(("D", all(p.requires_grad for p in discriminator.parameters()), fake.requires_grad))
+        return super().discriminator_loss(discriminator, real, real_labels, fake, fake_labels)
+
+    def generator_loss(self, discriminator, fake, fake_labels):
+        self.seen.append(("G", any(p.requires_grad for p in discriminator.parameters()), fake.requires_grad))
+        return super().generator_loss(discriminator, fake, fake_labels)
+
+
+def test_each_update_trains_its_own_network_alone(accelerator):
+    objective = Watching()
+    trainer = make_trainer(accelerator, small_images(), objective)
+    with torch.random.fork_rng():
+        monitors = trainer.step(0)
+    assert objective.seen == [("D", True, False), ("G", False, True)]
+    assert all(p.requires_grad for p in trainer.discriminator.parameters())
+    assert monitors.keys() == {"D_loss", "G_loss", "real_fake_accuracy", "class_accuracy"}
+    assert not any(value.requires_grad for value in monitors.values())
+
+
+def test_both_networks_and_the_average_move(accelerator):
+    trainer = make_trainer(accelerator, small_images())
+    networks = (trainer.generator, trainer.discriminator, trainer.averaged_generator)
+    before = [[p.detach().clone() for p in network.parameters()] for network in networks]
+    with torch.random.fork_rng():
+        for step in range(2):
+            trainer.step(step)
+    for network, old in zip(networks, before, strict=True):
+        assert not any(torch.equal(p, q) for p, q in zip(network.parameters(), old, strict=True))
+    assert trainer.generator.layers[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_run_leaves_a_generator_metrics_and_grids(accelerator, tmp_path):
+    data = small_images(classes=3)
+    trainer = make_trainer(accelerator, data, log_kimg=0.02, sample_kimg=0.025)
+    folder = RunFolder(tmp_path / "run")
+    trained = train(trainer, folder)
+    files = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()}
+    assert files == {
+        "model.safetensors", "config.json", "README.md", "training/metrics.jsonl",
+        "samples/grid.png", "samples/real.png", "samples/000000kimg.png",
+    }  # fmt: skip
+    rows = [json.loads(line) for line in (folder.training / "metrics.jsonl").read_text().splitlines()]
+    assert [row["kimg"] for row in rows] == [0.024, 0.04, 0.056]
+    assert all(0 <= row["class_accuracy"] <= 1 and row["D_loss"] > 0 and row["seconds"] >= 0 for row in rows)
+    loaded = Generator.from_pretrained(folder.path)
+    assert torch.equal(loaded.sample([0, 1, 2]), trained.sample([0, 1, 2]))
+    assert loaded.info["dataset"] == {
+        "name": "noise",
+        "fingerprint": data.fingerprint,
+        "num_images": 60,
+        "class_counts": {"class 0": 20, "class 1": 20, "class 2": 20},
+    }
+    assert loaded.info["training"]["total_kimg"] == 0.05
+    assert loaded.info["training"]["last_D_loss"] == round(rows[-1]["D_loss"], 4)
+    assert "| class 2 | 20 |" in (folder.path / "README.md").read_text()
+    with (
+        Image.open(folder.path / "samples" / "real.png") as real,
+        Image.open(folder.path / "samples/grid.png") as grid,
+    ):
+        assert real.size == grid.size
+
+
+def test_same_seed_same_generator(tmp_path):
+    weights = []
+    for seed in (0, 0, 1):
+        AcceleratorState._reset_state(True)
+        trainer = make_trainer(Accelerator(cpu=True), small_images(), seed=seed)
+        weights.append(train(trainer, None).state_dict())
+    AcceleratorState._reset_state(True)
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["layers.0.weight"], weights[2]["layers.0.weight"])
+
+
+@pytest.mark.parametrize(
+    "labels", [[0], [0, 1], [0] * 30 + [1]], ids=["one image", "one image per class", "30 images to 1"]
+)
+def test_few_and_imbalanced_images_train(accelerator, labels):
+    data = LabelledImages(
+        small_images(n=len(labels)).images, torch.tensor(labels), ("a", "b")[: max(labels) + 1], "few"
+    )
+    trained = train(make_trainer(accelerator, data, train_batch_size=16), None)
+    assert trained.sample(range(len(data.classes))).shape[0] == len(data.classes)
+
+
+def test_a_run_that_diverges_says_so(accelerator):
+    trainer = make_trainer(accelerator, small_images(), learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match=r"training diverged after .* kimg: .*smaller learning_rate"):
+        train(trainer, None)
+
+
+def test_networks_must_fit_the_images(accelerator):
+    data = small_images()
+    with torch.random.fork_rng():
+        pair = ACGAN28Generator(data.classes), ACGAN28Discriminator(3)
+    with pytest.raises(ValueError, match=r"generator makes \(1, 28, 28\).*data are \(1, 12, 12\)"):
+        Trainer(*pair, AuxiliaryClassifier(), data, TrainingSettings(), accelerator)
+
+
+def test_a_run_never_overwrites_another(tmp_path):
+    wanted = tmp_path / "acgan"
+    assert new_run_folder(wanted) == wanted
+    RunFolder(wanted)
+    with pytest.raises(InputError, match=r"acgan already holds a run. Give another output_dir"):
+        RunFolder(wanted)
+    assert new_run_folder(wanted) == tmp_path / "acgan-2"
+    (tmp_path / "acgan-2").mkdir()
+    (tmp_path / "acgan-2" / "model.safetensors").touch()
+    assert new_run_folder(wanted) == tmp_path / "acgan-3"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"output_dir .*run cannot be written to: Not a directory"):
+        RunFolder(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"total_kimg": 0}, "total_kimg must be positive and finite, got 0"),
+        ({"total_kimg": float("nan")}, "total_kimg must be positive and finite, got nan"),
+        ({"train_batch_size": -1}, "train_batch_size must be positive and finite, got -1"),
+        ({"adam_beta1": 1.0}, r"adam_beta1 must be in \[0, 1\), got 1.0"),
+        ({"seed": -3}, "seed must be from 0"),
+        ({"cpu_threads": 0}, "cpu_threads must be positive and finite, got 0"),
+    ],
+)
+def test_settings_out_of_range(setting, message):
+    with pytest.raises(InputError, match=message):
+        TrainingSettings(**setting)
+
+
+def test_precision_follows_flag_then_launcher_then_hardware(monkeypatch):
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    for capability, expected in [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": False, "avx2": True}, "no")]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capability: found, raising=False)
+        assert choose_mixed_precision("auto") == expected
+        assert choose_mixed_precision("no") == "no"
+        assert choose_mixed_precision("bf16") == "bf16"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert choose_mixed_precision("auto") == "bf16"
+    assert choose_mixed_precision("no") == "no"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(InputError, match="launched with mixed precision fp16; ganaug trains in bf16 or no"):
+        choose_mixed_precision("auto")
+
+
+def test_cores_are_divided_unless_the_user_says_otherwise(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)), raising=False)
+    try:
+        for environment, requested, expected in [
+            ({}, None, 12),
+            ({"OMP_NUM_THREADS": "1"}, None, 12),  # what launchers set when not told
+            ({"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "4"}, None, 3),
+            ({"LOCAL_WORLD_SIZE": "40"}, None, 1),
+            ({"OMP_NUM_THREADS": "5"}, None, 5),
+            ({"OMP_NUM_THREADS": "5"}, 1, 1),
+        ]:
+            for name in ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):
+                monkeypatch.delenv(name, raising=False)
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            assert set_cpu_threads(requested) == torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
