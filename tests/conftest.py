@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,21 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-# huggingface_hub reads these when it is imported.
+# A home of the tests' own, and no token. huggingface_hub and datasets read these when they are imported.
+_home = tempfile.TemporaryDirectory()
+os.environ.update(dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"), _home.name))
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_XET="1")
 os.environ.pop("HF_TOKEN", None)
 
 from ganaug import LabelledImages, bundled_digits
 from ganaug.generators import ACGAN28Generator
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("HOME", "HF_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"):
-            patch.setenv(name, str(home))
-        yield
 
 
 @pytest.fixture(autouse=True)
