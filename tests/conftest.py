@@ -19,8 +19,8 @@ os.environ.update(dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME", "MPLCONFIG
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_XET="1")
 os.environ.pop("HF_TOKEN", None)
 
-from ganaug import LabelledImages, bundled_digits
-from ganaug.generators import ACGAN28Generator
+from ganaug import LabelledImages, bundled_digits  # noqa: E402
+from ganaug.generators import ACGAN28Generator  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
