@@ -29,9 +29,9 @@ LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
 QUICK = ["--total_kimg", "0.128", "--train_batch_size", "32", "--log_kimg", "0.064"]
 
 
-def run(*command: str, cwd: Path, expected: int = 0, **options) -> str:
+def run(*command: str, cwd: Path, expected: int = 0, timeout: float = 200, **options) -> str:
     """Standard output and error of a command that ends with the expected code."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200, check=False, **options)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False, **options)
     output = done.stdout + done.stderr
     assert done.returncode == expected, output
     return output
