@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import ModelCardData, snapshot_download
+from huggingface_hub import ModelCardData, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -41,6 +41,8 @@ _CONFIG_KEYS = {
 }
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
 SomeGenerator = TypeVar("SomeGenerator", bound=Generator)
 
 
@@ -56,7 +58,10 @@ def save(generator: Generator, folder: str | Path) -> None:
     folder = Path(folder)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
     with atomic_path(folder / WEIGHTS) as path:
-        save_file(tensors, path, metadata={"format": "pt", "library": "ganaug"})
+        try:
+            save_file(tensors, path, metadata={"format": "pt", "library": "ganaug"})
+        except SafetensorError as error:  # older versions of safetensors hide the operating system's error in it
+            raise OSError(f"{folder / WEIGHTS} cannot be written: {error}") from error
     write_json(folder / CONFIG, _config(generator, _sha256(folder / WEIGHTS)))
     with atomic_path(folder / GRID) as path:
         grids.sample_grid(generator).save(path)
@@ -128,11 +133,17 @@ def fetch(
     if not isinstance(name, str) or not _HUB_ID.fullmatch(name):
         raise LoadError(f"no folder {str(name)!r}, and it is not a Hub id ('user/repo' or 'user/repo@revision')")
     repo_id, _, pinned = name.partition("@")
+    revision = revision or pinned or None
+    if revision and _COMMIT.fullmatch(revision) and not force_download:
+        # A commit never changes: what is cached needs no question to the Hub, which older clients ask all the same.
+        found = try_to_load_from_cache(repo_id, WEIGHTS, cache_dir=cache_dir, revision=revision)
+        if isinstance(found, str) and (Path(found).parent / CONFIG).exists():
+            return Path(found).parent
     try:
         return Path(
             snapshot_download(
                 repo_id,
-                revision=revision or pinned or None,
+                revision=revision,
                 allow_patterns=[CONFIG, WEIGHTS],
                 token=token,
                 cache_dir=cache_dir,
@@ -146,7 +157,7 @@ def fetch(
     except RepositoryNotFoundError as error:
         raise LoadError(f"no folder and no Hub repository {repo_id!r}; a private one needs token=") from error
     except RevisionNotFoundError as error:
-        raise LoadError(f"{repo_id} has no revision {revision or pinned!r}") from error
+        raise LoadError(f"{repo_id} has no revision {revision!r}") from error
     except LocalEntryNotFoundError as error:
         raise LoadError(f"{repo_id} is not in the cache and the Hub was not reached: {error}") from error
     except (HfHubHTTPError, OSError) as error:
