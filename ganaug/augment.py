@@ -126,8 +126,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, Any]]):
         return [self._transforms(*item) for item in items] if self._transforms else items
 
     def _generate(self, indices: list[int]) -> list[tuple[Any, Any]]:
-        module = cast(nn.Module, self._generator)
-        device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+        device = sampling.device_of(cast(nn.Module, self._generator))
         if device.type != "cpu" and get_worker_info() is not None:
             raise RuntimeError(
                 f"the generator is on {device}, and a DataLoader worker cannot use it there. "

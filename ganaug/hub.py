@@ -40,7 +40,6 @@ _CONFIG_KEYS = {
     "weights",
 }
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 SomeGenerator = TypeVar("SomeGenerator", bound=Generator)

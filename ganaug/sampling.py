@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from ganaug.seeding import Purpose, check_seed, random_stream
 ROWS = 8
 
 
-@runtime_checkable
 class ConditionalGenerator(Protocol):
     """What can be sampled: a module that maps (latents, labels) to images.
 
@@ -54,6 +53,16 @@ def to_uint8(images: Tensor) -> Tensor:
     Truncating, or wrapping values that leave the range, would mark generated images in a way a classifier can learn.
     """
     return images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Map uint8 images (N, C, H, W) to float32 in [-1, 1], channels last: what networks are given."""
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters are; the CPU for one without."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
 def sample(
@@ -96,7 +105,7 @@ def sample(
         raise ValueError(f"indices and labels must be of one length, got {len(indices)} and {len(label_tensor)}")
 
     module = cast(nn.Module, generator)
-    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    device = device_of(module)
     chunks = []
     with torch.inference_mode(), evaluation_mode(module):
         # Without labels one pass is made all the same, for the shape of its images.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganaug.data import LabelledImages
-from ganaug.sampling import evaluation_mode
+from ganaug.sampling import evaluation_mode, to_float
 from ganaug.seeding import Purpose, random_stream
 
 
@@ -60,7 +60,7 @@ def train_classifier(
     rng = random_stream(seed, Purpose.CLASSIFIER)
     for _ in range(steps):
         indices = torch.from_numpy(rng.integers(len(data), size=batch_size))
-        loss = F.cross_entropy(classifier(_to_float(data.images[indices])), data.targets[indices])
+        loss = F.cross_entropy(classifier(to_float(data.images[indices])), data.targets[indices])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -71,13 +71,9 @@ def train_classifier(
 def predict(classifier: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tensor:
     """Most likely class, int64 (N,), of each uint8 image (N, C, H, W)."""
     with torch.inference_mode(), evaluation_mode(classifier):
-        return torch.cat([classifier(_to_float(batch)).argmax(1) for batch in images.split(batch_size)])
+        return torch.cat([classifier(to_float(batch)).argmax(1) for batch in images.split(batch_size)])
 
 
 def accuracy(classifier: nn.Module, data: LabelledImages) -> float:
     """Share of ``data`` that the classifier gets right, in [0, 1]."""
     return (predict(classifier, data.images) == data.targets).float().mean().item()
-
-
-def _to_float(images: Tensor) -> Tensor:
-    return images.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ganaug.data import LabelledImages
+from ganaug.sampling import to_float
 from ganaug.seeding import Purpose, random_stream
 
 
@@ -48,8 +49,7 @@ class TrainingBatches:
     def real(self, step: int) -> tuple[Tensor, Tensor]:
         """Real images, float (N, C, H, W) in [-1, 1], and their labels, int64 (N,)."""
         indices = torch.from_numpy(self._indices(step)[self._mine])
-        images = self.data.images[indices].to(self.device, non_blocking=True)
-        images = images.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
+        images = to_float(self.data.images[indices].to(self.device, non_blocking=True))
         return images, self.data.targets[indices].to(self.device, non_blocking=True)
 
     def latent(self, step: int) -> tuple[Tensor, Tensor]:
