@@ -52,8 +52,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, Any]]):
         n_real (int), n_fake (int): how many of each.
 
     Raises:
-        ValueError: the ratio is out of range, transforms are given twice, the generator does not know a class, or
-            makes images of another number of channels or size.
+        ValueError: the ratio is out of range, transforms are given twice, the generator is unconditional, does not
+            know a class, or makes images of another number of channels or size.
         TypeError: the dataset is not map-style, its items are not (image, int label), or its images have a form that
             generated ones cannot be put in.
         LoadError: the generator cannot be loaded.
@@ -88,6 +88,12 @@ class ConditionalGANAugment(Dataset[tuple[Any, Any]]):
         self.source = (torch.arange(len(self.targets)) >= self.n_real).to(torch.uint8)
 
         self._generator = _own_copy(generator)
+        if not getattr(self._generator, "conditional", True):
+            raise ValueError(
+                f"the generator ({type(self._generator).__name__}) is unconditional: it cannot draw a class that is "
+                "asked for, so its images have no label. Train a conditional one, for instance with "
+                "recipes/train_dcgan.py --model dcgan-32-conditional"
+            )
         names = getattr(self._generator, "label_names", None)
         present = [name for name, count in zip(self.classes, counts, strict=True) if count]
         self._generator_label = torch.tensor(_match_classes(self.classes, present, names, class_map or {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -13,7 +14,7 @@ from torchvision.utils import make_grid
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
 
-_CELL = 56  # pixels: room for a short class name
+_CELL = 56  # pixels: room for a short class name, and to see an 8x8 image
 _TITLE = 16
 
 
@@ -25,16 +26,14 @@ def class_grid(images: Tensor, names: Sequence[str]) -> Image.Image:
         names (sequence of str): title of each column, shortened where it is wider than its column.
 
     Returns:
-        PIL.Image.Image: small images are enlarged by a whole factor.
+        PIL.Image.Image: see :func:`plain_grid`.
     """
-    zoom = max(1, round(_CELL / images.shape[3]))
-    images = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
-    body = to_pil_image(make_grid(images, nrow=len(names), padding=2, pad_value=255))
+    body = plain_grid(images, columns=len(names))
     picture = Image.new("RGB", (body.width, body.height + _TITLE), "white")
     picture.paste(body, (0, _TITLE))
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(12)
-    column = images.shape[3] + 2
+    column = (body.width - 2) // len(names)
     for k, name in enumerate(names):
         title = name
         while len(title) > 1 and draw.textlength(title, font=font) > column - 2:
@@ -43,13 +42,25 @@ def class_grid(images: Tensor, names: Sequence[str]) -> Image.Image:
     return picture
 
 
-def sample_grid(generator: Generator, *, rows: int = 8, seed: int = 0) -> Image.Image:
-    """Grid of generated images: one class per column, the same latents for the same seed."""
+def plain_grid(images: Tensor, *, columns: int) -> Image.Image:
+    """Lay out uint8 images (N, C, H, W) row after row; small images are enlarged by a whole factor."""
+    zoom = max(1, round(_CELL / images.shape[3]))
+    images = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    return cast(Image.Image, to_pil_image(make_grid(images, nrow=columns, padding=2, pad_value=255)))
+
+
+def sample_grid(generator: Generator, *, rows: int = 10, seed: int = 0) -> Image.Image:
+    """Grid of generated images, the same latents for the same seed.
+
+    One class per column; ``rows`` times ``rows`` images of an unconditional generator.
+    """
+    if not generator.conditional:
+        return plain_grid(generator.sample([0] * rows**2, seed=seed), columns=rows)
     labels = list(range(generator.num_classes)) * rows
     return class_grid(generator.sample(labels, seed=seed), generator.label_names)
 
 
-def real_grid(data: LabelledImages, *, rows: int = 8) -> Image.Image:
+def real_grid(data: LabelledImages, *, rows: int = 10) -> Image.Image:
     """Grid of the first real images of each class; a class with fewer than ``rows`` is followed by blank cells."""
     cells = torch.full((rows, len(data.classes), *data.images.shape[1:]), 255, dtype=torch.uint8)
     for k in range(len(data.classes)):

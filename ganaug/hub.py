@@ -1,4 +1,4 @@
-"""Generators as files: saving, the model card, fetching from the Hub, and loading."""
+"""Generators as files: saving, fetching from the Hub, and loading."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import ModelCardData, snapshot_download, try_to_load_from_cache
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -22,12 +22,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ganaug import grids
+from ganaug.card import GRID, model_card
 from ganaug.errors import LoadError
 from ganaug.files import atomic_path, write_json, write_text
 from ganaug.generators.base import Generator, registered_generators
 
 FORMAT_VERSION = 1
-CONFIG, WEIGHTS, CARD, GRID = "config.json", "model.safetensors", "README.md", "samples/grid.png"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 _CONFIG_KEYS = {
     "architecture",
     "format_version",
@@ -161,62 +162,6 @@ def fetch(
         raise LoadError(f"{repo_id} is not in the cache and the Hub was not reached: {error}") from error
     except (HfHubHTTPError, OSError) as error:
         raise LoadError(f"{repo_id} could not be downloaded: {error}") from error
-
-
-def model_card(generator: Generator) -> str:
-    """README.md of a generator: what it is, a picture, how to use it, what it was trained on, its limits."""
-    dataset, training = generator.info["dataset"], generator.info["training"]
-    header = ModelCardData(
-        library_name="ganaug",
-        pipeline_tag="unconditional-image-generation",
-        tags=["ganaug", generator.architecture, "class-conditional", "data-augmentation"],
-    ).to_yaml()
-    counts = dataset.get("class_counts", {})
-    classes = "\n".join(
-        f"| {k} | {name} | {counts.get(name, 'not recorded')} |" for k, name in enumerate(generator.label_names)
-    )
-    settings = "\n".join(f"| `{key}` | {value} |" for key, value in training.items()) or "| not recorded | |"
-    size = generator.image_size
-    return f"""---
-{header}
----
-
-# {generator.architecture}: {generator.num_classes} classes, {size}x{size} pixels
-
-A class-conditional image generator trained with ganaug.
-One class per column, nothing selected:
-
-![generated images, one class per column]({GRID})
-
-## Use
-
-```python
-from ganaug import ConditionalGANAugment, Generator
-
-generator = Generator.from_pretrained("path/to/this/folder")
-images = generator.sample([0] * 10, seed=0)  # uint8 (10, {generator.channels}, {size}, {size}), ten of class 0
-train = ConditionalGANAugment(dataset, generator, ratio=0.3)
-```
-
-## Trained on
-
-{dataset.get("name", "Not recorded")}
-
-| label | class | training images |
-|---|---|---|
-{classes}
-
-## Training
-
-| setting | value |
-|---|---|
-{settings}
-
-## Limits
-
-Generated images can repeat or resemble training images, and adding them does not always help a classifier: compare
-against training without them, on real held-out images. Whether this generator helps has not been measured here.
-"""
 
 
 def _config(generator: Generator, weights_sha256: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     SPLIT = 3
     TRAINING_NOISE = 4
     CLASSIFIER = 5
+    MONITOR = 6
 
 
 def check_seed(seed: int) -> int:

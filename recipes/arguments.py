@@ -36,15 +36,21 @@ class DataArguments:
         return open_images(**asdict(self), split=split)
 
 
-def run(arguments: type[Arguments], main: Callable[[Arguments], None], description: str | None) -> None:
+def run(
+    arguments: type[Arguments],
+    main: Callable[[Arguments], None],
+    description: str | None,
+    default: Arguments | None = None,
+) -> None:
     """Parse the flags and run ``main`` with them; a wrong input ends in one line instead of a traceback."""
     try:
         main(
             tyro.cli(
                 arguments,
                 description=description,
+                default=default,
                 use_underscores=True,
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
             )
         )
     except (InputError, FloatingPointError, OSError) as error:

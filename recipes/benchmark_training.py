@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ganaug.data import LabelledImages, bundled_digits
 from ganaug.generators import ACGAN28Discriminator, ACGAN28Generator
 from ganaug.generators.layers import ByteDropout
-from ganaug.training import AuxiliaryClassifier, Trainer, TrainingSettings, start_accelerator
+from ganaug.training import SYSTEMS, Trainer, TrainingSettings, start_accelerator
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def main(args: Arguments) -> None:
     set_seed(0)
     data = bundled_digits()
     pair = ACGAN28Generator(data.classes), ACGAN28Discriminator(len(data.classes))
-    trainer = Trainer(*pair, AuxiliaryClassifier(), data, settings, accelerator)
+    trainer = Trainer(*pair, SYSTEMS["acgan-28"].objective, data, settings, accelerator)
     arms = {
         "plain fp32 NCHW": plain_loop(data, args.batch_size, accelerator.device),
         f"ganaug, precision {accelerator.mixed_precision}": our_loop(trainer),

@@ -6,56 +6,132 @@ import pytest
 import torch
 from torch import nn
 
-from ganaug.training import AuxiliaryClassifier
+from ganaug import InputError
+from ganaug.training import SYSTEMS, GANObjective
+from ganaug.training.losses import ADVERSARIAL_LOSSES
+
+IMAGES, LABELS = torch.zeros(2, 1, 4, 4), torch.tensor([0, 1])
 
 
 class Scripted(nn.Module):
-    """A discriminator that answers what it is told, image by image: (real/fake logit, class logits)."""
+    """A discriminator that answers what it is told: (real/fake logits, class logits or None)."""
 
-    def __init__(self, *answers):
+    def __init__(self, logits, class_logits=None):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(()))
-        self.answers = iter(answers)
+        self.logits, self.class_logits = torch.tensor(logits), class_logits and torch.tensor(class_logits)
 
-    def forward(self, images):
-        source, classes = next(self.answers)
-        return self.scale * torch.tensor(source), self.scale * torch.tensor(classes)
+    def forward(self, images, labels):
+        return self.scale * self.logits, None if self.class_logits is None else self.scale * self.class_logits
 
 
 def softplus(x):
     return math.log1p(math.exp(x))
 
 
-def test_discriminator_loss_is_half_the_sum_of_four_cross_entropies():
-    judge = Scripted(([2.0, -1.0], [[1.0, 0.0], [0.0, 3.0]]), ([0.5, -4.0], [[0.0, 0.0], [2.0, 0.0]]))
-    images, labels = torch.zeros(2, 1, 4, 4), torch.tensor([0, 1])
-    loss, monitors = AuxiliaryClassifier().discriminator_loss(judge, images, labels, images, labels)
-    real_source = (softplus(-2) + softplus(1)) / 2
-    real_class = (softplus(-1) + softplus(-3)) / 2
-    fake_source = (softplus(0.5) + softplus(-4)) / 2
-    fake_class = (math.log(2) + softplus(2)) / 2
-    assert loss.item() == pytest.approx(0.5 * (real_source + real_class + fake_source + fake_class), rel=1e-6)
-    assert float(monitors["D_loss"]) == loss.item()
-    assert float(monitors["real_fake_accuracy"]) == 0.5  # right on the first real and the second fake
-    assert float(monitors["class_accuracy"]) == 0.75  # wrong on the second fake alone
-    whole, _ = AuxiliaryClassifier(discriminator_weight=1).discriminator_loss(
-        Scripted(([2.0, -1.0], [[1.0, 0.0], [0.0, 3.0]]), ([0.5, -4.0], [[0.0, 0.0], [2.0, 0.0]])),
-        images, labels, images, labels,
-    )  # fmt: skip
-    assert whole.item() == pytest.approx(2 * loss.item())
+def log_d(x):
+    return math.log(1 / (1 + math.exp(-x)))
 
 
-def test_generator_loss_asks_for_real_and_for_the_class():
-    judge = Scripted(([2.0, -1.0], [[1.0, 0.0], [0.0, 3.0]]))
-    loss, monitors = AuxiliaryClassifier().generator_loss(judge, torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]))
-    expected = (softplus(-2) + softplus(1)) / 2 + (softplus(-1) + softplus(-3)) / 2
-    assert loss.item() == pytest.approx(expected, rel=1e-6)
-    assert monitors.keys() == {"G_loss"}
+@pytest.mark.parametrize(
+    ("name", "real", "fake", "generator"),
+    [
+        ("minimax", lambda x: -log_d(x), lambda x: -log_d(-x), lambda x: log_d(-x)),
+        ("non-saturating", lambda x: -log_d(x), lambda x: -log_d(-x), lambda x: -log_d(x)),
+        ("least-squares", lambda x: (x - 1) ** 2 / 2, lambda x: x**2 / 2, lambda x: (x - 1) ** 2 / 2),
+        ("hinge", lambda x: max(0, 1 - x), lambda x: max(0, 1 + x), lambda x: -x),
+    ],
+)
+def test_adversarial_losses_are_those_of_the_papers(name, real, fake, generator):
+    objective, values = GANObjective(name), [2.0, -0.25]
+    judge = Scripted(values)
+    for expected, loss in [
+        (real, objective.discriminator_loss(judge, IMAGES, LABELS, real=True)[0]),
+        (fake, objective.discriminator_loss(judge, IMAGES, LABELS, real=False)[0]),
+        (generator, objective.generator_loss(judge, IMAGES, LABELS)[0]),
+    ]:
+        assert loss.item() == pytest.approx(sum(map(expected, values)) / 2, rel=1e-6)
+        assert loss.requires_grad
 
 
-def test_a_confident_classifier_has_no_loss_left():
+@pytest.mark.parametrize("name", ADVERSARIAL_LOSSES)
+def test_losses_of_large_logits_are_finite(name):
+    for value in (1e4, -1e4):
+        judge = Scripted([value, value])
+        for loss in (
+            GANObjective(name).discriminator_loss(judge, IMAGES, LABELS, real=True)[0],
+            GANObjective(name).generator_loss(judge, IMAGES, LABELS)[0],
+        ):
+            loss.backward()
+            assert math.isfinite(loss.item())
+            assert math.isfinite(judge.scale.grad.item())
+
+
+def test_what_is_watched_is_read_as_the_loss_means_it():
+    logits = [0.4, -3.0]
+    for name, score, real_share in [
+        ("non-saturating", (1 / (1 + math.exp(-0.4)) + 1 / (1 + math.exp(3))) / 2, 0.5),
+        ("least-squares", -1.3, 0.0),  # the boundary is 0.5
+        ("hinge", -1.3, 0.5),
+    ]:
+        objective, judge = GANObjective(name), Scripted(logits)
+        _, real = objective.discriminator_loss(judge, IMAGES, LABELS, real=True)
+        _, fake = objective.discriminator_loss(judge, IMAGES, LABELS, real=False)
+        _, after = objective.generator_loss(judge, IMAGES, LABELS)
+        assert real.keys() == {"D_loss_real", "D(x)", "accuracy_real"}
+        assert fake.keys() == {"D_loss_fake", "D(G(z))_before", "accuracy_fake"}
+        assert after.keys() == {"G_loss", "D(G(z))_after"}
+        for seen in (real["D(x)"], fake["D(G(z))_before"], after["D(G(z))_after"]):
+            assert float(seen) == pytest.approx(score, rel=1e-6)
+        assert float(real["accuracy_real"]) == real_share
+        assert float(fake["accuracy_fake"]) == 1 - real_share
+        assert objective.judges_real(judge, IMAGES, LABELS).float().mean() == real_share
+        assert not any(value.requires_grad for value in {**real, **fake, **after}.values())
+
+
+def test_acgan28_halves_the_sum_of_source_and_class_losses():
+    objective = SYSTEMS["acgan-28"].objective
+    judge = Scripted([2.0, -1.0], [[1.0, 0.0], [0.0, 3.0]])
+    source = (softplus(-2) + softplus(1)) / 2
+    classes = (softplus(-1) + softplus(-3)) / 2
+    loss, monitors = objective.discriminator_loss(judge, IMAGES, LABELS, real=True)
+    assert loss.item() == pytest.approx(0.5 * (source + classes), rel=1e-6)
+    assert float(monitors["D_loss_real"]) == loss.item()
+    assert float(monitors["class_accuracy_real"]) == 1
+    loss, monitors = objective.discriminator_loss(judge, IMAGES, 1 - LABELS, real=False)
+    fake_source, fake_class = (softplus(2) + softplus(-1)) / 2, (softplus(1) + softplus(3)) / 2
+    assert loss.item() == pytest.approx(0.5 * (fake_source + fake_class), rel=1e-6)
+    assert float(monitors["class_accuracy_fake"]) == 0
+    loss, _ = objective.generator_loss(judge, IMAGES, LABELS)
+    assert loss.item() == pytest.approx(source + classes, rel=1e-6)
+
+
+def test_class_weights_and_acgan64_without_the_half():
+    judge = Scripted([0.0, 0.0], [[1.0, 0.0], [0.0, 3.0]])
+    classes = (softplus(-1) + softplus(-3)) / 2
+    objective = GANObjective(class_weight_real=2, class_weight_fake=0, class_weight_generator=0.3)
+    for weight, loss in [
+        (2, objective.discriminator_loss(judge, IMAGES, LABELS, real=True)[0]),
+        (0, objective.discriminator_loss(judge, IMAGES, LABELS, real=False)[0]),
+        (0.3, objective.generator_loss(judge, IMAGES, LABELS)[0]),
+        (1, SYSTEMS["acgan-64"].objective.discriminator_loss(judge, IMAGES, LABELS, real=False)[0]),
+    ]:
+        assert loss.item() == pytest.approx(math.log(2) + weight * classes, rel=1e-6)
+
+
+@pytest.mark.parametrize("system", [name for name in SYSTEMS if SYSTEMS[name].objective.class_weight_real])
+def test_a_confident_classifier_has_no_loss_left(system):
     """Softmax before the cross-entropy, as in some public code, would leave 1.46 for ten classes."""
     right = torch.eye(10).mul(50).tolist()
-    judge = Scripted(([50.0] * 10, right))
-    loss, _ = AuxiliaryClassifier().generator_loss(judge, torch.zeros(10, 1, 4, 4), torch.arange(10))
+    judge = Scripted([50.0] * 10, right)
+    loss, _ = SYSTEMS[system].objective.generator_loss(judge, torch.zeros(10, 1, 4, 4), torch.arange(10))
     assert loss.item() < 1e-6
+
+
+def test_wrong_objectives_are_refused():
+    with pytest.raises(InputError, match=r"adversarial_loss must be one of .*hinge, got 'wasserstein'"):
+        GANObjective("wasserstein")
+    with pytest.raises(InputError, match="class_weight_fake must be 0 or more and finite, got -1"):
+        GANObjective(class_weight_fake=-1)
+    with pytest.raises(InputError, match="the discriminator has no class head"):
+        GANObjective(class_weight_generator=1).generator_loss(Scripted([0.0, 0.0]), IMAGES, LABELS)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,13 +13,14 @@ from conftest import small_images
 from PIL import Image
 from torch import nn
 
-from ganaug import Generator, InputError, LabelledImages
-from ganaug.generators import ACGAN28Discriminator, ACGAN28Generator
+from ganaug import Generator, InputError, LabelledImages, sampling
+from ganaug.generators import ACGAN28Generator
 from ganaug.generators.layers import ByteDropout
-from ganaug.training import AuxiliaryClassifier, RunFolder, Trainer, TrainingSettings, new_run_folder, train
+from ganaug.training import SYSTEMS, GANObjective, RunFolder, Trainer, TrainingSettings, new_run_folder, train
 from ganaug.training.batches import TrainingBatches
 from ganaug.training.ema import GeneratorEMA
 from ganaug.training.hardware import choose_mixed_precision, set_cpu_threads
+from ganaug.training.loop import ON_PROGRESS_BAR
 
 CPU = torch.device("cpu")
 
@@ -29,14 +32,28 @@ def accelerator() -> Iterator[Accelerator]:
     AcceleratorState._reset_state(True)
 
 
-def make_trainer(accelerator: Accelerator, data: LabelledImages, objective=None, **settings: float) -> Trainer:
+def make_trainer(
+    accelerator: Accelerator, data: LabelledImages, objective=None, system: str = "acgan-28", **settings
+) -> Trainer:
+    """A small trainer of one of the systems."""
+    chosen = SYSTEMS[system]
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        generator = ACGAN28Generator(data.classes, image_size=data.image_size, channels=data.channels, latent_dim=8)
-        discriminator = ACGAN28Discriminator(len(data.classes), channels=data.channels)
+        generator = chosen.generator(
+            data.classes if chosen.conditional else (),
+            image_size=data.image_size,
+            channels=data.channels,
+            latent_dim=8,
+        )
+        discriminator = generator.make_discriminator()
     settings = {"train_batch_size": 8, "total_kimg": 0.05, "ema_kimg": 0.02, **settings}
     return Trainer(
-        generator, discriminator, objective or AuxiliaryClassifier(), data, TrainingSettings(**settings), accelerator
+        generator,
+        discriminator,
+        objective or chosen.objective,
+        data,
+        replace(chosen.settings, **settings),
+        accelerator,
     )
 
 
@@ -130,31 +147,85 @@ def test_byte_dropout_drops_as_often_as_it_says_and_keeps_the_mean():
         ByteDropout(0.3)
 
 
-class Watching(AuxiliaryClassifier):
-    """Notes what each update may train."""
+class Watching(GANObjective):
+    """Notes what each update is shown and may train."""
 
-    def __init__(self):
-        super().__init__()
-        self.seen = []
+    seen: ClassVar[list] = []
 
-    def discriminator_loss(self, discriminator, real, real_labels, fake, fake_labels):
-        self.seen.append(("D", all(p.requires_grad for p in discriminator.parameters()), fake.requires_grad))
-        return super().discriminator_loss(discriminator, real, real_labels, fake, fake_labels)
+    def discriminator_loss(self, discriminator, images, labels, *, real):
+        weights = torch.cat([p.detach().flatten() for p in discriminator.parameters()])
+        frozen = not all(p.requires_grad for p in discriminator.parameters())
+        self.seen.append(("D real" if real else "D fake", images, labels, frozen, weights))
+        return super().discriminator_loss(discriminator, images, labels, real=real)
 
-    def generator_loss(self, discriminator, fake, fake_labels):
-        self.seen.append(("G", any(p.requires_grad for p in discriminator.parameters()), fake.requires_grad))
-        return super().generator_loss(discriminator, fake, fake_labels)
+    def generator_loss(self, discriminator, images, labels):
+        frozen = not any(p.requires_grad for p in discriminator.parameters())
+        self.seen.append(("G", images, labels, frozen, None))
+        return super().generator_loss(discriminator, images, labels)
 
 
-def test_each_update_trains_its_own_network_alone(accelerator):
-    objective = Watching()
-    trainer = make_trainer(accelerator, small_images(), objective)
-    with torch.random.fork_rng():
-        monitors = trainer.step(0)
-    assert objective.seen == [("D", True, False), ("G", False, True)]
+@pytest.fixture
+def watched(accelerator):
+    """What each part of a step of a system is shown."""
+
+    def one_step(data, system, **settings):
+        monkey = Watching(**asdict(SYSTEMS[system].objective))
+        monkey.seen.clear()
+        trainer = make_trainer(accelerator, data, monkey, system, **settings)
+        with torch.random.fork_rng():
+            monitors = trainer.step(0)
+        return trainer, monitors, list(monkey.seen)
+
+    return one_step
+
+
+def test_each_update_trains_its_own_network_alone(watched):
+    trainer, monitors, seen = watched(small_images(), "acgan-28")
+    assert [(name, images.requires_grad, frozen) for name, images, _, frozen, _ in seen] == [
+        ("D real", False, False),
+        ("D fake", False, False),
+        ("G", True, True),
+    ]
+    assert torch.equal(seen[1][1], seen[2][1].detach())  # one pass of the generator serves both
     assert all(p.requires_grad for p in trainer.discriminator.parameters())
-    assert monitors.keys() == {"D_loss", "G_loss", "real_fake_accuracy", "class_accuracy"}
+    assert set(ON_PROGRESS_BAR) < monitors.keys()
     assert not any(value.requires_grad for value in monitors.values())
+
+
+def test_half_batches(watched):
+    """dcgan-32: D learns from half a batch of reals, then from half a batch of fakes; G from a whole batch."""
+    trainer, monitors, (real, fake, whole) = watched(small_images(size=16), "dcgan-32")
+    assert [len(part[1]) for part in (real, fake, whole)] == [4, 4, 8]
+    assert not torch.equal(real[4], fake[4])  # an update in between
+    assert trainer.total_steps == 13  # 50 real images, 4 of them per step
+    assert float(monitors["D_loss"]) == pytest.approx(float(monitors["D_loss_real"] + monitors["D_loss_fake"]))
+    _, _, (real, fake, _) = watched(small_images(size=16), "dcgan-32", half_batches=False)
+    assert torch.equal(real[4], fake[4])
+    with pytest.raises(InputError, match="half_batches needs an even train_batch_size, got 7"):
+        TrainingSettings(half_batches=True, train_batch_size=7)
+
+
+def test_fakes_take_the_real_labels_of_the_batch_where_the_system_says_so(watched):
+    data = small_images(n=300, classes=3)
+    for system, same in [("cgan-maxout", True), ("cgan-mlp", False)]:
+        _, _, (real, fake, whole) = watched(data, system, train_batch_size=64)
+        assert torch.equal(real[2], fake[2]) == torch.equal(real[2], whole[2]) == same
+
+
+def test_no_flip_and_no_padding_between_the_data_and_the_discriminator(watched):
+    """Images with a mark in one corner arrive as they are: not mirrored, and no pixel of mid-grey (0) added."""
+    images = torch.zeros(40, 1, 12, 12, dtype=torch.uint8)
+    images[:, :, 0, 0] = 255
+    data = LabelledImages(images, torch.zeros(40, dtype=torch.int64), ("marked",), "marks")
+    for system in ("cgan-mlp", "cgan-maxout", "acgan-28"):
+        _, _, (real, fake, _) = watched(data, system)
+        assert torch.equal(real[1], sampling.to_float(images[:8]))
+        assert fake[1].shape == real[1].shape
+    for system, size in [("acgan-64", 16), ("dcgan-32", 16), ("dcgan-32-conditional", 16)]:
+        enlarged = LabelledImages(images.repeat(1, 1, 2, 2)[..., :size, :size], data.targets, data.classes, "marks")
+        _, _, (real, fake, _) = watched(enlarged, system)
+        assert torch.equal(real[1], sampling.to_float(enlarged.images[: len(real[1])]))
+        assert fake[1].shape == real[1].shape
 
 
 def test_both_networks_and_the_average_move(accelerator):
@@ -180,8 +251,11 @@ def test_a_run_leaves_a_generator_metrics_and_grids(accelerator, tmp_path):
         "samples/grid.png", "samples/real.png", "samples/000000kimg.png",
     }  # fmt: skip
     rows = [json.loads(line) for line in (folder.training / "metrics.jsonl").read_text().splitlines()]
-    assert [row["kimg"] for row in rows] == [0.024, 0.04, 0.056]
-    assert all(0 <= row["class_accuracy"] <= 1 and row["D_loss"] > 0 and row["seconds"] >= 0 for row in rows)
+    assert [row["kimg"] for row in rows] == [0.024, 0.032, 0.04, 0.056]
+    assert all(0 <= row["class_accuracy_real"] <= 1 and row["D_loss"] > 0 and row["seconds"] >= 0 for row in rows)
+    # D's accuracy on 150 real and 150 generated images, wherever a grid is drawn
+    assert [0 <= row.get("evaluated_accuracy_real", -1) <= 1 for row in rows] == [False, True, False, True]
+    assert "evaluated_accuracy_fake" in rows[-1]
     loaded = Generator.from_pretrained(folder.path)
     assert torch.equal(loaded.sample([0, 1, 2]), trained.sample([0, 1, 2]))
     assert loaded.info["dataset"] == {
@@ -231,9 +305,10 @@ def test_a_run_that_diverges_says_so(accelerator):
 def test_networks_must_fit_the_images(accelerator):
     data = small_images()
     with torch.random.fork_rng():
-        pair = ACGAN28Generator(data.classes), ACGAN28Discriminator(3)
+        generator = ACGAN28Generator(data.classes)
+        discriminator = generator.make_discriminator()
     with pytest.raises(ValueError, match=r"generator makes \(1, 28, 28\).*data are \(1, 12, 12\)"):
-        Trainer(*pair, AuxiliaryClassifier(), data, TrainingSettings(), accelerator)
+        Trainer(generator, discriminator, GANObjective(), data, TrainingSettings(), accelerator)
 
 
 def test_a_run_never_overwrites_another(tmp_path):

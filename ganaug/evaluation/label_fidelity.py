@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ganaug.errors import InputError
 from ganaug.evaluation.classifier import predict
 from ganaug.generators.base import Generator
 
@@ -34,7 +35,12 @@ def label_fidelity(
         classifier (nn.Module): maps float (N, C, H, W) in [-1, 1] to class logits.
         num_images (int): drawn, the classes in turn. Default: 1000
         seed (int): of the images. Default: 0
+
+    Raises:
+        InputError: the generator is unconditional, so no class can be asked for.
     """
+    if not generator.conditional:
+        raise InputError(f"label fidelity is of conditional generators; this {generator.architecture} has no classes")
     labels = torch.arange(num_images) % generator.num_classes
     right = (predict(classifier, generator.sample(labels, seed=seed)) == labels).float()
     per_class = {name: right[labels == k].mean().item() for k, name in enumerate(generator.label_names)}

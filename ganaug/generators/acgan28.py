@@ -8,9 +8,8 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganaug.errors import InputError
 from ganaug.generators.base import Generator, register_generator
-from ganaug.generators.layers import ByteDropout
+from ganaug.generators.layers import ByteDropout, same_conv
 
 # Keras' BatchNormalization(momentum=0.8) keeps 0.8 of the running value; PyTorch's momentum is what it replaces.
 BATCH_NORM_MOMENTUM = 0.2
@@ -38,11 +37,7 @@ class ACGAN28Generator(Generator):
         self, label_names: Sequence[str], *, image_size: int = 28, channels: int = 1, latent_dim: int = 100
     ) -> None:
         super().__init__(label_names, image_size=image_size, channels=channels, latent_dim=latent_dim)
-        if image_size % 4:
-            raise InputError(
-                f"acgan-28 upsamples twice, so the image size must be a multiple of 4; got {image_size}. "
-                f"Resize the images, for instance with --resolution {max(4, round(image_size / 4) * 4)}."
-            )
+        self._require_multiple(4)
         self.embedding = nn.Embedding(self.num_classes, latent_dim)
         self.project = nn.Sequential(
             nn.Linear(latent_dim, 32 * (image_size // 4) ** 2),
@@ -62,6 +57,10 @@ class ACGAN28Generator(Generator):
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         """See :meth:`Generator.forward`."""
         return cast(Tensor, self.layers(self.project(z * self.embedding(labels))))
+
+    def make_discriminator(self) -> ACGAN28Discriminator:
+        """See :meth:`Generator.make_discriminator`."""
+        return ACGAN28Discriminator(self.num_classes, channels=self.channels)
 
 
 class ACGAN28Discriminator(nn.Module):
@@ -88,15 +87,8 @@ class ACGAN28Discriminator(nn.Module):
         self.real_fake_head = nn.Linear(128, 1)
         self.class_head = nn.Linear(128, num_classes)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge images.
-
-        Args:
-            images (Tensor): float (N, C, H, W) in [-1, 1].
-
-        Returns:
-            tuple of Tensor: real/fake logits (N,), positive for real, and class logits (N, num_classes).
-        """
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Real/fake and class logits; see :meth:`Generator.make_discriminator`. ``labels`` are not used."""
         features = self.layers(images)
         return self.real_fake_head(features).squeeze(1), self.class_head(features)
 
@@ -110,10 +102,7 @@ def _generator_block(c_in: int, c_out: int) -> list[nn.Module]:
 
 
 def _discriminator_block(c_in: int, c_out: int, *, stride: int, norm: bool) -> list[nn.Module]:
-    block: list[nn.Module] = [nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1 if stride == 1 else 0)]
-    if stride == 2:  # Keras' "same" padding of a stride-2 convolution on an even size: bottom and right only
-        block.insert(0, nn.ZeroPad2d((0, 1, 0, 1)))
-    block += [nn.LeakyReLU(0.2), ByteDropout(0.25)]
+    block = [*same_conv(c_in, c_out, stride=stride), nn.LeakyReLU(0.2), ByteDropout(0.25)]
     if norm:
         block.append(nn.BatchNorm2d(c_out, momentum=BATCH_NORM_MOMENTUM))
     return block

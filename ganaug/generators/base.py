@@ -11,6 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from ganaug import sampling
+from ganaug.errors import InputError
 
 GeneratorClass = TypeVar("GeneratorClass", bound="type[Generator]")
 _REGISTRY: dict[str, type[Generator]] = {}
@@ -19,12 +20,13 @@ _REGISTRY: dict[str, type[Generator]] = {}
 class Generator(nn.Module, PyTorchModelHubMixin, ABC):
     """Class-conditional image generator.
 
-    A subclass sets ``architecture``, builds its layers and defines ``forward``. It takes ``label_names``,
-    ``image_size`` and ``channels``; whatever else its constructor takes, with plain JSON values, it returns from
-    :meth:`network_options`, so that ``config.json`` can rebuild it.
+    A subclass sets ``architecture``, builds its layers, and defines ``forward`` and :meth:`make_discriminator`. It
+    takes ``label_names``, ``image_size`` and ``channels``; whatever else its constructor takes, with plain JSON
+    values, it returns from :meth:`network_options`, so that ``config.json`` can rebuild it.
 
     Args:
-        label_names (sequence of str): class names; label k is ``label_names[k]``.
+        label_names (sequence of str): class names; label k is ``label_names[k]``. An empty one makes an unconditional
+            generator of a class that sets ``can_be_unconditional``.
         image_size (int): side of the square images, in pixels.
         channels (int): 1 for grey, 3 for RGB.
         latent_dim (int): length of a latent vector.
@@ -37,11 +39,13 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
     """
 
     architecture: ClassVar[str]
+    can_be_unconditional: ClassVar[bool] = False
 
     def __init__(self, label_names: Sequence[str], *, image_size: int, channels: int, latent_dim: int) -> None:
         super().__init__()
         self.label_names = tuple(label_names)
-        if not self.label_names or not all(isinstance(name, str) and name for name in self.label_names):
+        enough = self.label_names or self.can_be_unconditional
+        if not enough or not all(isinstance(name, str) and name for name in self.label_names):
             raise ValueError(f"label_names must be one or more non-empty strings, got {list(label_names)!r}")
         if len(set(self.label_names)) < len(self.label_names):
             raise ValueError(f"label_names must differ from one another, got {list(label_names)!r}")
@@ -55,8 +59,13 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes; 0 for an unconditional generator."""
         return len(self.label_names)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether images of a wanted class can be drawn."""
+        return bool(self.label_names)
 
     def network_options(self) -> dict[str, Any]:
         """Constructor arguments, beside names, size and channels, that rebuild this network."""
@@ -74,11 +83,34 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
             Tensor: float (N, channels, image_size, image_size) in [-1, 1].
         """
 
+    def make_discriminator(self) -> nn.Module:
+        """A new discriminator to train this generator against.
+
+        Returns:
+            nn.Module: maps float images (N, channels, image_size, image_size) in [-1, 1] and int64 labels (N,) to
+            (real/fake logits (N,), high for real; class logits (N, num_classes), or None without a class head).
+
+        Raises:
+            InputError: this architecture has none.
+        """
+        raise InputError(
+            f"{type(self).__name__} has no discriminator to train against: define make_discriminator in the class"
+        )
+
+    def _require_multiple(self, factor: int) -> None:
+        """Refuse image sizes that layers which enlarge ``factor`` times cannot end at."""
+        if self.image_size % factor:
+            raise InputError(
+                f"{self.architecture} enlarges {factor} times, so the image size must be a multiple of {factor}; got "
+                f"{self.image_size}. Resize the images, for instance with --resolution "
+                f"{max(factor, round(self.image_size / factor) * factor)}"
+            )
+
     def sample(self, labels: Sequence[int] | Tensor, *, seed: int = 0) -> Tensor:
         """Draw one image per label; image k depends on ``labels[k]``, ``seed`` and k alone.
 
         Args:
-            labels (sequence of int or Tensor): shape (N,), in [0, num_classes).
+            labels (sequence of int or Tensor): shape (N,), in [0, num_classes); all 0 for an unconditional generator.
             seed (int): in [0, 2**64). Default: 0
 
         Returns:
@@ -87,11 +119,13 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
         Raises:
             ValueError: a label is not a class of this generator, or the seed is out of range.
         """
-        bad = [int(label) for label in labels if not 0 <= label < self.num_classes]
+        highest = max(self.num_classes - 1, 0)
+        bad = [int(label) for label in labels if not 0 <= label <= highest]
         if bad:
+            classes = ", ".join(f"{k}: {name}" for k, name in enumerate(self.label_names))
             raise ValueError(
-                f"labels must be from 0 to {self.num_classes - 1}, got {bad[0]}; the classes are "
-                + ", ".join(f"{k}: {name}" for k, name in enumerate(self.label_names))
+                f"labels must be from 0 to {highest}, got {bad[0]}; "
+                + (f"the classes are {classes}" if classes else "this generator is unconditional")
             )
         return sampling.sample(self, labels, seed=seed)
 

@@ -1,7 +1,31 @@
+"""Layers that several networks are made of."""
+
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+
+def same_conv(c_in: int, c_out: int, *, stride: int = 1) -> list[nn.Module]:
+    """3x3 convolution with Keras' "same" zero padding: at stride 2 on an even size, bottom and right only."""
+    if stride == 1:
+        return [nn.Conv2d(c_in, c_out, 3, padding=1)]
+    return [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(c_in, c_out, 3, stride=stride)]
+
+
+def init_normal(module: nn.Module, *, std: float = 0.02) -> None:
+    """Initialise linear and convolution weights from N(0, std), BatchNorm weights with 1, all biases with 0.
+
+    Source: Radford, Metz & Chintala 2015 (DCGAN), section 4.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(part.weight, std=std)
+        elif isinstance(part, nn.BatchNorm2d):
+            nn.init.ones_(part.weight)
+    for name, parameter in module.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
 
 
 class ByteDropout(nn.Module):

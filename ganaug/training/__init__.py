@@ -2,15 +2,18 @@
 
 from ganaug.training.hardware import start_accelerator
 from ganaug.training.loop import train
-from ganaug.training.objectives import AuxiliaryClassifier, Objective
+from ganaug.training.objectives import GANObjective, Objective
 from ganaug.training.run_folder import RunFolder, new_run_folder
 from ganaug.training.settings import TrainingSettings
+from ganaug.training.systems import SYSTEMS, System
 from ganaug.training.trainer import Trainer
 
 __all__ = [
-    "AuxiliaryClassifier",
+    "SYSTEMS",
+    "GANObjective",
     "Objective",
     "RunFolder",
+    "System",
     "Trainer",
     "TrainingSettings",
     "new_run_folder",

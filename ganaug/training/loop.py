@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from PIL.Image import Image
 from tqdm import tqdm
 
 from ganaug import grids
 from ganaug.generators.base import Generator
-from ganaug.training.monitors import RunningMeans
+from ganaug.training.monitors import RunningMeans, discriminator_accuracy
 from ganaug.training.run_folder import RunFolder
 from ganaug.training.trainer import Trainer
+
+ON_PROGRESS_BAR = ("D_loss", "G_loss", "D(x)", "D(G(z))_before", "D(G(z))_after", "class_accuracy_fake")
 
 
 def train(trainer: Trainer, folder: RunFolder | None) -> Generator:
@@ -37,25 +41,29 @@ def train(trainer: Trainer, folder: RunFolder | None) -> Generator:
     monitors = RunningMeans(accelerator)
     latest: dict[str, float] = {}
     if folder:
-        folder.save_picture("real", grids.real_grid(trainer.data))
         accelerator.project_configuration.logging_dir = str(folder.training / "logs")
     accelerator.init_trackers("ganaug", {name: value for name, value in asdict(settings).items() if value is not None})
+    if folder:
+        _show(grids.real_grid(trainer.data), "real", "real", 0, trainer, folder)
     # The dropout seeds move torch's global state; give it back as it was.
     with torch.random.fork_rng(), _progress_bar(trainer) as bar:
         for step in range(trainer.total_steps):
             monitors.add(trainer.step(step))
             bar.update(batch)
             seen, last = (step + 1) * batch, step + 1 == trainer.total_steps
-            if last or _crosses(seen, batch, settings.log_kimg):
+            show = last or _crosses(seen, batch, settings.sample_kimg)
+            if show or _crosses(seen, batch, settings.log_kimg):
                 latest = monitors.take()
                 _check_finite(latest, seen)
-                bar.set_postfix({name: f"{value:.3g}" for name, value in latest.items()})
-                accelerator.log(latest, step=seen)
+                bar.set_postfix({name: f"{latest[name]:.3g}" for name in ON_PROGRESS_BAR if name in latest})
                 if folder:
+                    if show:
+                        latest |= discriminator_accuracy(trainer)
+                        grid = grids.sample_grid(trainer.averaged_generator, rows=7)
+                        _show(grid, f"{seen // 1000:06d}kimg", "generated", seen, trainer, folder)
                     clock = {"kimg": seen / 1000, "seconds": round(time.monotonic() - started, 1)}
                     folder.append_metrics({**clock, **latest})
-            if folder and (last or _crosses(seen, batch, settings.sample_kimg)):
-                folder.save_picture(f"{seen // 1000:06d}kimg", grids.sample_grid(trainer.averaged_generator))
+                accelerator.log(latest, step=seen)
 
     generator = trainer.averaged_generator
     generator.info = run_facts(trainer, latest, seconds=time.monotonic() - started)
@@ -65,9 +73,17 @@ def train(trainer: Trainer, folder: RunFolder | None) -> Generator:
     return generator
 
 
+def _show(picture: Image, file_name: str, tag: str, seen: int, trainer: Trainer, folder: RunFolder) -> None:
+    """Save a picture in the run's folder, and show it to the trackers that take pictures."""
+    folder.save_picture(file_name, picture)
+    for tracker in trainer.accelerator.trackers:
+        if hasattr(tracker, "log_images"):
+            tracker.log_images({tag: np.asarray(picture.convert("RGB")).transpose(2, 0, 1)[None]}, step=seen)
+
+
 def run_facts(trainer: Trainer, monitors: dict[str, float], *, seconds: float) -> dict[str, Any]:
     """What ``config.json`` and the card say of data and training."""
-    data, accelerator = trainer.data, trainer.accelerator
+    data, accelerator, objective = trainer.data, trainer.accelerator, trainer.objective
     return {
         "dataset": {
             "name": data.name,
@@ -77,6 +93,7 @@ def run_facts(trainer: Trainer, monitors: dict[str, float], *, seconds: float) -
         },
         "training": {
             **asdict(trainer.settings),
+            **(asdict(objective) if is_dataclass(objective) and not isinstance(objective, type) else {}),
             "mixed_precision": accelerator.mixed_precision,
             "num_processes": accelerator.num_processes,
             "device": accelerator.device.type,

@@ -1,16 +1,14 @@
-"""What the two networks are trained to do: losses on logits, with what there is to watch about them.
-
-An objective has ``discriminator_loss`` and ``generator_loss``; each returns the loss to minimise and scalars to
-monitor, detached, on the device (reading them would make the processor wait).
-"""
+"""What the two networks are trained to do, with what there is to watch about it."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import Literal, Protocol
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ganaug.errors import InputError
+from ganaug.training.losses import ADVERSARIAL_LOSSES, AdversarialLoss, auxiliary_classification
 
 Monitors = dict[str, Tensor]
 
@@ -18,64 +16,102 @@ Monitors = dict[str, Tensor]
 class Objective(Protocol):
     """What the training loop asks of an objective.
 
-    ``real`` and ``fake`` are float (N, C, H, W) in [-1, 1], labels int64 (N,). In ``discriminator_loss`` the fakes
-    carry no gradient; in ``generator_loss`` the discriminator's weights carry none.
+    ``images`` are float (N, C, H, W) in [-1, 1], ``labels`` int64 (N,). Both methods return the loss to minimise and
+    scalars to watch, detached and on the device (reading them would make the processor wait). Generated images carry
+    no gradient in ``discriminator_loss``; the discriminator's weights carry none in ``generator_loss``.
     """
 
     def discriminator_loss(
-        self, discriminator: nn.Module, real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor
+        self, discriminator: nn.Module, images: Tensor, labels: Tensor, *, real: bool
     ) -> tuple[Tensor, Monitors]:
-        """Loss of the discriminator's update."""
+        """One half of the discriminator's loss: for real images, or for generated ones."""
         ...
 
-    def generator_loss(self, discriminator: nn.Module, fake: Tensor, fake_labels: Tensor) -> tuple[Tensor, Monitors]:
+    def generator_loss(self, discriminator: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Monitors]:
         """Loss of the generator's update."""
         ...
 
+    def judges_real(self, discriminator: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Which images the discriminator takes for real ones, bool (N,)."""
+        ...
 
-class AuxiliaryClassifier:
-    """The auxiliary classifier GAN: real or fake, and which class.
 
-    With the log-likelihoods of the source L_S (eq. 2) and of the class L_C (eq. 3), the discriminator maximises
-    L_S + L_C and the generator L_C - L_S; the generator's L_S is used in its non-saturating form. The discriminator
-    returns (real/fake logits (N,), class logits (N, K)).
+@dataclass(frozen=True)
+class GANObjective:
+    """An adversarial loss, with auxiliary classification (Odena et al. 2017) where its weights are not 0.
 
     Args:
-        discriminator_weight (float): factor on the discriminator's sum over real and fake. Default: 0.5
+        adversarial_loss: The game the networks play; see ganaug/training/losses.py.
+        class_weight_real: Weight of the discriminator's class loss on real images.
+        class_weight_fake: Weight of the discriminator's class loss on generated images.
+        class_weight_generator: Weight of the generator's class loss.
+        discriminator_weight: Factor on the discriminator's whole loss.
 
-    Source: Odena, Olah & Shlens 2017, "Conditional image synthesis with auxiliary classifier GANs".
+    Raises:
+        InputError: there is no such loss, or a weight is negative.
     """
 
-    def __init__(self, discriminator_weight: float = 0.5) -> None:
-        self.discriminator_weight = discriminator_weight
+    adversarial_loss: Literal["non-saturating", "minimax", "least-squares", "hinge"] = "non-saturating"
+    class_weight_real: float = 0.0
+    class_weight_fake: float = 0.0
+    class_weight_generator: float = 0.0
+    discriminator_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.adversarial_loss not in ADVERSARIAL_LOSSES:
+            known = ", ".join(ADVERSARIAL_LOSSES)
+            raise InputError(f"adversarial_loss must be one of {known}, got {self.adversarial_loss!r}")
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            if not 0 <= value < float("inf"):
+                raise InputError(f"{field.name} must be 0 or more and finite, got {value}")
+
+    @property
+    def _game(self) -> AdversarialLoss:
+        return ADVERSARIAL_LOSSES[self.adversarial_loss]
 
     def discriminator_loss(
-        self, discriminator: nn.Module, real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor
+        self, discriminator: nn.Module, images: Tensor, labels: Tensor, *, real: bool
     ) -> tuple[Tensor, Monitors]:
-        """Weighted sum of source and class cross-entropy on real and on generated images.
+        """Adversarial and class loss of one kind of images.
 
-        Monitors: ``D_loss``; ``real_fake_accuracy`` and ``class_accuracy`` over both kinds, in [0, 1].
+        Monitors, with ``real`` or ``fake`` for the kind: ``D_loss_<kind>``, ``accuracy_<kind>`` (share judged right)
+        and, with a class head, ``class_accuracy_<kind>``; ``D(x)`` or ``D(G(z))_before`` the step.
         """
-        real_source, real_class = discriminator(real)
-        fake_source, fake_class = discriminator(fake)
-        loss = self.discriminator_weight * (
-            F.binary_cross_entropy_with_logits(real_source, torch.ones_like(real_source))
-            + F.cross_entropy(real_class, real_labels)
-            + F.binary_cross_entropy_with_logits(fake_source, torch.zeros_like(fake_source))
-            + F.cross_entropy(fake_class, fake_labels)
+        logits, class_logits = discriminator(images, labels)
+        loss = self._game.discriminator(logits, real=real)
+        loss = loss + self._class_loss(
+            class_logits, labels, self.class_weight_real if real else self.class_weight_fake
         )
-        source_right = torch.cat([real_source > 0, fake_source <= 0])
-        class_right = torch.cat([real_class.argmax(1) == real_labels, fake_class.argmax(1) == fake_labels])
-        return loss, {
-            "D_loss": loss.detach(),
-            "real_fake_accuracy": source_right.float().mean(),
-            "class_accuracy": class_right.float().mean(),
+        loss = self.discriminator_weight * loss
+        kind, score = ("real", "D(x)") if real else ("fake", "D(G(z))_before")
+        right = (logits > self._game.boundary) == real
+        monitors = {
+            f"D_loss_{kind}": loss.detach(),
+            score: self._game.score(logits.detach()).mean(),
+            f"accuracy_{kind}": right.float().mean(),
         }
+        if class_logits is not None:
+            monitors[f"class_accuracy_{kind}"] = (class_logits.argmax(1) == labels).float().mean()
+        return loss, monitors
 
-    def generator_loss(self, discriminator: nn.Module, fake: Tensor, fake_labels: Tensor) -> tuple[Tensor, Monitors]:
-        """Cross-entropy of "real" and of the asked class on generated images. Monitors: ``G_loss``."""
-        source, classes = discriminator(fake)
-        loss = F.binary_cross_entropy_with_logits(source, torch.ones_like(source)) + F.cross_entropy(
-            classes, fake_labels
-        )
-        return loss, {"G_loss": loss.detach()}
+    def generator_loss(self, discriminator: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Monitors]:
+        """Adversarial and class loss of generated images. Monitors: ``G_loss``, and ``D(G(z))_after`` D's step."""
+        logits, class_logits = discriminator(images, labels)
+        loss = self._game.generator(logits) + self._class_loss(class_logits, labels, self.class_weight_generator)
+        return loss, {"G_loss": loss.detach(), "D(G(z))_after": self._game.score(logits.detach()).mean()}
+
+    def judges_real(self, discriminator: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Which images the discriminator takes for real ones, bool (N,)."""
+        logits: Tensor = discriminator(images, labels)[0]
+        return logits > self._game.boundary
+
+    def _class_loss(self, class_logits: Tensor | None, labels: Tensor, weight: float) -> Tensor | float:
+        if not weight:
+            return 0.0
+        if class_logits is None:
+            raise InputError(
+                "a class loss was asked for, but the discriminator has no class head. Set the objective's class "
+                "weights to 0, or take a network with one"
+            )
+        return weight * auxiliary_classification(class_logits, labels)

@@ -21,10 +21,14 @@ class TrainingSettings:
         sample_kimg: How often a sample grid is written.
         mixed_precision: bf16, or no for fp32; auto takes bf16 where the processor has it.
         cpu_threads: Threads per process; by default the cores are divided among the local processes.
+        fake_labels: Labels of the generated images: drawn with the shares of the real classes, or the real labels of
+            the same batch.
+        half_batches: Update the discriminator twice, on half a batch of real and half a batch of generated images,
+            and the generator on a whole batch; half as many real images are shown per step.
         seed: Seed of weights, data order, latents and dropout.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a number is out of range, or half of an odd batch is asked for.
     """
 
     total_kimg: float = 200
@@ -37,6 +41,8 @@ class TrainingSettings:
     sample_kimg: float = 40
     mixed_precision: Literal["auto", "bf16", "no"] = "auto"
     cpu_threads: int | None = None
+    fake_labels: Literal["drawn", "real"] = "drawn"
+    half_batches: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -46,9 +52,11 @@ class TrainingSettings:
                 valid, wanted = 0 <= value < 1, "in [0, 1)"
             elif field.name == "seed":
                 valid, wanted = 0 <= value < 2**32, "from 0 to 2**32 - 1"
-            elif isinstance(value, int | float):
+            elif isinstance(value, int | float) and not isinstance(value, bool):
                 valid, wanted = 0 < value < float("inf"), "positive and finite"
             else:
                 continue
             if not valid:
                 raise InputError(f"{field.name} must be {wanted}, got {value}")
+        if self.half_batches and self.train_batch_size % 2:
+            raise InputError(f"half_batches needs an even train_batch_size, got {self.train_batch_size}")

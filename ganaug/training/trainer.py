@@ -25,7 +25,7 @@ class Trainer:
 
     Args:
         generator (Generator): trained in place.
-        discriminator (nn.Module): trained in place.
+        discriminator (nn.Module): trained in place; see :meth:`Generator.make_discriminator` for what it returns.
         objective (Objective): the losses.
         data (LabelledImages): training images, of the generator's size, channels and classes.
         settings (TrainingSettings): how long and how.
@@ -45,7 +45,8 @@ class Trainer:
         accelerator: Accelerator,
     ) -> None:
         made = (generator.channels, generator.image_size, generator.image_size)
-        if data.images.shape[1:] != made or data.classes != generator.label_names:
+        known = generator.label_names if generator.conditional else data.classes
+        if data.images.shape[1:] != made or data.classes != known:
             raise ValueError(
                 f"the generator makes {made} images of {generator.label_names}, "
                 f"the data are {tuple(data.images.shape[1:])} of {data.classes}"
@@ -54,7 +55,8 @@ class Trainer:
         self.batches = TrainingBatches(
             data,
             latent_dim=generator.latent_dim,
-            batch_size=settings.train_batch_size,
+            batch_size=settings.train_batch_size // (2 if settings.half_batches else 1),
+            latents_per_image=2 if settings.half_batches else 1,
             seed=settings.seed,
             device=accelerator.device,
             rank=accelerator.process_index,
@@ -93,17 +95,24 @@ class Trainer:
             step (int): number of the step; what is drawn depends on it and the seed alone.
 
         Returns:
-            dict: the objective's monitors, scalars on the device.
+            dict: the objective's monitors and ``D_loss``, scalars on the device.
         """
         self._seed_dropout(step)
         real, real_labels = self.batches.real(step)
         z, fake_labels = self.batches.latent(step)
+        if self.settings.fake_labels == "real":
+            fake_labels = real_labels.repeat(len(z) // len(real))
         fake = self.generator(z, fake_labels)
 
-        # Update D.
-        d_loss, d_monitors = self.objective.discriminator_loss(
-            self.discriminator, real, real_labels, fake.detach(), fake_labels
-        )
+        # Update D, on as many generated images as real ones.
+        shown, shown_labels = fake[: len(real)].detach(), fake_labels[: len(real)]
+        losses = self.objective.discriminator_loss
+        real_loss, real_monitors = losses(self.discriminator, real, real_labels, real=True)
+        if self.settings.half_batches:
+            self._update(self.discriminator_optimizer, real_loss)
+            real_loss = real_loss.detach()
+        fake_loss, fake_monitors = losses(self.discriminator, shown, shown_labels, real=False)
+        d_loss = real_loss + fake_loss
         self._update(self.discriminator_optimizer, d_loss)
 
         # Update G. D's weights need no gradient, so no process waits for one: D is used without its wrapper.
@@ -115,7 +124,7 @@ class Trainer:
         # Update the average.
         batch = self.batches.global_batch
         self.ema.update(self.accelerator.unwrap_model(self.generator), images=batch, images_seen=(step + 1) * batch)
-        return {**d_monitors, **g_monitors}
+        return {"D_loss": d_loss.detach(), **real_monitors, **fake_monitors, **g_monitors}
 
     def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad()

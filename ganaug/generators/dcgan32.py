@@ -1,0 +1,92 @@
+"""``dcgan-32``: a small DCGAN (Radford, Metz & Chintala 2015) without BatchNorm, unconditional or conditional."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor, nn
+
+from ganaug.generators.base import Generator, register_generator
+from ganaug.generators.layers import same_conv
+
+
+@register_generator
+class DCGAN32Generator(Generator):
+    """Generator of ``dcgan-32``: a linear layer and three transposed convolutions, each doubling the size.
+
+    Unconditional without label names: 1,466,115 trainable parameters for 32x32x3 images and ``latent_dim=100``. With
+    label names the latent is multiplied by a label embedding.
+
+    Args:
+        label_names (sequence of str): class names; none for an unconditional generator. Default: ()
+        image_size (int): side of the images, a multiple of 8. Default: 32
+        channels (int): Default: 3
+        latent_dim (int): Default: 100
+
+    Raises:
+        InputError: the size is not a multiple of 8.
+    """
+
+    architecture = "dcgan-32"
+    can_be_unconditional = True
+
+    def __init__(
+        self, label_names: Sequence[str] = (), *, image_size: int = 32, channels: int = 3, latent_dim: int = 100
+    ) -> None:
+        super().__init__(label_names, image_size=image_size, channels=channels, latent_dim=latent_dim)
+        self._require_multiple(8)
+        if self.conditional:
+            self.embedding = nn.Embedding(self.num_classes, latent_dim)
+        side = image_size // 8
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, 256 * side**2),
+            nn.LeakyReLU(0.2),
+            nn.Unflatten(1, (256, side, side)),
+            *_up(256, 128),
+            *_up(128, 128),
+            *_up(128, 128),
+            *same_conv(128, channels),
+            nn.Tanh(),
+        )
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        """See :meth:`Generator.forward`; an unconditional generator does not use ``labels``."""
+        return cast(Tensor, self.layers(z * self.embedding(labels) if self.conditional else z))
+
+    def make_discriminator(self) -> DCGAN32Discriminator:
+        """See :meth:`Generator.make_discriminator`."""
+        return DCGAN32Discriminator(self.num_classes, image_size=self.image_size, channels=self.channels)
+
+
+class DCGAN32Discriminator(nn.Module):
+    """Discriminator of ``dcgan-32``: four 3x3 convolutions, dropout, a real/fake head; a class head with classes.
+
+    522,497 trainable parameters for 32x32x3 images without classes.
+
+    Args:
+        num_classes (int): number of classes; 0 for an unconditional generator's discriminator. Default: 0
+        image_size (int): Default: 32
+        channels (int): Default: 3
+    """
+
+    def __init__(self, num_classes: int = 0, *, image_size: int = 32, channels: int = 3) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        c_in = channels
+        for c_out, stride in [(64, 1), (128, 2), (128, 2), (256, 2)]:
+            blocks += [*same_conv(c_in, c_out, stride=stride), nn.LeakyReLU(0.2)]
+            c_in = c_out
+        self.layers = nn.Sequential(*blocks, nn.Flatten(), nn.Dropout(0.4))
+        features = 256 * (image_size // 8) ** 2
+        self.real_fake_head = nn.Linear(features, 1)
+        self.class_head = nn.Linear(features, num_classes) if num_classes else None
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Real/fake and class logits; see :meth:`Generator.make_discriminator`. ``labels`` are not used."""
+        features = self.layers(images)
+        return self.real_fake_head(features).squeeze(1), self.class_head(features) if self.class_head else None
+
+
+def _up(c_in: int, c_out: int) -> list[nn.Module]:
+    return [nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]

@@ -1,0 +1,122 @@
+"""What the train_*.py recipes share: their flags, and a run from data to saved generator."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import torch
+from accelerate.utils import set_seed
+from arguments import DataArguments, run
+from torch import nn
+
+from ganaug.training import (
+    SYSTEMS,
+    GANObjective,
+    RunFolder,
+    Trainer,
+    TrainingSettings,
+    new_run_folder,
+    start_accelerator,
+    train,
+)
+from ganaug.training.plots import loss_curves
+
+
+@dataclass(frozen=True)
+class TrainingArguments:
+    """Flags of every training recipe.
+
+    Args:
+        output_dir: Folder for the generator, its card and the files of the run; by default outputs/MODEL, or
+            outputs/MODEL-2 and so on where that is taken.
+        report_to: Log the monitors and grids to this tracker too; the monitors always go to training/metrics.jsonl.
+        latent_dim: Length of the generator's latent vector.
+        summary: Print a table of the layers of both networks first.
+    """
+
+    data: DataArguments = field(default_factory=DataArguments)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    objective: GANObjective = field(default_factory=GANObjective)
+    output_dir: Path | None = None
+    report_to: Literal["tensorboard"] | None = None
+    latent_dim: int = 100
+    summary: bool = False
+
+    def network_options(self) -> dict[str, Any]:
+        """Arguments of the generator beside those that the images give."""
+        return {"latent_dim": self.latent_dim}
+
+
+def main(args: Any) -> None:
+    """Train, save, and say how to use what was saved."""
+    accelerator = start_accelerator(args.training, report_to=args.report_to)
+    images = args.data.open()
+    set_seed(args.training.seed)
+    system = SYSTEMS[args.model]
+    generator = system.generator(
+        images.classes if system.conditional else (),
+        image_size=images.image_size,
+        channels=images.channels,
+        **args.network_options(),
+    )
+    discriminator = generator.make_discriminator()
+
+    folder = None
+    if accelerator.is_main_process:
+        folder = RunFolder(args.output_dir or new_run_folder(f"outputs/{args.model}"))
+        folder.write_settings(
+            {
+                "model": args.model,
+                **asdict(args.training),
+                "objective": asdict(args.objective),
+                "network": generator.network_options(),
+                "data": {name: str(value) for name, value in asdict(args.data).items() if value is not None},
+            }
+        )
+    accelerator.print(
+        f"images: {images}\n"
+        f"device: {accelerator.device}, processes: {accelerator.num_processes}, "
+        f"threads: {torch.get_num_threads()}, precision: {accelerator.mixed_precision}\n"
+        f"output: {folder and folder.path}"
+    )
+    if args.summary:
+        batch, labels = torch.zeros(2, *images.images.shape[1:]), torch.zeros(2, dtype=torch.int64)
+        accelerator.print(layer_table(generator, torch.zeros(2, generator.latent_dim), labels))
+        accelerator.print(layer_table(discriminator, batch, labels))
+    trained = train(Trainer(generator, discriminator, args.objective, images, args.training, accelerator), folder)
+    accelerator.end_training()
+    if folder:
+        loss_curves(folder)
+        use = (
+            "train = ConditionalGANAugment(dataset, generator, ratio=0.3)"
+            if trained.conditional
+            else "images = generator.sample([0] * 10)  # of no class in particular: this generator has none"
+        )
+        print(
+            "\nUse it:\n"
+            "from ganaug import ConditionalGANAugment, Generator\n"
+            f"generator = Generator.from_pretrained({str(folder.path)!r})\n"
+            f"{use}"
+        )
+
+
+def layer_table(network: nn.Module, *inputs: torch.Tensor) -> str:
+    """Layers, shapes and numbers of weights of a network."""
+    from torchinfo import summary  # takes a moment to import
+
+    columns = ("output_size", "num_params", "trainable")
+    return str(summary(network, input_data=inputs, col_names=columns, depth=4, verbose=0, device="cpu"))
+
+
+def run_recipe(arguments: type[Any], description: str | None) -> None:
+    """Parse the flags, whose defaults are the chosen model's, and train."""
+    parser = ArgumentParser(add_help=False)
+    models = get_args(get_type_hints(arguments)["model"])
+    parser.add_argument("--model", default=arguments.model, choices=models)
+    model = parser.parse_known_args()[0].model
+    system = SYSTEMS[model]
+    defaults = arguments(model=model, training=system.settings, objective=system.objective)
+    run(arguments, main, description, default=replace(defaults, data=DataArguments(resolution=system.resolution)))
