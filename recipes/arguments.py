@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import tyro
 
-from ganaug import InputError, LabelledImages, open_images
+from ganaug import DataError, InputError, LabelledImages, open_images
 
 Arguments = TypeVar("Arguments")
 
@@ -20,20 +20,45 @@ class DataArguments:
     """Labelled images; without a flag, the bundled MNIST digits.
 
     Args:
-        train_data_dir: Folder with one subfolder of images per class, or with IDX files (plain or .gz).
-        dataset_name: HF dataset: a Hub id, or a local folder that load_dataset reads.
+        train_data_dir: Folder with one subfolder of images per class, with IDX files (plain or .gz), with Parquet
+            files, or written by save_to_disk of HF datasets.
+        dataset_name: Id of a dataset on the Hugging Face Hub, torchvision:NAME (as torchvision:FashionMNIST; it is
+            downloaded to the folder data), or sklearn:digits.
         dataset_config_name: Configuration of the HF dataset.
         resolution: Resize the shorter side to this many pixels and crop the centre; default: the images' own size.
+        channels: 1 makes grey images, 3 RGB; default: grey if all images are, else RGB.
+        background: Colour behind transparent pixels, such as white or #ff8000.
+        skip_bad_images: Leave out images that cannot be decoded, with a warning, instead of ending with an error.
     """
 
     train_data_dir: Path | None = None
     dataset_name: str | None = None
     dataset_config_name: str | None = None
     resolution: int | None = None
+    channels: Literal[1, 3] | None = None
+    background: str = "white"
+    skip_bad_images: bool = False
 
     def open(self, split: str = "train") -> LabelledImages:
-        """Open the images of a split."""
-        return open_images(**asdict(self), split=split)
+        """Open the images of a split.
+
+        Raises:
+            DataError: two sources are given, or :func:`ganaug.open_images` finds nothing usable.
+        """
+        if self.train_data_dir is not None and self.dataset_name is not None:
+            raise DataError(
+                f"give train_data_dir ({self.train_data_dir}) or dataset_name ({self.dataset_name}), not both: they "
+                "are two sources"
+            )
+        return open_images(
+            self.dataset_name if self.train_data_dir is None else self.train_data_dir,
+            config_name=self.dataset_config_name,
+            split=split,
+            resolution=self.resolution,
+            channels=self.channels,
+            background=self.background,
+            skip_bad_images=self.skip_bad_images,
+        )
 
 
 def run(

@@ -94,7 +94,7 @@ def test_an_hf_dataset_by_its_hub_id(hub, tmp_path):
     hf_dataset(data).to_parquet(tmp_path / "repo" / "data" / "train-00000-of-00001.parquet")
     hub.commit("datasets/user/pets", tmp_path / "repo")
     program = (
-        "import json; from ganaug import open_images; d = open_images(dataset_name='user/pets'); "
+        "import json; from ganaug import open_images; d = open_images('user/pets'); "
         "print(json.dumps([d.name, d.classes, d.class_counts, d.fingerprint]))"
     )
     environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home")}

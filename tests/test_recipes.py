@@ -140,7 +140,7 @@ def test_two_processes_share_a_run_on_gzipped_idx_files(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--train_data_dir", "nowhere"], r"error: no folder nowhere\. train_data_dir takes a folder of"),
+        (["--train_data_dir", "nowhere"], r"error: no folder nowhere\. Give a folder of class folders"),
         (["--train_data_dir", "."], r"error: class folder flat has no image"),
         (["--resolution", "30"], r"error: acgan-28 upsamples twice, .* got 30\. .* --resolution 32"),
         (["--output_dir", "flat/file/out"], r"error: output_dir flat/file/out cannot be written to: Not a directory"),

@@ -1,108 +1,225 @@
-"""Image files to one uint8 tensor."""
+"""Images of any kind to one uint8 tensor, by one stated rule."""
 
 from __future__ import annotations
 
+import logging
+import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
 
+import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageColor, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
 from ganaug.errors import DataError
 
-_GREY, _RGB = ("1", "L"), ("RGB",)
+logger = logging.getLogger(__name__)
+
+_GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_MODE_OF_CHANNELS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # of in-memory images
+_CANNOT_DECODE = (  # what PIL's decoders raise
+    OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class EncodedImage:
-    """An image that is not decoded yet: what to call it in an error, and how to open its bytes."""
+class Conversion:
+    """The rule by which images of any kind become 8-bit grey or RGB pixels.
 
-    name: str
-    open: Callable[[], BinaryIO]
-
-
-def decode(encoded: Sequence[EncodedImage], *, resolution: int | None) -> Tensor:
-    """Decode images of one kind into one tensor: grey (one channel) if all are, else RGB.
-
-    Headers are read first, so that the tensor is made once and a bad set is refused before the long work.
+    1. The first frame is taken and turned upright by its EXIF orientation.
+    2. 16-bit grey becomes 8-bit by round(value / 257), so that 65535 is 255. Of 16-bit colour, Pillow keeps the upper
+       8 bits. Floating-point pixels, and integers beyond 16 bits, have no stated range: they cannot be converted.
+    3. Transparency, as an alpha channel or a transparent colour, is composited over ``background``.
+    4. Other colour spaces become RGB as Pillow converts them; embedded colour profiles are not applied. RGB becomes
+       grey by ITU-R 601 luma, grey becomes RGB by three equal channels.
+    5. With a ``resolution``, the shorter side is resized to it with antialiasing (Lanczos), and the centre is cropped.
 
     Args:
-        encoded (sequence of EncodedImage): one or more.
-        resolution (int, optional): see :func:`fit`; None keeps the size, which must then be the same for all.
-
-    Returns:
-        Tensor: uint8 (N, C, H, W).
+        resolution (int, optional): side in pixels; None keeps the size, which must then be the same for all.
+        channels (int, optional): 1 for grey, 3 for RGB. None: grey if all images are (with or without alpha; palettes
+            count as colour), else RGB.
+        background (str): an opaque colour as Pillow spells it, such as ``"white"`` or ``"#ff8000"``. Default: white
+        skip_bad_images (bool): leave out images that cannot be decoded, with a warning, instead of refusing all.
+            Default: False
 
     Raises:
-        DataError: images cannot be decoded, are neither grey nor RGB, or differ in size.
+        DataError: a value is not as above.
     """
-    with _collect_failures(len(encoded)) as failures:
-        kinds = [_header(item, failures) for item in encoded]
-    for item, (mode, _) in zip(encoded, kinds, strict=True):
-        if mode not in _GREY + _RGB:
-            raise DataError(f"{item.name} has pixels of kind {mode!r}; convert it to grey (L) or RGB")
-    sizes = {size for _, size in kinds}
-    if resolution is None and len(sizes) > 1:
-        (_, first), other = kinds[0], next(i for i, (_, size) in enumerate(kinds) if size != kinds[0][1])
-        raise DataError(
-            f"images differ in size: {encoded[0].name} is {first[0]}x{first[1]}, {encoded[other].name} is "
-            f"{kinds[other][1][0]}x{kinds[other][1][1]}. Give a resolution (--resolution) to resize and crop to"
-        )
-    mode = "L" if all(mode in _GREY for mode, _ in kinds) else "RGB"
-    width, height = (resolution, resolution) if resolution else kinds[0][1]
-    images = torch.empty(len(encoded), Image.getmodebands(mode), height, width, dtype=torch.uint8)
-    with _collect_failures(len(encoded)) as failures:
-        for i, item in enumerate(tqdm(encoded, "decoding", unit="img", disable=len(encoded) < 5000)):
-            try:
-                with item.open() as file, Image.open(file) as image:
-                    images[i] = pil_to_tensor(_fit_one(image.convert(mode), resolution))
-            except _CANNOT_DECODE as error:
-                failures.append((item.name, error))
-    return images
+
+    resolution: int | None = None
+    channels: int | None = None
+    background: str = "white"
+    skip_bad_images: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resolution is not None and self.resolution < 1:
+            raise DataError(f"resolution must be a positive number of pixels, got {self.resolution}")
+        if self.channels not in (None, 1, 3):
+            raise DataError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels!r}")
+        try:
+            opaque = len(ImageColor.getrgb(self.background)) == 3
+        except ValueError:
+            opaque = False
+        if not opaque:
+            raise DataError(f"background must be an opaque colour such as white or '#ff8000', got {self.background!r}")
+
+    def mode_for(self, modes: Sequence[str]) -> str:
+        """PIL mode, ``"L"`` or ``"RGB"``, that images of ``modes`` become."""
+        if self.channels is None:
+            return "L" if all(mode in _GREY for mode in modes) else "RGB"
+        return _MODE_OF_CHANNELS[self.channels]
+
+    def convert(self, image: Image.Image, mode: str) -> Tensor:
+        """Pixels of one image in ``mode`` (``"L"`` or ``"RGB"``), uint8 (C, H, W).
+
+        Raises:
+            ValueError: it has pixels that the rule does not cover.
+        """
+        image = _to_8_bits(ImageOps.exif_transpose(image))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, self.background), image)
+        if image.mode not in ("1", "L"):
+            image = image.convert("RGB")  # also on the way to grey: other spaces have greys of their own
+        image = image.convert(mode)
+        if self.resolution is not None and image.size != (self.resolution, self.resolution):
+            image = ImageOps.fit(image, (self.resolution, self.resolution), Image.Resampling.LANCZOS)
+        pixels: Tensor = pil_to_tensor(image)
+        return pixels
 
 
-def fit(images: Tensor, resolution: int | None) -> Tensor:
-    """Resize the shorter side to ``resolution`` with antialiasing (Lanczos) and crop the centre square.
+@dataclass(frozen=True)
+class UnreadImage:
+    """An image that is not read yet: what to call it in an error, and how to open it."""
+
+    name: str
+    open: Callable[[], AbstractContextManager[Image.Image]]
+
+
+def read_images(unread: Sequence[UnreadImage], conversion: Conversion) -> tuple[Tensor, Tensor]:
+    """Read images straight into one tensor.
+
+    Headers are read first, so that the tensor is made once; they decide about grey or RGB.
 
     Args:
-        images (Tensor): uint8 (N, C, H, W).
-        resolution (int, optional): pixels; None returns the images as they are.
+        unread (sequence of UnreadImage): one or more.
+        conversion (Conversion): what becomes of them, and of those that cannot be decoded.
+
+    Returns:
+        (Tensor, Tensor): images, uint8 (N, C, H, W), and which of ``unread`` they are, int64 (N,), ascending.
+
+    Raises:
+        DataError: images cannot be decoded, or differ in size and no resolution is given.
     """
-    if resolution is None or images.shape[2:] == (resolution, resolution):
+    quiet = len(unread) < 5000
+    failures: dict[int, Exception] = {}
+    headers: dict[int, tuple[str, tuple[int, int]]] = {}
+    for i, item in enumerate(tqdm(unread, "reading headers", unit="img", disable=quiet)):
+        with _noting_failure(failures, i), item.open() as image:
+            headers[i] = _header(image, conversion)
+    if not headers:
+        _report_failures(failures, unread, conversion)
+    width, height = _common_size(unread, headers, conversion)
+    mode = conversion.mode_for([mode for mode, _ in headers.values()])
+    images = torch.empty(len(headers), Image.getmodebands(mode), height, width, dtype=torch.uint8)
+    kept: list[int] = []
+    for i in tqdm(headers, "decoding", unit="img", disable=quiet):
+        with _noting_failure(failures, i), unread[i].open() as image:
+            pixels = conversion.convert(image, mode)
+            if pixels.shape != images.shape[1:]:
+                raise ValueError(f"its pixels are {pixels.shape[2]}x{pixels.shape[1]}, its header says otherwise")
+            images[len(kept)] = pixels
+            kept.append(i)
+    _report_failures(failures, unread, conversion)
+    return images[: len(kept)], torch.tensor(kept, dtype=torch.int64)
+
+
+def convert_images(images: Tensor, conversion: Conversion) -> Tensor:
+    """Apply a conversion to images in memory; returns ``images`` itself where there is nothing to change.
+
+    Args:
+        images (Tensor): uint8 (N, C, H, W) with C of 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
+        conversion (Conversion): what becomes of them.
+
+    Raises:
+        DataError: C is none of these.
+    """
+    count, channels, height, width = images.shape
+    if channels not in _MODE_OF_CHANNELS:
+        raise DataError(f"images must have 1 to 4 channels (grey or RGB, with or without alpha), got {channels}")
+    mode = conversion.mode_for([_MODE_OF_CHANNELS[channels]])
+    if conversion.resolution is not None:
+        height = width = conversion.resolution
+    shape = (count, Image.getmodebands(mode), height, width)
+    if images.shape == shape:
         return images
-    return torch.stack([pil_to_tensor(_fit_one(to_pil_image(image), resolution)) for image in images])
+    converted = torch.empty(shape, dtype=torch.uint8)
+    for i, image in enumerate(tqdm(images, "converting", unit="img", disable=count < 5000)):
+        converted[i] = conversion.convert(to_pil_image(image), mode)
+    return converted
 
 
-_CANNOT_DECODE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL's decoders raise
+def _header(image: Image.Image, conversion: Conversion) -> tuple[str, tuple[int, int]]:
+    """Mode and upright size; most images are not decoded for it."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of no stated range. Save it with 8 or 16 bits")
+    # The base class's method, because that of PNG decodes the image to look for EXIF data after the pixels.
+    turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) != 1
+    if turned and conversion.resolution is None:
+        return image.mode, ImageOps.exif_transpose(image).size
+    return image.mode, image.size
 
 
-def _header(item: EncodedImage, failures: list[tuple[str, Exception]]) -> tuple[str, tuple[int, int]]:
-    try:
-        with item.open() as file, Image.open(file) as image:
-            return image.mode, image.size
-    except _CANNOT_DECODE as error:
-        failures.append((item.name, error))
-        return "", (0, 0)
+def _common_size(
+    unread: Sequence[UnreadImage], headers: dict[int, tuple[str, tuple[int, int]]], conversion: Conversion
+) -> tuple[int, int]:
+    """(width, height) that all images get."""
+    if conversion.resolution is not None:
+        return conversion.resolution, conversion.resolution
+    first, (_, size) = next(iter(headers.items()))
+    for i, (_, other) in headers.items():
+        if other != size:
+            raise DataError(
+                f"images differ in size: {unread[first].name} is {size[0]}x{size[1]}, {unread[i].name} is "
+                f"{other[0]}x{other[1]}. Give a resolution (--resolution) to resize and crop to"
+            )
+    return size
 
 
-def _fit_one(image: Image.Image, resolution: int | None) -> Image.Image:
-    if resolution is None or image.size == (resolution, resolution):
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits as grey of 8; other images as they are."""
+    if not image.mode.startswith("I"):
         return image
-    return ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
+    values = np.asarray(image).astype(np.int32)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"its pixels are integers from {values.min()} to {values.max()}, beyond the 16 bits of grey")
+    grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 257 is odd: no value lies halfway
+    if "transparency" in image.info:
+        grey.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+    return grey
 
 
 @contextmanager
-def _collect_failures(total: int) -> Iterator[list[tuple[str, Exception]]]:
-    failures: list[tuple[str, Exception]] = []
-    yield failures
-    if failures:
-        name, error = failures[0]
-        raise DataError(
-            f"{len(failures)} of {total} images cannot be decoded; the first is {name}: {error}. "
-            "Remove or replace them"
-        )
+def _noting_failure(failures: dict[int, Exception], index: int) -> Iterator[None]:
+    try:
+        yield
+    except _CANNOT_DECODE as error:
+        failures[index] = error
+
+
+def _report_failures(failures: dict[int, Exception], unread: Sequence[UnreadImage], conversion: Conversion) -> None:
+    """One error or, where they may be skipped and some are left, one warning for all."""
+    if not failures:
+        return
+    first = min(failures)
+    found = (
+        f"{len(failures)} of {len(unread)} images cannot be decoded; the first is {unread[first].name}: "
+        f"{failures[first]}"
+    )
+    if not conversion.skip_bad_images or len(failures) == len(unread):
+        raise DataError(f"{found}. Remove or replace them, or leave them out (skip_bad_images)")
+    logger.warning("%s. They are left out", found)

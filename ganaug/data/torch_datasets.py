@@ -1,0 +1,103 @@
+"""Readers of map-style datasets, torchvision's among them; each gives :class:`LabelledImages`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sized
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import datasets
+from torchvision.transforms.v2.functional import to_pil_image
+
+from ganaug import inspection
+from ganaug.data.decoding import Conversion, UnreadImage, read_images
+from ganaug.data.labelled import LabelledImages
+from ganaug.errors import DataError
+
+# Those that can be downloaded, have one class per image, and are split by `train` or `split`.
+TORCHVISION_NAMES = (
+    "CIFAR10", "CIFAR100", "Country211", "DTD", "FGVCAircraft", "FashionMNIST", "Flowers102", "Food101", "GTSRB",
+    "Imagenette", "KMNIST", "MNIST", "OxfordIIITPet", "PCAM", "QMNIST", "RenderedSST2", "STL10", "SVHN", "USPS",
+)  # fmt: skip
+
+
+def from_torchvision(name: str, *, split: str, conversion: Conversion) -> LabelledImages:
+    """Images of ``torchvision.datasets.<name>`` in the folder ``data``, downloaded where they are not there yet.
+
+    Raises:
+        DataError: there is no such dataset or split, or it cannot be downloaded.
+    """
+    if name not in TORCHVISION_NAMES or not hasattr(datasets, name):
+        raise DataError(
+            f"torchvision:{name} is not known; the names are {', '.join(TORCHVISION_NAMES)}. Any other can be passed "
+            "as a dataset object: open_images(dataset)"
+        )
+    make = getattr(datasets, name)
+    part: dict[str, Any] = {"split": split}
+    if "train" in inspect.signature(make).parameters:
+        if split not in ("train", "test"):
+            raise DataError(f"torchvision:{name} has the splits train and test, got {split!r}")
+        part = {"train": split == "train"}
+    try:
+        dataset = make("data", **part, download=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"torchvision:{name}, split {split!r}, cannot be opened: {error}") from error
+    return from_dataset(dataset, conversion, name=f"torchvision {name}, {split} split")
+
+
+def from_dataset(dataset: Dataset[Any], conversion: Conversion, *, name: str) -> LabelledImages:
+    """Images of a map-style dataset of (image, int label), before its transforms.
+
+    Those of torchvision's MNIST and CIFAR families share the memory of ``dataset.data``.
+
+    Raises:
+        DataError: the dataset is not map-style, its items are not such pairs, its images have another form than PIL or
+            uint8 tensor, or cannot be decoded.
+    """
+    try:
+        targets = inspection.labels_of(dataset)
+        classes = inspection.class_names_of(dataset, targets)
+        image, _ = inspection.raw_item(dataset, 0)
+    except (TypeError, ValueError, OSError) as error:
+        raise DataError(f"{name} cannot be read: {error}") from error
+    stored = _stored_images(dataset)
+    if stored is not None:
+        return LabelledImages(stored, targets, classes, name)
+    if not _is_readable(image):
+        raise DataError(
+            f"images of {name} must be PIL images or uint8 (C, H, W) tensors before its transform, got "
+            f"{inspection.describe(image)}"
+        )
+    count = len(cast(Sized, dataset))
+    images, kept = read_images(
+        [UnreadImage(f"{name}, item {i}", partial(_open_item, dataset, i)) for i in range(count)], conversion
+    )
+    return LabelledImages(images, targets[kept], classes, name)
+
+
+def _stored_images(dataset: Dataset[Any]) -> Tensor | None:
+    """All images of a dataset that has them in one array, as a view (N, C, H, W) of it."""
+    read_item = getattr(type(dataset), "__getitem__", None)
+    if read_item is datasets.MNIST.__getitem__:
+        return cast(Tensor, cast(Any, dataset).data).unsqueeze(1)
+    if read_item is datasets.CIFAR10.__getitem__:
+        return torch.from_numpy(cast(Any, dataset).data).permute(0, 3, 1, 2)
+    return None
+
+
+def _is_readable(image: Any) -> bool:
+    return isinstance(image, Image.Image) or inspection.image_kind(image) is not None
+
+
+def _open_item(dataset: Dataset[Any], index: int) -> AbstractContextManager[Image.Image]:
+    """Item of a dataset as a PIL image that is left open: it may be the dataset's own."""
+    image, _ = inspection.raw_item(dataset, index)
+    if not _is_readable(image):
+        raise ValueError(f"it is neither a PIL image nor a uint8 (C, H, W) tensor, but {inspection.describe(image)}")
+    return nullcontext(image if isinstance(image, Image.Image) else to_pil_image(image))
