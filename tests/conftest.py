@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import runpy
 import struct
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +21,12 @@ os.environ.update(dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME", "MPLCONFIG
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_XET="1")
 os.environ.pop("HF_TOKEN", None)
 
+from accelerate.state import AcceleratorState  # noqa: E402
+
 from ganaug import LabelledImages, bundled_digits  # noqa: E402
 from ganaug.generators import ACGAN28Generator  # noqa: E402
+
+REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +86,32 @@ def write_idx_pair(folder: Path, data: LabelledImages, prefix: str = "train") ->
     """Write grey images and their labels as the MNIST files do."""
     write_idx(folder / f"{prefix}-images-idx3-ubyte", data.images[:, 0].numpy())
     write_idx(folder / f"{prefix}-labels-idx1-ubyte", data.targets.numpy())
+
+
+def recipe_path(name: str) -> str:
+    return str(REPOSITORY / "recipes" / f"{name}.py")
+
+
+@pytest.fixture
+def in_process(monkeypatch, tmp_path):
+    """Run a recipe with some flags in this process: the code it exits with, None after a good run."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
+    monkeypatch.chdir(tmp_path)
+
+    def recipe(*flags: str, name: str = "train_acgan") -> int | str | None:
+        monkeypatch.setattr(sys, "argv", [recipe_path(name), *flags])
+        threads, numpy_state, python_state = torch.get_num_threads(), np.random.get_state(), random.getstate()
+        AcceleratorState._reset_state(True)
+        try:
+            with torch.random.fork_rng():
+                runpy.run_path(recipe_path(name), run_name="__main__")
+        except SystemExit as exit_:
+            return exit_.code
+        finally:
+            AcceleratorState._reset_state(True)
+            torch.set_num_threads(threads)
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
+        return None
+
+    return recipe

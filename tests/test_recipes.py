@@ -5,26 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import random
 import re
 import resource
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from accelerate.state import AcceleratorState
-from conftest import small_images, write_idx_pair
+from conftest import recipe_path, small_images, write_idx_pair
 from PIL import Image
 from test_data import write_class_folders
 
 from ganaug import Generator
 
-REPOSITORY = Path(__file__).parent.parent
-RECIPE = str(REPOSITORY / "recipes" / "train_acgan.py")
+RECIPE = recipe_path("train_acgan")
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
 QUICK = ["--total_kimg", "0.128", "--train_batch_size", "32", "--log_kimg", "0.064"]
 
@@ -42,29 +36,6 @@ def first_run(tmp_path_factory) -> tuple[Path, str]:
     """The README's command with a tiny budget: where it ran, and what it printed."""
     cwd = tmp_path_factory.mktemp("first")
     return cwd, run(*LAUNCH, RECIPE, *QUICK, "--report_to", "tensorboard", cwd=cwd)
-
-
-@pytest.fixture
-def in_process(monkeypatch, tmp_path):
-    """Run the recipe with some flags in this process: the code it exits with and what it says."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
-    monkeypatch.chdir(tmp_path)
-
-    def recipe(*flags: str) -> int | str:
-        monkeypatch.setattr(sys, "argv", [RECIPE, *flags])
-        threads, numpy_state, python_state = torch.get_num_threads(), np.random.get_state(), random.getstate()
-        AcceleratorState._reset_state(True)
-        try:
-            with torch.random.fork_rng(), pytest.raises(SystemExit) as exit_:
-                runpy.run_path(RECIPE, run_name="__main__")
-        finally:
-            AcceleratorState._reset_state(True)
-            torch.set_num_threads(threads)
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)
-        return exit_.value.code
-
-    return recipe
 
 
 def test_the_first_command_trains_on_the_bundled_digits(first_run):
@@ -106,8 +77,12 @@ def test_monitors_reach_tensorboard(first_run):
     cwd, _ = first_run
     logs = EventAccumulator(str(cwd / "outputs" / "acgan-28" / "training" / "logs" / "ganaug"))
     logs.Reload()
-    assert {"D_loss", "G_loss", "real_fake_accuracy", "class_accuracy"} <= set(logs.Tags()["scalars"])
+    shown = {"D_loss", "G_loss", "D(x)", "D(G(z))_before", "D(G(z))_after", "class_accuracy_real", "accuracy_fake"}
+    assert shown <= set(logs.Tags()["scalars"])
     assert [event.step for event in logs.Scalars("G_loss")] == [64, 128]
+    assert set(logs.Tags()["images"]) == {"real", "generated"}
+    grid = logs.Images("generated")[-1]
+    assert (grid.step, grid.width > 500) == (128, True)
 
 
 def test_class_folders_with_fewer_images_than_the_batch(in_process, tmp_path):
@@ -142,7 +117,7 @@ def test_two_processes_share_a_run_on_gzipped_idx_files(tmp_path):
     [
         (["--train_data_dir", "nowhere"], r"error: no folder nowhere\. Give a folder of class folders"),
         (["--train_data_dir", "."], r"error: class folder flat has no image"),
-        (["--resolution", "30"], r"error: acgan-28 upsamples twice, .* got 30\. .* --resolution 32"),
+        (["--resolution", "30"], r"error: acgan-28 enlarges 4 times, .* got 30\. .* --resolution 32"),
         (["--output_dir", "flat/file/out"], r"error: output_dir flat/file/out cannot be written to: Not a directory"),
     ],
 )
@@ -193,11 +168,8 @@ _IGNORE_SIGXFSZ = (
 
 def test_label_fidelity_recipe(first_run, tmp_path):
     cwd, _ = first_run
-    recipe = str(REPOSITORY / "recipes" / "label_fidelity.py")
-    output = run(
-        sys.executable, recipe, "--generator", "outputs/acgan-28", "--classifier_steps", "40", "--num_images", "200",
-        cwd=cwd,
-    )  # fmt: skip
+    flags = ["--generator", "outputs/acgan-28", "--classifier_steps", "40", "--num_images", "200"]
+    output = run(sys.executable, recipe_path("label_fidelity"), *flags, cwd=cwd)
     real = float(re.search(r"held-out real images: ([\d.]+)%", output)[1])
     generated = float(re.search(r"over 200 generated images: ([\d.]+)%", output)[1])
     assert real > 60

@@ -50,7 +50,7 @@ def sklearn_digits(split: str = "train") -> LabelledImages:
         DataError: scikit-learn is not installed, or ``split`` is neither ``"train"`` nor ``"test"``.
     """
     try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+        from sklearn.datasets import load_digits
     except ImportError as error:
         raise DataError("sklearn:digits come with scikit-learn: pip install 'ganaug[recipes]'") from error
     found = load_digits()

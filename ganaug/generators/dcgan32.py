@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from ganaug.generators.base import Generator, register_generator
-from ganaug.generators.layers import same_conv
+from ganaug.generators.layers import init_normal, same_conv
 
 
 @register_generator
@@ -49,6 +49,7 @@ class DCGAN32Generator(Generator):
             *same_conv(128, channels),
             nn.Tanh(),
         )
+        init_normal(self)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         """See :meth:`Generator.forward`; an unconditional generator does not use ``labels``."""
@@ -81,6 +82,7 @@ class DCGAN32Discriminator(nn.Module):
         features = 256 * (image_size // 8) ** 2
         self.real_fake_head = nn.Linear(features, 1)
         self.class_head = nn.Linear(features, num_classes) if num_classes else None
+        init_normal(self)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Real/fake and class logits; see :meth:`Generator.make_discriminator`. ``labels`` are not used."""

@@ -1,0 +1,125 @@
+"""The five systems, each through its recipe, and a network of one's own through the README's example."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY, recipe_path
+from mixed_images import write_mixed_folder
+from PIL import Image
+from test_recipes import run
+
+from ganaug import Generator
+from ganaug.training import SYSTEMS
+
+TINY = ["--total_kimg", "0.016", "--train_batch_size", "16", "--cpu_threads", "1"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model", "size"),
+    [
+        ("train_cgan", "cgan-mlp", 28),
+        ("train_cgan", "cgan-maxout", 28),
+        ("train_acgan", "acgan-64", 64),
+        ("train_dcgan", "dcgan-32", 32),
+        ("train_dcgan", "dcgan-32-conditional", 32),
+    ],
+)
+def test_every_system_trains_on_the_bundled_digits(in_process, tmp_path, capsys, recipe, model, size):
+    assert in_process("--model", model, *TINY, "--summary", name=recipe) is None
+    folder = tmp_path / "outputs" / model
+    generator = Generator.from_pretrained(folder)
+    assert type(generator) is SYSTEMS[model].generator
+    assert (generator.image_size, generator.channels) == (size, 1)
+    assert generator.label_names == (tuple("0123456789") if SYSTEMS[model].conditional else ())
+    settings = json.loads((folder / "training" / "settings.json").read_text())
+    assert settings["model"] == model
+    assert settings["half_batches"] == model.startswith("dcgan")
+    assert settings["objective"]["class_weight_real"] == SYSTEMS[model].objective.class_weight_real
+    assert generator.info["training"]["adversarial_loss"] == "non-saturating"
+    with Image.open(folder / "training" / "losses.png") as plot:
+        assert plot.width > 500
+    shown = capsys.readouterr().out
+    weights = sum(p.numel() for p in generator.parameters())
+    assert re.search(rf"{type(generator).__name__}.*", shown)
+    assert f"Trainable params: {weights:,}" in shown
+    assert ("ratio=0.3" in shown) == SYSTEMS[model].conditional
+
+
+def test_first_models_need_no_flag_and_help_shows_the_chosen_ones_numbers(in_process, capsys):
+    for name, flags, batch in [
+        ("train_cgan", [], 64),
+        ("train_dcgan", [], 128),
+        ("train_acgan", ["--model", "acgan-64"], 32),
+        ("train_dcgan", ["--model=dcgan-32-conditional"], 128),
+    ]:
+        assert in_process(*flags, "--help", name=name) == 0
+        shown = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+        assert f"Images per process and step. (default: {batch})" in shown
+    assert in_process("--model", "biggan", name="train_cgan") == 2
+    assert "invalid choice: 'biggan' (choose from" in capsys.readouterr().err
+
+
+def test_options_of_the_networks(in_process, tmp_path):
+    assert in_process(*TINY, "--model", "acgan-64", "--conditioning", "concat", "--resolution", "16") is None
+    assert Generator.from_pretrained("outputs/acgan-64").network_options()["conditioning"] == "concat"
+    flags = ["--model", "cgan-maxout", "--norm_after_sigmoid", "--latent_dim", "7", "--adversarial_loss", "hinge"]
+    assert in_process(*TINY, *flags, name="train_cgan") is None
+    generator = Generator.from_pretrained("outputs/cgan-maxout")
+    assert generator.network_options() == {"latent_dim": 7, "norm_after_sigmoid": True}
+    assert generator.info["training"]["adversarial_loss"] == "hinge"
+    assert in_process(*TINY, "--class_weight_real", "1", name="train_cgan").startswith("error: a class loss was")
+
+
+def test_a_folder_of_mixed_images_trains_acgan64_and_every_class_is_drawn(in_process, tmp_path, caplog):
+    """300 images of many kinds and sizes, in 7 classes of 1 to 120 images; then two broken files among them."""
+    counts = write_mixed_folder(tmp_path / "photos")
+    flags = ["--model", "acgan-64", *TINY, "--total_kimg", "0.048", "--train_data_dir", "photos"]
+    assert in_process(*flags) is None
+    generator = Generator.from_pretrained("outputs/acgan-64")
+    assert generator.label_names == tuple(sorted(counts))
+    assert generator.info["dataset"]["class_counts"] == counts
+    assert generator.sample(range(7)).shape == (7, 3, 64, 64)
+    labels = torch.arange(7)
+    assert len({image.numpy().tobytes() for image in generator.sample(labels)}) == 7
+
+    (tmp_path / "photos" / "bee" / "000-broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    whole = next((tmp_path / "photos" / "gnu").glob("*.jpg"))
+    (whole.parent / "zz-cut.jpg").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    message = in_process(*flags)
+    assert re.match(r"error: 2 of 302 images cannot be decoded; the first is photos/bee/000-broken\.png: ", message)
+    with caplog.at_level(logging.WARNING):
+        assert in_process(*flags, "--skip_bad_images") is None
+    assert "2 of 302 images cannot be decoded; the first is photos/bee/000-broken.png" in caplog.text
+    assert Generator.from_pretrained("outputs/acgan-64-2").info["dataset"]["class_counts"] == counts
+
+
+def test_the_readmes_network_of_ones_own_trains_and_loads(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    program = next(block for block in blocks if "@register_generator" in block)
+    assert 25 <= len(program.strip().splitlines()) <= 45
+    program = program.replace("total_kimg=20", "total_kimg=0.2")
+    Path(tmp_path / "mine.py").write_text(program)
+    run(sys.executable, "mine.py", cwd=tmp_path)
+    load = (
+        "from mine import TinyGenerator; from ganaug import Generator; g = Generator.from_pretrained('outputs/tiny')"
+    )
+    (tmp_path / "mine.py").write_text(program.split("images = open_images")[0])
+    assert run(sys.executable, "-c", f"{load}; print(g.sample(range(10)).shape)", cwd=tmp_path) == (
+        "torch.Size([10, 1, 8, 8])\n"
+    )
+    unknown = "from ganaug import Generator; Generator.from_pretrained('outputs/tiny')"
+    assert "must be registered" in run(sys.executable, "-c", unknown, cwd=tmp_path, expected=1)
+
+
+def test_the_table_of_systems_in_the_readme_is_what_the_script_wrote(tmp_path):
+    """Assembling the table from the recorded results gives the README's lines."""
+    recorded = REPOSITORY / ".images" / "systems.json"
+    table = run(sys.executable, recipe_path("benchmark_systems"), "--table", str(recorded), cwd=tmp_path)
+    assert table.strip() in (REPOSITORY / "README.md").read_text()
