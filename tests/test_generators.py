@@ -132,7 +132,7 @@ def test_no_batch_norm_after_the_sigmoid_of_cgan_maxout():
 
 def test_maxout_takes_the_largest_of_its_pieces():
     _, discriminator = pair(CGANMaxoutGenerator)
-    layer = discriminator.label_branch
+    layer = discriminator.label_branch[0]
     values = torch.eye(10)
     pieces = (values @ layer.affine.weight.T + layer.affine.bias).view(10, 50, 5)
     assert torch.allclose(layer(values), pieces.max(2).values)

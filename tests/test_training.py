@@ -228,6 +228,29 @@ def test_no_flip_and_no_padding_between_the_data_and_the_discriminator(watched):
         assert fake[1].shape == real[1].shape
 
 
+def test_the_discriminator_may_learn_at_a_rate_of_its_own(accelerator):
+    for settings, expected in [({}, (3e-4, 3e-4)), ({"discriminator_learning_rate": 1e-5}, (3e-4, 1e-5))]:
+        trainer = make_trainer(accelerator, small_images(), **{"learning_rate": 3e-4, **settings})
+        optimizers = (trainer.generator_optimizer, trainer.discriminator_optimizer)
+        assert tuple(optimizer.param_groups[0]["lr"] for optimizer in optimizers) == expected
+
+
+def test_dark_pixels_keep_a_gradient_under_autocast():
+    """In bf16 a tanh of -5 is exactly -1, and what it came from can no longer be trained."""
+    with torch.random.fork_rng():
+        networks = [SYSTEMS[name].generator(("a", "b"), image_size=16, channels=1) for name in SYSTEMS]
+    for generator in networks:
+        last = [part for part in generator.modules() if getattr(part, "bias", None) is not None][-1]
+        with torch.no_grad(), torch.random.fork_rng():
+            last.bias.fill_(-5)
+            z = torch.randn(4, 100)
+        with torch.autocast("cpu", torch.bfloat16):
+            images = generator(z, torch.tensor([0, 1, 0, 1]))
+        assert images.dtype == torch.float32
+        images.sum().backward()
+        assert (last.bias.grad != 0).all()
+
+
 def test_both_networks_and_the_average_move(accelerator):
     trainer = make_trainer(accelerator, small_images())
     networks = (trainer.generator, trainer.discriminator, trainer.averaged_generator)

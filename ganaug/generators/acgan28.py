@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganaug.generators.base import Generator, register_generator
-from ganaug.generators.layers import ByteDropout, same_conv
+from ganaug.generators.layers import ByteDropout, FloatTanh, same_conv
 
 # Keras' BatchNormalization(momentum=0.8) keeps 0.8 of the running value; PyTorch's momentum is what it replaces.
 BATCH_NORM_MOMENTUM = 0.2
@@ -51,7 +51,7 @@ class ACGAN28Generator(Generator):
             nn.Upsample(scale_factor=2),
             *_generator_block(128, 64),
             nn.Conv2d(64, channels, 3, padding=1),
-            nn.Tanh(),
+            FloatTanh(),
         )
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganaug.generators.base import Generator, register_generator
-from ganaug.generators.layers import init_normal
+from ganaug.generators.layers import FloatTanh, init_normal
 
 CONDITIONINGS = ("multiply", "concat")
 
@@ -63,7 +63,7 @@ class ACGAN64Generator(Generator):
             *_up(512, 256),
             *_up(256, 128),
             nn.ConvTranspose2d(128, channels, 4, stride=2, padding=1),
-            nn.Tanh(),
+            FloatTanh(),
         )
         init_normal(self)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganaug.generators.base import Generator, register_generator
+from ganaug.generators.layers import FloatTanh
 
 # Public versions write BatchNorm1d(n, 0.8), which sets eps. Keras' momentum 0.8 was meant: 0.2 in PyTorch's terms.
 BATCH_NORM_MOMENTUM = 0.2
@@ -40,7 +41,7 @@ class CGANMLPGenerator(Generator):
             *_hidden(256, 512),
             *_hidden(512, 1024),
             nn.Linear(1024, channels * image_size**2),
-            nn.Tanh(),
+            FloatTanh(),
             nn.Unflatten(1, (channels, image_size, image_size)),
         )
 

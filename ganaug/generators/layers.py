@@ -28,6 +28,14 @@ def init_normal(module: nn.Module, *, std: float = 0.02) -> None:
             nn.init.zeros_(parameter)
 
 
+class FloatTanh(nn.Module):
+    """Tanh in fp32, also under autocast: in bf16 a dark pixel rounds to -1 exactly and has no gradient any more."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Elementwise, to [-1, 1]."""
+        return values.float().tanh()
+
+
 class ByteDropout(nn.Module):
     """Dropout whose mask is drawn a byte per value, so that ``p`` is a multiple of 1/256.
 

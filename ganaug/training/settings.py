@@ -13,7 +13,8 @@ class TrainingSettings:
     Args:
         total_kimg: Budget: train until this many thousand real images were shown.
         train_batch_size: Images per process and step.
-        learning_rate: Learning rate of Adam, for both networks.
+        learning_rate: Learning rate of Adam, for both networks unless the next one is given.
+        discriminator_learning_rate: Learning rate of the discriminator, where it differs.
         adam_beta1: Decay of Adam's first moment.
         adam_beta2: Decay of Adam's second moment.
         ema_kimg: Half-life of the averaged generator weights, which are what is sampled and saved.
@@ -34,6 +35,7 @@ class TrainingSettings:
     total_kimg: float = 200
     train_batch_size: int = 32
     learning_rate: float = 2e-4
+    discriminator_learning_rate: float | None = None
     adam_beta1: float = 0.5
     adam_beta2: float = 0.999
     ema_kimg: float = 10

@@ -65,15 +65,17 @@ class Trainer:
         for network in (generator, discriminator):
             network.to(accelerator.device).to(memory_format=torch.channels_last)
         self.ema = GeneratorEMA(generator, settings.ema_kimg * 1000)
-        self.generator, self.generator_optimizer = accelerator.prepare(generator, self._adam(generator))
+        self.generator, self.generator_optimizer = accelerator.prepare(
+            generator, self._adam(generator, settings.learning_rate)
+        )
         self.discriminator, self.discriminator_optimizer = accelerator.prepare(
-            discriminator, self._adam(discriminator)
+            discriminator, self._adam(discriminator, settings.discriminator_learning_rate or settings.learning_rate)
         )
 
-    def _adam(self, network: nn.Module) -> torch.optim.Optimizer:
+    def _adam(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         betas = (self.settings.adam_beta1, self.settings.adam_beta2)
         fused = self.accelerator.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(network.parameters(), lr=self.settings.learning_rate, betas=betas, fused=fused)
+        return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas, fused=fused)
 
     @property
     def total_steps(self) -> int:
