@@ -5,11 +5,11 @@ For example: python recipes/label_fidelity.py --generator outputs/acgan-28
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from arguments import DataArguments, run
 
-from ganaug import DataError, Generator
+from ganaug import DataError, Generator, InputError
 from ganaug.evaluation import accuracy, label_fidelity, train_classifier
 from ganaug.training.hardware import set_cpu_threads
 
@@ -36,11 +36,18 @@ def main(args: Arguments) -> None:
     """Train the classifier, and print its own accuracy and the generator's label fidelity."""
     set_cpu_threads(None)
     generator = Generator.from_pretrained(args.generator)
-    images = args.data.open()
+    # The classifier sees images as the generator makes them.
+    data = replace(args.data, resolution=generator.image_size, channels=generator.channels)
+    images = data.open()
+    if images.classes != generator.label_names:
+        raise InputError(
+            f"{args.generator} draws {', '.join(generator.label_names) or 'no classes: it is unconditional'}; "
+            f"{images.name} has {', '.join(images.classes)}. Give images of the generator's classes"
+        )
     classifier = train_classifier(images, steps=args.classifier_steps, seed=args.seed)
     print(f"classifier trained on {images}")
     try:
-        print(f"its accuracy on held-out real images: {accuracy(classifier, args.data.open('test')):.1%}")
+        print(f"its accuracy on held-out real images: {accuracy(classifier, data.open('test')):.1%}")
     except DataError as error:
         print(f"its accuracy on held-out real images: not measured ({error})")
     fidelity = label_fidelity(generator, classifier, num_images=args.num_images, seed=args.seed)

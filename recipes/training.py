@@ -53,7 +53,8 @@ class TrainingArguments:
 def main(args: Any) -> None:
     """Train, save, and say how to use what was saved."""
     accelerator = start_accelerator(args.training, report_to=args.report_to)
-    images = args.data.open()
+    with accelerator.local_main_process_first():  # what is downloaded is downloaded once
+        images = args.data.open()
     set_seed(args.training.seed)
     system = SYSTEMS[args.model]
     generator = system.generator(
@@ -113,7 +114,7 @@ def layer_table(network: nn.Module, *inputs: torch.Tensor) -> str:
 
 def run_recipe(arguments: type[Any], description: str | None) -> None:
     """Parse the flags, whose defaults are the chosen model's, and train."""
-    parser = ArgumentParser(add_help=False)
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
     models = get_args(get_type_hints(arguments)["model"])
     parser.add_argument("--model", default=arguments.model, choices=models)
     model = parser.parse_known_args()[0].model

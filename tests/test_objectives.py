@@ -120,6 +120,17 @@ def test_class_weights():
         assert loss.item() == pytest.approx(math.log(2) + weight * classes, rel=1e-6)
 
 
+def test_a_class_head_without_a_loss_still_has_a_gradient():
+    """Distributed training stops where a weight has none."""
+    with torch.random.fork_rng():
+        features, head = nn.Parameter(torch.ones(2, 3)), nn.Linear(3, 2)
+    judge = Scripted([0.0, 0.0])
+    judge.forward = lambda images, labels: (features.sum(1), head(features))
+    GANObjective().discriminator_loss(judge, IMAGES, LABELS, real=False)[0].backward()
+    assert head.weight.grad is not None
+    assert not head.weight.grad.any()
+
+
 @pytest.mark.parametrize("system", [name for name in SYSTEMS if SYSTEMS[name].objective.class_weight_real])
 def test_a_confident_classifier_has_no_loss_left(system):
     """Softmax before the cross-entropy, as in some public code, would leave 1.46 for ten classes."""

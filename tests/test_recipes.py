@@ -166,7 +166,7 @@ _IGNORE_SIGXFSZ = (
 )
 
 
-def test_label_fidelity_recipe(first_run, tmp_path):
+def test_label_fidelity_recipe(first_run, in_process):
     cwd, _ = first_run
     flags = ["--generator", "outputs/acgan-28", "--classifier_steps", "40", "--num_images", "200"]
     output = run(sys.executable, recipe_path("label_fidelity"), *flags, cwd=cwd)
@@ -174,3 +174,8 @@ def test_label_fidelity_recipe(first_run, tmp_path):
     generated = float(re.search(r"over 200 generated images: ([\d.]+)%", output)[1])
     assert real > 60
     assert generated < 60  # trained for four steps, it draws noise
+
+    write_class_folders(Path("pets"), small_images(n=6, classes=2, size=20, channels=3))
+    flags = ["--generator", str(cwd / "outputs" / "acgan-28"), "--train_data_dir", "pets"]
+    message = in_process(*flags, name="label_fidelity")
+    assert re.search(r"acgan-28 draws 0, 1, .*; class folders pets has class 0, class 1\. Give the images", message)

@@ -107,11 +107,12 @@ class GANObjective:
         return logits > self._game.boundary
 
     def _class_loss(self, class_logits: Tensor | None, labels: Tensor, weight: float) -> Tensor | float:
-        if not weight:
-            return 0.0
-        if class_logits is None:
+        if class_logits is not None:
+            # Also with a weight of 0: distributed training wants a gradient, if only of zeros, for every weight.
+            return weight * auxiliary_classification(class_logits, labels)
+        if weight:
             raise InputError(
                 "a class loss was asked for, but the discriminator has no class head. Set the objective's class "
                 "weights to 0, or take a network with one"
             )
-        return weight * auxiliary_classification(class_logits, labels)
+        return 0.0

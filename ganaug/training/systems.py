@@ -59,12 +59,12 @@ SYSTEMS = {
     "acgan-28": System(
         ACGAN28Generator,
         GANObjective(class_weight_real=1, class_weight_fake=1, class_weight_generator=1, discriminator_weight=0.5),
-        TrainingSettings(),
+        TrainingSettings(),  # whose defaults are this system's
     ),
     "acgan-64": System(
         ACGAN64Generator,
-        # Its source puts the class loss on generated images too. With it, so large a discriminator learns to read the
-        # wanted class from images that do not look like it: after 8 kimg of digits 21 % were right, without it 37 %.
+        # Its source puts the class loss on generated images too. With it, so large a discriminator learns to tell the
+        # wanted class from images that do not look like it, and the generator has nothing left to learn.
         GANObjective(class_weight_real=1, class_weight_fake=0, class_weight_generator=1),
         TrainingSettings(
             total_kimg=56, train_batch_size=16, learning_rate=4e-4, ema_kimg=4, log_kimg=1, sample_kimg=8
