@@ -41,6 +41,7 @@ class Arguments:
         models: Which systems.
         output_dir: Folder for the runs, the grids and systems.json, to which results are added.
         seeds: How many classifiers, each with images of its own.
+        classifier_steps: Steps of 128 real images that each classifier is trained for.
         num_images: Generated images per seed.
         table: Train nothing: print the table of this systems.json.
     """
@@ -48,6 +49,7 @@ class Arguments:
     models: tuple[str, ...] = tuple(SYSTEMS)
     output_dir: Path = Path("outputs/systems")
     seeds: int = 3
+    classifier_steps: int = 300
     num_images: int = 1000
     table: Path | None = None
 
@@ -61,13 +63,13 @@ def train_one(model: str, folder: Path) -> float:
     return time.perf_counter() - started
 
 
-def judge(generator: Generator, seeds: int, num_images: int) -> dict[str, list[float]]:
+def judge(generator: Generator, args: Arguments) -> dict[str, list[float]]:
     """Label fidelity with several classifiers, and how often those are right on held-out real images."""
     train, held_out = (open_images(split=split, resolution=generator.image_size) for split in ("train", "test"))
     found: dict[str, list[float]] = {"label_fidelity": [], "classifier_accuracy": []}
-    for seed in range(seeds):
-        classifier = train_classifier(train, seed=seed)
-        fidelity = label_fidelity(generator, classifier, num_images=num_images, seed=seed)
+    for seed in range(args.seeds):
+        classifier = train_classifier(train, steps=args.classifier_steps, seed=seed)
+        fidelity = label_fidelity(generator, classifier, num_images=args.num_images, seed=seed)
         found["label_fidelity"].append(fidelity.share)
         found["classifier_accuracy"].append(accuracy(classifier, held_out))
     return found
@@ -91,7 +93,7 @@ def measure(model: str, args: Arguments) -> dict[str, Any]:
         "wall_seconds": round(seconds, 1),
         "accuracy_on_150": [last["evaluated_accuracy_real"], last["evaluated_accuracy_fake"]],
         "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, torch {torch.__version__}",
-        **(judge(generator, args.seeds, args.num_images) if generator.conditional else {}),
+        **(judge(generator, args) if generator.conditional else {}),
     }
 
 

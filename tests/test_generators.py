@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ganaug import ConditionalGANAugment, InputError
+from ganaug import ConditionalGANAugment, InputError, sample
 from ganaug.evaluation import label_fidelity
 from ganaug.generators import (
     ACGAN28Discriminator,
@@ -95,6 +95,18 @@ def test_the_label_and_the_latent_decide_the_image(cls):
         images = generator(z[[0, 0, 1]], torch.tensor([0, 1, 0]))
     assert not torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_an_image_is_the_same_bytes_whatever_it_is_drawn_with(cls):
+    generator = build(cls, NAMES)
+    draws(generator, 64, 10)  # statistics for BatchNorm
+    labels = [k % 10 for k in range(21)]
+    together = generator.sample(labels, seed=5)
+    one_by_one = [sample(generator, [labels[k]], seed=5, indices=[k]) for k in range(21)]
+    assert torch.equal(together, torch.cat(one_by_one))
+    shifted = sample(generator, labels[3:], seed=5, indices=range(3, 21))
+    assert torch.equal(together[3:], shifted)
 
 
 @pytest.mark.parametrize("cls", [CGANMLPGenerator, CGANMaxoutGenerator])

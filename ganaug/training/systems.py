@@ -67,7 +67,7 @@ SYSTEMS = {
         # wanted class from images that do not look like it, and the generator has nothing left to learn.
         GANObjective(class_weight_real=1, class_weight_fake=0, class_weight_generator=1),
         TrainingSettings(
-            total_kimg=56, train_batch_size=16, learning_rate=4e-4, ema_kimg=4, log_kimg=1, sample_kimg=8
+            total_kimg=44, train_batch_size=16, learning_rate=4e-4, ema_kimg=4, log_kimg=1, sample_kimg=4
         ),
         resolution=64,
     ),
@@ -90,7 +90,7 @@ SYSTEMS = {
         DCGAN32Generator,
         GANObjective(class_weight_real=1, class_weight_generator=1),
         TrainingSettings(
-            total_kimg=400, train_batch_size=64, discriminator_learning_rate=5e-5, log_kimg=8, sample_kimg=80
+            total_kimg=240, train_batch_size=64, discriminator_learning_rate=5e-5, log_kimg=8, sample_kimg=40
         ),
         resolution=32,
     ),
