@@ -62,7 +62,7 @@ class CGANMaxoutGenerator(Generator):
         pixels: Tensor = self.layers(torch.cat([self.latent_branch(z), label], 1)).float()
         literal = self.norm_after_sigmoid
         pixels = self.norm(pixels.sigmoid()).clamp(0, 1) if literal else self.norm(pixels).sigmoid()
-        return pixels.mul(2).sub(1).unflatten(1, (self.channels, self.image_size, self.image_size))
+        return pixels.mul(2).sub(1).view(-1, self.channels, self.image_size, self.image_size)
 
     def make_discriminator(self) -> CGANMaxoutDiscriminator:
         """See :meth:`Generator.make_discriminator`."""
@@ -115,7 +115,7 @@ class Maxout(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """(N, n_in) to (N, n_out)."""
         maps: Tensor = self.affine(values)
-        return maps.unflatten(1, (-1, self.pieces)).amax(2)
+        return maps.view(len(values), -1, self.pieces).amax(2)
 
 
 def _one_hot(labels: Tensor, num_classes: int) -> Tensor:
