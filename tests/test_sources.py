@@ -296,7 +296,7 @@ def arguments(monkeypatch):
 def test_flags_open_what_open_images_opens(arguments, monkeypatch, tmp_path):
     folder = write_class_folders(tmp_path, small_images())
     (folder / "class 0" / "bad.png").write_text("not an image")
-    flags = f"--train_data_dir {folder} --resolution 8 --channels 3 --background #00ff00 --skip_bad_images True"
+    flags = f"--train_data_dir {folder} --resolution 8 --channels 3 --background #00ff00 --skip_bad_images"
     opened = []
     monkeypatch.setattr(sys, "argv", ["recipe", *flags.split()])
     state = random.getstate()

@@ -40,7 +40,7 @@ def test_every_system_trains_on_the_bundled_digits(in_process, tmp_path, capsys,
     assert generator.label_names == (tuple("0123456789") if SYSTEMS[model].conditional else ())
     settings = json.loads((folder / "training" / "settings.json").read_text())
     assert settings["model"] == model
-    assert settings["half_batches"] == model.startswith("dcgan")
+    assert settings["half_batches"] == (model == "dcgan-32")
     assert settings["objective"]["class_weight_real"] == SYSTEMS[model].objective.class_weight_real
     assert generator.info["training"]["adversarial_loss"] == "non-saturating"
     with Image.open(folder / "training" / "losses.png") as plot:
@@ -56,8 +56,8 @@ def test_first_models_need_no_flag_and_help_shows_the_chosen_ones_numbers(in_pro
     for name, flags, batch in [
         ("train_cgan", [], 64),
         ("train_dcgan", [], 128),
-        ("train_acgan", ["--model", "acgan-64"], 32),
-        ("train_dcgan", ["--model=dcgan-32-conditional"], 128),
+        ("train_acgan", ["--model", "acgan-64"], 16),
+        ("train_dcgan", ["--model=dcgan-32-conditional"], 64),
     ]:
         assert in_process(*flags, "--help", name=name) == 0
         shown = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
