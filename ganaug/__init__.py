@@ -4,16 +4,23 @@ from ganaug.augment import ConditionalGANAugment
 from ganaug.data import LabelledImages, bundled_digits, open_images
 from ganaug.errors import DataError, InputError, LoadError
 from ganaug.generators import Generator, register_generator
+from ganaug.hf import augment_dataset, generate_dataset
+from ganaug.samplers import MixedBatchSampler
 from ganaug.sampling import sample
+from ganaug.stream import ConditionalGANStream
 
 __all__ = [
     "ConditionalGANAugment",
+    "ConditionalGANStream",
     "DataError",
     "Generator",
     "InputError",
     "LabelledImages",
     "LoadError",
+    "MixedBatchSampler",
+    "augment_dataset",
     "bundled_digits",
+    "generate_dataset",
     "open_images",
     "register_generator",
     "sample",

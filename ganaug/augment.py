@@ -2,58 +2,85 @@
 
 from __future__ import annotations
 
-import copy
 import operator
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from ganaug import inspection, sampling
-from ganaug.generators import Generator
+from ganaug import alignment, fingerprints, inspection, sampling
+from ganaug.alignment import Look
+from ganaug.class_sampler import ClassSampler
+from ganaug.epochs import SharedEpoch
+from ganaug.files import build_once, user_cache
+from ganaug.filters import Filter
+from ganaug.forms import ItemForm
 from ganaug.inspection import Transforms
-from ganaug.mixing import match_plan
+from ganaug.materialized import MappedImages, write_images
+from ganaug.mixing import Plan, Strategy
 from ganaug.sampling import ConditionalGenerator
 from ganaug.seeding import check_seed
 
 
-class ConditionalGANAugment(Dataset[tuple[Any, Any]]):
-    """Append images drawn from a class-conditional generator to a labelled dataset.
+class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
+    """Mix images drawn from a class-conditional generator into a labelled dataset.
 
-    ``ratio`` r is the fraction of the mixed dataset that is generated: ``n_fake = round(r / (1 - r) * n_real)``, so
-    0.3 on 700 images adds 300. Classes keep their shares. Items 0 .. n_real-1 are ``dataset[i]``, untouched; the
-    generated ones follow, in class order. An epoch is 1/(1-r) times as long as before: compare runs at equal steps.
+    ``ratio`` r is the fraction of the mixed dataset that is generated. In mode ``"append"``, ``n_fake = round(r / (1 -
+    r) * n_real)``, so 0.3 on 700 images adds 300; items 0 .. n_real-1 are ``dataset[i]``, untouched, and the generated
+    ones follow in class order. An epoch is 1/(1-r) times as long as before: compare runs at equal steps. In mode
+    ``"replace"`` the length stays n_real, and ``round(r * n_real)`` items are generated, each in the class of the item
+    it replaces; which ones moves with the epoch, so that all are replaced equally often.
 
     Generated images take the form of the raw ones (PIL of the same mode, or uint8 (C, H, W) tensors) and go through
-    the same transforms. Item i depends on the generator, ``seed`` and i alone: not on workers, batches or global
-    random state.
+    the same transforms. Item i depends on the generator, ``seed``, i and, with ``resample``, the epoch alone: not on
+    workers, batches or global random state.
 
     Args:
         dataset (Dataset): map-style, items (image, int label). It is not modified.
-        generator (Generator, module, str or Path): a module with ``latent_dim`` that maps float z (N, latent_dim) and
-            int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub id
-            (``"user/repo@revision"``) to load one from.
-        ratio (float): in [0, 1). Default: 0.3
+        generator (Generator, module, str or Path, optional): a module with ``latent_dim`` that maps float z (N,
+            latent_dim) and int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub
+            id (``"user/repo@revision"``) to load one from. None: one is trained on this dataset, which takes minutes,
+            and kept for the next time.
+        ratio (float, optional): in [0, 1). Default: 0.3
+        mode (str): ``"append"`` or ``"replace"``. Default: append
+        sampling_strategy (str, mapping or callable): of which classes; see :func:`ganaug.mixing.append_quotas`. Those
+            that fix the number of images take no ratio. Default: match
         class_map (mapping, optional): {dataset class name: generator class name} for classes whose names differ.
         transform (callable, optional): for every image, where the dataset has no transform of its own.
         target_transform (callable, optional): for every label, likewise.
         transforms (callable, optional): for every (image, label), instead of the two.
         fake_transform (callable, optional): uint8 (C, H, W) tensor to what the dataset gives for an image; for
             datasets whose own processing cannot be found.
+        accept (callable, optional): filter, from uint8 images (N, C, H, W) and int64 labels (N,) to bool (N,); see
+            :mod:`ganaug.filters`. Images it refuses are drawn anew.
+        max_tries (int): images drawn for an item before the filter counts as starved. Default: 10
+        resample (bool): other generated images in every epoch; needs :meth:`set_epoch`. Default: False
+        return_source (bool): items end with an int, 0 for real and 1 for generated. Default: False
         seed (int): in [0, 2**64). Default: 0
+        cache_dir (str or Path, optional): where fitted generators and materialised images are kept. Default:
+            ``~/.cache/ganaug``
+        device (torch.device or str, optional): to generate on. Default: where the generator is.
+        allow_eval (bool): take a dataset that says it is for evaluation. Default: False
 
     Attributes:
         classes (tuple of str), class_to_idx (dict): of the dataset.
         targets (Tensor): int64 (len(self),), labels of real and generated items.
-        source (Tensor): uint8 (len(self),), 0 for real and 1 for generated items.
-        n_real (int), n_fake (int): how many of each.
+        source (Tensor): uint8 (len(self),), 0 for real and 1 for generated items; in mode replace of the epoch.
+        n_real (int): len(dataset).
+        n_fake (int): how many items are generated.
+        ratio_ (float): n_fake / len(self).
+        sampling_strategy_ (dict): {class name: number of generated images}.
+        epoch (int): see :meth:`set_epoch`.
 
     Raises:
-        ValueError: the ratio is out of range, transforms are given twice, the generator is unconditional, does not
-            know a class, or makes images of another number of channels or size.
+        ValueError: the ratio, mode or strategy is not as above, transforms are given twice, the dataset is for
+            evaluation, or the generator is unconditional, does not know a class, or makes images of another number of
+            channels or size.
         TypeError: the dataset is not map-style, its items are not (image, int label), or its images have a form that
             generated ones cannot be put in.
         LoadError: the generator cannot be loaded.
@@ -62,94 +89,233 @@ class ConditionalGANAugment(Dataset[tuple[Any, Any]]):
     def __init__(
         self,
         dataset: Dataset[Any],
-        generator: ConditionalGenerator | str | Path,
-        ratio: float = 0.3,
+        generator: ConditionalGenerator | str | Path | None = None,
+        ratio: float | None = None,
         *,
+        mode: Literal["append", "replace"] = "append",
+        sampling_strategy: Strategy = "match",
         class_map: Mapping[str, str] | None = None,
         transform: Callable[[Any], Any] | None = None,
         target_transform: Callable[[Any], Any] | None = None,
         transforms: Callable[[Any, Any], tuple[Any, Any]] | None = None,
         fake_transform: Callable[[Tensor], Any] | None = None,
+        accept: Filter | None = None,
+        max_tries: int = 10,
+        resample: bool = False,
+        return_source: bool = False,
         seed: int = 0,
+        cache_dir: str | Path | None = None,
+        device: torch.device | str | None = None,
+        allow_eval: bool = False,
     ) -> None:
+        inspection.check_not_evaluation(dataset, allow_eval=allow_eval)
         self.dataset = dataset
-        self.ratio = ratio
-        self.seed = check_seed(seed)
-        self._transforms = self._only_transforms(Transforms(transform, target_transform, transforms))
-        self._fake_transform = fake_transform
-
-        real_labels = inspection.labels_of(dataset)
-        self.classes = inspection.class_names_of(dataset, real_labels)
+        self.mode, self.resample, self.return_source = mode, resample, return_source
+        self._cache_dir = Path(cache_dir) if cache_dir is not None else user_cache()
+        self._transforms = inspection.only_transforms(dataset, Transforms(transform, target_transform, transforms))
+        labels = inspection.labels_of(dataset)
+        self.classes = inspection.class_names_of(dataset, labels)
         self.class_to_idx = {name: k for k, name in enumerate(self.classes)}
-        counts = torch.bincount(real_labels, minlength=len(self.classes)).tolist()
-        plan = torch.tensor(match_plan(counts, ratio), dtype=torch.int64)
-        self.n_real, self.n_fake = len(real_labels), len(plan)
-        self.targets = torch.cat([real_labels, plan])
-        self.source = (torch.arange(len(self.targets)) >= self.n_real).to(torch.uint8)
+        self._plan = Plan(
+            labels, self.classes, mode=mode, ratio=ratio, strategy=sampling_strategy, seed=check_seed(seed)
+        )
+        self.targets = self._plan.targets
+        self.n_real, self.n_fake = len(labels), len(self._plan.fakes(epoch=0))
+        self.ratio_ = self.n_fake / len(self)
+        self.sampling_strategy_ = dict(zip(self.classes, self._plan.quotas, strict=True))
+        self._form = ItemForm(*inspection.raw_item(dataset, 0), fake_transform, owner=type(dataset).__name__)
+        if generator is None:
+            from ganaug.fitting import fit_generator  # training is imported where it is needed
 
-        self._generator = _own_copy(generator)
-        if not getattr(self._generator, "conditional", True):
-            raise ValueError(
-                f"the generator ({type(self._generator).__name__}) is unconditional: it cannot draw a class that is "
-                "asked for, so its images have no label. Train a conditional one, for instance with "
-                "recipes/train_dcgan.py --model dcgan-32-conditional"
-            )
-        names = getattr(self._generator, "label_names", None)
-        present = [name for name, count in zip(self.classes, counts, strict=True) if count]
-        self._generator_label = torch.tensor(_match_classes(self.classes, present, names, class_map or {}))
-        raw_image, self._raw_label = inspection.raw_item(dataset, 0)
-        self._kind = inspection.image_kind(raw_image)
-        self._check_images(raw_image)
+            generator = fit_generator(dataset, cache_dir=self._cache_dir)
+        self.sampler = ClassSampler(
+            generator,
+            self.classes,
+            present=[self.classes[k] for k in self.targets.unique().tolist()],
+            class_map=class_map,
+            accept=accept,
+            max_tries=max_tries,
+            seed=seed,
+            device=device,
+        )
+        self._form.check(self.sampler.image_shape, resizable=bool(self._transforms or Transforms.of(dataset)))
+        self._epoch = SharedEpoch()
+        self._device = device
+        self._materialized = False
+        self._current: _Epoch | None = None
+
+    @property
+    def source(self) -> Tensor:
+        """0 for each real and 1 for each generated item, uint8 (len(self),)."""
+        return (self._in_epoch().row >= 0).to(torch.uint8)
+
+    @property
+    def epoch(self) -> int:
+        """Number of the current epoch; see :meth:`set_epoch`."""
+        return self._epoch.value
+
+    def set_epoch(self, epoch: int) -> None:
+        """Move on to an epoch: with ``resample`` for other images, in mode replace for other items to replace.
+
+        Workers that are running, persistent ones too, see it with their next batch; call it between epochs. Training
+        libraries do not all call it for you.
+
+        Args:
+            epoch (int): from 0.
+
+        Raises:
+            ValueError: it is not such an int.
+        """
+        self._epoch.value = epoch
 
     def __len__(self) -> int:
-        return self.n_real + self.n_fake
+        return len(self.targets)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, ...]]:
         """Items of a batch, in order; all its generated images are made together."""
         wanted = [self._check_index(index) for index in indices]
-        fake = [index for index in wanted if index >= self.n_real]
-        real = [index for index in wanted if index < self.n_real]
-        made = dict(zip(fake, self._generate(fake), strict=True)) if fake else {}
+        now = self._in_epoch()
+        rows = now.row[wanted].tolist()
+        fake = [index for index, row in zip(wanted, rows, strict=True) if row >= 0]
+        real = [index for index, row in zip(wanted, rows, strict=True) if row < 0]
         found = dict(zip(real, self._read(real), strict=True)) if real else {}
-        return [made[index] if index >= self.n_real else found[index] for index in wanted]
+        found |= dict(zip(fake, self._generate(fake, now), strict=True)) if fake else {}
+        if self.return_source:
+            return [(*found[index], int(row >= 0)) for index, row in zip(wanted, rows, strict=True)]
+        return [found[index] for index in wanted]
+
+    def materialize(self) -> Path:
+        """Generate the images of the current epoch once, into a read-only file that workers and ranks map.
+
+        Batches are drawn on the accelerator where there is one, with bounded memory. The folder is named by all that
+        the images depend on, and reused where it exists; of several processes, one generates and the others wait. With
+        ``resample`` or in mode replace, call it again after :meth:`set_epoch`; epochs without a file are generated as
+        they are read.
+
+        Returns:
+            Path: folder with ``images.npy`` and ``index.json``.
+
+        Raises:
+            OSError: the cache folder cannot be written to or the disk is full.
+            RuntimeError: called in a DataLoader's worker.
+        """
+        if get_worker_info() is not None:
+            raise RuntimeError("materialize() was called in a DataLoader worker. Call it before the loader starts")
+        epoch = self.epoch
+        fakes = self._plan.fakes(epoch)
+        sampler = self.sampler.moved_to(sampling.best_device()) if self._device is None else self.sampler
+        folder = build_once(
+            self._materialized_path(fakes, epoch),
+            lambda path: write_images(path, sampler, self.targets[fakes], fakes, epoch=self._image_epoch(epoch)),
+            what="the generated images of this dataset",
+        )
+        self._materialized, self._current = True, None
+        return folder
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch, and what the items depend on: plain JSON values."""
+        plan = fingerprints.of_values(self.targets, self._plan.quotas, self.mode, self.resample)
+        return {"epoch": self.epoch, "seed": self.sampler.seed, "plan": plan, "generator": self.sampler.identity}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on in the epoch of a saved state.
+
+        Raises:
+            ValueError: it was saved with another seed, plan or generator.
+        """
+        own = self.state_dict()
+        differing = [name for name in own if name != "epoch" and state.get(name) != own[name]]
+        if differing or "epoch" not in state:
+            found = "; ".join(f"{name}: saved {state.get(name)}, here {own[name]}" for name in differing)
+            raise ValueError(
+                f"the state is of another mixed dataset ({found or 'it has no epoch'}). Load it into one made with "
+                "the same dataset, generator, ratio, mode, strategy and seed"
+            )
+        self.set_epoch(state["epoch"])
+
+    def sample_weights(self, fake: float = 1.0) -> Tensor:
+        """Weight of each item for ``WeightedRandomSampler``: 1 for real items, ``fake`` for generated ones.
+
+        Returns:
+            Tensor: float64 (len(self),).
+
+        Raises:
+            ValueError: ``fake`` is negative or not finite.
+        """
+        if not 0 <= fake < float("inf"):
+            raise ValueError(f"fake must be a weight of 0 or more, and finite; got {fake!r}")
+        return torch.where(self.source.bool(), float(fake), 1.0).double()
+
+    def check_alignment(self, n: int = 64) -> None:
+        """Compare up to ``n`` real with ``n`` generated items as they are delivered, after the transforms.
+
+        Raises:
+            ValueError: they differ in type, dtype, shape, range or mean; see :func:`ganaug.alignment.compare`.
+        """
+        row = self._in_epoch().row
+        parts = [alignment.spread(torch.nonzero(kind).squeeze(1), n) for kind in (row < 0, row >= 0)]
+        if all(parts):
+            with torch.random.fork_rng(devices=[]):  # transforms draw from the global state
+                looks = [Look.of([item[0] for item in self.__getitems__(part)]) for part in parts]
+            alignment.compare(*looks)
+
+    def extra_repr(self) -> str:
+        """What ``repr`` shows beside the number of datapoints."""
+        fakes = ", ".join(f"{name}: {count}" for name, count in self.sampling_strategy_.items())
+        return "\n".join(
+            [
+                f"Generated: {self.ratio_:.4g} of the mixed dataset, mode {self.mode}",
+                f"Generated by class: {textwrap.shorten(fakes, 200)}",
+                f"Dataset: {type(self.dataset).__name__}, {len(self.classes)} classes",
+                f"Generator: {self.sampler.name}",
+                f"Seed: {self.sampler.seed}, epoch: {self.epoch}",
+            ]
+        )
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}\n"
-            f"    Number of datapoints: {len(self)} ({self.n_real} real, {self.n_fake} generated)\n"
-            f"    Ratio: {self.ratio} of the mixed dataset is generated\n"
-            f"    Dataset: {type(self.dataset).__name__}, {len(self.classes)} classes\n"
-            f"    Generator: {type(self._generator).__name__}\n"
-            f"    Seed: {self.seed}"
-        )
+        head = f"Number of datapoints: {len(self)} ({len(self) - self.n_fake} real, {self.n_fake} generated)"
+        return f"{type(self).__name__}\n" + textwrap.indent(f"{head}\n{self.extra_repr()}", " " * 4)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_current": None}
+
+    def _in_epoch(self) -> _Epoch:
+        """What there is to know about the current epoch, looked up once."""
+        epoch = self.epoch
+        if self._current is None or self._current.number != epoch:
+            fakes = self._plan.fakes(epoch)
+            row = torch.full((len(self),), -1, dtype=torch.int64)
+            row[fakes] = torch.arange(len(fakes))
+            path = self._materialized_path(fakes, epoch) if self._materialized else None
+            self._current = _Epoch(epoch, row, MappedImages(path) if path and path.exists() else None)
+        return self._current
+
+    def _image_epoch(self, number: int) -> int:
+        return number if self.resample else 0
+
+    def _materialized_path(self, fakes: Tensor, epoch: int) -> Path:
+        name = fingerprints.of_values(self.sampler.fingerprint, fakes, self.targets[fakes], self._image_epoch(epoch))
+        return self._cache_dir / "materialized" / name[:32]
 
     def _read(self, indices: list[int]) -> list[tuple[Any, Any]]:
         read_batch = getattr(self.dataset, "__getitems__", None)
         items = read_batch(indices) if callable(read_batch) else [self.dataset[index] for index in indices]
         return [self._transforms(*item) for item in items] if self._transforms else items
 
-    def _generate(self, indices: list[int]) -> list[tuple[Any, Any]]:
-        device = sampling.device_of(cast(nn.Module, self._generator))
-        if device.type != "cpu" and get_worker_info() is not None:
-            raise RuntimeError(
-                f"the generator is on {device}, and a DataLoader worker cannot use it there. "
-                "Pass the generator on the CPU (generator.cpu()), or use num_workers=0"
-            )
-        labels = self.targets[torch.tensor(indices)]
-        images = sampling.sample(self._generator, self._generator_label[labels], seed=self.seed, indices=indices)
-        return [self._dress(image, int(label)) for image, label in zip(images, labels, strict=True)]
-
-    def _dress(self, image: Tensor, label: int) -> tuple[Any, Any]:
-        """Put a generated image and its label in the form of the dataset's items."""
-        transforms = self._transforms or Transforms.of(self.dataset)
-        example = inspection.label_like(label, self._raw_label)
-        if self._fake_transform is None:
-            return transforms(inspection.present(image, cast(inspection.ImageKind, self._kind)), example)
-        _, target = Transforms(target_transform=transforms.target_transform)(None, example)
-        return self._fake_transform(image), target
+    def _generate(self, indices: list[int], now: _Epoch) -> list[tuple[Any, Any]]:
+        labels = self.targets[indices]
+        if now.images is not None:
+            images = now.images.read(now.row[indices].tolist())
+        else:
+            images = self.sampler.draw(labels, indices, epoch=self._image_epoch(now.number))
+        own, given = Transforms.of(self.dataset), self._transforms
+        return [
+            self._form.dress(image, label, own=own, given=given)
+            for image, label in zip(images, labels.tolist(), strict=True)
+        ]
 
     def _check_index(self, index: int) -> int:
         position = operator.index(index)
@@ -157,68 +323,11 @@ class ConditionalGANAugment(Dataset[tuple[Any, Any]]):
             raise IndexError(f"index {index} is out of range for {len(self)} items")
         return position % len(self)
 
-    def _only_transforms(self, given: Transforms) -> Transforms:
-        if given.transforms and (given.transform or given.target_transform):
-            raise ValueError("Only transforms or transform/target_transform can be passed as argument")
-        if given and Transforms.of(self.dataset):
-            raise ValueError(
-                f"two transforms: {type(self.dataset).__name__} has its own, and one was passed. Generated images go "
-                "through the dataset's own; pass none, or build the dataset without"
-            )
-        return given
 
-    def _check_images(self, raw_image: Any) -> None:
-        """Refuse a generator whose images the dataset's cannot be mixed with."""
-        first = sampling.sample(self._generator, self._generator_label[self.targets[:1]], seed=self.seed)[0]
-        if self._fake_transform is not None:
-            return
-        if self._kind is None:
-            raise TypeError(
-                f"images of {type(self.dataset).__name__} must be PIL images (L or RGB) or uint8 (C, H, W) tensors "
-                f"before its transform, got {inspection.describe(raw_image)}. Pass fake_transform, which turns a "
-                "uint8 (C, H, W) tensor into what the dataset gives"
-            )
-        real, made = inspection.image_shape(raw_image), tuple(first.shape)
-        resizable = self._transforms or Transforms.of(self.dataset)
-        if real[0] != made[0] or (real != made and not resizable):
-            raise ValueError(
-                f"the dataset's images are (C, H, W) = {real}, the generator's {made}. Train a generator on images of "
-                "that shape, give the dataset a transform that resizes, or pass fake_transform"
-            )
+@dataclass(frozen=True)
+class _Epoch:
+    """An epoch's number, the place of each item among the generated ones (-1: real), and their file, if any."""
 
-
-def _own_copy(generator: ConditionalGenerator | str | Path) -> ConditionalGenerator:
-    """A generator that nobody else trains or moves."""
-    if isinstance(generator, str | Path):
-        return cast(ConditionalGenerator, Generator.from_pretrained(generator))
-    if not isinstance(generator, nn.Module) or not isinstance(getattr(generator, "latent_dim", None), int):
-        raise TypeError(
-            "generator must be a module with latent_dim and forward(z, labels), a folder or a Hub id; "
-            f"got {type(generator).__name__}"
-        )
-    return cast(ConditionalGenerator, copy.deepcopy(generator).eval().requires_grad_(False))
-
-
-def _match_classes(
-    classes: Sequence[str], present: Sequence[str], names: Sequence[str] | None, class_map: Mapping[str, str]
-) -> list[int]:
-    """Generator label of each dataset class; classes without images and without a match get 0."""
-    if names is None:
-        return list(range(len(classes)))
-    unknown = [name for name in class_map if name not in classes] + [
-        name for name in class_map.values() if name not in names
-    ]
-    missing = [name for name in present if class_map.get(name, name) not in names]
-    if unknown or missing:
-        problem = (
-            f"class_map has names that neither has: {', '.join(unknown)}"
-            if unknown
-            else f"the generator does not know {', '.join(missing)}"
-        )
-        raise ValueError(
-            f"{problem}. The dataset's classes are {', '.join(classes)}; the generator's are {', '.join(names)}. "
-            "Pass class_map={dataset name: generator name}; where they stand in the same order, "
-            "class_map=dict(zip(dataset.classes, generator.label_names))"
-        )
-    index = {name: k for k, name in enumerate(names)}
-    return [index.get(class_map.get(name, name), 0) for name in classes]
+    number: int
+    row: Tensor
+    images: MappedImages | None

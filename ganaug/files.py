@@ -1,13 +1,19 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and making what is kept once."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -15,7 +21,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; it takes the final name when the block ends well.
 
     The temporary file keeps the suffix of ``path``. It is synced to disk before the rename and removed on any error,
-    so that a full disk or a crash leaves the old file, or none, under the final name.
+    so that a full disk or a crash leaves the old file, or none, under the final name. It may be a folder too, where
+    ``path`` does not exist yet.
 
     Raises:
         OSError: the folder cannot be written to or the disk is full.
@@ -25,12 +32,50 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        for file in [temporary, *temporary.rglob("*")]:
+            if file.is_file():
+                _sync(file)
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+
+
+def build_once(path: Path, build: Callable[[Path], None], *, what: str) -> Path:
+    """Make a file or folder that several processes want, in one of them.
+
+    Args:
+        path (Path): what is wanted; returned at once where it exists.
+        build (callable): makes it at the temporary path it is given; called by one process while others wait.
+        what (str): what it is, for the log.
+
+    Raises:
+        OSError: the folder cannot be written to or the disk is full.
+    """
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.warning("another process is making %s; waiting for it", what)
+        lock.acquire()
+    try:
+        if not path.exists():
+            for stale in path.parent.glob(f".{path.stem}.tmp-*"):  # of a process that was killed: the lock is ours
+                _remove(stale)
+            with atomic_path(path) as temporary:
+                build(temporary)
+    finally:
+        lock.release()
+    return path
+
+
+def user_cache() -> Path:
+    """Folder of what can be made again: ``$XDG_CACHE_HOME/ganaug``, or ``~/.cache/ganaug``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ganaug"
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -46,3 +91,15 @@ def write_json(path: str | Path, value: Any) -> None:
         ValueError: ``value`` holds NaN or infinity, which JSON does not have.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 ImageKind = Literal["PIL", "tensor", "tv_tensor"]
 _TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
+_EVALUATION = ("test", "val", "valid", "validation", "eval", "dev")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,23 @@ class Transforms:
         return image, label
 
 
-def base_dataset(dataset: Dataset[Any]) -> Dataset[Any]:
+def only_transforms(dataset: Dataset[Any], given: Transforms) -> Transforms:
+    """Transforms given beside a dataset, which must not have its own.
+
+    Raises:
+        ValueError: transforms are given twice.
+    """
+    if given.transforms and (given.transform or given.target_transform):
+        raise ValueError("Only transforms or transform/target_transform can be passed as argument")
+    if given and Transforms.of(dataset):
+        raise ValueError(
+            f"two transforms: {type(dataset).__name__} has its own, and one was passed. Generated images go "
+            "through the dataset's own; pass none, or build the dataset without"
+        )
+    return given
+
+
+def base_dataset(dataset: Any) -> Any:
     """The dataset inside all ``Subset`` layers."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
@@ -74,7 +91,7 @@ def raw_item(dataset: Dataset[Any], index: int) -> tuple[Any, Any]:
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise TypeError(
             f"items of {type(dataset).__name__} must be (image, label) pairs, got {describe(item)}. "
-            "Wrap the dataset in one that returns pairs"
+            "Wrap the dataset in one that returns pairs; for Hugging Face datasets there is ganaug.augment_dataset"
         )
     return item[0], item[1]
 
@@ -88,7 +105,10 @@ def labels_of(dataset: Dataset[Any]) -> Tensor:
         TypeError: the dataset is iterable only, has no items, or its labels are not single ints.
     """
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise TypeError(f"dataset must be map-style (with __getitem__ and __len__), got {type(dataset).__name__}")
+        raise TypeError(
+            f"dataset must be map-style (with __getitem__ and __len__), got {type(dataset).__name__}. "
+            "For an iterable there is ganaug.ConditionalGANStream"
+        )
     size = len(cast(Sized, dataset))
     if size == 0:
         raise TypeError(f"{type(dataset).__name__} has no items: there is nothing to add to")
@@ -108,9 +128,42 @@ def labels_of(dataset: Dataset[Any]) -> Tensor:
     if labels is None:
         raise TypeError(
             f"labels of {type(dataset).__name__} must be single ints, got {describe(items[0])}. "
-            "Multi-label and continuous targets have no class to generate"
+            "Multi-label and continuous targets have no class to generate: wrap the dataset in one that gives every "
+            "image one class"
         )
     return labels
+
+
+def evaluation_split(dataset: Any) -> str | None:
+    """How the innermost dataset says that it is for evaluation (``"train=False"``, ``"split='test'"``), else None."""
+    base = base_dataset(dataset)
+    if getattr(base, "train", None) is False:
+        return "train=False"
+    for name in ("split", "_split"):
+        value = getattr(base, name, None)
+        if isinstance(value, str) or type(value).__name__ == "NamedSplit":  # of HF datasets
+            return f"{name}={str(value)!r}" if is_evaluation_name(str(value)) else None
+    return None
+
+
+def is_evaluation_name(split: str) -> bool:
+    """Whether a split of this name is for evaluation; ``"test[:100]"`` is too."""
+    return split.lower().partition("[")[0] in _EVALUATION
+
+
+def check_not_evaluation(dataset: Any, *, allow_eval: bool) -> None:
+    """Refuse data that models are judged on: generated images there would make the judgement worthless.
+
+    Raises:
+        ValueError: it is an evaluation split, and ``allow_eval`` is False.
+    """
+    found = evaluation_split(dataset)
+    if found and not allow_eval:
+        raise ValueError(
+            f"{type(base_dataset(dataset)).__name__} is an evaluation split ({found}). Augment the training split: "
+            "generated images among those that a model is judged on make the result worthless. If this is what you "
+            "train on, pass allow_eval=True"
+        )
 
 
 def class_names_of(dataset: Dataset[Any], labels: Tensor) -> tuple[str, ...]:

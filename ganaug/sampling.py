@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import get_worker_info
 
 from ganaug.seeding import Purpose, check_seed, random_stream
 
@@ -65,6 +66,25 @@ def device_of(module: nn.Module) -> torch.device:
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
+def best_device() -> torch.device:
+    """The accelerator where there is one, else the CPU."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
+
+
+def check_usable_here(device: torch.device, what: str) -> None:
+    """Refuse to compute on a device that a DataLoader worker cannot use.
+
+    Raises:
+        RuntimeError: this is a worker, and ``device`` is not the CPU.
+    """
+    if device.type != "cpu" and get_worker_info() is not None:
+        raise RuntimeError(
+            f"{what} is on {device}, and a DataLoader worker cannot use it there. Call materialize() on a "
+            "ConditionalGANAugment before the loader starts, keep the network on the CPU, or use num_workers=0"
+        )
+
+
 def sample(
     generator: ConditionalGenerator,
     labels: Sequence[int] | Tensor,
@@ -72,11 +92,12 @@ def sample(
     seed: int = 0,
     indices: Sequence[int] | None = None,
     epoch: int = 0,
+    attempt: int = 0,
 ) -> Tensor:
     """Draw one image per label.
 
-    Image ``k`` depends on the generator, ``labels[k]`` and (seed, epoch, indices[k]) alone: not on the batch it is
-    computed in, the number of workers or the global random state.
+    Image ``k`` depends on the generator, ``labels[k]`` and (seed, epoch, indices[k], attempt) alone: not on the batch
+    it is computed in, the number of workers or the global random state.
 
     Args:
         generator (ConditionalGenerator): used on the device it is on and in evaluation mode; left as it was.
@@ -84,6 +105,7 @@ def sample(
         seed (int): in [0, 2**64). Default: 0
         indices (sequence of int, optional): the number of each image in the seed's sequence. Default: 0 .. N-1
         epoch (int): another sequence of the same seed. Default: 0
+        attempt (int): another image for the same index, such as after one that a filter refused. Default: 0
 
     Returns:
         Tensor: uint8 of shape (N, C, H, W), on the CPU.
@@ -107,18 +129,20 @@ def sample(
     module = cast(nn.Module, generator)
     device = device_of(module)
     chunks = []
-    with torch.inference_mode(), evaluation_mode(module):
+    # Autocast, as of a training loop around this, would change the images.
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False), evaluation_mode(module):
         # Without labels one pass is made all the same, for the shape of its images.
         for start in range(0, max(len(label_tensor), 1), ROWS):
-            z = latents(seed, indices[start : start + ROWS], generator.latent_dim, epoch=epoch)
-            images = generator(_fill(z).to(device), _fill(label_tensor[start : start + ROWS]).to(device))[: len(z)]
+            z = latents(seed, indices[start : start + ROWS], generator.latent_dim, epoch=epoch, attempt=attempt)
+            rows = fill_rows(z).to(device), fill_rows(label_tensor[start : start + ROWS]).to(device)
+            images = generator(*rows)[: len(z)]
             if not torch.isfinite(images).all():
                 raise ValueError("the generator returned images with NaN or infinite values; its weights are unusable")
             chunks.append(to_uint8(images).cpu())
     return torch.cat(chunks)
 
 
-def _fill(values: Tensor) -> Tensor:
+def fill_rows(values: Tensor) -> Tensor:
     """Add zeros up to ``ROWS`` rows."""
     return torch.cat([values, values.new_zeros(ROWS - len(values), *values.shape[1:])])
 

@@ -20,6 +20,9 @@ class Purpose(IntEnum):
     TRAINING_NOISE = 4
     CLASSIFIER = 5
     MONITOR = 6
+    REPLACED = 7
+    BATCH_ORDER = 8
+    BATCH_MIX = 9
 
 
 def check_seed(seed: int) -> int:

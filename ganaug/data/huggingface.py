@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ganaug.data.decoding import Conversion, UnreadImage, read_images
 from ganaug.data.labelled import LabelledImages
@@ -89,29 +90,37 @@ def from_hf_dataset(dataset: Any, *, name: str, conversion: Conversion) -> Label
     """
     import datasets
 
-    image_column = _only_column(dataset, datasets.Image, name)
-    label_column = _only_column(dataset, datasets.ClassLabel, name)
-    if not len(dataset):
-        raise DataError(f"{name} has no rows. Pass a dataset or split with images")
-    dataset = dataset.with_format(None)
-    labels = [-1 if label is None else label for label in dataset[label_column]]
-    if -1 in labels:
-        raise DataError(f"{name}: {labels.count(-1)} rows have no label (-1). Pass a labelled split")
-    rows = dataset.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
+    image_column = only_column(dataset, datasets.Image, name)
+    label_column = only_column(dataset, datasets.ClassLabel, name)
+    labels = labels_of_rows(dataset, label_column, name)
+    rows = dataset.with_format(None).select_columns(image_column)
+    rows = rows.cast_column(image_column, datasets.Image(decode=False))
     unread = [UnreadImage(f"{name}, row {i}", partial(_open_row, rows, i, image_column)) for i in range(len(rows))]
     images, kept = read_images(unread, conversion)
     classes = tuple(dataset.features[label_column].names)
-    return LabelledImages(images, torch.tensor(labels, dtype=torch.int64)[kept], classes, name)
+    return LabelledImages(images, labels[kept], classes, name)
 
 
-def _open_row(rows: Any, index: int, column: str) -> Image.Image:
-    cell = rows[index][column]
-    if cell is None:
-        raise ValueError("the row has no image")
-    return Image.open(cell["path"] if cell["bytes"] is None else io.BytesIO(cell["bytes"]))
+def labels_of_rows(dataset: Any, column: str, name: str) -> Tensor:
+    """Labels in a ClassLabel column of a ``datasets.Dataset``, int64 (N,).
+
+    Raises:
+        DataError: there are no rows, or a row has no label.
+    """
+    if not len(dataset):
+        raise DataError(f"{name} has no rows. Pass a dataset or split with images")
+    labels = [-1 if label is None else label for label in dataset.with_format(None)[column][:]]
+    if -1 in labels:
+        raise DataError(f"{name}: {labels.count(-1)} rows have no label (-1). Pass a labelled split")
+    return torch.tensor(labels, dtype=torch.int64)
 
 
-def _only_column(dataset: Any, kind: type, name: str) -> str:
+def only_column(dataset: Any, kind: type, name: str) -> str:
+    """Name of the one column of a ``datasets.Dataset`` whose feature is of a type, such as ``datasets.Image``.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
     found: list[str] = [column for column, feature in dataset.features.items() if isinstance(feature, kind)]
     if len(found) != 1:
         raise DataError(
@@ -119,3 +128,10 @@ def _only_column(dataset: Any, kind: type, name: str) -> str:
             f"{dict(dataset.features)}. Use cast_column, or select_columns to keep one"
         )
     return found[0]
+
+
+def _open_row(rows: Any, index: int, column: str) -> Image.Image:
+    cell = rows[index][column]
+    if cell is None:
+        raise ValueError("the row has no image")
+    return Image.open(cell["path"] if cell["bytes"] is None else io.BytesIO(cell["bytes"]))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -21,6 +21,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         targets (Tensor): int64 (N,), in [0, len(classes)).
         classes (tuple of str): class names; label k is ``classes[k]``.
         name (str): where they came from, in words.
+        train (bool): whether to train on; False for a split that models are judged on. Default: True
 
     Raises:
         ValueError: shapes, types or label range are not as above.
@@ -30,6 +31,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
     targets: Tensor
     classes: tuple[str, ...]
     name: str
+    train: bool = True
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != torch.uint8:
@@ -85,7 +87,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
     def subset(self, indices: Tensor, name: str) -> LabelledImages:
         """The images at ``indices`` (int64), under another name."""
-        return LabelledImages(self.images[indices], self.targets[indices], self.classes, name)
+        return LabelledImages(self.images[indices], self.targets[indices], self.classes, name, self.train)
 
     def split(self, held_out: float, *, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
         """Split into (train, held out), class by class, so that both keep the class shares.
@@ -105,4 +107,5 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
             of_class = torch.nonzero(self.targets == k).squeeze(1)
             chosen[of_class[order[: round(held_out * count)]]] = True
         train, rest = torch.nonzero(~chosen).squeeze(1), torch.nonzero(chosen).squeeze(1)
-        return self.subset(train, f"{self.name}, training part"), self.subset(rest, f"{self.name}, held-out part")
+        held = replace(self.subset(rest, f"{self.name}, held-out part"), train=False)
+        return self.subset(train, f"{self.name}, training part"), held

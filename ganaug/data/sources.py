@@ -54,7 +54,8 @@ def open_images(
     """
     conversion = Conversion(resolution, channels, background, skip_bad_images)
     found = _read(source, config_name, split, conversion)
-    images = replace(found, images=convert_images(found.images, conversion))
+    train = found.train and not inspection.is_evaluation_name(split) and not inspection.evaluation_split(source)
+    images = replace(found, images=convert_images(found.images, conversion), train=train)
     missing = [images.classes[k] for k, count in enumerate(images.class_counts) if not count]
     if missing:
         raise DataError(f"{images.name}: no image of class {', '.join(missing)}. Add some, or remove the class")

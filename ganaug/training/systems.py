@@ -67,7 +67,7 @@ SYSTEMS = {
         # wanted class from images that do not look like it, and the generator has nothing left to learn.
         GANObjective(class_weight_real=1, class_weight_fake=0, class_weight_generator=1),
         TrainingSettings(
-            total_kimg=44, train_batch_size=16, learning_rate=4e-4, ema_kimg=4, log_kimg=1, sample_kimg=4
+            total_kimg=36, train_batch_size=16, learning_rate=4e-4, ema_kimg=4, log_kimg=1, sample_kimg=4
         ),
         resolution=64,
     ),

@@ -1,0 +1,83 @@
+"""Do generated items look like real ones to the program that reads them?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_TOLERANCE = 0.25  # of the real images' span of values
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a batch of images looks like from outside.
+
+    Attributes:
+        type (str), dtype (str): of an image and its values.
+        shapes (tuple): the shapes that occur.
+        low (float), high (float): least and greatest value.
+        mean (tuple of float): of each channel.
+    """
+
+    type: str
+    dtype: str
+    shapes: tuple[tuple[int, ...], ...]
+    low: float
+    high: float
+    mean: tuple[float, ...]
+
+    @classmethod
+    def of(cls, images: Sequence[Any]) -> Look:
+        """Look of PIL images (then of shape (H, W, C)), arrays or tensors (C, H, W)."""
+        arrays = [image.numpy() if isinstance(image, Tensor) else np.asarray(image) for image in images]
+        channels = [
+            array.reshape(len(array), -1) if isinstance(image, Tensor) else array.reshape(-1, (*array.shape, 1)[2]).T
+            for image, array in zip(images, arrays, strict=True)
+        ]
+        comparable = len({len(array) for array in channels}) == 1
+        return cls(
+            type=" or ".join(sorted({type(image).__name__ for image in images})),
+            dtype=" or ".join(sorted({str(array.dtype) for array in arrays})),
+            shapes=tuple(sorted({array.shape for array in arrays})),
+            low=float(min(array.min() for array in arrays)),
+            high=float(max(array.max() for array in arrays)),
+            mean=tuple(np.mean([array.mean(1) for array in channels], axis=0).tolist()) if comparable else (),
+        )
+
+
+def compare(real: Look, generated: Look) -> None:
+    """Refuse generated images that a program could tell from real ones without looking at what they show.
+
+    Types, dtypes, shapes (where all real images have one), the ends of the range and the channel means are compared,
+    the latter two within a quarter of the real images' range.
+
+    Raises:
+        ValueError: they differ; the message has both values.
+    """
+    tolerance = _TOLERANCE * (real.high - real.low)
+    differing = [name for name in ("type", "dtype") if getattr(real, name) != getattr(generated, name)]
+    if len(real.shapes) == 1 and real.shapes != generated.shapes:
+        differing.append("shapes")
+    differing += [name for name in ("low", "high") if abs(getattr(real, name) - getattr(generated, name)) > tolerance]
+    if len(real.mean) != len(generated.mean) or any(
+        abs(a - b) > tolerance for a, b in zip(real.mean, generated.mean, strict=True)
+    ):
+        differing.append("mean")
+    if differing:
+        found = "; ".join(f"{at}: real {getattr(real, at)}, generated {getattr(generated, at)}" for at in differing)
+        raise ValueError(
+            f"real and generated items differ after the transforms ({found}). Give both the same transforms, or a "
+            "fake_transform that ends where the dataset's own processing does; a generator trained too little differs "
+            "in range and mean"
+        )
+
+
+def spread(indices: Tensor, count: int) -> list[int]:
+    """Up to ``count`` of ``indices`` (N,), evenly spread."""
+    chosen = torch.linspace(0, len(indices) - 1, min(count, len(indices))).long()
+    return [int(index) for index in indices[chosen]]

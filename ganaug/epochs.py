@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class SharedEpoch:
+    """The number of an epoch, in memory that worker processes share.
+
+    A plain int would stay as it was in workers that live on between epochs. Copies that travel to a worker keep the
+    same memory; those that pickle or ``copy`` makes get their own.
+    """
+
+    def __init__(self, value: int = 0) -> None:
+        self._shared = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self.value = value
+
+    @property
+    def value(self) -> int:
+        """The epoch, from 0."""
+        return int(self._shared)
+
+    @value.setter
+    def value(self, epoch: int) -> None:
+        if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch < 2**63:
+            raise ValueError(f"epoch must be an int from 0 to 2**63 - 1, got {epoch!r}")
+        self._shared.fill_(epoch)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._shared.share_memory_()  # does nothing where the sender's memory came along

@@ -1,0 +1,72 @@
+"""The form of a dataset's items, in which generated ones are put."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from torch import Tensor
+
+from ganaug import inspection
+from ganaug.inspection import Transforms
+
+
+class ItemForm:
+    """How a dataset's items look before its transforms.
+
+    Args:
+        image (Any), label (Any): a raw item of it.
+        fake_transform (callable, optional): uint8 (C, H, W) tensor to what the dataset gives for an image, where that
+            cannot be found: instead of the form of the raw one and the dataset's own transforms.
+        owner (str): whose items, for errors.
+
+    Raises:
+        TypeError: generated images cannot be put in the form of the raw one.
+    """
+
+    def __init__(self, image: Any, label: Any, fake_transform: Callable[[Tensor], Any] | None, *, owner: str) -> None:
+        self._kind = inspection.image_kind(image)
+        self._label = label
+        self._fake_transform = fake_transform
+        self._shape = None if fake_transform else self._shape_of(image, owner)
+
+    def _shape_of(self, image: Any, owner: str) -> tuple[int, int, int]:
+        if self._kind is None:
+            raise TypeError(
+                f"images of {owner} must be PIL images (L or RGB) or uint8 (C, H, W) tensors before its transform, "
+                f"got {inspection.describe(image)}. Pass fake_transform, which turns a uint8 (C, H, W) tensor into "
+                "what the dataset gives"
+            )
+        return inspection.image_shape(image)
+
+    def check(self, made: tuple[int, int, int], *, resizable: bool) -> None:
+        """Refuse images of shape ``made``, (C, H, W), that the dataset's cannot be mixed with.
+
+        Args:
+            made (tuple of int): shape of the generator's images.
+            resizable (bool): whether transforms follow, which may bring sizes together.
+
+        Raises:
+            ValueError: the channels differ, or the size does and nothing follows.
+        """
+        real = self._shape
+        if real is not None and (real[0] != made[0] or (real != made and not resizable)):
+            raise ValueError(
+                f"the dataset's images are (C, H, W) = {real}, the generator's {made}. Train a generator on images of "
+                "that shape, give the dataset a transform that resizes, or pass fake_transform"
+            )
+
+    def dress(self, image: Tensor, label: int, *, own: Transforms, given: Transforms) -> tuple[Any, Any]:
+        """A generated image and its label as the reader of the dataset gets its items.
+
+        Args:
+            image (Tensor): uint8 (C, H, W).
+            label (int): its class.
+            own (Transforms): the dataset's; ``fake_transform`` takes the place of what they do to images.
+            given (Transforms): those that follow over all items.
+        """
+        target = inspection.label_like(label, self._label)
+        if self._fake_transform is None:
+            return given(*own(inspection.present(image, cast(inspection.ImageKind, self._kind)), target))
+        _, target = Transforms(target_transform=own.target_transform)(None, target)
+        return given(self._fake_transform(image), target)

@@ -1,0 +1,126 @@
+"""The contract as code: checks that a generator or a mixed dataset of anyone's making can run.
+
+Each raises an AssertionError that says what was expected, what was found, and returns None where all is well.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ganaug import sampling
+from ganaug.augment import ConditionalGANAugment
+
+
+def check_generator(module: nn.Module, *, num_classes: int | None = None) -> None:
+    """Check that a module can be sampled from, as ``ConditionalGANAugment`` and the others do.
+
+    It must have ``latent_dim``, return finite float images (N, C, H, W) in [-1, 1] for any N, treat every row by
+    itself in evaluation mode, be the same after ``copy.deepcopy`` and pickling, and leave the global random state
+    alone.
+
+    Args:
+        module (nn.Module): the generator.
+        num_classes (int, optional): labels to try are 0 .. num_classes-1. Default: the number of its ``label_names``
+
+    Raises:
+        AssertionError: one of these does not hold.
+        ValueError: the number of classes is not known.
+    """
+    generator = cast(Any, module)
+    latent_dim: Any = getattr(module, "latent_dim", None)
+    _expect(type(latent_dim) is int and latent_dim > 0, "latent_dim is a positive int", latent_dim)
+    classes = num_classes or len(getattr(generator, "label_names", ()))
+    if not classes:
+        raise ValueError("the generator has no label_names: pass num_classes")
+    labels = torch.arange(7) % classes
+    z = sampling.latents(0, range(7), latent_dim)
+    device = sampling.device_of(module)
+    with _random_state_untouched(), torch.inference_mode(), sampling.evaluation_mode(module):
+        images = generator(z.to(device), labels.to(device))
+        again = generator(z.to(device), labels.to(device))
+        backwards = generator(z.flip(0).to(device), labels.flip(0).to(device)).flip(0)
+    _check_images(images, rows=7)
+    _expect(torch.equal(images, again), "evaluation mode gives the same images twice", "others")
+    apart = float((images.float() - backwards.float()).abs().max())
+    _expect(apart < 1e-3, "an image does not depend on its place in the batch (in evaluation mode)", f"{apart} apart")
+    drawn = sampling.sample(generator, labels, seed=1)
+    for how, copied in (("deepcopy", copy.deepcopy(generator)), ("pickle", pickle.loads(pickle.dumps(generator)))):
+        same = torch.equal(sampling.sample(copied, labels, seed=1), drawn)
+        _expect(same, f"a copy made by {how} draws the same images", "others")
+
+
+def check_augmented_dataset(dataset: ConditionalGANAugment, *, num_workers: int = 2) -> None:
+    """Check what a mixed dataset promises: counts, order, provenance, and bytes that depend on the index alone.
+
+    Reads some of the items, one by one, in a batch and through a DataLoader. Transforms of the dataset must not be
+    random, or no two reads could be compared.
+
+    Args:
+        dataset (ConditionalGANAugment): or anything with its attributes.
+        num_workers (int): of the DataLoader; 0 for none. Default: 2
+
+    Raises:
+        AssertionError: one of these does not hold.
+    """
+    size, n_fake = len(dataset), int(dataset.source.sum())
+    _expect(dataset.targets.dtype == torch.int64 and dataset.targets.shape == (size,), "targets are int64 (len,)", "")
+    _expect(dataset.source.dtype == torch.uint8 and dataset.source.shape == (size,), "source is uint8 (len,)", "")
+    _expect(n_fake == dataset.n_fake, f"source marks n_fake = {dataset.n_fake} items", n_fake)
+    _expect(abs(dataset.ratio_ - n_fake / size) < 1e-12, f"ratio_ is {n_fake / size}", dataset.ratio_)
+    names = dict(enumerate(dataset.classes))
+    _expect(dataset.class_to_idx == {name: k for k, name in names.items()}, "class_to_idx is that of classes", "")
+
+    kinds = [torch.nonzero(dataset.source == kind).squeeze(1).tolist() for kind in (0, 1)]
+    chosen = [index for some in kinds for index in {some[0], some[len(some) // 2], some[-1]}] if all(kinds) else [0]
+    with _random_state_untouched():
+        one_by_one = [dataset[index] for index in chosen]
+        together = dataset.__getitems__(chosen[::-1])[::-1]
+        _expect(_same(one_by_one, together), "items are the same one by one and in a batch", "others")
+        copied = pickle.loads(pickle.dumps(dataset))
+        _expect(_same(one_by_one, [copied[index] for index in chosen]), "a pickled copy has the same items", "others")
+        rng = torch.Generator()  # else the loader takes its seed from the global random state
+        loader = DataLoader(
+            dataset, sampler=chosen, batch_size=2, num_workers=num_workers, collate_fn=list, generator=rng
+        )
+        loaded = [item for batch in loader for item in batch]
+        _expect(_same(one_by_one, loaded), f"a DataLoader of {num_workers} workers gives the same items", "others")
+
+
+def _check_images(images: Any, *, rows: int) -> None:
+    _expect(isinstance(images, Tensor) and images.is_floating_point(), "images are a float tensor", type(images))
+    _expect(images.ndim == 4 and len(images) == rows, f"images are ({rows}, C, H, W)", tuple(images.shape))
+    _expect(bool(torch.isfinite(images).all()), "images are finite", "NaN or infinity")
+    low, high = float(images.min()), float(images.max())
+    _expect(low >= -1 and high <= 1, "images are in [-1, 1]", f"[{low}, {high}]")
+
+
+def _expect(holds: bool, what: str, found: Any) -> None:
+    if not holds:
+        raise AssertionError(f"expected that {what}; found {found}")
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(_same(a, b) for a, b in zip(first, second, strict=True))
+    return np.array_equal(np.asarray(first), np.asarray(second))
+
+
+@contextmanager
+def _random_state_untouched() -> Iterator[None]:
+    def states() -> list[Any]:
+        legacy: Any = np.random.get_state()
+        return [torch.get_rng_state(), *legacy[1:3], *random.getstate()[:2]]
+
+    before = states()
+    yield
+    _expect(_same(before, states()), "the global random state of torch, numpy and random stays as it was", "another")
