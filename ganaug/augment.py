@@ -124,10 +124,13 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         self.ratio_ = self.n_fake / len(self)
         self.sampling_strategy_ = dict(zip(self.classes, self._plan.quotas, strict=True))
         self._form = ItemForm(*inspection.raw_item(dataset, 0), fake_transform, owner=type(dataset).__name__)
+        resizable = bool(self._transforms or Transforms.of(dataset))
         if generator is None:
-            from ganaug.fitting import fit_generator  # training is imported where it is needed
+            from ganaug import fitting  # training is imported where it is needed
 
-            generator = fit_generator(dataset, cache_dir=self._cache_dir)
+            shape = self._form.shape if resizable else None
+            resolution = fitting.suitable_resolution(*shape[1:]) if shape else None
+            generator = fitting.fit_generator(dataset, resolution=resolution, cache_dir=self._cache_dir)
         self.sampler = ClassSampler(
             generator,
             self.classes,
@@ -138,7 +141,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
             seed=seed,
             device=device,
         )
-        self._form.check(self.sampler.image_shape, resizable=bool(self._transforms or Transforms.of(dataset)))
+        self._form.check(self.sampler.image_shape, resizable=resizable)
         self._epoch = SharedEpoch()
         self._device = device
         self._materialized = False

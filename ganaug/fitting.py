@@ -84,6 +84,11 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
     return build_once(folder, partial(_train, images, job, folder), what=f"a generator for {images.name}")
 
 
+def suitable_resolution(height: int, width: int) -> int:
+    """Side, in pixels, that images of a size can be resized and cropped to for the preset."""
+    return max(FACTOR, min(height, width, LARGEST) // FACTOR * FACTOR)
+
+
 def _open(dataset: Any, resolution: int | None) -> LabelledImages:
     try:
         images = open_images(dataset, resolution=resolution)
@@ -150,8 +155,8 @@ def _run_showing_output(command: list[str], *, cwd: Path) -> tuple[int, str]:
 
     If this process is killed, the other end of the pipe is gone, and the next move of its progress bar ends it.
     """
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, cwd=cwd, env=_environment(), **pipes) as process:
+    none, pipe, same = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(command, cwd=cwd, env=_environment(), stdin=none, stdout=pipe, stderr=same) as process:
         last = deque[str](maxlen=10)
         try:
             # newline="" leaves the line ends as they are; a progress bar's are carriage returns.

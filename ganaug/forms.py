@@ -20,6 +20,9 @@ class ItemForm:
             cannot be found: instead of the form of the raw one and the dataset's own transforms.
         owner (str): whose items, for errors.
 
+    Attributes:
+        shape (tuple, optional): (C, H, W) of the raw image; None with ``fake_transform``.
+
     Raises:
         TypeError: generated images cannot be put in the form of the raw one.
     """
@@ -28,7 +31,7 @@ class ItemForm:
         self._kind = inspection.image_kind(image)
         self._label = label
         self._fake_transform = fake_transform
-        self._shape = None if fake_transform else self._shape_of(image, owner)
+        self.shape = None if fake_transform else self._shape_of(image, owner)
 
     def _shape_of(self, image: Any, owner: str) -> tuple[int, int, int]:
         if self._kind is None:
@@ -49,7 +52,7 @@ class ItemForm:
         Raises:
             ValueError: the channels differ, or the size does and nothing follows.
         """
-        real = self._shape
+        real = self.shape
         if real is not None and (real[0] != made[0] or (real != made and not resizable)):
             raise ValueError(
                 f"the dataset's images are (C, H, W) = {real}, the generator's {made}. Train a generator on images of "

@@ -147,8 +147,8 @@ def evaluation_split(dataset: Any) -> str | None:
 
 
 def is_evaluation_name(split: str) -> bool:
-    """Whether a split of this name is for evaluation; ``"test[:100]"`` is too."""
-    return split.lower().partition("[")[0] in _EVALUATION
+    """Whether a split of this name is for evaluation; ``"test[:100]"`` and ``"train+test"`` are too."""
+    return any(part.strip().partition("[")[0] in _EVALUATION for part in split.lower().split("+"))
 
 
 def check_not_evaluation(dataset: Any, *, allow_eval: bool) -> None:

@@ -27,6 +27,7 @@ from ganaug import LabelledImages, bundled_digits  # noqa: E402
 from ganaug.generators import ACGAN28Generator  # noqa: E402
 
 REPOSITORY = Path(__file__).parent.parent
+THREE = ("class 0", "class 1", "class 2")
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,12 @@ def make_generator(names: tuple[str, ...] = tuple("0123456789"), **options: int)
 @pytest.fixture(scope="session")
 def generator() -> ACGAN28Generator:
     return make_generator()
+
+
+@pytest.fixture(scope="session")
+def three() -> ACGAN28Generator:
+    """Generator of the classes and size of ``small_images``."""
+    return make_generator(THREE, image_size=12)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import make_generator, small_images, write_idx_pair
+from conftest import THREE, make_generator, small_images, write_idx_pair
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
@@ -17,14 +17,7 @@ from torchvision.transforms import v2
 from ganaug import ConditionalGANAugment, Generator, LoadError, open_images
 from ganaug.sampling import sample
 
-THREE = tuple(f"class {k}" for k in range(3))
 to_float = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
-
-
-@pytest.fixture(scope="module")
-def three() -> Generator:
-    """Generator of the classes and size of ``small_images``."""
-    return make_generator(THREE, image_size=12)
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from conftest import REPOSITORY, small_images
+from conftest import REPOSITORY, THREE, small_images
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import to_pil_image
 
-from ganaug import DataError, Generator, InputError, LabelledImages, fitting
+from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages, fitting
 from ganaug.fitting import fit_generator
 from ganaug.generators import CGANMLPGenerator
 from ganaug.training import SYSTEMS, GANObjective, TrainingSettings
@@ -339,3 +340,33 @@ def test_no_worker_fits(stand_in, tmp_path):
     assert answer.startswith("a DataLoader worker cannot fit a generator. Make the dataset before the loader starts")
     assert not (tmp_path / "fitted").exists()
     assert Path(Fitting(tmp_path)[0]).is_dir()
+
+
+class Photos(Dataset):
+    """PIL images of differing sizes, with a transform that brings them to one."""
+
+    classes = THREE
+
+    def __init__(self):
+        self.data, self.targets = small_images(n=12), small_images(n=12).targets
+        self.transform = v2.Compose([v2.Resize((16, 16)), v2.ToImage()])
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        image, label = self.data[index]
+        return self.transform(to_pil_image(image).resize((40 + index, 30))), label
+
+
+def test_the_wrapper_without_a_generator(monkeypatch, tmp_path):
+    """Both kinds of datasets are fitted to at a size the preset draws; the second time, nothing is trained."""
+    use_preset(monkeypatch)
+    lengths = []
+    for again in (False, True):
+        if again:
+            monkeypatch.setattr(sys, "executable", "no-such-python")
+        train = ConditionalGANAugment(Photos(), ratio=0.25, cache_dir=tmp_path)
+        lengths.append((len(train), train.n_fake, train[15][0].shape))
+        assert train.sampler.image_shape == (1, 28, 28)
+    assert lengths == [(16, 4, (1, 16, 16))] * 2

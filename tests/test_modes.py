@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import make_generator, small_images, write_idx_pair
+from conftest import THREE, make_generator, small_images, write_idx_pair
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Subset, WeightedRandomSampler, random_split
 from torch.utils.data.distributed import DistributedSampler
@@ -20,18 +20,11 @@ from torchvision.transforms import v2
 from ganaug import ConditionalGANAugment, MixedBatchSampler, open_images
 from ganaug.sampling import sample
 
-CLASSES = small_images().classes
-
 
 @pytest.fixture(scope="module")
-def generator():
-    return make_generator(CLASSES, image_size=12)
-
-
-@pytest.fixture(scope="module")
-def folder(generator, tmp_path_factory):
+def folder(three, tmp_path_factory):
     folder = tmp_path_factory.mktemp("generator")
-    generator.save_pretrained(folder)
+    three.save_pretrained(folder)
     return folder
 
 
@@ -39,9 +32,9 @@ def images_of(items) -> torch.Tensor:
     return torch.stack([item[0] for item in items])
 
 
-def test_replace_keeps_length_classes_and_the_rest(generator):
+def test_replace_keeps_length_classes_and_the_rest(three):
     data = small_images()
-    train = ConditionalGANAugment(data, generator, ratio=0.3, mode="replace", seed=4)
+    train = ConditionalGANAugment(data, three, ratio=0.3, mode="replace", seed=4)
     assert (len(train), train.n_real, train.n_fake, train.ratio_) == (60, 60, 18, 0.3)
     assert torch.equal(train.targets, data.targets)
     assert train.sampling_strategy_ == {"class 0": 6, "class 1": 6, "class 2": 6}
@@ -49,7 +42,7 @@ def test_replace_keeps_length_classes_and_the_rest(generator):
     for index in range(60):
         image, label = train[index]
         assert label == int(data.targets[index])
-        made = sample(generator, [label], seed=4, indices=[index])[0]
+        made = sample(three, [label], seed=4, indices=[index])[0]
         assert torch.equal(image, made if train.source[index] else data.images[index])
     before = train.source
     train.set_epoch(1)
@@ -57,24 +50,24 @@ def test_replace_keeps_length_classes_and_the_rest(generator):
     assert "60 (42 real, 18 generated)" in repr(train)
 
 
-def test_strategies_decide_which_classes(generator):
+def test_strategies_decide_which_classes(three):
     data = small_images()
     skewed = data.subset(torch.nonzero((data.targets == 0) | (torch.arange(60) < 15)).squeeze(1), "skewed")
-    train = ConditionalGANAugment(skewed, generator, sampling_strategy="auto")
+    train = ConditionalGANAugment(skewed, three, sampling_strategy="auto")
     assert torch.bincount(train.targets).tolist() == [20, 20, 20]
     assert train.sampling_strategy_ == {"class 0": 0, "class 1": 15, "class 2": 15}
-    train = ConditionalGANAugment(skewed, generator, ratio=0.5, sampling_strategy="uniform")
+    train = ConditionalGANAugment(skewed, three, ratio=0.5, sampling_strategy="uniform")
     assert list(train.sampling_strategy_.values()) == [10, 10, 10]
-    train = ConditionalGANAugment(skewed, generator, sampling_strategy={"class 2": 9})
+    train = ConditionalGANAugment(skewed, three, sampling_strategy={"class 2": 9})
     assert train.targets[30:].tolist() == [2] * 4
     assert "0.1176 of the mixed dataset, mode append" in repr(train)
     with pytest.raises(ValueError, match="two amounts"):
-        ConditionalGANAugment(skewed, generator, ratio=0.3, sampling_strategy="minority")
+        ConditionalGANAugment(skewed, three, ratio=0.3, sampling_strategy="minority")
 
 
-def test_resample_draws_anew_in_every_epoch_and_only_the_fakes(generator):
+def test_resample_draws_anew_in_every_epoch_and_only_the_fakes(three):
     data = small_images()
-    fixed, moving = (ConditionalGANAugment(data, generator, resample=choice) for choice in (False, True))
+    fixed, moving = (ConditionalGANAugment(data, three, resample=choice) for choice in (False, True))
     epochs = []
     for epoch in (0, 1, 2):
         fixed.set_epoch(epoch)
@@ -91,9 +84,9 @@ def test_resample_draws_anew_in_every_epoch_and_only_the_fakes(generator):
             moving.set_epoch(bad)
 
 
-def test_a_run_that_stopped_in_mid_epoch_goes_on_with_the_rest_of_it(generator):
+def test_a_run_that_stopped_in_mid_epoch_goes_on_with_the_rest_of_it(three):
     def make():
-        return ConditionalGANAugment(small_images(), generator, resample=True, seed=9)
+        return ConditionalGANAugment(small_images(), three, resample=True, seed=9)
 
     train = make()
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
@@ -106,25 +99,25 @@ def test_a_run_that_stopped_in_mid_epoch_goes_on_with_the_rest_of_it(generator):
     rest = images_of(DataLoader(resumed, sampler=order[40:], batch_size=None, generator=torch.Generator()))
     assert torch.equal(whole[40:], rest)
     for other in (
-        ConditionalGANAugment(small_images(), generator, resample=True, seed=8),
-        ConditionalGANAugment(small_images(), generator, resample=True, seed=9, ratio=0.2),
-        ConditionalGANAugment(small_images(), make_generator(CLASSES, image_size=12, latent_dim=7), resample=True),
+        ConditionalGANAugment(small_images(), three, resample=True, seed=8),
+        ConditionalGANAugment(small_images(), three, resample=True, seed=9, ratio=0.2),
+        ConditionalGANAugment(small_images(), make_generator(THREE, image_size=12, latent_dim=7), resample=True),
     ):
         with pytest.raises(ValueError, match=r"of another mixed dataset \(.*saved .*, here .*\)\. Load it into"):
             other.load_state_dict(state)
         assert other.epoch == 0
 
 
-def test_source_can_come_with_the_items(generator):
-    train = ConditionalGANAugment(small_images(), generator, ratio=0.25, return_source=True)
+def test_source_can_come_with_the_items(three):
+    train = ConditionalGANAugment(small_images(), three, ratio=0.25, return_source=True)
     images, labels, source = next(iter(DataLoader(train, batch_size=80, generator=torch.Generator())))
     assert images.shape == (80, 1, 12, 12)
     assert torch.equal(labels, train.targets)
     assert source.tolist() == [0] * 60 + [1] * 20
 
 
-def test_weights_for_a_weighted_sampler(generator):
-    train = ConditionalGANAugment(small_images(), generator, ratio=0.5)
+def test_weights_for_a_weighted_sampler(three):
+    train = ConditionalGANAugment(small_images(), three, ratio=0.5)
     assert train.sample_weights(0.25).tolist() == [1.0] * 60 + [0.25] * 60
     sampler = WeightedRandomSampler(train.sample_weights(0), 500, generator=torch.Generator().manual_seed(0))
     assert max(sampler) < 60
@@ -133,7 +126,7 @@ def test_weights_for_a_weighted_sampler(generator):
             train.sample_weights(bad)
 
 
-def test_alignment_is_compared_after_the_transforms(generator):
+def test_alignment_is_compared_after_the_transforms(three):
     data = small_images()
     noisy = ConditionalGANAugment(data, _Noise(), ratio=0.5)
     noisy.check_alignment()
@@ -155,7 +148,7 @@ def test_alignment_is_compared_after_the_transforms(generator):
 class _Noise(nn.Module):
     """Generator of images as bright and as noisy as ``small_images``: 0 to 99, and 50 more for each class."""
 
-    latent_dim, label_names = 144, CLASSES
+    latent_dim, label_names = 144, THREE
 
     def forward(self, z, labels):
         levels = torch.special.ndtr(z.view(-1, 1, 12, 12)) * 99 + 50 * labels.view(-1, 1, 1, 1)
@@ -197,7 +190,7 @@ def test_evaluation_splits_are_refused(tmp_path, dataset, found):
 
 
 class _WithSplit(torch.utils.data.Dataset):
-    classes = CLASSES
+    classes = THREE
 
     def __init__(self, split):
         self.split, self.data = split, small_images(size=8)
@@ -209,10 +202,10 @@ class _WithSplit(torch.utils.data.Dataset):
         return self.data[index]
 
 
-def test_training_splits_are_not_taken_for_evaluation(generator):
+def test_training_splits_are_not_taken_for_evaluation(three):
     for split in ("train", "byclass", "extra", "train[:10%]"):
         data = _WithSplit(split)
-        assert len(ConditionalGANAugment(data, make_generator(CLASSES, image_size=8), ratio=0.5)) == 120
+        assert len(ConditionalGANAugment(data, make_generator(THREE, image_size=8), ratio=0.5)) == 120
 
 
 def test_class_map_needs_names_to_map_to():
@@ -223,24 +216,24 @@ def test_class_map_needs_names_to_map_to():
         ConditionalGANAugment(small_images(), Nameless(), class_map={"class 0": "class 1"})
 
 
-def test_it_pickles_small_when_the_generator_came_by_path(folder, generator):
+def test_it_pickles_small_when_the_generator_came_by_path(folder, three):
     data = small_images(n=21)
     train = ConditionalGANAugment(data, folder, ratio=0.5)
     packed = pickle.dumps(train)
-    assert len(packed) < 100_000 < 4 * sum(p.numel() for p in generator.parameters())
+    assert len(packed) < 100_000 < 4 * sum(p.numel() for p in three.parameters())
     again = pickle.loads(packed)
     assert torch.equal(images_of(again), images_of(train))
     # A generator that was trained anew in the meantime would be another dataset.
-    make_generator(CLASSES, image_size=12, latent_dim=9).save_pretrained(folder)
+    make_generator(THREE, image_size=12, latent_dim=9).save_pretrained(folder)
     try:
         with pytest.raises(RuntimeError, match="holds another generator than when the dataset was made"):
             pickle.loads(packed)[30]
     finally:
-        generator.save_pretrained(folder)
+        three.save_pretrained(folder)
 
 
-def test_epochs_of_copies_are_their_own(generator):
-    train = ConditionalGANAugment(small_images(), generator, resample=True)
+def test_epochs_of_copies_are_their_own(three):
+    train = ConditionalGANAugment(small_images(), three, resample=True)
     train.set_epoch(3)
     again = pickle.loads(pickle.dumps(train))
     assert again.epoch == 3
@@ -248,8 +241,8 @@ def test_epochs_of_copies_are_their_own(generator):
     assert train.epoch == 3
 
 
-def test_inside_subset_split_and_concat(generator):
-    train = ConditionalGANAugment(small_images(), generator, ratio=0.5)
+def test_inside_subset_split_and_concat(three):
+    train = ConditionalGANAugment(small_images(), three, ratio=0.5)
     whole = images_of(train)
     part = Subset(train, [100, 3, 61])
     assert torch.equal(images_of(part.__getitems__([0, 1, 2])), whole[[100, 3, 61]])
@@ -260,8 +253,8 @@ def test_inside_subset_split_and_concat(generator):
     assert torch.equal(torch.cat([images for images, _ in loader])[9:], whole)
 
 
-def test_ranks_share_an_epoch(generator):
-    train = ConditionalGANAugment(small_images(), generator, ratio=0.5)
+def test_ranks_share_an_epoch(three):
+    train = ConditionalGANAugment(small_images(), three, ratio=0.5)
     seen = []
     for rank in (0, 1):
         sampler = DistributedSampler(train, num_replicas=2, rank=rank, seed=1)
@@ -273,11 +266,11 @@ def test_ranks_share_an_epoch(generator):
     assert all(torch.equal(images, whole[order]) for order, images in seen)
 
 
-def test_a_prepared_loader_gives_the_same_items(generator):
+def test_a_prepared_loader_gives_the_same_items(three):
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    train = ConditionalGANAugment(small_images(), generator, ratio=0.5)
+    train = ConditionalGANAugment(small_images(), three, ratio=0.5)
     AcceleratorState._reset_state(True)
     try:
         loader = Accelerator(cpu=True).prepare(DataLoader(train, batch_size=32, generator=torch.Generator()))
@@ -286,14 +279,14 @@ def test_a_prepared_loader_gives_the_same_items(generator):
         AcceleratorState._reset_state(True)
 
 
-def test_tv_tensors_stay_tv_tensors(generator):
+def test_tv_tensors_stay_tv_tensors(three):
     class Boxed(_WithSplit):
         def __getitem__(self, index):
             image, label = small_images()[index]
             return tv_tensors.Image(image), label
 
     transform = v2.Compose([v2.Pad(2), v2.ToDtype(torch.float32, scale=True)])
-    train = ConditionalGANAugment(Boxed("train"), generator, ratio=0.5, transform=transform)
+    train = ConditionalGANAugment(Boxed("train"), three, ratio=0.5, transform=transform)
     for index in (0, 119):
         image = train[index][0]
         assert type(image) is tv_tensors.Image
@@ -301,8 +294,8 @@ def test_tv_tensors_stay_tv_tensors(generator):
 
 
 @pytest.mark.parametrize(("n", "batch_size", "drop_last"), [(60, 10, False), (60, 7, False), (59, 8, True)])
-def test_every_batch_has_the_share(generator, n, batch_size, drop_last):
-    train = ConditionalGANAugment(small_images(n=n), generator, ratio=0.3)
+def test_every_batch_has_the_share(three, n, batch_size, drop_last):
+    train = ConditionalGANAugment(small_images(n=n), three, ratio=0.3)
     sampler = MixedBatchSampler(train, batch_size, drop_last=drop_last, seed=2)
     batches = list(sampler)
     assert len(batches) == len(sampler) == (len(train) // batch_size if drop_last else -(-len(train) // batch_size))

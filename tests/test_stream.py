@@ -1,107 +1,26 @@
 from __future__ import annotations
 
-import json
 import pickle
 from fractions import Fraction
-from itertools import islice
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_generator, small_images
+from conftest import THREE, make_generator, small_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from streams import Items, Plain, Reals, facts, generated
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from ganaug import Generator
 from ganaug.filters import StarvedFilterError
 from ganaug.sampling import sample
 from ganaug.stream import ConditionalGANStream
 
-THREE = tuple(f"class {k}" for k in range(3))
 SHARD = 2**40
-
-
-@pytest.fixture(scope="module")
-def three() -> Generator:
-    """Generator of the classes and size of ``small_images``."""
-    return make_generator(THREE, image_size=12)
-
-
-class Plain(nn.Module):
-    """Images of one pixel, whose grey level is 10 times the label."""
-
-    latent_dim = 1
-    label_names = THREE
-
-    def forward(self, z, labels):
-        return (labels * 10 / 127.5 - 1).view(-1, 1, 1, 1)
-
-
-class Noise(nn.Module):
-    """Images that depend on nothing but their latents."""
-
-    latent_dim = 16
-    label_names = THREE
-
-    def forward(self, z, labels):
-        return z.view(-1, 1, 4, 4).tanh()
-
-
-class Reals(IterableDataset):
-    """Real items of one pixel, 200 + epoch bright, each worker's share of the labels; it can go on from a state."""
-
-    classes = THREE
-
-    def __init__(self, labels, size=1):
-        self.labels, self.size = list(labels), size
-        self.epoch = self.start = self.at = self.reads = 0
-
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-
-    def __iter__(self):
-        worker = get_worker_info()
-        labels = self.labels[worker.id :: worker.num_workers] if worker else self.labels
-        self.at, self.start = self.start, 0
-        for label in labels[self.at :]:
-            self.at += 1
-            self.reads += 1
-            yield torch.full((1, self.size, self.size), 200 + self.epoch, dtype=torch.uint8), label
-        self.at = 0
-
-
-class StatefulReals(Reals):
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.start = state["at"]
-
-
-class Items:
-    """An iterable of given items."""
-
-    def __init__(self, *items):
-        self.items = items
-
-    def __iter__(self):
-        return iter(self.items)
-
-
-def facts(items) -> list[tuple]:
-    """Items of which the images are bytes, to compare."""
-    return [(np.asarray(image).tobytes(), *rest) for image, *rest in items]
-
-
-def generated(items) -> tuple[torch.Tensor, list[int]]:
-    """Images and labels of the generated items of a stream with its sources."""
-    fakes = [(image, label) for image, label, source in items if source]
-    return torch.stack([image for image, _ in fakes]), [label for _, label in fakes]
 
 
 @settings(deadline=None, max_examples=50)
@@ -328,150 +247,6 @@ def test_ranks_draw_different_images(three, monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 3)
     assert torch.equal(generated(list(stream))[0], expected)
-
-
-def check_resume(make, stop: int, *, ended: bool = False) -> None:
-    """Save after ``stop`` items of epoch 2, go on in another stream, and in the epoch after that."""
-    stream = make()
-    stream.set_epoch(2)
-    whole = facts(stream)
-    running = iter(stream)
-    assert facts(islice(running, stop)) == whole[:stop]
-    if ended:
-        assert next(running, None) is None
-    state = json.loads(json.dumps(stream.state_dict()))
-    assert facts(running) == whole[stop:]
-    stream.set_epoch(3)
-    following = facts(stream)
-    assert following != whole
-
-    again = make()
-    again.load_state_dict(state)
-    assert again.epoch == 2
-    assert json.loads(json.dumps(again.state_dict())) == state
-    assert facts(again) == whole[stop:]
-    again.set_epoch(3)
-    assert facts(again) == following
-
-
-@pytest.mark.parametrize("kind", [Reals, StatefulReals])
-@pytest.mark.parametrize("ratio", [0.3, 0.6])
-def test_resume(kind, ratio):
-    """Two buffers of 8 reals and 4 more: at the start, within and between buffers, and at the end."""
-    labels = [0, 0, 1, 2, 1, 1, 0, 2, 2, 0] * 2
-
-    def make(buffer=8):
-        return ConditionalGANStream(kind(labels, size=4), Noise(), ratio, buffer=buffer, return_source=True)
-
-    end = len(list(make()))
-    first_buffer = len(list(ConditionalGANStream(kind(labels[:8], size=4), Noise(), ratio)))
-    for stop in (0, 1, 5, first_buffer - 1, first_buffer, first_buffer + 1, end - 1, end):
-        check_resume(make, stop)
-    check_resume(make, end, ended=True)
-    # The buffer may change in between, and 20 reals may fill buffers to the last one.
-    buffers = iter([8, 3])
-    check_resume(lambda: make(next(buffers)), first_buffer + 4)
-    check_resume(lambda: make(10), end)
-    check_resume(lambda: make(10), end, ended=True)
-
-
-def test_a_stateful_dataset_is_not_read_again():
-    def make():
-        return ConditionalGANStream(StatefulReals([0, 1, 2] * 20), Plain(), 0.5, buffer=6)
-
-    stream = make()
-    running = iter(stream)
-    assert len(list(islice(running, 100))) == 100
-    again = make()
-    again.load_state_dict(stream.state_dict())
-    assert facts(again) == facts(running)
-    assert len(facts(again)) == 120
-    assert again.dataset.reads == 60 - 48 + 60
-
-
-def test_resume_of_a_hugging_face_stream(three):
-    from datasets import ClassLabel, Dataset, Features, Value
-
-    rows = Dataset.from_dict(
-        {"label": [0, 1, 2, 2, 1, 0] * 4, "grey": list(range(24))},
-        Features({"label": ClassLabel(names=list(THREE)), "grey": Value("uint8")}),
-    )
-
-    def make():
-        return ConditionalGANStream(Pairs(rows.to_iterable_dataset(num_shards=3)), three, 0.5, buffer=5)
-
-    for stop in (0, 7, 10, 31, 48):
-        check_resume(make, stop)
-    stream = make()
-    whole, running = facts(stream), iter(stream)
-    assert facts(islice(running, 20)) == whole[:20]
-    state = stream.state_dict()
-    for resumed in (stream, make()):
-        resumed.load_state_dict(state)
-        assert facts(resumed) == whole[20:]
-        assert facts(resumed) == whole
-    with pytest.raises(
-        TypeError, match=r"items of IterableDataset must be \(image, int label\) .* a dict of label, grey"
-    ):
-        list(ConditionalGANStream(rows.to_iterable_dataset(), three))
-
-
-class Pairs(IterableDataset):
-    """An HF stream as pairs."""
-
-    def __init__(self, rows):
-        self.rows, self.classes = rows, rows.features["label"].names
-        self.set_epoch, self.state_dict, self.load_state_dict = rows.set_epoch, rows.state_dict, rows.load_state_dict
-
-    def __iter__(self):
-        for row in self.rows:
-            yield torch.full((1, 12, 12), row["grey"], dtype=torch.uint8), row["label"]
-
-
-def test_stateful_loaders_see_a_new_start_before_its_first_item():
-    """They ask for the state after iter() and before next(), and may begin an iteration that they do not use."""
-    stream = ConditionalGANStream(Reals([0, 1, 2]), Plain(), 0.5)
-    start = stream.state_dict()
-    whole = facts(stream)
-    assert stream.state_dict()["yielded"] == 6
-    running = iter(stream)
-    assert stream.state_dict() == start
-    assert facts(running) == whole
-    stream.load_state_dict(stream.state_dict())
-    iter(stream)
-    assert facts(stream) == whole
-
-
-def test_another_epoch_drops_a_loaded_state():
-    stream = ConditionalGANStream(Reals([0, 1, 2]), Plain(), 0.5)
-    running = iter(stream)
-    next(running)
-    state = stream.state_dict()
-    stream.load_state_dict(state)
-    stream.set_epoch(0)
-    assert len(list(stream)) == 5
-    stream.load_state_dict(state)
-    stream.set_epoch(1)
-    assert (stream.epoch, len(list(stream))) == (1, 6)
-    with pytest.raises(ValueError, match="epoch must be an int from 0"):
-        stream.set_epoch(-1)
-
-
-def test_states_of_other_streams_are_refused(three, monkeypatch):
-    def stream(generator=three, **options):
-        return ConditionalGANStream(Reals([0, 1, 2], size=12), generator, **options)
-
-    state = stream().state_dict()
-    for other, message in [
-        (stream(ratio=0.5), r"another stream \(ratio: saved 3/10, here 1/2\)\. Load it into one made with the same"),
-        (stream(seed=1), r"\(seed: saved 0, here 1; generator: saved"),
-        (stream(make_generator(THREE[::-1], image_size=12)), r"\(generator: saved \w+, here \w+\)"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            other.load_state_dict(state)
-    monkeypatch.setenv("RANK", "1")
-    with pytest.raises(ValueError, match=r"\(shard: saved 0, here 1\).*same worker and rank"):
-        stream().load_state_dict(state)
 
 
 class Sized(Reals):

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from conftest import make_generator, small_images
+from conftest import THREE, make_generator, small_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -20,14 +20,6 @@ from ganaug.class_sampler import ClassSampler
 from ganaug.filters import StarvedFilterError
 from ganaug.sampling import sample
 from ganaug.transforms import GANMix
-
-THREE = tuple(f"class {k}" for k in range(3))
-
-
-@pytest.fixture(scope="module")
-def three() -> Generator:
-    """Generator of the classes and size of ``small_images``."""
-    return make_generator(THREE, image_size=12)
 
 
 class Plain(nn.Module):
