@@ -350,14 +350,6 @@ def test_generators_that_cannot_be_used(three, tmp_path):
         ConditionalGANAugment(small_images(), three, ratio=1)
 
 
-def test_a_generator_on_another_device_is_refused_in_a_worker():
-    """A stand-in for a GPU: the meta device, as seen from inside a worker."""
-    train = ConditionalGANAugment(small_images(), make_generator(THREE, image_size=12))
-    train.sampler.device = torch.device("meta")
-    with pytest.raises(RuntimeError, match="generator is on meta, and a DataLoader worker cannot use it there"):
-        epoch(train, batch_size=4, sampler=[70, 71], num_workers=1)
-
-
 def test_it_pickles(three):
     train = ConditionalGANAugment(small_images(), three, ratio=0.5)
     again = pickle.loads(pickle.dumps(train))

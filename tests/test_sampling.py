@@ -31,15 +31,18 @@ def test_an_image_depends_on_its_own_seed_index_and_label_alone(generator):
     assert not torch.equal(whole[:1], sample(generator, [3], seed=7, epoch=1))
 
 
-def test_streams_do_not_meet():
-    """With a torch.Generator per item about five pairs would be equal here: it keeps 32 bits of its seed."""
+@pytest.mark.parametrize("count", [100_000, pytest.param(500_000, marks=pytest.mark.slow)])
+def test_streams_do_not_meet(count):
+    """With a torch.Generator per item pairs would be equal here, 5 or 116: it keeps 32 bits of its seed."""
     seen = {
         random_stream(5, Purpose.SAMPLE, epoch=epoch, index=index).integers(2**63)
         for epoch in range(2)
-        for index in range(100_000)
+        for index in range(count)
     }
-    assert len(seen) == 200_000
-    # Streams are told apart by every bit of what they are keyed with.
+    assert len(seen) == 2 * count
+
+
+def test_streams_differ_by_every_bit_of_their_keys():
     first = {
         random_stream(seed, purpose, epoch=epoch, index=index, attempt=attempt).integers(2**63)
         for seed in (0, 1, 2**32, 2**63)
