@@ -184,11 +184,10 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         rows = now.row[wanted].tolist()
         fake = [index for index, row in zip(wanted, rows, strict=True) if row >= 0]
         real = [index for index, row in zip(wanted, rows, strict=True) if row < 0]
-        found = dict(zip(real, self._read(real), strict=True)) if real else {}
-        found |= dict(zip(fake, self._generate(fake, now), strict=True)) if fake else {}
-        if self.return_source:
-            return [(*found[index], int(row >= 0)) for index, row in zip(wanted, rows, strict=True)]
-        return [found[index] for index in wanted]
+        reals = iter(self._read(real) if real else [])
+        fakes = iter(self._generate(fake, now) if fake else [])
+        items = [next(fakes) if row >= 0 else next(reals) for row in rows]
+        return [(*item, int(row >= 0)) for item, row in zip(items, rows, strict=True)] if self.return_source else items
 
     def materialize(self) -> Path:
         """Generate the images of the current epoch once, into a read-only file that workers and ranks map.

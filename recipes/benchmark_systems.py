@@ -49,7 +49,7 @@ class Arguments:
     models: tuple[str, ...] = tuple(SYSTEMS)
     output_dir: Path = Path("outputs/systems")
     seeds: int = 3
-    classifier_steps: int = 300
+    classifier_steps: int = 200
     num_images: int = 1000
     table: Path | None = None
 
