@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import platform
-import statistics
+import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +24,11 @@ from typing import Any
 
 import torch
 from arguments import run
+from timing import in_turns, report
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import to_pil_image
-from tqdm import tqdm
 
 from ganaug import ConditionalGANAugment, LabelledImages
 from ganaug.generators import ACGAN28Generator
@@ -94,10 +95,26 @@ def noise(count: int, *, channels: int = 1, size: int = 28) -> LabelledImages:
     return LabelledImages(images, torch.arange(count) % 10, CLASSES, "noise")
 
 
-def memory(of: str = "self") -> float:
-    """Resident memory of a process that is its own (anonymous pages), in MB."""
-    fields = dict(line.split(":") for line in Path(f"/proc/{of}/status").read_text().splitlines() if ":" in line)
-    return int(fields["VmRSS"].split()[0]) / 1024
+def memory() -> float:
+    """Resident memory of this process, in MB; Linux only."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+
+
+def peak_memory(action: Callable[[], Any]) -> float:
+    """Highest resident memory of this process while something is done, looked at ten times a second, in MB."""
+    seen, done = [memory()], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.1):
+            seen.append(memory())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    action()
+    done.set()
+    watcher.join()
+    return max(seen)
 
 
 class Memory(Dataset[Tensor]):
@@ -111,35 +128,6 @@ class Memory(Dataset[Tensor]):
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Any, ...]]:
         return [(*item, memory()) for item in self.dataset.__getitems__(indices)]
-
-
-def seconds(action: Callable[[], Any]) -> float:
-    """How long it takes."""
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
-
-
-def in_turns(arms: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each arm in each round; the first round, which warms up, is left out."""
-    found: dict[str, list[float]] = {name: [] for name in arms}
-    for number in tqdm(range(rounds + 1), unit="round"):
-        for name, arm in arms.items():
-            took = seconds(arm)
-            if number:
-                found[name].append(took)
-    return found
-
-
-def report(title: str, arms: dict[str, list[float]]) -> dict[str, Any]:
-    """Print medians, ranges and the ratio of the second arm to the first, round by round."""
-    first, second = arms.values()
-    ratios = [b / a for a, b in zip(first, second, strict=True)]
-    print(title)
-    for name, values in [*arms.items(), ("ratio", ratios)]:
-        unit = "x" if name == "ratio" else "s"
-        print(f"  {name:32s} median {statistics.median(values):8.3f}  [{min(values):.3f}, {max(values):.3f}] {unit}")
-    return {**arms, "ratio": ratios}
 
 
 def epochs(args: Arguments, cache: Path) -> dict[str, Any]:
@@ -194,10 +182,12 @@ def many(args: Arguments, cache: Path) -> dict[str, Any]:
         cache_dir=cache,
     )
     before = memory()
-    took = seconds(mixed.materialize)
-    grown = memory() - before
+    started = time.perf_counter()
+    grown = peak_memory(mixed.materialize) - before
+    took = time.perf_counter() - started
     print(
-        f"{mixed.n_fake} images of 32x32x3 materialised in {took:.0f} s; memory of this process grew by {grown:.0f} MB"
+        f"{mixed.n_fake} images of 32x32x3 materialised in {took:.0f} s; "
+        f"memory of this process grew by {grown:.0f} MB at the most"
     )
     return {"images": mixed.n_fake, "seconds": took, "grown_mb": grown}
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import platform
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +16,9 @@ from pathlib import Path
 import torch
 from accelerate.utils import set_seed
 from arguments import run
+from timing import in_turns, report
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from tqdm import tqdm
 
 from ganaug.data import LabelledImages, bundled_digits
 from ganaug.generators import ACGAN28Discriminator, ACGAN28Generator
@@ -106,26 +104,20 @@ def main(args: Arguments) -> None:
         "plain fp32 NCHW": plain_loop(data, args.batch_size, accelerator.device),
         f"ganaug, precision {accelerator.mixed_precision}": our_loop(trainer),
     }
-    speeds: dict[str, list[float]] = {name: [] for name in arms}
-    for round_number in tqdm(range(args.rounds + 1), unit="round"):
-        for name, step in arms.items():
-            started = time.perf_counter()
-            for _ in range(args.steps_per_round):
-                step()
-            if accelerator.device.type != "cpu":
-                torch.accelerator.synchronize()
-            if round_number:  # the first warms up
-                speeds[name].append(args.steps_per_round * args.batch_size / (time.perf_counter() - started))
 
-    baseline, ours = speeds.values()
-    ratios = [b / a for a, b in zip(baseline, ours, strict=True)]
-    print(f"acgan-28, batch {args.batch_size}, {accelerator.device}, {torch.get_num_threads()} threads, ")
-    print(f"torch {torch.__version__}, {platform.machine()}, {args.rounds} rounds of {args.steps_per_round} steps")
-    for name, values in [*speeds.items(), ("ratio", ratios)]:
-        unit = "x" if name == "ratio" else "images/s"
-        print(f"{name:28s} median {statistics.median(values):8.2f}  [{min(values):.2f}, {max(values):.2f}] {unit}")
+    def steps(step: Callable[[], None]) -> Callable[[], None]:
+        return lambda: [step() for _ in range(args.steps_per_round)] and None
+
+    timed = in_turns({name: steps(step) for name, step in arms.items()}, args.rounds)
+    images = args.steps_per_round * args.batch_size
+    found = report(
+        f"acgan-28, batch {args.batch_size}, {accelerator.device}, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, {platform.machine()}, {args.rounds} rounds of {args.steps_per_round} steps",
+        {name: [images / seconds for seconds in timed[name]] for name in arms},
+        unit="images/s",
+    )
     if args.output:
-        args.output.write_text(json.dumps({**speeds, "ratio": ratios, "torch": torch.__version__}, indent=2))
+        args.output.write_text(json.dumps({**found, "torch": torch.__version__}, indent=2))
 
 
 if __name__ == "__main__":
