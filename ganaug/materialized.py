@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,7 @@ def write_images(folder: Path, sampler: ClassSampler, labels: Tensor, indices: T
     folder.mkdir(parents=True)
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *sampler.image_shape)}
     with open(folder / IMAGES, "wb") as file, tqdm(total=len(labels), desc="generating", unit="img") as bar:
-        start = io.BytesIO()
-        npy.write_array_header_1_0(start, header)
-        file.write(start.getvalue())
+        npy.write_array_header_1_0(file, header)
         for some, numbers in zip(labels.split(_CHUNK), indices.split(_CHUNK), strict=True):
             file.write(sampler.draw(some, numbers.tolist(), epoch=epoch).numpy().data)
             bar.update(len(some))
