@@ -1,29 +1,43 @@
-"""Images per second of the training loop, against the same networks and losses in plain PyTorch.
+"""Images per second of the training loop, for every system, against the same networks in plain PyTorch.
 
-The baseline is the loop most people write: fp32, NCHW, a DataLoader over normalised tensors, torch.optim.Adam as it
-comes, gradients for the discriminator in the generator's step. Both use all cores and one generator pass per step.
-The arms take turns in one run, so that a busy machine slows both.
+The baseline is in plain_training.py. The arms take turns in one run, so that a busy machine slows both, each with all
+cores and in a process of its own. Each system is timed with the batch size of its recipe, on the bundled digits at its
+resolution; public-acgan-32 is in public_acgan.py. The ceiling is what one large convolution reaches.
 """
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from arguments import run
-from timing import in_turns, report
+from plain_training import plain_form, plain_step
+from public_acgan import PublicACGANGenerator
+from timing import Process, in_turns, report
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
 
-from ganaug.data import LabelledImages, bundled_digits
-from ganaug.generators import ACGAN28Discriminator, ACGAN28Generator
-from ganaug.generators.layers import ByteDropout
+from ganaug import Generator, LabelledImages, open_images
+from ganaug.files import write_json
+from ganaug.sampling import best_device
 from ganaug.training import SYSTEMS, Trainer, TrainingSettings, start_accelerator
+from ganaug.training.systems import System
+
+BENCHMARKED = {
+    "public-acgan-32": System(
+        PublicACGANGenerator, SYSTEMS["acgan-28"].objective, TrainingSettings(train_batch_size=64), resolution=32
+    ),
+    **SYSTEMS,
+}
 
 
 @dataclass(frozen=True)
@@ -31,93 +45,115 @@ class Arguments:
     """Flags of this benchmark.
 
     Args:
+        models: Which systems.
         rounds: How often each arm is timed.
-        steps_per_round: Steps per timing.
-        batch_size: Images per step.
+        seconds: How long an arm is timed in each round, about.
+        batch_size: Images per step; by default the system's own.
         mixed_precision: Of our arm; auto takes bf16 where the processor has it.
+        compile: Compile our arm with torch.compile.
         output: Write the numbers to this JSON file too.
     """
 
+    models: tuple[str, ...] = tuple(BENCHMARKED)
     rounds: int = 7
-    steps_per_round: int = 10
-    batch_size: int = 64
+    seconds: float = 3.0
+    batch_size: int | None = None
     mixed_precision: str = "auto"
+    compile: bool = False
     output: Path | None = None
 
-
-def plain_loop(data: LabelledImages, batch_size: int, device: torch.device) -> Callable[[], None]:
-    """One step of the baseline, as a function."""
-    generator = ACGAN28Generator(data.classes).to(device)
-    discriminator = ACGAN28Discriminator(len(data.classes)).to(device)
-    for place, layer in enumerate(discriminator.layers):
-        if isinstance(layer, ByteDropout):
-            discriminator.layers[place] = nn.Dropout(layer.p)
-    d_optimizer = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    g_optimizer = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    adversarial, auxiliary = nn.BCEWithLogitsLoss(), nn.CrossEntropyLoss()
-    dataset = TensorDataset(data.images.float() / 127.5 - 1, data.targets)
-    loader = DataLoader(dataset, batch_size=batch_size, shuffle=True, drop_last=True)
-
-    def batches() -> Iterator[list[torch.Tensor]]:
-        while True:
-            yield from loader
-
-    stream = batches()
-
-    def step() -> None:
-        real, labels = (part.to(device) for part in next(stream))
-        ones, zeros = torch.ones(len(real), device=device), torch.zeros(len(real), device=device)
-        fake_labels = torch.randint(len(data.classes), labels.shape, device=device)
-        fake = generator(torch.randn(len(real), generator.latent_dim, device=device), fake_labels)
-
-        d_optimizer.zero_grad()
-        real_source, real_class = discriminator(real)
-        fake_source, fake_class = discriminator(fake.detach())
-        real_loss = adversarial(real_source, ones) + auxiliary(real_class, labels)
-        fake_loss = adversarial(fake_source, zeros) + auxiliary(fake_class, fake_labels)
-        ((real_loss + fake_loss) / 2).backward()
-        d_optimizer.step()
-
-        g_optimizer.zero_grad()
-        source, classes = discriminator(fake)
-        (adversarial(source, ones) + auxiliary(classes, fake_labels)).backward()
-        g_optimizer.step()
-
-    return step
+    def settings(self, model: str) -> TrainingSettings:
+        """Those of the system, with what the flags change."""
+        settings = replace(BENCHMARKED[model].settings, mixed_precision=self.mixed_precision, compile=self.compile)
+        return replace(settings, train_batch_size=self.batch_size) if self.batch_size else settings
 
 
-def our_loop(trainer: Trainer) -> Callable[[], None]:
-    """One step of ours, as a function."""
-    steps = iter(range(10**9))
-    return lambda: (trainer.step(next(steps)), None)[1]
+def networks(model: str) -> tuple[Generator, nn.Module, LabelledImages]:
+    """Generator, discriminator and images of a system."""
+    system = BENCHMARKED[model]
+    set_seed(0)
+    data = open_images(resolution=system.resolution)
+    names = data.classes if system.conditional else ()
+    generator = system.generator(names, image_size=data.image_size, channels=data.channels)
+    return generator, generator.make_discriminator(), data
+
+
+def plain_arm(model: str, args: Arguments) -> Callable[[], None]:
+    """A step of the baseline, as a function."""
+    generator, discriminator, data = networks(model)
+    pair = plain_form(generator), plain_form(discriminator)
+    return plain_step(*pair, BENCHMARKED[model].objective, data, args.settings(model), best_device())
+
+
+def our_arm(model: str, args: Arguments) -> Callable[[], int]:
+    """A step of ours, as a function that returns how many floating point operations it took."""
+    settings = args.settings(model)
+    accelerator = start_accelerator(settings)
+    generator, discriminator, data = networks(model)
+    trainer = Trainer(generator, discriminator, BENCHMARKED[model].objective, data, settings, accelerator)
+    numbers = iter(range(10**9))
+    with FlopCounterMode(display=False) as counter:
+        trainer.step(next(numbers))
+    operations = counter.get_total_flops()
+    return lambda: (trainer.step(next(numbers)), operations)[1]
+
+
+def ceiling(accelerator: Accelerator) -> float:
+    """GFLOP/s of a convolution of 64 x 128 x 16 x 16 with 128 3x3 filters, forward, in the training's precision."""
+    kind = {"device": accelerator.device, "dtype": torch.bfloat16 if accelerator.mixed_precision == "bf16" else None}
+    images = torch.randn(64, 128, 16, 16, **kind).to(memory_format=torch.channels_last)
+    layer = nn.Conv2d(128, 128, 3, padding=1, **kind).to(memory_format=torch.channels_last).requires_grad_(False)
+    seconds = min(in_turns({"": lambda: [layer(images) for _ in range(20)]}, 5)[""]) / 20
+    return 2 * 128 * 128 * 9 * images[:, 0].numel() / seconds / 1e9
+
+
+def measure(model: str, args: Arguments, precision: str, top: float) -> dict[str, Any]:
+    """Time both arms of a system in turn, and print images per second and their ratio."""
+    settings = args.settings(model)
+    arms = {
+        "plain fp32 NCHW": Process(plain_arm, model, args),
+        f"ganaug, precision {precision}": Process(our_arm, model, args),
+    }
+    steps, first_step = {}, {}
+    for name, arm in arms.items():
+        first_step[name] = seconds(arm)
+        arm(3)
+        steps[name] = max(2, round(args.seconds / seconds(lambda arm=arm: arm(2)) * 2))  # type: ignore[misc]
+    timed = in_turns({name: partial(arm, steps[name]) for name, arm in arms.items()}, args.rounds)
+    operations = [arm() for arm in arms.values()][1]
+    for arm in arms.values():
+        arm.close()
+
+    images = settings.train_batch_size // (2 if settings.half_batches else 1)
+    rates = {name: [images * steps[name] / taken for taken in timed[name]] for name in arms}
+    found: dict[str, Any] = report(f"{model}, batch {settings.train_batch_size}", rates, unit="images/s")
+    reached = operations * statistics.median(list(rates.values())[1]) / images / 1e9
+    print(f"  {operations / 1e9:.1f} GFLOP per step, {reached:.0f} GFLOP/s, {reached / top:.0%} of the ceiling")
+    if args.compile:
+        print(f"  our first step, which compiles, took {list(first_step.values())[1]:.0f} s")
+    return {**found, "gflop_per_step": operations / 1e9, "share_of_ceiling": reached / top}
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    """How long something takes once."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
 
 
 def main(args: Arguments) -> None:
-    """Time both arms in turn and print images per second and their ratio."""
-    settings = TrainingSettings(train_batch_size=args.batch_size, mixed_precision=args.mixed_precision)
-    accelerator = start_accelerator(settings)
-    set_seed(0)
-    data = bundled_digits()
-    pair = ACGAN28Generator(data.classes), ACGAN28Discriminator(len(data.classes))
-    trainer = Trainer(*pair, SYSTEMS["acgan-28"].objective, data, settings, accelerator)
-    arms = {
-        "plain fp32 NCHW": plain_loop(data, args.batch_size, accelerator.device),
-        f"ganaug, precision {accelerator.mixed_precision}": our_loop(trainer),
-    }
-
-    def steps(step: Callable[[], None]) -> Callable[[], None]:
-        return lambda: [step() for _ in range(args.steps_per_round)] and None
-
-    timed = in_turns({name: steps(step) for name, step in arms.items()}, args.rounds)
-    images = args.steps_per_round * args.batch_size
-    found = report(
-        f"acgan-28, batch {args.batch_size}, {accelerator.device}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}, {platform.machine()}, {args.rounds} rounds of {args.steps_per_round} steps",
-        {name: [images / seconds for seconds in timed[name]] for name in arms},
-        unit="images/s",
+    """Measure the systems one after another."""
+    accelerator = start_accelerator(TrainingSettings(mixed_precision=args.mixed_precision))
+    top, precision = ceiling(accelerator), accelerator.mixed_precision
+    machine = (
+        f"{accelerator.device}, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}"
     )
-    if args.output:
-        args.output.write_text(json.dumps({**found, "torch": torch.__version__}, indent=2))
+    print(f"{machine}; a convolution reaches {top:.0f} GFLOP/s in precision {precision}")
+    found: dict[str, Any] = {"machine": machine, "ceiling_gflops": top}
+    for model in args.models:
+        found[model] = measure(model, args, precision, top)
+        if args.output:
+            write_json(args.output, found)
 
 
 if __name__ == "__main__":

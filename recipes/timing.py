@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 
-def in_turns(arms: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+def in_turns(arms: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each arm in each round; a first round, which warms up, is left out."""
     found: dict[str, list[float]] = {name: [] for name in arms}
     for number in tqdm(range(rounds + 1), unit="round"):
@@ -25,12 +27,50 @@ def in_turns(arms: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[
     return found
 
 
+class Process:
+    """An arm in a process of its own, where what another arm does to memory and settings cannot help or hurt it.
+
+    Args:
+        make (callable): returns the function to time, called with ``args`` in that process; picklable.
+    """
+
+    def __init__(self, make: Callable[..., Callable[[], Any]], *args: Any) -> None:
+        context = get_context("spawn")
+        self._mine, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, args), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __call__(self, times: int = 1) -> Any:
+        """Call the function so often and wait; returns what it returned last."""
+        self._mine.send(times)
+        return self._mine.recv()
+
+    def close(self) -> None:
+        """End the process."""
+        self._mine.send(0)
+        self._process.join()
+
+
+def _serve(connection: Connection, make: Callable[..., Callable[[], Any]], args: tuple[Any, ...]) -> None:
+    function, result = make(*args), None
+    while times := connection.recv():
+        for _ in range(times):
+            result = function()
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+        connection.send(result)
+
+
 def report(title: str, arms: dict[str, list[float]], unit: str = "s") -> dict[str, list[float]]:
-    """Print medians and ranges, and the ratio of the second arm to the first, round by round; returns all three."""
-    first, second = arms.values()
-    found = {**arms, "ratio": [b / a for a, b in zip(first, second, strict=True)]}
+    """Print medians and ranges, and the ratio of the last arm to each other one, round by round; returns all."""
+    *others, last = arms
+    found = dict(arms)
     print(title)
+    for name in others:
+        label = "ratio" if len(others) == 1 else f"ratio to {name}"
+        found[label] = [b / a for a, b in zip(arms[name], arms[last], strict=True)]
     for name, values in found.items():
-        shown = "x" if name == "ratio" else unit
+        shown = "x" if name.startswith("ratio") else unit
         print(f"  {name:32s} median {statistics.median(values):8.3f}  [{min(values):.3f}, {max(values):.3f}] {shown}")
     return found

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganaug.generators.base import Generator, register_generator
-from ganaug.generators.layers import ByteDropout, FloatTanh, same_conv
+from ganaug.generators.convolutions import ToGreyConv2d, UpsampledConv2d
+from ganaug.generators.layers import ByteDropout, FloatTanh, ToImages, same_conv
 
 # Keras' BatchNormalization(momentum=0.8) keeps 0.8 of the running value; PyTorch's momentum is what it replaces.
 BATCH_NORM_MOMENTUM = 0.2
@@ -42,15 +43,13 @@ class ACGAN28Generator(Generator):
         self.project = nn.Sequential(
             nn.Linear(latent_dim, 32 * (image_size // 4) ** 2),
             nn.ReLU(),
-            nn.Unflatten(1, (32, image_size // 4, image_size // 4)),
+            ToImages(32),
         )
         self.layers = nn.Sequential(
             *_generator_block(32, 64),
-            nn.Upsample(scale_factor=2),
-            *_generator_block(64, 128),
-            nn.Upsample(scale_factor=2),
-            *_generator_block(128, 64),
-            nn.Conv2d(64, channels, 3, padding=1),
+            *_generator_block(64, 128, upsampled=True),
+            *_generator_block(128, 64, upsampled=True),
+            ToGreyConv2d(64, channels),
             FloatTanh(),
         )
 
@@ -93,9 +92,9 @@ class ACGAN28Discriminator(nn.Module):
         return self.real_fake_head(features).squeeze(1), self.class_head(features)
 
 
-def _generator_block(c_in: int, c_out: int) -> list[nn.Module]:
+def _generator_block(c_in: int, c_out: int, *, upsampled: bool = False) -> list[nn.Module]:
     return [
-        nn.Conv2d(c_in, c_out, 3, padding=1),
+        UpsampledConv2d(c_in, c_out) if upsampled else nn.Conv2d(c_in, c_out, 3, padding=1),
         nn.BatchNorm2d(c_out, momentum=BATCH_NORM_MOMENTUM),
         nn.ReLU(),
     ]

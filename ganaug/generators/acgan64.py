@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganaug.generators.base import Generator, register_generator
-from ganaug.generators.layers import FloatTanh, init_normal
+from ganaug.generators.convolutions import DoublingConv2d, HalvingConv2d
+from ganaug.generators.layers import FloatTanh, ToImages, init_normal
 
 CONDITIONINGS = ("multiply", "concat")
 
@@ -56,13 +57,13 @@ class ACGAN64Generator(Generator):
         side = image_size // 16
         self.layers = nn.Sequential(
             nn.Linear(n_in, 1024 * side**2),
-            nn.Unflatten(1, (1024, side, side)),
+            ToImages(1024),
             nn.BatchNorm2d(1024),
             nn.ReLU(),
             *_up(1024, 512),
             *_up(512, 256),
             *_up(256, 128),
-            nn.ConvTranspose2d(128, channels, 4, stride=2, padding=1),
+            DoublingConv2d(128, channels),
             FloatTanh(),
         )
         init_normal(self)
@@ -114,11 +115,11 @@ class ACGAN64Discriminator(nn.Module):
 
 
 def _up(c_in: int, c_out: int) -> list[nn.Module]:
-    return [nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1), nn.BatchNorm2d(c_out), nn.ReLU()]
+    return [DoublingConv2d(c_in, c_out), nn.BatchNorm2d(c_out), nn.ReLU()]
 
 
 def _down(c_in: int, c_out: int, *, norm: bool = True) -> list[nn.Module]:
-    layers: list[nn.Module] = [nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)]
+    layers: list[nn.Module] = [HalvingConv2d(c_in, c_out)]
     if norm:
         layers.append(nn.BatchNorm2d(c_out))
     return [*layers, nn.LeakyReLU(0.2)]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganaug.generators.base import Generator, register_generator
+from ganaug.generators.layers import ByteDropout
 
 
 @register_generator
@@ -84,9 +85,9 @@ class CGANMaxoutDiscriminator(nn.Module):
     def __init__(self, num_classes: int, *, image_size: int = 28, channels: int = 1) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.image_branch = nn.Sequential(Maxout(channels * image_size**2, 240, pieces=5), nn.Dropout(0.5))
-        self.label_branch = nn.Sequential(Maxout(num_classes, 50, pieces=5), nn.Dropout(0.5))
-        self.layers = nn.Sequential(Maxout(290, 240, pieces=4), nn.Dropout(0.5), nn.Linear(240, 1))
+        self.image_branch = nn.Sequential(Maxout(channels * image_size**2, 240, pieces=5), ByteDropout(0.5))
+        self.label_branch = nn.Sequential(Maxout(num_classes, 50, pieces=5), ByteDropout(0.5))
+        self.layers = nn.Sequential(Maxout(290, 240, pieces=4), ByteDropout(0.5), nn.Linear(240, 1))
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, None]:
         """Real/fake logits of images with these labels; see :meth:`Generator.make_discriminator`."""

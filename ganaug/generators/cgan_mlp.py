@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganaug.generators.base import Generator, register_generator
-from ganaug.generators.layers import FloatTanh
+from ganaug.generators.layers import ByteDropout, FloatTanh
 
 # Public versions write BatchNorm1d(n, 0.8), which sets eps. Keras' momentum 0.8 was meant: 0.2 in PyTorch's terms.
 BATCH_NORM_MOMENTUM = 0.2
@@ -73,10 +73,10 @@ class CGANMLPDiscriminator(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Linear(512, 512),
             nn.LeakyReLU(0.2),
-            nn.Dropout(0.4),
+            ByteDropout(0.4),
             nn.Linear(512, 512),
             nn.LeakyReLU(0.2),
-            nn.Dropout(0.4),
+            ByteDropout(0.4),
             nn.Linear(512, 1),
         )
 

@@ -9,7 +9,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from ganaug.generators.base import Generator, register_generator
-from ganaug.generators.layers import FloatTanh, init_normal, same_conv
+from ganaug.generators.convolutions import DoublingConv2d, ToGreyConv2d
+from ganaug.generators.layers import ByteDropout, FloatTanh, ToImages, init_normal, same_conv
 
 
 @register_generator
@@ -43,11 +44,11 @@ class DCGAN32Generator(Generator):
         self.layers = nn.Sequential(
             nn.Linear(latent_dim, 256 * side**2),
             nn.LeakyReLU(0.2),
-            nn.Unflatten(1, (256, side, side)),
+            ToImages(256),
             *_up(256, 128),
             *_up(128, 128),
             *_up(128, 128),
-            *same_conv(128, channels),
+            ToGreyConv2d(128, channels),
             FloatTanh(),
         )
         _init_kaiming(self.layers)
@@ -79,7 +80,7 @@ class DCGAN32Discriminator(nn.Module):
         for c_out, stride in [(64, 1), (128, 2), (128, 2), (256, 2)]:
             blocks += [*same_conv(c_in, c_out, stride=stride), nn.LeakyReLU(0.2)]
             c_in = c_out
-        self.layers = nn.Sequential(*blocks, nn.Flatten(), nn.Dropout(0.4))
+        self.layers = nn.Sequential(*blocks, nn.Flatten(), ByteDropout(0.4))
         features = 256 * (image_size // 8) ** 2
         self.real_fake_head = nn.Linear(features, 1)
         self.class_head = nn.Linear(features, num_classes) if num_classes else None
@@ -92,7 +93,7 @@ class DCGAN32Discriminator(nn.Module):
 
 
 def _up(c_in: int, c_out: int) -> list[nn.Module]:
-    return [nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    return [DoublingConv2d(c_in, c_out), nn.LeakyReLU(0.2)]
 
 
 def _init_kaiming(layers: nn.Sequential) -> None:

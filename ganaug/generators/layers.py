@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,27 @@ def init_normal(module: nn.Module, *, std: float = 0.02) -> None:
             nn.init.zeros_(parameter)
 
 
+class ToImages(nn.Module):
+    """(N, C * H * W) to square images (N, C, H, W) in channels_last, which convolutions and BatchNorm work fastest on.
+
+    Args:
+        channels (int): C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, values: Tensor) -> Tensor:
+        """See the class."""
+        side = math.isqrt(values.shape[1] // self.channels)
+        return values.view(-1, self.channels, side, side).contiguous(memory_format=torch.channels_last)
+
+    def extra_repr(self) -> str:
+        """Shown by ``print``."""
+        return str(self.channels)
+
+
 class FloatTanh(nn.Module):
     """Tanh in fp32, also under autocast: in bf16 a dark pixel rounds to -1 exactly and has no gradient any more."""
 
@@ -37,32 +60,39 @@ class FloatTanh(nn.Module):
 
 
 class ByteDropout(nn.Module):
-    """Dropout whose mask is drawn a byte per value, so that ``p`` is a multiple of 1/256.
+    """Dropout whose mask is drawn with one byte per value, or two where ``p`` is no multiple of 1/256.
 
     ``nn.Dropout`` on a CPU draws its values one after another, which took an eighth of a training step of acgan-28;
     eight bytes at a time take a fifth of that. Uses torch's global random state, as ``nn.Dropout`` does.
 
     Args:
-        p (float): probability of setting a value to 0; the others are divided by 1 - p.
+        p (float): probability of setting a value to 0, rounded to a multiple of 1/65536; the others are divided by 1
+            minus that.
 
     Raises:
-        ValueError: ``p`` is not a multiple of 1/256 in [0, 1).
+        ValueError: ``p`` is not in [0, 1).
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1 or p * 256 != int(p * 256):
-            raise ValueError(f"p must be a multiple of 1/256 in [0, 1), got {p}")
-        self.p = p
+        if not 0 <= p < 1:
+            raise ValueError(f"p must be in [0, 1), got {p}")
+        if p * 256 == int(p * 256):
+            self._dtype, self._lowest_kept = torch.uint8, int(p * 256)
+            self.p = p
+        else:  # signed: torch does not compare uint16
+            self._dtype, self._lowest_kept = torch.int16, round(p * 65536) - 32768
+            self.p = round(p * 65536) / 65536
 
     def forward(self, values: Tensor) -> Tensor:
         """Drop values in training mode; the identity in evaluation mode."""
         if not self.training or not self.p:
             return values
-        words = torch.empty((values.numel() + 7) // 8, dtype=torch.int64, device=values.device)
-        random_bytes = words.random_(-(2**63), None).view(torch.uint8)
+        size = values.numel() * self._dtype.itemsize
+        words = torch.empty((size + 7) // 8, dtype=torch.int64, device=values.device)
+        levels = words.random_(-(2**63), None).view(self._dtype)
         # Laid out in memory as the values are, whose format (channels last) is thus kept.
-        mask = random_bytes.as_strided(values.shape, values.stride()) >= int(self.p * 256)
+        mask = levels.as_strided(values.shape, values.stride()) >= self._lowest_kept
         return values * mask.to(values.dtype).div_(1 - self.p)
 
     def extra_repr(self) -> str:

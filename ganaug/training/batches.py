@@ -52,8 +52,7 @@ class TrainingBatches:
     def real(self, step: int) -> tuple[Tensor, Tensor]:
         """Real images, float (N, C, H, W) in [-1, 1], and their labels, int64 (N,)."""
         indices = torch.from_numpy(self._indices(step)[self._mine])
-        images = to_float(self.data.images[indices].to(self.device, non_blocking=True))
-        return images, self.data.targets[indices].to(self.device, non_blocking=True)
+        return to_float(self._on_device(self.data.images[indices])), self._on_device(self.data.targets[indices])
 
     def latent(self, step: int) -> tuple[Tensor, Tensor]:
         """Latents, float (M, latent_dim), and labels, int64 (M,), drawn with the class shares of the real images.
@@ -65,8 +64,12 @@ class TrainingBatches:
         mine = slice(self._mine.start * self._latents_per_image, self._mine.stop * self._latents_per_image)
         z = rng.standard_normal((count, self.latent_dim), dtype=np.float32)[mine]
         drawn = torch.from_numpy(rng.integers(len(self.data), size=count)[mine])
-        labels = self.data.targets[drawn]
-        return torch.from_numpy(z).to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        return self._on_device(torch.from_numpy(z)), self._on_device(self.data.targets[drawn])
+
+    def _on_device(self, values: Tensor) -> Tensor:
+        # Only from pinned memory does the copy to a GPU run beside the computation.
+        pinned = values.pin_memory() if self.device.type == "cuda" else values
+        return pinned.to(self.device, non_blocking=True)
 
     def _indices(self, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         positions = np.arange(step * self.global_batch, (step + 1) * self.global_batch)

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class GeneratorEMA:
@@ -14,8 +13,11 @@ class GeneratorEMA:
     weights.
 
     Args:
-        generator (nn.Module): copied; not modified.
+        generator (nn.Module): followed; not modified.
         half_life (float): in images.
+
+    Attributes:
+        module (nn.Module): the averaged generator.
 
     Source of the ramp: Karras et al. 2020, "Training generative adversarial networks with limited data", appendix.
     """
@@ -24,22 +26,20 @@ class GeneratorEMA:
 
     def __init__(self, generator: nn.Module, half_life: float) -> None:
         self.half_life = half_life
-        self._decay = 0.0
-        self._averaged = AveragedModel(generator, multi_avg_fn=self._blend, use_buffers=True)
-
-    @property
-    def module(self) -> nn.Module:
-        """The averaged generator."""
-        return self._averaged.module
-
-    def update(self, generator: nn.Module, *, images: int, images_seen: int) -> None:
-        """Take in the weights after a step over ``images`` images; ``images_seen`` includes them."""
-        self._decay = 0.5 ** (images / min(self.half_life, self.RAMP * images_seen))
-        self._averaged.update_parameters(generator)
+        self.module = copy.deepcopy(generator)
+        self._averages, self._counters = _state(self.module)
+        self._values, self._counts = _state(generator)
 
     @torch.no_grad()
-    def _blend(self, averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - self._decay)
-        else:  # BatchNorm's counter of batches
-            torch._foreach_copy_(averaged, current)
+    def update(self, *, images: int, images_seen: int) -> None:
+        """Take in the weights after a step over ``images`` images; ``images_seen`` includes them."""
+        decay = 0.5 ** (images / min(self.half_life, self.RAMP * images_seen))
+        torch._foreach_lerp_(self._averages, self._values, 1 - decay)
+        for ours, theirs in zip(self._counters, self._counts, strict=True):
+            ours.copy_(theirs)
+
+
+def _state(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights and buffers that can be averaged, and those that count, as BatchNorm's number of batches."""
+    values = [value.detach() for value in (*module.parameters(), *module.buffers())]
+    return [v for v in values if v.is_floating_point()], [v for v in values if not v.is_floating_point()]

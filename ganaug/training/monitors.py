@@ -46,8 +46,7 @@ def discriminator_accuracy(trainer: Trainer, count: int = 150) -> dict[str, floa
         dict: ``evaluated_accuracy_real`` and ``evaluated_accuracy_fake``, in [0, 1].
     """
     data, seed, device = trainer.data, trainer.settings.seed, trainer.accelerator.device
-    generator = trainer.accelerator.unwrap_model(trainer.generator)
-    discriminator = trainer.accelerator.unwrap_model(trainer.discriminator)
+    generator, discriminator = trainer.bare_generator, trainer.bare_discriminator
     chosen = torch.from_numpy(random_stream(seed, Purpose.MONITOR).integers(len(data), size=count))
     labels = data.targets[chosen].to(device)
     z = sampling.latents(seed, range(count), generator.latent_dim).to(device)

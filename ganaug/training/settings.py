@@ -22,6 +22,7 @@ class TrainingSettings:
         sample_kimg: How often a sample grid is written.
         mixed_precision: bf16, or no for fp32; auto takes bf16 where the processor has it.
         cpu_threads: Threads per process; by default the cores are divided among the local processes.
+        compile: Compile the networks with torch.compile first, which takes a minute or so.
         fake_labels: Labels of the generated images: drawn with the shares of the real classes, or the real labels of
             the same batch.
         half_batches: Update the discriminator twice, on half a batch of real and half a batch of generated images,
@@ -43,6 +44,7 @@ class TrainingSettings:
     sample_kimg: float = 40
     mixed_precision: Literal["auto", "bf16", "no"] = "auto"
     cpu_threads: int | None = None
+    compile: bool = False
     fake_labels: Literal["drawn", "real"] = "drawn"
     half_batches: bool = False
     seed: int = 0

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
 from ganaug.seeding import Purpose, random_stream
+from ganaug.training.adam import DenseAdam
 from ganaug.training.batches import TrainingBatches
 from ganaug.training.ema import GeneratorEMA
 from ganaug.training.objectives import Objective
@@ -64,18 +65,21 @@ class Trainer:
         )
         for network in (generator, discriminator):
             network.to(accelerator.device).to(memory_format=torch.channels_last)
+        # Without the wrapper of distributed training; unwrapping anew in every step takes a millisecond.
+        self.bare_generator, self.bare_discriminator = generator, discriminator
         self.ema = GeneratorEMA(generator, settings.ema_kimg * 1000)
-        self.generator, self.generator_optimizer = accelerator.prepare(
-            generator, self._adam(generator, settings.learning_rate)
-        )
-        self.discriminator, self.discriminator_optimizer = accelerator.prepare(
-            discriminator, self._adam(discriminator, settings.discriminator_learning_rate or settings.learning_rate)
+        if settings.compile:
+            generator.compile()
+            discriminator.compile()
+        self.generator, self.discriminator = accelerator.prepare(generator, discriminator)
+        # Not through prepare: its wrapper is for gradient scalers and accumulation, and searches the disk every step.
+        self.generator_optimizer = self._adam(generator, settings.learning_rate)
+        self.discriminator_optimizer = self._adam(
+            discriminator, settings.discriminator_learning_rate or settings.learning_rate
         )
 
     def _adam(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-        betas = (self.settings.adam_beta1, self.settings.adam_beta2)
-        fused = self.accelerator.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas, fused=fused)
+        return DenseAdam(network.parameters(), learning_rate, (self.settings.adam_beta1, self.settings.adam_beta2))
 
     @property
     def total_steps(self) -> int:
@@ -118,14 +122,13 @@ class Trainer:
         self._update(self.discriminator_optimizer, d_loss)
 
         # Update G. D's weights need no gradient, so no process waits for one: D is used without its wrapper.
-        judge = self.accelerator.unwrap_model(self.discriminator)
-        with _frozen(judge):
-            g_loss, g_monitors = self.objective.generator_loss(judge, fake, fake_labels)
+        with _frozen(self.bare_discriminator):
+            g_loss, g_monitors = self.objective.generator_loss(self.bare_discriminator, fake, fake_labels)
             self._update(self.generator_optimizer, g_loss)
 
         # Update the average.
         batch = self.batches.global_batch
-        self.ema.update(self.accelerator.unwrap_model(self.generator), images=batch, images_seen=(step + 1) * batch)
+        self.ema.update(images=batch, images_seen=(step + 1) * batch)
         return {"D_loss": d_loss.detach(), **real_monitors, **fake_monitors, **g_monitors}
 
     def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -137,7 +140,9 @@ class Trainer:
         rng = random_stream(
             self.settings.seed, Purpose.TRAINING_NOISE, index=step, attempt=self.accelerator.process_index
         )
-        torch.manual_seed(int(rng.integers(2**32)))
+        # torch.manual_seed would write down a traceback for each kind of accelerator that is not there.
+        seed_device = torch.default_generator.manual_seed if self.batches.device.type == "cpu" else torch.manual_seed
+        seed_device(int(rng.integers(2**32)))
 
 
 @contextmanager

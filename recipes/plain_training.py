@@ -1,0 +1,103 @@
+"""The training loop that most people write, as a baseline for the speed of ours.
+
+fp32, NCHW, a DataLoader over normalised tensors, torch's own layers, ``torch.optim.Adam`` as it comes, gradients for
+the discriminator's weights in the generator's step, one generator pass per step where the system's source has one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from ganaug.data import LabelledImages
+from ganaug.generators import Generator
+from ganaug.generators.convolutions import DoublingConv2d, HalvingConv2d, UpsampledConv2d
+from ganaug.generators.layers import ByteDropout
+from ganaug.training import GANObjective, TrainingSettings
+
+
+def plain_form(network: nn.Module) -> nn.Module:
+    """Copy of a network whose layers are torch's own, with the same weights."""
+    return _replace(copy.deepcopy(network))
+
+
+def _replace(module: nn.Module) -> nn.Module:
+    if isinstance(module, ByteDropout):
+        return nn.Dropout(module.p)
+    if isinstance(module, UpsampledConv2d):
+        convolution = nn.Conv2d(module.in_channels, module.out_channels, 3, padding=1)
+        return nn.Sequential(nn.Upsample(scale_factor=2), _with_weights(convolution, module))
+    if isinstance(module, DoublingConv2d | HalvingConv2d):
+        kind = nn.ConvTranspose2d if isinstance(module, DoublingConv2d) else nn.Conv2d
+        return _with_weights(kind(module.in_channels, module.out_channels, 4, stride=2, padding=1), module)
+    for name, child in module.named_children():
+        setattr(module, name, _replace(child))
+    return module
+
+
+def _with_weights(module: nn.Module, source: nn.Module) -> nn.Module:
+    module.load_state_dict(source.state_dict())
+    return module.to(next(source.parameters()))
+
+
+def plain_step(
+    generator: Generator,
+    discriminator: nn.Module,
+    objective: GANObjective,
+    data: LabelledImages,
+    settings: TrainingSettings,
+    device: torch.device,
+) -> Callable[[], None]:
+    """One step of the baseline, as a function; the networks are trained in place."""
+    generator, discriminator = generator.to(device), discriminator.to(device)
+    d_rate = settings.discriminator_learning_rate or settings.learning_rate
+    d_optimizer = torch.optim.Adam(discriminator.parameters(), lr=d_rate, betas=(0.5, 0.999))
+    g_optimizer = torch.optim.Adam(generator.parameters(), lr=settings.learning_rate, betas=(0.5, 0.999))
+    real_count = settings.train_batch_size // (2 if settings.half_batches else 1)
+    batches = _batches(data, real_count)
+
+    def loss(images: Tensor, labels: Tensor, target: float, class_weight: float) -> Tensor:
+        logits, class_logits = discriminator(images, labels)
+        adversarial = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+        return adversarial + class_weight * F.cross_entropy(class_logits, labels) if class_weight else adversarial
+
+    def draw(labels: Tensor) -> Tensor:
+        return generator(torch.randn(len(labels), generator.latent_dim, device=device), labels)
+
+    def update_discriminator(value: Tensor) -> None:
+        d_optimizer.zero_grad()
+        (objective.discriminator_weight * value).backward()
+        d_optimizer.step()
+
+    def step() -> None:
+        real, real_labels = (part.to(device) for part in next(batches))
+        drawn = torch.randint(len(data.classes), real_labels.shape, device=device)
+        fake_labels = real_labels if settings.fake_labels == "real" else drawn
+        real_loss = loss(real, real_labels, 1, objective.class_weight_real)
+        if settings.half_batches:  # two updates of D, and a whole batch drawn anew for G
+            update_discriminator(real_loss)
+            with torch.no_grad():
+                shown = draw(fake_labels)
+            update_discriminator(loss(shown, fake_labels, 0, objective.class_weight_fake))
+            fake_labels = fake_labels.repeat(2)
+            fake = draw(fake_labels)
+        else:
+            fake = draw(fake_labels)
+            update_discriminator(real_loss + loss(fake.detach(), fake_labels, 0, objective.class_weight_fake))
+        g_optimizer.zero_grad()
+        loss(fake, fake_labels, 1, objective.class_weight_generator).backward()
+        g_optimizer.step()
+
+    return step
+
+
+def _batches(data: LabelledImages, batch_size: int) -> Iterator[list[Tensor]]:
+    dataset = TensorDataset(data.images.float() / 127.5 - 1, data.targets)
+    loader = DataLoader(dataset, batch_size=batch_size, shuffle=True, drop_last=True)
+    while True:
+        yield from loader
