@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from ganaug import alignment, fingerprints, inspection, sampling
+from ganaug import alignment, fingerprints, inspection
 from ganaug.alignment import Look
 from ganaug.class_sampler import ClassSampler
+from ganaug.devices import best_device
+from ganaug.drawing import ConditionalGenerator
 from ganaug.epochs import SharedEpoch
 from ganaug.files import build_once, user_cache
 from ganaug.filters import Filter
@@ -23,7 +25,6 @@ from ganaug.forms import ItemForm
 from ganaug.inspection import Transforms
 from ganaug.materialized import MappedImages, write_images
 from ganaug.mixing import Plan, Strategy
-from ganaug.sampling import ConditionalGenerator
 from ganaug.seeding import check_seed
 
 
@@ -208,7 +209,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
             raise RuntimeError("materialize() was called in a DataLoader worker. Call it before the loader starts")
         epoch = self.epoch
         fakes = self._plan.fakes(epoch)
-        sampler = self.sampler.moved_to(sampling.best_device()) if self._device is None else self.sampler
+        sampler = self.sampler.moved_to(best_device()) if self._device is None else self.sampler
         folder = build_once(
             self._materialized_path(fakes, epoch),
             lambda path: write_images(path, sampler, self.targets[fakes], fakes, epoch=self._image_epoch(epoch)),

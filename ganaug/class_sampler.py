@@ -11,10 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ganaug import fingerprints, hub, sampling
+from ganaug import fingerprints, hub
+from ganaug.devices import check_usable_here, device_of
+from ganaug.drawing import ConditionalGenerator, DrawingForm, Shortcuts
 from ganaug.filters import Filter, StarvedFilterError, judge
 from ganaug.generators import Generator
-from ganaug.sampling import ConditionalGenerator
+from ganaug.sampling import sample
 from ganaug.seeding import check_seed
 
 
@@ -69,7 +71,7 @@ class ClassSampler:
         self._weights = fingerprints.of_module(self._module)
         if device is not None:
             self._module.to(device)
-        self.device = sampling.device_of(self._module)
+        self.device = device_of(self._module)
         self.name = type(self._module).__name__
         names: Sequence[str] | None = getattr(self._module, "label_names", None)
         self.classes = tuple(names or ()) if classes is None else tuple(classes)
@@ -78,7 +80,9 @@ class ClassSampler:
             dtype=torch.int64,
         )
         self.accept, self.max_tries, self.seed = accept, max_tries, check_seed(seed)
-        shape = sampling.sample(self.generator, []).shape[1:]
+        self._form: DrawingForm | None = None
+        self._shortcuts: Shortcuts | None = None
+        shape = sample(self.form, []).shape[1:]
         self.image_shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
 
     @property
@@ -89,7 +93,7 @@ class ClassSampler:
             RuntimeError: its folder has changed since this was made, or it is on a device that this process, a
                 DataLoader's worker, cannot use.
         """
-        sampling.check_usable_here(self.device, "the generator")
+        check_usable_here(self.device, "the generator")
         if self._module is None:
             module = Generator.from_pretrained(cast(Path, self._folder))
             if fingerprints.of_module(module) != self._weights:
@@ -98,6 +102,15 @@ class ClassSampler:
                 )
             self._module = module.to(self.device)
         return cast(ConditionalGenerator, self._module)
+
+    @property
+    def form(self) -> DrawingForm:
+        """What images are drawn with. Made once; copies in other processes do not measure again."""
+        if self._form is None:
+            self._form = DrawingForm(self.generator, self._shortcuts)
+            self._shortcuts = self._form.shortcuts
+        check_usable_here(self.device, "the generator")
+        return self._form
 
     def draw(self, labels: Tensor, indices: Sequence[int], *, epoch: int = 0) -> Tensor:
         """Draw an image for each label.
@@ -116,7 +129,7 @@ class ClassSampler:
             StarvedFilterError: the filter refused ``max_tries`` images for an item.
         """
         wanted = self._generator_label[labels]
-        images = sampling.sample(self.generator, wanted, seed=self.seed, indices=indices, epoch=epoch)
+        images = sample(self.form, wanted, seed=self.seed, indices=indices, epoch=epoch)
         if self.accept is None:
             return images
         tried = torch.bincount(labels)
@@ -124,8 +137,8 @@ class ClassSampler:
         for attempt in range(self.max_tries):
             if attempt:
                 again = [indices[k] for k in pending.tolist()]
-                images[pending] = sampling.sample(
-                    self.generator, wanted[pending], seed=self.seed, indices=again, epoch=epoch, attempt=attempt
+                images[pending] = sample(
+                    self.form, wanted[pending], seed=self.seed, indices=again, epoch=epoch, attempt=attempt
                 )
                 tried += torch.bincount(labels[pending], minlength=len(tried))
             pending = pending[~judge(self.accept, images[pending], labels[pending])]
@@ -151,7 +164,7 @@ class ClassSampler:
 
         A few images are part of it: the code of a user's module can change where its weights do not.
         """
-        probe = sampling.sample(self.generator, self._generator_label[: sampling.ROWS], seed=self.seed)
+        probe = sample(self.form, self._generator_label[: self.form.rows], seed=self.seed)
         return fingerprints.of_values(self.identity, probe)
 
     def moved_to(self, device: torch.device) -> ClassSampler:
@@ -161,10 +174,11 @@ class ClassSampler:
         moved = copy.copy(self)
         moved._module = copy.deepcopy(cast(nn.Module, self.generator)).to(device)
         moved.device = device
+        moved._form = moved._shortcuts = None  # another device may allow others
         return moved
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
+        state = {**self.__dict__, "_form": None}
         if self._folder is not None:
             state["_module"] = None
         return state

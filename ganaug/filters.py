@@ -12,8 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganaug import sampling
+from ganaug.devices import best_device, check_usable_here, device_of
+from ganaug.drawing import fill_rows
 from ganaug.errors import InputError
+from ganaug.pixels import to_float
+
+ROWS = 8  # images that a filter sees at a time, always
 
 Filter = Callable[[Tensor, Tensor], Tensor]
 
@@ -31,8 +35,8 @@ class _JudgeFilter(nn.Module):
         self.transform = transform
 
     def _prepared(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        device = sampling.device_of(self.judge)
-        sampling.check_usable_here(device, "the filter's network")
+        device = device_of(self.judge)
+        check_usable_here(device, "the filter's network")
         return self.transform(images.to(device)), labels.to(device)
 
 
@@ -53,7 +57,7 @@ class ClassifierAgreement(_JudgeFilter):
         classifier: nn.Module,
         *,
         min_probability: float = 0.0,
-        transform: Callable[[Tensor], Tensor] = sampling.to_float,
+        transform: Callable[[Tensor], Tensor] = to_float,
     ) -> None:
         if not 0 <= min_probability <= 1:
             raise ValueError(f"min_probability must be in [0, 1], got {min_probability!r}")
@@ -85,7 +89,7 @@ class DiscriminatorScore(_JudgeFilter):
     """
 
     def __init__(self, discriminator: nn.Module, *, threshold: float = 0.0) -> None:
-        super().__init__(discriminator, sampling.to_float)
+        super().__init__(discriminator, to_float)
         self.threshold = threshold
 
     @torch.inference_mode()
@@ -109,13 +113,13 @@ def judge(accept: Filter, images: Tensor, labels: Tensor) -> Tensor:
         TypeError: the filter returns something else.
     """
     answers = []
-    for some, wanted in zip(images.split(sampling.ROWS), labels.split(sampling.ROWS), strict=True):
+    for some, wanted in zip(images.split(ROWS), labels.split(ROWS), strict=True):
         # Autocast, as of a training loop around this, would change the answers.
-        with torch.autocast("cpu", enabled=False), torch.autocast(sampling.best_device().type, enabled=False):
-            answer = accept(sampling.fill_rows(some), sampling.fill_rows(wanted))
-        if not isinstance(answer, Tensor) or answer.dtype != torch.bool or answer.shape != (sampling.ROWS,):
+        with torch.autocast("cpu", enabled=False), torch.autocast(best_device().type, enabled=False):
+            answer = accept(fill_rows(some, ROWS), fill_rows(wanted, ROWS))
+        if not isinstance(answer, Tensor) or answer.dtype != torch.bool or answer.shape != (ROWS,):
             raise TypeError(
-                f"accept must return a bool tensor of shape ({sampling.ROWS},) for as many images, got "
+                f"accept must return a bool tensor of shape ({ROWS},) for as many images, got "
                 f"{type(answer).__name__} {getattr(answer, 'dtype', '')} {tuple(getattr(answer, 'shape', ()))}"
             )
         answers.append(answer[: len(some)].cpu())

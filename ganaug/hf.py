@@ -19,11 +19,11 @@ from tqdm import tqdm
 from ganaug import fingerprints, inspection
 from ganaug.class_sampler import ClassSampler
 from ganaug.data.huggingface import labels_of_rows, only_column
+from ganaug.drawing import ConditionalGenerator
 from ganaug.errors import DataError, InputError
 from ganaug.files import build_once, user_cache
 from ganaug.filters import Filter
 from ganaug.mixing import Strategy, append_quotas, labels_in_class_order
-from ganaug.sampling import ConditionalGenerator
 
 if TYPE_CHECKING:
     import datasets

@@ -16,12 +16,12 @@ from torch.utils.data import IterableDataset
 
 from ganaug import inspection, shards
 from ganaug.class_sampler import ClassSampler
+from ganaug.drawing import ConditionalGenerator
 from ganaug.epochs import SharedEpoch
 from ganaug.filters import Filter
 from ganaug.forms import ItemForm
 from ganaug.inspection import Transforms
 from ganaug.mixing import check_ratio, classes_due
-from ganaug.sampling import ConditionalGenerator
 
 
 class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ganaug import inspection, shards
 from ganaug.class_sampler import ClassSampler
+from ganaug.drawing import ConditionalGenerator
 from ganaug.filters import Filter
 from ganaug.mixing import check_ratio
-from ganaug.sampling import ConditionalGenerator
 from ganaug.seeding import Purpose, random_stream
 
 

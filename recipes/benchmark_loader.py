@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from typing import Any
 
 import torch
 from arguments import run
-from timing import in_turns, report
+from timing import in_turns, memory, peak_memory, report
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -95,28 +93,6 @@ def noise(count: int, *, channels: int = 1, size: int = 28) -> LabelledImages:
     return LabelledImages(images, torch.arange(count) % 10, CLASSES, "noise")
 
 
-def memory() -> float:
-    """Resident memory of this process, in MB; Linux only."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
-
-
-def peak_memory(action: Callable[[], Any]) -> float:
-    """Highest resident memory of this process while something is done, looked at ten times a second, in MB."""
-    seen, done = [memory()], threading.Event()
-
-    def look() -> None:
-        while not done.wait(0.1):
-            seen.append(memory())
-
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    action()
-    done.set()
-    watcher.join()
-    return max(seen)
-
-
 class Memory(Dataset[Tensor]):
     """Passes batches on, each with the memory of the worker that made it."""
 
@@ -181,9 +157,8 @@ def many(args: Arguments, cache: Path) -> dict[str, Any]:
         sampling_strategy=dict.fromkeys(CLASSES, args.materialize // 10 + 1),
         cache_dir=cache,
     )
-    before = memory()
     started = time.perf_counter()
-    grown = peak_memory(mixed.materialize) - before
+    grown = peak_memory(mixed.materialize)
     took = time.perf_counter() - started
     print(
         f"{mixed.n_fake} images of 32x32x3 materialised in {took:.0f} s; "

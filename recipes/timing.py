@@ -1,12 +1,15 @@
-"""Timing several arms in turns, so that a busy machine slows all of them, and telling how they compare."""
+"""Measuring: several arms in turns, so that a busy machine slows all of them, and how they compare; memory."""
 
 from __future__ import annotations
 
+import re
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,3 +77,28 @@ def report(title: str, arms: dict[str, list[float]], unit: str = "s") -> dict[st
         shown = "x" if name.startswith("ratio") else unit
         print(f"  {name:32s} median {statistics.median(values):8.3f}  [{min(values):.3f}, {max(values):.3f}] {shown}")
     return found
+
+
+def memory() -> float:
+    """Resident memory of this process, in MB; Linux only."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+
+
+def peak_memory(action: Callable[[], Any]) -> float:
+    """By how much the resident memory of this process grows while something is done, at the most, in MB.
+
+    It is looked at ten times a second.
+    """
+    seen, done = [memory()], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.1):
+            seen.append(memory())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    action()
+    done.set()
+    watcher.join()
+    return max(seen) - seen[0]

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ganaug.sampling import latents, sample, to_uint8
-from ganaug.seeding import Purpose, check_seed, random_stream
+from ganaug.pixels import to_uint8
+from ganaug.sampling import sample
+from ganaug.seeding import Purpose, check_seed, latents, random_stream
 
 
 def test_rounding_on_a_ramp_that_leaves_the_range():

@@ -13,9 +13,10 @@ from conftest import small_images
 from PIL import Image
 from torch import nn
 
-from ganaug import Generator, InputError, LabelledImages, sampling
+from ganaug import Generator, InputError, LabelledImages
 from ganaug.generators import ACGAN28Generator
 from ganaug.generators.layers import ByteDropout
+from ganaug.pixels import to_float
 from ganaug.training import SYSTEMS, GANObjective, RunFolder, Trainer, TrainingSettings, new_run_folder, train
 from ganaug.training.batches import TrainingBatches
 from ganaug.training.ema import GeneratorEMA
@@ -220,12 +221,12 @@ def test_no_flip_and_no_padding_between_the_data_and_the_discriminator(watched):
     data = LabelledImages(images, torch.zeros(40, dtype=torch.int64), ("marked",), "marks")
     for system in ("cgan-mlp", "cgan-maxout", "acgan-28"):
         _, _, (real, fake, _) = watched(data, system)
-        assert torch.equal(real[1], sampling.to_float(images[:8]))
+        assert torch.equal(real[1], to_float(images[:8]))
         assert fake[1].shape == real[1].shape
     for system, size in [("acgan-64", 16), ("dcgan-32", 16), ("dcgan-32-conditional", 16)]:
         enlarged = LabelledImages(images.repeat(1, 1, 2, 2)[..., :size, :size], data.targets, data.classes, "marks")
         _, _, (real, fake, _) = watched(enlarged, system)
-        assert torch.equal(real[1], sampling.to_float(enlarged.images[: len(real[1])]))
+        assert torch.equal(real[1], to_float(enlarged.images[: len(real[1])]))
         assert fake[1].shape == real[1].shape
 
 

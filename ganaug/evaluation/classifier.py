@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganaug.data import LabelledImages
-from ganaug.sampling import evaluation_mode, to_float
+from ganaug.devices import evaluation_mode
+from ganaug.pixels import to_float
 from ganaug.seeding import Purpose, random_stream
 
 

@@ -9,39 +9,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class UpsampledConv2d(nn.Module):
-    """Nearest upsampling to twice the size, then a 3x3 convolution with zero padding of 1.
+class UpsampledConv2d(nn.Conv2d):
+    """Nearest upsampling to twice the size, then ``nn.Conv2d`` with 3x3 kernels and padding 1.
 
     Computed as a transposed convolution of stride 2 with the same kernel, whose neighbouring results, 2x2 of them, are
     added up: 9 products for each pixel before the upsampling, instead of 36.
-
-    Args:
-        in_channels (int), out_channels (int): as in ``nn.Conv2d``, whose parameters and initial values it has.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        convolution = nn.Conv2d(in_channels, out_channels, 3)
-        self.weight, self.bias = convolution.weight, cast(nn.Parameter, convolution.bias)
+        super().__init__(in_channels, out_channels, 3, padding=1)
 
     def forward(self, values: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, 2 H, 2 W)."""
         values, kernel = _autocast(values, self.weight)
         kernel = kernel.transpose(0, 1).flip(2, 3).contiguous(memory_format=torch.channels_last)
-        spread = F.conv_transpose2d(values, kernel, stride=2)
-        return _add_bias(_AddNeighbours.apply(spread), self.bias)
-
-    def extra_repr(self) -> str:
-        """Shown by ``print``."""
-        return f"{self.in_channels}, {self.out_channels}"
+        return _add_bias(_AddNeighbours.apply(F.conv_transpose2d(values, kernel, stride=2)), self.bias)
 
 
 class ToGreyConv2d(nn.Conv2d):
     """``nn.Conv2d`` with 3x3 kernels and padding 1, to one channel or a few.
 
-    One channel in bf16 on a CPU is computed as a product of matrices, whose nine values a pixel are then added up
-    where they belong. oneDNN computes sixteen channels and forgets fifteen.
+    One channel on a CPU is computed as a product of matrices, whose nine values a pixel are then added up where they
+    belong: oneDNN computes sixteen channels and forgets fifteen. (Not so where gradients in fp32 are wanted: theirs
+    take longer in this way.)
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -50,10 +40,11 @@ class ToGreyConv2d(nn.Conv2d):
     def forward(self, values: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H, W)."""
         values, kernel = _autocast(values, self.weight)
-        if values.device.type != "cpu" or values.dtype != torch.bfloat16 or self.out_channels > 1:
+        slow = values.dtype != torch.bfloat16 and torch.is_grad_enabled()
+        if values.device.type != "cpu" or self.out_channels > 1 or slow:
             return F.conv2d(values, kernel, cast(Tensor, self.bias).to(kernel.dtype), padding=1)
-        products = _rows(values) @ kernel.flip(2, 3).view(self.in_channels, 9)
-        planes = products.view(len(values), -1, 9).transpose(1, 2)
+        matrix = F.pad(kernel.flip(2, 3).view(self.in_channels, 9), (0, 7))  # 16 columns take less time than 9
+        planes = (_rows(values) @ matrix)[:, :9].view(len(values), -1, 9).transpose(1, 2)
         return _add_bias(F.fold(planes, values.shape[2:], 3, padding=1), self.bias)
 
 
@@ -86,7 +77,7 @@ def _double(values: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     values, kernel = _autocast(values, kernel)
     if _few_pixels(values.shape[0] * values.shape[2] * values.shape[3], values.shape[1], values):
         return _add_bias(_Double.apply(values, kernel), bias)
-    # For the gradient of a bias given here, oneDNN would take as long as for the kernel's.
+    # With a bias, oneDNN would take as long for its gradient as for the kernel's.
     return _add_bias(F.conv_transpose2d(values, kernel, stride=2, padding=1), bias)
 
 
@@ -176,7 +167,8 @@ def _kernel(matrix: Tensor) -> Tensor:
 
 
 def _add_bias(images: Tensor, bias: Tensor | None) -> Tensor:
-    return images + cast(Tensor, bias).to(images.dtype)[:, None, None]
+    added = cast(Tensor, bias).to(images.dtype)[:, None, None]
+    return images + added if torch.is_grad_enabled() else images.add_(added)
 
 
 def _autocast(values: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ganaug.data import LabelledImages
-from ganaug.sampling import to_float
+from ganaug.pixels import to_float
 from ganaug.seeding import Purpose, random_stream
 
 

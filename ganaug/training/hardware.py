@@ -10,10 +10,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 
+from ganaug.devices import best_device, has_bf16
 from ganaug.errors import InputError
 from ganaug.training.settings import TrainingSettings
-
-_CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # names of the capability on x86 and ARM
 
 
 def start_accelerator(settings: TrainingSettings, *, report_to: str | None = None) -> Accelerator:
@@ -57,13 +56,7 @@ def choose_mixed_precision(requested: str) -> str:
         )
     if launched == "bf16":
         return "bf16"
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    if torch.accelerator.is_available():
-        return "no"
-    # get_capabilities is newer than the oldest torch we take.
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bf16" if any(capabilities.get(name) for name in _CPU_BF16) else "no"
+    return "bf16" if has_bf16(best_device()) else "no"
 
 
 def set_cpu_threads(requested: int | None) -> int:

@@ -6,8 +6,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ganaug import sampling
-from ganaug.seeding import Purpose, random_stream
+from ganaug.devices import evaluation_mode
+from ganaug.pixels import to_float
+from ganaug.seeding import Purpose, latents, random_stream
 from ganaug.training.trainer import Trainer
 
 
@@ -49,9 +50,9 @@ def discriminator_accuracy(trainer: Trainer, count: int = 150) -> dict[str, floa
     generator, discriminator = trainer.bare_generator, trainer.bare_discriminator
     chosen = torch.from_numpy(random_stream(seed, Purpose.MONITOR).integers(len(data), size=count))
     labels = data.targets[chosen].to(device)
-    z = sampling.latents(seed, range(count), generator.latent_dim).to(device)
-    with torch.inference_mode(), sampling.evaluation_mode(generator), sampling.evaluation_mode(discriminator):
-        real = sampling.to_float(data.images[chosen].to(device))
+    z = latents(seed, range(count), generator.latent_dim).to(device)
+    with torch.inference_mode(), evaluation_mode(generator), evaluation_mode(discriminator):
+        real = to_float(data.images[chosen].to(device))
         taken_for_real = [
             trainer.objective.judges_real(discriminator, images, labels) for images in (real, generator(z, labels))
         ]

@@ -1,0 +1,58 @@
+"""Networks and the hardware they are on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import get_worker_info
+
+_CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # names of the capability on x86 and ARM
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters are; the CPU for one without."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def best_device() -> torch.device:
+    """The accelerator where there is one, else the CPU."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for bf16, rather than emulating it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # get_capabilities is newer than the oldest torch we take.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return any(capabilities.get(name) for name in _CPU_BF16)
+
+
+def check_usable_here(device: torch.device, what: str) -> None:
+    """Refuse to compute on a device that a DataLoader worker cannot use.
+
+    Raises:
+        RuntimeError: this is a worker, and ``device`` is not the CPU.
+    """
+    if device.type != "cpu" and get_worker_info() is not None:
+        raise RuntimeError(
+            f"{what} is on {device}, and a DataLoader worker cannot use it there. Call materialize() on a "
+            "ConditionalGANAugment before the loader starts, keep the network on the CPU, or use num_workers=0"
+        )
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module and all its parts in evaluation mode, and each back as it was."""
+    modes: list[tuple[Any, bool]] = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
