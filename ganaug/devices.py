@@ -47,6 +47,21 @@ def check_usable_here(device: torch.device, what: str) -> None:
 
 
 @contextmanager
+def one_thread_each() -> Iterator[int]:
+    """Compute with one thread at a time, so that results do not depend on how many there are; gives that number.
+
+    With three threads a transposed convolution gives other last bits than with one. Several passes side by side, each
+    with one thread, are no slower than several threads on one pass after the other.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Put a module and all its parts in evaluation mode, and each back as it was."""
     modes: list[tuple[Any, bool]] = [(part, part.training) for part in module.modules()]

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from ganaug.devices import device_of, has_bf16
+from ganaug.devices import device_of, has_bf16, one_thread_each
 from ganaug.pixels import to_uint8
 from ganaug.seeding import latents
 
 # Images in every forward pass, filled up where fewer are asked for. Matrix products of other sizes take other code
 # paths and differ in the last bit: with 1 or 3 rows instead of 64, 7 to 10 of a million bytes came out one grey level
-# off. At a fixed size an image does not depend on what it is computed with. On a CPU larger passes are not faster.
-ROWS = {"cpu": 16}
+# off. At a fixed size an image does not depend on what it is computed with. On a CPU, with one thread for each pass,
+# larger ones are next to no faster (recipes/benchmark_sampling.py).
+ROWS = {"cpu": 8}
 ROWS_ELSEWHERE = 256
 
 FAITHFUL_SHARE = 0.999  # of the probe's pixels, at most one grey level off
@@ -102,7 +103,8 @@ class DrawingForm:
         """The images that forms are compared by."""
         labels = torch.arange(PROBE) % max(len(getattr(given, "label_names", None) or ()), 1)
         z = latents(0, range(PROBE), self.latent_dim)
-        return torch.cat([self(*rows) for rows in zip(z.split(self.rows), labels.split(self.rows), strict=True)])
+        with one_thread_each():
+            return torch.cat([self(*rows) for rows in zip(z.split(self.rows), labels.split(self.rows), strict=True)])
 
     def __call__(self, z: Tensor, labels: Tensor) -> Tensor:
         """Draw up to ``rows`` images.

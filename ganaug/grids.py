@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
-from torchvision.utils import make_grid
 
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
+from ganaug.pixels import to_pil
 
 _CELL = 56  # pixels: room for a short class name, and to see an 8x8 image
 _TITLE = 16
@@ -44,9 +42,11 @@ def class_grid(images: Tensor, names: Sequence[str]) -> Image.Image:
 
 def plain_grid(images: Tensor, *, columns: int) -> Image.Image:
     """Lay out uint8 images (N, C, H, W) row after row; small images are enlarged by a whole factor."""
+    from torchvision.utils import make_grid
+
     zoom = max(1, round(_CELL / images.shape[3]))
     images = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
-    return cast(Image.Image, to_pil_image(make_grid(images, nrow=columns, padding=2, pad_value=255)))
+    return to_pil(make_grid(images, nrow=columns, padding=2, pad_value=255))
 
 
 def sample_grid(generator: Generator, *, rows: int = 10, seed: int = 0) -> Image.Image:

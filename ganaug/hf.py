@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
 from tqdm import tqdm
 
 from ganaug import fingerprints, inspection
@@ -24,6 +23,7 @@ from ganaug.errors import DataError, InputError
 from ganaug.files import build_once, user_cache
 from ganaug.filters import Filter
 from ganaug.mixing import Strategy, append_quotas, labels_in_class_order
+from ganaug.pixels import to_pil
 
 if TYPE_CHECKING:
     import datasets
@@ -220,7 +220,7 @@ def _check_mode(dataset: datasets.Dataset, column: str, sampler: ClassSampler) -
     row = dataset.with_format(None).select([0]).select_columns(column).cast_column(column, decoded)[0]
     if row[column] is None:
         raise DataError("the first row has no image. Leave such rows out, with dataset.filter")
-    made = to_pil_image(torch.empty(sampler.image_shape, dtype=torch.uint8)).mode
+    made = to_pil(torch.empty(sampler.image_shape, dtype=torch.uint8)).mode
     if row[column].mode != made:
         raise InputError(
             f"the dataset's images are {row[column].mode}, the generator's {made}. Train a generator on such images, "
@@ -279,7 +279,7 @@ def _write_rows(
 
 def _png(image: Tensor) -> bytes:
     file = io.BytesIO()
-    to_pil_image(image).save(file, "PNG")
+    to_pil(image).save(file, "PNG")
     return file.getvalue()
 
 

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
-from torchvision import tv_tensors
-from torchvision.transforms.v2.functional import to_pil_image
 from tqdm import tqdm
+
+from ganaug.pixels import to_pil
 
 logger = logging.getLogger(__name__)
 
@@ -187,8 +187,16 @@ def image_kind(image: Any) -> ImageKind | None:
     if isinstance(image, Image.Image):
         return "PIL" if image.mode in ("L", "RGB") else None
     if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3:
-        return "tv_tensor" if isinstance(image, tv_tensors.Image) else "tensor"
+        return "tv_tensor" if _is_tv_tensor(image) else "tensor"
     return None
+
+
+def _is_tv_tensor(image: Tensor) -> bool:
+    if type(image) is Tensor:
+        return False
+    from torchvision import tv_tensors  # whoever has one has imported it
+
+    return isinstance(image, tv_tensors.Image)
 
 
 def image_shape(image: Any) -> tuple[int, int, int]:
@@ -201,8 +209,12 @@ def image_shape(image: Any) -> tuple[int, int, int]:
 def present(image: Tensor, kind: ImageKind) -> Any:
     """Give a uint8 (C, H, W) tensor the form of the raw images."""
     if kind == "PIL":
-        return to_pil_image(image)
-    return tv_tensors.Image(image) if kind == "tv_tensor" else image
+        return to_pil(image)
+    if kind == "tv_tensor":
+        from torchvision import tv_tensors
+
+        return tv_tensors.Image(image)
+    return image
 
 
 def label_like(label: int, example: Any) -> Any:

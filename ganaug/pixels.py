@@ -1,8 +1,13 @@
-"""Grey levels and what networks are given for them."""
+"""Images in their forms: grey levels, what networks are given for them, and PIL.
+
+The two functions for PIL are torchvision's in small: importing that takes as long as all of torch.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 
@@ -17,3 +22,15 @@ def to_uint8(images: Tensor) -> Tensor:
 def to_float(images: Tensor) -> Tensor:
     """Map uint8 images (N, C, H, W) to float32 in [-1, 1], channels last: what networks are given."""
     return images.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """PIL image of a uint8 (C, H, W) tensor on the CPU: L, LA, RGB or RGBA for 1 to 4 channels."""
+    pixels = image.permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def from_pil(image: Image.Image) -> Tensor:
+    """Copy of the pixels of a PIL image of 8 bits, uint8 (C, H, W)."""
+    pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
+from ganaug.devices import one_thread_each
 from ganaug.drawing import ConditionalGenerator, DrawingForm
 from ganaug.seeding import check_seed, latents
 
@@ -35,7 +37,7 @@ def sample(
         attempt (int): another image for the same index, such as after one that a filter refused. Default: 0
 
     Returns:
-        Tensor: uint8 of shape (N, C, H, W), on the CPU.
+        Tensor: uint8 of shape (N, C, H, W), contiguous, on the CPU.
 
     Raises:
         ValueError: the seed or the labels are not what they should be, or the generator returns images that are not
@@ -54,9 +56,18 @@ def sample(
         raise ValueError(f"indices and labels must be of one length, got {len(indices)} and {len(label_tensor)}")
 
     form = generator if isinstance(generator, DrawingForm) else DrawingForm(generator)
-    chunks = []
+
+    def draw(start: int) -> Tensor:
+        some = slice(start, start + form.rows)
+        z = latents(seed, indices[some], form.latent_dim, epoch=epoch, attempt=attempt)
+        return form(z, label_tensor[some]).cpu()
+
     # Without labels one pass is made all the same, for the shape of its images.
-    for start in range(0, max(len(label_tensor), 1), form.rows):
-        z = latents(seed, indices[start : start + form.rows], form.latent_dim, epoch=epoch, attempt=attempt)
-        chunks.append(form(z, label_tensor[start : start + form.rows]).cpu())
-    return torch.cat(chunks)
+    starts = range(0, max(len(label_tensor), 1), form.rows)
+    with one_thread_each() as threads:
+        if form.device.type != "cpu" or min(threads, len(starts)) == 1:
+            chunks = [draw(start) for start in starts]
+        else:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                chunks = list(pool.map(draw, starts))
+    return torch.cat(chunks).contiguous()  # networks work in channels_last

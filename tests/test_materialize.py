@@ -205,3 +205,13 @@ def test_a_builder_that_was_killed_leaves_no_trace(tmp_path):
     build_once(tmp_path / "kept" / "thing", lambda path: path.write_text("whole") and None, what="the thing")
     assert (tmp_path / "kept" / "thing").read_text() == "whole"
     assert not list((tmp_path / "kept").glob(".*tmp*"))
+
+
+def test_rgb_images_are_written_as_they_are_drawn(tmp_path):
+    """Networks give them channels last, which a file must not."""
+    data = small_images(channels=3)
+    generator = make_generator(CLASSES, image_size=12, channels=3)
+    lazy, kept = (ConditionalGANAugment(data, generator, ratio=0.3, cache_dir=tmp_path) for _ in range(2))
+    kept.materialize()
+    for index in range(kept.n_real, len(kept)):
+        assert torch.equal(kept[index][0], lazy[index][0])

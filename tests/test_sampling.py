@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from ganaug.drawing import DrawingForm, Shortcuts
 from ganaug.pixels import to_uint8
 from ganaug.sampling import sample
 from ganaug.seeding import Purpose, check_seed, latents, random_stream
+from ganaug.training import SYSTEMS
 
 
 def test_rounding_on_a_ramp_that_leaves_the_range():
@@ -102,22 +104,82 @@ def test_the_generator_is_left_as_it_was(generator):
         generator.eval()
 
 
-def test_bytes_do_not_depend_on_what_is_computed_together(generator):
-    """One by one, in threes and all together, with one thread and with two."""
+@pytest.mark.parametrize("model", ["acgan-28", "dcgan-32-conditional"])
+def test_bytes_do_not_depend_on_what_is_computed_together(model):
+    """One by one, in threes and all together, with one thread and with several; three gave other bits once."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = SYSTEMS[model].generator(tuple("0123456789"), image_size=16, channels=1).eval()
+        for part in generator.modules():  # weights whose images have contrast
+            if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+                part.weight.data.mul_(2)
     labels = [k % 10 for k in range(300)]
     whole = sample(generator, labels)
     assert ((whole > 0) & (whole < 255)).float().mean() > 0.2
-    threads = torch.get_num_threads()
+    assert whole.float().std() > 5
+    form = DrawingForm(generator)
+    before = torch.get_num_threads()
     try:
-        for size, count in [(1, 150), (3, 300), (7, 300)]:
-            torch.set_num_threads(1 + size % 2)
+        for size, count, threads in [(1, 150, 1), (3, 300, 2), (7, 300, 3), (300, 300, 4), (100, 300, 1)]:
+            torch.set_num_threads(threads)
             parts = [
-                sample(generator, labels[start : start + size], indices=range(start, min(start + size, count)))
+                sample(form, labels[start : start + size], indices=range(start, min(start + size, count)))
                 for start in range(0, count, size)
             ]
             assert torch.equal(torch.cat(parts), whole[:count])
+            assert torch.get_num_threads() == threads
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+
+
+class Shaded(nn.Module):
+    """A generator of one layer with BatchNorm, whose rounding in bf16 can or cannot be seen."""
+
+    latent_dim, label_names = 8, ("a", "b")
+
+    def __init__(self, contrast):
+        super().__init__()
+        self.contrast = contrast
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layers = nn.Sequential(nn.Linear(8, 144), nn.BatchNorm1d(144))
+            nn.init.normal_(self.layers[0].weight)
+            nn.init.normal_(self.layers[1].running_mean)
+            nn.init.uniform_(self.layers[1].running_var, 0.5, 2)
+
+    def forward(self, z, labels):
+        return (self.layers(z) * self.contrast).tanh().view(-1, 1, 12, 12)
+
+
+def test_a_drawing_form_takes_the_shortcuts_that_cannot_be_seen():
+    labels = torch.arange(64) % 2
+    for contrast, rounded in [(0.01, ("layers.0",)), (1.5, ())]:
+        generator = Shaded(contrast).eval()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ganaug.drawing.has_bf16", lambda device: True)
+            form = DrawingForm(generator)
+            assert form.shortcuts == Shortcuts(folded=True, bf16=rounded)
+            patch.setattr("ganaug.drawing.has_bf16", lambda device: False)
+            assert DrawingForm(generator).shortcuts == Shortcuts(folded=True)
+        assert not any(isinstance(part, nn.BatchNorm1d) for part in form._module.modules())
+        exact = sample(DrawingForm(generator, Shortcuts(folded=False)), labels).short()
+        assert ((sample(form, labels).short() - exact).abs() <= 1).float().mean() >= 0.999
+        with torch.inference_mode():
+            assert torch.equal(exact, to_uint8(generator(latents(0, range(64), 8), labels)).short())
+
+
+def test_a_network_that_does_more_with_its_layers_is_drawn_as_it_is():
+    """Folding would take BatchNorm out of one of two ways through the network."""
+
+    class TwoWays(Shaded):
+        def forward(self, z, labels):
+            return super().forward(z, labels) * self.layers[0](z).sigmoid().view(-1, 1, 12, 12)
+
+    generator = TwoWays(0.5).eval()
+    assert DrawingForm(generator).shortcuts == Shortcuts(folded=False)
+    with torch.inference_mode():
+        expected = to_uint8(generator(latents(0, range(8), 8), torch.zeros(8, dtype=torch.int64)))
+    assert torch.equal(sample(generator, [0] * 8), expected)
 
 
 class _NaN(nn.Module):

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageColor, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
 from ganaug.errors import DataError
+from ganaug.pixels import from_pil, to_pil
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +88,7 @@ class Conversion:
         image = image.convert(mode)
         if self.resolution is not None and image.size != (self.resolution, self.resolution):
             image = ImageOps.fit(image, (self.resolution, self.resolution), Image.Resampling.LANCZOS)
-        pixels: Tensor = pil_to_tensor(image)
-        return pixels
+        return from_pil(image)
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def convert_images(images: Tensor, conversion: Conversion) -> Tensor:
         return images
     converted = torch.empty(shape, dtype=torch.uint8)
     for i, image in enumerate(tqdm(images, "converting", unit="img", disable=count < 5000)):
-        converted[i] = conversion.convert(to_pil_image(image), mode)
+        converted[i] = conversion.convert(to_pil(image), mode)
     return converted
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ganaug.data.decoding import Conversion, UnreadImage, read_images
 from ganaug.data.labelled import LabelledImages
@@ -66,6 +65,8 @@ def from_class_folders(folder: Path, conversion: Conversion) -> LabelledImages:
         DataError: there are no class folders, a class has no image, an image cannot be decoded, or sizes differ and no
             resolution is given.
     """
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
     roots = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not roots:
         raise DataError(f"{folder} has no class folders. Put the images in {folder}/<class name>/*.png")

@@ -12,13 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import datasets
-from torchvision.transforms.v2.functional import to_pil_image
 
 from ganaug import inspection
 from ganaug.data.decoding import Conversion, UnreadImage, read_images
 from ganaug.data.labelled import LabelledImages
 from ganaug.errors import DataError
+from ganaug.pixels import to_pil
 
 # Those that can be downloaded, have one class per image, and are split by `train` or `split`.
 TORCHVISION_NAMES = (
@@ -33,6 +32,8 @@ def from_torchvision(name: str, *, split: str, conversion: Conversion) -> Labell
     Raises:
         DataError: there is no such dataset or split, or it cannot be downloaded.
     """
+    from torchvision import datasets
+
     if name not in TORCHVISION_NAMES or not hasattr(datasets, name):
         raise DataError(
             f"torchvision:{name} is not known; the names are {', '.join(TORCHVISION_NAMES)}. Any other can be passed "
@@ -83,6 +84,8 @@ def from_dataset(dataset: Dataset[Any], conversion: Conversion, *, name: str) ->
 
 def _stored_images(dataset: Dataset[Any]) -> Tensor | None:
     """All images of a dataset that has them in one array, as a view (N, C, H, W) of it."""
+    from torchvision import datasets
+
     read_item = getattr(type(dataset), "__getitem__", None)
     if read_item is datasets.MNIST.__getitem__:
         return cast(Tensor, cast(Any, dataset).data).unsqueeze(1)
@@ -100,4 +103,4 @@ def _open_item(dataset: Dataset[Any], index: int) -> AbstractContextManager[Imag
     image, _ = inspection.raw_item(dataset, index)
     if not _is_readable(image):
         raise ValueError(f"it is neither a PIL image nor a uint8 (C, H, W) tensor, but {inspection.describe(image)}")
-    return nullcontext(image if isinstance(image, Image.Image) else to_pil_image(image))
+    return nullcontext(image if isinstance(image, Image.Image) else to_pil(image))
