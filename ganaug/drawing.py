@@ -21,8 +21,8 @@ from ganaug.seeding import latents
 # Images in every forward pass, filled up where fewer are asked for. Matrix products of other sizes take other code
 # paths and differ in the last bit: with 1 or 3 rows instead of 64, 7 to 10 of a million bytes came out one grey level
 # off. At a fixed size an image does not depend on what it is computed with. On a CPU, with one thread for each pass,
-# larger ones are next to no faster (recipes/benchmark_sampling.py).
-ROWS = {"cpu": 8}
+# larger ones are little faster and cost more where few images are wanted (recipes/benchmark_sampling.py).
+ROWS = {"cpu": 16}
 ROWS_ELSEWHERE = 256
 
 FAITHFUL_SHARE = 0.999  # of the probe's pixels, at most one grey level off
@@ -48,7 +48,7 @@ class Shortcuts:
     """What a generator can be simplified by while its images stay the same.
 
     Args:
-        folded (bool): BatchNorm is part of the layer before it, and images are channels last.
+        folded (bool): BatchNorm is part of the layer before it, activations work in place, images are channels last.
         bf16 (tuple of str): layers computed in bf16, the rest being in fp32.
     """
 
@@ -142,6 +142,10 @@ def _simplified(given: nn.Module, shortcuts: Shortcuts) -> nn.Module:
         return given
     module = copy.deepcopy(given)
     _fold_norms(module)
+    for sequence in [part for part in module.modules() if isinstance(part, nn.Sequential)]:
+        for activation in sequence[1:]:
+            if isinstance(activation, nn.ReLU | nn.LeakyReLU):
+                activation.inplace = True
     for name in shortcuts.bf16:
         parent, _, place = name.rpartition(".")
         setattr(module.get_submodule(parent), place, _InBf16(module.get_submodule(name)))

@@ -31,7 +31,7 @@ from ganaug.drawing import DrawingForm
 from ganaug.files import write_json
 from ganaug.pixels import to_uint8
 from ganaug.training import SYSTEMS
-from ganaug.training.hardware import set_cpu_threads
+from ganaug.training.hardware import keep_freed_memory, set_cpu_threads
 
 ROWS = (8, 16, 32, 64)
 
@@ -78,11 +78,12 @@ def plain_arm(name: str, batch_size: int) -> Callable[[], int]:
 
 
 def our_arm(name: str, rows: int | None = None) -> Callable[[], int]:
-    """Draw 64 images through :func:`ganaug.sample`; the function returns how many that is."""
+    """Draw 256 images through :func:`ganaug.sample`; the function returns how many that is."""
     set_cpu_threads(None)
+    keep_freed_memory()  # as recipes/generate.py does
     form = DrawingForm(load(name))
     form.rows = rows or form.rows
-    labels = torch.arange(64) % 10
+    labels = torch.arange(256) % 10
     return lambda: len(sample(form, labels))
 
 

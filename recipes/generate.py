@@ -18,7 +18,7 @@ from arguments import run
 from ganaug import InputError
 from ganaug.class_sampler import ClassSampler
 from ganaug.generation import Format, generate_shards
-from ganaug.training.hardware import set_cpu_threads
+from ganaug.training.hardware import keep_freed_memory, set_cpu_threads
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Arguments:
 def main(args: Arguments) -> None:
     """Draw this process's share, and say how to load the whole."""
     threads = set_cpu_threads(None) if args.cpu_threads is None else args.cpu_threads
+    keep_freed_memory()
     torch.set_num_threads(1)  # several files at a time, each by one thread, are faster than several threads a file
     # Those who are done wait for the others, for as long as it takes.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=100))
