@@ -220,8 +220,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch, and what the items depend on: plain JSON values."""
-        plan = fingerprints.of_values(self.targets, self._plan.quotas, self.mode, self.resample)
-        return {"epoch": self.epoch, "seed": self.sampler.seed, "plan": plan, "generator": self.sampler.identity}
+        return {"epoch": self.epoch, **self._identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on in the epoch of a saved state.
@@ -229,12 +228,10 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         Raises:
             ValueError: it was saved with another seed, plan or generator.
         """
-        own = self.state_dict()
-        differing = [name for name in own if name != "epoch" and state.get(name) != own[name]]
-        if differing or "epoch" not in state:
-            found = "; ".join(f"{name}: saved {state.get(name)}, here {own[name]}" for name in differing)
+        found = fingerprints.differences(state, self._identity()) or ("" if "epoch" in state else "it has no epoch")
+        if found:
             raise ValueError(
-                f"the state is of another mixed dataset ({found or 'it has no epoch'}). Load it into one made with "
+                f"the state is of another mixed dataset ({found}). Load it into one made with "
                 "the same dataset, generator, ratio, mode, strategy and seed"
             )
         self.set_epoch(state["epoch"])
@@ -295,6 +292,10 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
             path = self._materialized_path(fakes, epoch) if self._materialized else None
             self._current = _Epoch(epoch, row, MappedImages(path) if path and path.exists() else None)
         return self._current
+
+    def _identity(self) -> dict[str, Any]:
+        plan = fingerprints.of_values(self.targets, self._plan.quotas, self.mode, self.resample)
+        return {"seed": self.sampler.seed, "plan": plan, "generator": self.sampler.identity}
 
     def _image_epoch(self, number: int) -> int:
         return number if self.resample else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,6 +30,12 @@ def of_module(module: nn.Module) -> str:
     for name, value in module.state_dict().items():
         parts += [name, value]
     return of_values(*parts)
+
+
+def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """Where what was saved is not what is here, for an error; empty where all that is here was saved so."""
+    differing = [name for name in own if saved.get(name) != own[name]]
+    return "; ".join(f"{name}: saved {saved.get(name)}, here {own[name]}" for name in differing)
 
 
 def of_callable(function: Callable[..., Any]) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from ganaug import inspection, shards
+from ganaug import fingerprints, inspection, shards
 from ganaug.class_sampler import ClassSampler
 from ganaug.drawing import ConditionalGenerator
 from ganaug.epochs import SharedEpoch
@@ -159,10 +159,7 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         Raises:
             ValueError: the state is of another ratio, seed, generator, worker or rank.
         """
-        own = self._identity()
-        differing = [name for name in own if state.get(name) != own[name]]
-        if differing:
-            found = "; ".join(f"{name}: saved {state.get(name)}, here {own[name]}" for name in differing)
+        if found := fingerprints.differences(state, self._identity()):
             raise ValueError(
                 f"the state is of another stream ({found}). Load it into one made with the same generator, ratio and "
                 "seed, in the same worker and rank of as many"

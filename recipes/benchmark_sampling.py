@@ -138,6 +138,7 @@ def measure(name: str, args: Arguments) -> dict[str, Any]:
 def main(args: Arguments) -> None:
     """Measure the generators one after another."""
     threads = set_cpu_threads(None)
+    keep_freed_memory()
     machine = f"{best_device()}, {threads} threads, torch {torch.__version__}, {platform.machine()}"
     print(machine)
     found: dict[str, Any] = {"machine": machine}

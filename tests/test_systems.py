@@ -123,3 +123,11 @@ def test_the_table_of_systems_in_the_readme_is_what_the_script_wrote(tmp_path):
     recorded = REPOSITORY / ".images" / "systems.json"
     table = run(sys.executable, recipe_path("benchmark_systems"), "--table", str(recorded), cwd=tmp_path)
     assert table.strip() in (REPOSITORY / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_networks_can_be_compiled(in_process, tmp_path, capsys):
+    assert in_process("--model", "cgan-mlp", *TINY, "--compile", name="train_cgan") is None
+    shown = capsys.readouterr()
+    assert re.search(r"compiles the networks, took \d+ s", shown.out + shown.err)
+    assert Generator.from_pretrained(tmp_path / "outputs" / "cgan-mlp").sample([3]).shape == (1, 1, 28, 28)

@@ -27,6 +27,8 @@ def start_accelerator(settings: TrainingSettings, *, report_to: str | None = Non
     """
     set_cpu_threads(settings.cpu_threads)
     keep_freed_memory()
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32 for what is left in fp32; convolutions have it by default
     return Accelerator(
         # Without this, processes on CPUs started by torchrun would each believe to be alone.
         cpu=not torch.accelerator.is_available(),

@@ -49,6 +49,8 @@ def train(trainer: Trainer, folder: RunFolder | None) -> Generator:
     with torch.random.fork_rng(), _progress_bar(trainer) as bar:
         for step in range(trainer.total_steps):
             monitors.add(trainer.step(step))
+            if settings.compile and step == 0:
+                bar.write(f"the first step, which compiles the networks, took {time.monotonic() - started:.0f} s")
             bar.update(batch)
             seen, last = (step + 1) * batch, step + 1 == trainer.total_steps
             show = last or _crosses(seen, batch, settings.sample_kimg)

@@ -1,0 +1,43 @@
+"""How long ``import ganaug`` takes, against importing torch and torchvision, each in a new process, in turns."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from arguments import run
+from timing import in_turns, report
+
+from ganaug.files import write_json
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Flags of this benchmark.
+
+    Args:
+        rounds: How often each import is timed.
+        output: Write the numbers to this JSON file too.
+    """
+
+    rounds: int = 10
+    output: Path | None = None
+
+
+def main(args: Arguments) -> None:
+    """Time both, the start of Python included."""
+    arms = {
+        f"import {modules}": partial(subprocess.run, [sys.executable, "-c", f"import {modules}"], check=True)
+        for modules in ("torch, torchvision", "ganaug")
+    }
+    found = report(f"torch {torch.__version__}", in_turns(arms, args.rounds))
+    if args.output:
+        write_json(args.output, found)
+
+
+if __name__ == "__main__":
+    run(Arguments, main, __doc__)
