@@ -5,7 +5,8 @@ Nothing here, or in any caller, reads or moves the global random state of torch,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -27,6 +28,9 @@ class Purpose(IntEnum):
     REPLACED = 7
     BATCH_ORDER = 8
     BATCH_MIX = 9
+    SUBSAMPLE = 10
+    BOOTSTRAP = 11
+    EVALUATION = 12
 
 
 def check_seed(seed: int) -> int:
@@ -76,3 +80,15 @@ def latents(seed: int, indices: Sequence[int], latent_dim: int, *, epoch: int = 
         rng.bit_generator.state = state
         rng.standard_normal(dtype=np.float32, out=row)
     return torch.from_numpy(z)
+
+
+@contextmanager
+def forked_rng(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global random state for a block, and give it back as it was, on the CPU and ``device``."""
+    if device.type == "cpu":
+        fork = torch.random.fork_rng(devices=[])
+    else:
+        fork = torch.random.fork_rng([torch.accelerator.current_device_index()], device_type=device.type)
+    with fork:
+        torch.manual_seed(seed)
+        yield

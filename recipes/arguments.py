@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import tyro
 
 from ganaug import DataError, InputError, LabelledImages, open_images
+from ganaug.data import reduce_images
 
 Arguments = TypeVar("Arguments")
 
@@ -29,6 +30,9 @@ class DataArguments:
         channels: 1 makes grey images, 3 RGB; default: grey if all images are, else RGB.
         background: Colour behind transparent pixels, such as white or #ff8000.
         skip_bad_images: Leave out images that cannot be decoded, with a warning, instead of ending with an error.
+        images_per_class: Train on this many images of each class only, the same ones every time.
+        long_tail: Make the images long-tailed: the first class has this many times the images of the last, and they
+            fall exponentially in between; images_per_class is then the number of images of the first class.
     """
 
     train_data_dir: Path | None = None
@@ -38,9 +42,28 @@ class DataArguments:
     channels: Literal[1, 3] | None = None
     background: str = "white"
     skip_bad_images: bool = False
+    images_per_class: int | None = None
+    long_tail: float | None = None
 
-    def open(self, split: str = "train") -> LabelledImages:
-        """Open the images of a split.
+    def open(self) -> LabelledImages:
+        """Open the images to train on.
+
+        Raises:
+            DataError: as :meth:`open_split`, or there are fewer images than are asked for.
+        """
+        return self.open_with_rest()[0]
+
+    def open_with_rest(self) -> tuple[LabelledImages, LabelledImages | None]:
+        """Open the images to train on, and those that images_per_class or long_tail leave out (None: no image).
+
+        Raises:
+            DataError: as :meth:`open`.
+        """
+        images = self.open_split("train")
+        return reduce_images(images, images_per_class=self.images_per_class, long_tail=self.long_tail)
+
+    def open_split(self, split: str) -> LabelledImages:
+        """Open all images of a split.
 
         Raises:
             DataError: two sources are given, or :func:`ganaug.open_images` finds nothing usable.

@@ -47,7 +47,7 @@ def main(args: Arguments) -> None:
     classifier = train_classifier(images, steps=args.classifier_steps, seed=args.seed)
     print(f"classifier trained on {images}")
     try:
-        print(f"its accuracy on held-out real images: {accuracy(classifier, data.open('test')):.1%}")
+        print(f"its accuracy on held-out real images: {accuracy(classifier, data.open_split('test')):.1%}")
     except DataError as error:
         print(f"its accuracy on held-out real images: not measured ({error})")
     fidelity = label_fidelity(generator, classifier, num_images=args.num_images, seed=args.seed)

@@ -303,7 +303,7 @@ def test_flags_open_what_open_images_opens(arguments, monkeypatch, tmp_path):
     arguments.run(arguments.DataArguments, lambda flags: opened.append(flags.open()), None)
     random.setstate(state)  # tyro draws from it
     assert opened[0].images.shape == (60, 3, 8, 8)
-    assert arguments.DataArguments(dataset_name="sklearn:digits").open("test").class_counts[0] == 36
+    assert arguments.DataArguments(dataset_name="sklearn:digits").open_split("test").class_counts[0] == 36
     with pytest.raises(DataError, match=r"give train_data_dir \(.*\) or dataset_name \(user/pets\), not both"):
         arguments.DataArguments(train_data_dir=folder, dataset_name="user/pets").open()
     with pytest.raises(DataError, match="no folder user/pets"):  # never a Hub id

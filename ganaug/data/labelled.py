@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -85,6 +87,18 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         digest.update(self.targets.contiguous().numpy().data)
         return digest.hexdigest()
 
+    @cached_property
+    def image_hashes(self) -> Tensor:
+        """First 8 bytes of SHA-256 over the shape and the pixels of each image, int64 (N,).
+
+        Equal for equal images, whatever dataset they are in. Of different images, two would have to be drawn from
+        billions to be equal.
+        """
+        shape = repr(tuple(self.images.shape[1:])).encode()
+        rows = self.images.flatten(1).numpy()
+        prefixes = b"".join(hashlib.sha256(shape + row.tobytes()).digest()[:8] for row in rows)
+        return torch.from_numpy(np.frombuffer(prefixes, dtype="<i8").astype(np.int64))
+
     def subset(self, indices: Tensor, name: str) -> LabelledImages:
         """The images at ``indices`` (int64), under another name."""
         return LabelledImages(self.images[indices], self.targets[indices], self.classes, name, self.train)
@@ -101,11 +115,44 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         """
         if not 0 < held_out < 1:
             raise ValueError(f"held_out must be a fraction in (0, 1), got {held_out!r}")
-        chosen = torch.zeros(len(self), dtype=torch.bool)
-        for k, count in enumerate(self.class_counts):
-            order = torch.from_numpy(random_stream(seed, Purpose.SPLIT, index=k).permutation(count))
-            of_class = torch.nonzero(self.targets == k).squeeze(1)
-            chosen[of_class[order[: round(held_out * count)]]] = True
+        counts = [round(held_out * count) for count in self.class_counts]
+        chosen = self._choose(counts, seed, Purpose.SPLIT)
         train, rest = torch.nonzero(~chosen).squeeze(1), torch.nonzero(chosen).squeeze(1)
         held = replace(self.subset(rest, f"{self.name}, held-out part"), train=False)
         return self.subset(train, f"{self.name}, training part"), held
+
+    def take(self, counts: Sequence[int], *, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
+        """Take some images of each class: (those, the others), both in the order they have here.
+
+        For one seed, a smaller count takes a part of what a larger one takes.
+
+        Args:
+            counts (sequence of int): number of images to take of each class, 0 or more.
+            seed (int): which images. Default: 0
+
+        Raises:
+            DataError: a class has fewer.
+            ValueError: a number is negative, or there is not one for each class.
+        """
+        for name, wanted, there in zip(self.classes, counts, self.class_counts, strict=True):
+            if wanted < 0:
+                raise ValueError(f"counts must not be negative, got {wanted} for class {name}")
+            if wanted > there:
+                raise DataError(
+                    f"{self.name}: class {name} has {there} images, and {wanted} are asked for. Take fewer"
+                )
+        chosen = self._choose(counts, seed, Purpose.SUBSAMPLE)
+        some, others = torch.nonzero(chosen).squeeze(1), torch.nonzero(~chosen).squeeze(1)
+        return (
+            self.subset(some, f"{self.name}, {len(some):,} of {len(self):,} images"),
+            self.subset(others, f"{self.name}, the other {len(others):,} images"),
+        )
+
+    def _choose(self, counts: Sequence[int], seed: int, purpose: Purpose) -> Tensor:
+        """Which images are among the first ``counts[k]`` of class k in a random order, bool (N,)."""
+        chosen = torch.zeros(len(self), dtype=torch.bool)
+        for k, (wanted, there) in enumerate(zip(counts, self.class_counts, strict=True)):
+            order = torch.from_numpy(random_stream(seed, purpose, index=k).permutation(there))
+            of_class = torch.nonzero(self.targets == k).squeeze(1)
+            chosen[of_class[order[:wanted]]] = True
+        return chosen

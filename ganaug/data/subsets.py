@@ -1,0 +1,70 @@
+"""Fewer images, or imbalanced ones, as they are studied: a number of each class, and the long tail."""
+
+from __future__ import annotations
+
+import math
+
+from ganaug.data.labelled import LabelledImages
+from ganaug.errors import DataError
+
+
+def reduce_images(
+    data: LabelledImages, *, images_per_class: int | None = None, long_tail: float | None = None
+) -> tuple[LabelledImages, LabelledImages | None]:
+    """Keep a part of the images, the same one every time: (what is kept, what is left over, if anything).
+
+    Args:
+        data (LabelledImages): all images.
+        images_per_class (int, optional): number to keep of each class; with ``long_tail``, of the largest one.
+        long_tail (float, optional): how many times the images of the smallest class the largest has; see
+            :func:`long_tail_counts`. Without ``images_per_class`` the largest is as large as the data's smallest.
+
+    Raises:
+        DataError: a number is out of range, or a class has too few images.
+    """
+    if images_per_class is None and long_tail is None:
+        return data, None
+    if images_per_class is not None:
+        _check_number("images_per_class", images_per_class)
+    most = min(data.class_counts)
+    scarce = data.classes[data.class_counts.index(most)]
+    if not most:
+        raise DataError(f"{data.name}: no image of class {scarce}. Add some, or remove the class")
+    largest = most if images_per_class is None else images_per_class
+    if long_tail is None and largest > most:
+        raise DataError(
+            f"{data.name}: images_per_class is {largest}, and class {scarce} has {most} images. Ask for {most} at most"
+        )
+    counts = [largest] * len(data.classes)
+    kept, rest = data.take(counts if long_tail is None else long_tail_counts(largest, long_tail, len(counts)))
+    return kept, rest if len(rest) else None
+
+
+def long_tail_counts(largest: int, imbalance_ratio: float, num_classes: int) -> list[int]:
+    """Numbers of images that fall exponentially from the first class to the last; none is below 1.
+
+    Class k of K has ``largest * imbalance_ratio ** (-k / (K - 1))``, rounded.
+
+    Args:
+        largest (int): images of the first class.
+        imbalance_ratio (float): how many times the images of the last class it has, at least 1.
+        num_classes (int): K.
+
+    Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples", section 5.1; Cao et al. 2019,
+    "Learning imbalanced datasets with label-distribution-aware margin loss".
+
+    Raises:
+        DataError: ``largest`` is not a positive int, or the ratio not a finite number of at least 1.
+    """
+    _check_number("the number of images of the largest class", largest)
+    if isinstance(imbalance_ratio, bool) or not (math.isfinite(imbalance_ratio) and imbalance_ratio >= 1):
+        raise DataError(
+            f"long_tail must be a number of at least 1, largest class to smallest; got {imbalance_ratio!r}"
+        )
+    steps = max(num_classes - 1, 1)
+    return [max(1, round(largest * imbalance_ratio ** (-k / steps))) for k in range(num_classes)]
+
+
+def _check_number(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DataError(f"{name} must be a positive int, got {value!r}")
