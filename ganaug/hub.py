@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from ganaug import grids
 from ganaug.card import GRID, model_card
@@ -29,6 +31,7 @@ from ganaug.generators.base import Generator, registered_generators
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+SEEN_IMAGES, _SEEN_TENSOR = "training_images.safetensors", "sha256_prefix"
 _CONFIG_KEYS = {
     "architecture",
     "format_version",
@@ -47,21 +50,24 @@ SomeGenerator = TypeVar("SomeGenerator", bound=Generator)
 
 
 def save(generator: Generator, folder: str | Path) -> None:
-    """Write weights, config, card and sample grid, each file whole or not at all.
+    """Write weights, hashes of the training images, config, card and sample grid, each file whole or not at all.
 
-    The config is written after the weights and names their hash, so an interrupted save over an older one is noticed
-    when it is loaded. An existing README.md is left as it is.
+    The config is written last of the first three and names the hash of the weights, so an interrupted save over an
+    older one is noticed when it is loaded. An existing README.md is left as it is.
+
+    The hashes let an evaluation refuse held-out images that were trained on. Someone who has an image can find out
+    from them whether exactly that image was trained on; remove the file where that must stay secret.
 
     Raises:
         OSError: the folder cannot be written to or the disk is full.
     """
     folder = Path(folder)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    with atomic_path(folder / WEIGHTS) as path:
-        try:
-            save_file(tensors, path, metadata={"format": "pt", "library": "ganaug"})
-        except SafetensorError as error:  # older versions of safetensors hide the operating system's error in it
-            raise OSError(f"{folder / WEIGHTS} cannot be written: {error}") from error
+    _write_tensors(folder / WEIGHTS, tensors)
+    if generator.seen_images is None:
+        (folder / SEEN_IMAGES).unlink(missing_ok=True)  # of another generator, saved here before
+    else:
+        _write_tensors(folder / SEEN_IMAGES, {_SEEN_TENSOR: generator.seen_images.unique()})
     write_json(folder / CONFIG, _config(generator, _sha256(folder / WEIGHTS)))
     with atomic_path(folder / GRID) as path:
         grids.sample_grid(generator).save(path)
@@ -109,6 +115,7 @@ def load(folder: str | Path, *, expected: type[SomeGenerator]) -> SomeGenerator:
     if broken:
         raise LoadError(f"{weights} has NaN or infinite values in {broken[0]}; the run that wrote it diverged")
     generator.info = {"dataset": config["dataset"], "training": config["training"]}
+    generator.seen_images = _read_seen_images(folder / SEEN_IMAGES)
     generator.eval()
     return generator  # type: ignore[return-value]
 
@@ -139,19 +146,19 @@ def fetch(
         found = try_to_load_from_cache(repo_id, WEIGHTS, cache_dir=cache_dir, revision=revision)
         if isinstance(found, str) and (Path(found).parent / CONFIG).exists():
             return Path(found).parent
+    download = partial(
+        snapshot_download,
+        repo_id,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        force_download=force_download,
+        endpoint=endpoint,
+    )
     try:
-        return Path(
-            snapshot_download(
-                repo_id,
-                revision=revision,
-                allow_patterns=[CONFIG, WEIGHTS],
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                force_download=force_download,
-                endpoint=endpoint,
-            )
-        )
+        rest = Path(download(revision=revision, allow_patterns=[CONFIG, SEEN_IMAGES]))
+        # Weights come last and of the same commit: where they are cached, so is all that the repository has.
+        return Path(download(revision=rest.name, allow_patterns=[WEIGHTS]))
     except GatedRepoError as error:
         raise LoadError(f"{repo_id} is gated: ask for access on its page, then pass token=") from error
     except RepositoryNotFoundError as error:
@@ -162,6 +169,31 @@ def fetch(
         raise LoadError(f"{repo_id} is not in the cache and the Hub was not reached: {error}") from error
     except (HfHubHTTPError, OSError) as error:
         raise LoadError(f"{repo_id} could not be downloaded: {error}") from error
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"format": "pt", "library": "ganaug"})
+        except SafetensorError as error:  # older versions of safetensors hide the operating system's error in it
+            raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def _read_seen_images(path: Path) -> Tensor | None:
+    """Hashes of the training images, int64 (N,); None where there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise LoadError(f"{path} cannot be read: {error}. Download or save it again") from error
+    hashes = tensors.get(_SEEN_TENSOR)
+    if hashes is None or len(tensors) > 1 or hashes.dtype != torch.int64 or not torch.equal(hashes, hashes.unique()):
+        raise LoadError(
+            f"{path} must hold one tensor, {_SEEN_TENSOR}: int64, of one dimension, sorted, no value twice. "
+            "Download or save it again"
+        )
+    return hashes
 
 
 def _config(generator: Generator, weights_sha256: str) -> dict[str, Any]:

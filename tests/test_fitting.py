@@ -104,6 +104,7 @@ def test_a_generator_is_fitted_once_whatever_surrounds_it(monkeypatch, tmp_path,
         "num_images": 60,
         "class_counts": dict.fromkeys(data.classes, 20),
     }
+    assert torch.equal(generator.seen_images, data.image_hashes.unique())
     facts = generator.info["training"]
     assert (facts["num_processes"], facts["mixed_precision"], facts["total_kimg"]) == (1, "no", 0.032)
 
@@ -120,6 +121,7 @@ def test_a_generator_is_fitted_once_whatever_surrounds_it(monkeypatch, tmp_path,
         "model.safetensors",
         "samples",
         "training",
+        "training_images.safetensors",
     ]
 
 

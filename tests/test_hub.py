@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 
@@ -143,6 +144,55 @@ def test_weights_that_do_not_fit(folder):
     resave(folder, extra=None, **{"layers.0.bias": torch.full((64,), float("nan"))})
     with pytest.raises(LoadError, match=r"NaN or infinite values in layers.0.bias"):
         Generator.from_pretrained(folder)
+
+
+def test_hashes_of_the_training_images_travel_along(folder):
+    generator = Generator.from_pretrained(folder)
+    assert generator.seen_images is None
+    generator.seen_images = torch.tensor([5, -(2**63), 5, 2**63 - 1])
+    assert "seen_images" not in generator.state_dict()
+    generator.save_pretrained(folder)
+    assert load_file(folder / "training_images.safetensors").keys() == {"sha256_prefix"}
+    loaded = Generator.from_pretrained(folder)
+    assert loaded.seen_images.tolist() == [-(2**63), 5, 2**63 - 1]
+    assert copy.deepcopy(loaded).seen_images.tolist() == loaded.seen_images.tolist()
+    loaded.seen_images = None
+    loaded.save_pretrained(folder)
+    assert not (folder / "training_images.safetensors").exists()
+    assert Generator.from_pretrained(folder).seen_images is None
+
+
+GOOD = torch.tensor([-7, 0, 9])
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"other": GOOD},
+        {"sha256_prefix": GOOD, "other": GOOD + 1},
+        {},
+        {"sha256_prefix": GOOD.float()},
+        {"sha256_prefix": GOOD.int()},
+        {"sha256_prefix": GOOD[None]},
+        {"sha256_prefix": GOOD.sum()},
+        {"sha256_prefix": GOOD.flip(0)},
+        {"sha256_prefix": torch.tensor([1, 2, 2])},
+    ],
+)
+def test_hashes_of_training_images_that_are_none(folder, tensors):
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "training_images.safetensors")
+    with pytest.raises(LoadError, match="training_images.safetensors must hold one tensor, sha256_prefix"):
+        Generator.from_pretrained(folder)
+
+
+def test_a_damaged_file_of_hashes(folder):
+    path = folder / "training_images.safetensors"
+    save_file({"sha256_prefix": GOOD}, path)
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[:20], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(LoadError, match=r"training_images.safetensors cannot be read: .* Download or save it"):
+            Generator.from_pretrained(folder)
 
 
 class Custom(Generator):

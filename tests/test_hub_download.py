@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 import torch
 from conftest import make_generator, small_images
 from loopback_hub import LoopbackHub
+from safetensors.torch import save_file
 from test_data import hf_dataset
 
 from ganaug import Generator, LoadError
@@ -61,6 +63,31 @@ def test_a_cached_generator_needs_no_hub(hub, load, generator_folder):
     load("user/repo", local_files_only=True)
     load(f"user/repo@{sha}")
     assert hub.requests == []
+
+
+def test_hashes_of_the_training_images_are_downloaded_where_they_are(hub, load, generator_folder, tmp_path):
+    folder = shutil.copytree(generator_folder, tmp_path / "recorded")
+    save_file({"sha256_prefix": torch.tensor([3, 4])}, folder / "training_images.safetensors")
+    without = hub.commit("models/user/repo", generator_folder)
+    assert load("user/repo").seen_images is None
+    sha = hub.commit("models/user/repo", folder)
+    assert load("user/repo").seen_images.tolist() == [3, 4]
+    hub.requests.clear()
+    assert load(f"user/repo@{sha}").seen_images.tolist() == [3, 4]
+    assert load(f"user/repo@{without}").seen_images is None
+    assert hub.requests == []
+
+
+def test_weights_are_downloaded_last(hub, load, generator_folder, tmp_path):
+    """So that a pinned generator is never taken from the cache of a download that was cut short."""
+    folder = shutil.copytree(generator_folder, tmp_path / "recorded")
+    save_file({"sha256_prefix": torch.tensor([3, 4])}, folder / "training_images.safetensors")
+    hub.commit("models/user/repo", folder)
+    load("user/repo")
+    files = [request.rpartition("/")[2] for request in hub.requests if "/resolve/" in request]
+    others = files[: files.index("model.safetensors")]
+    assert set(others) == {"config.json", "training_images.safetensors"}
+    assert set(files[len(others) :]) == {"model.safetensors"}
 
 
 @pytest.mark.parametrize(

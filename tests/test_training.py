@@ -272,8 +272,8 @@ def test_a_run_leaves_a_generator_metrics_and_grids(accelerator, tmp_path):
     trained = train(trainer, folder)
     files = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()}
     assert files == {
-        "model.safetensors", "config.json", "README.md", "training/metrics.jsonl",
-        "samples/grid.png", "samples/real.png", "samples/000000kimg.png",
+        "model.safetensors", "config.json", "README.md", "training_images.safetensors",
+        "training/metrics.jsonl", "samples/grid.png", "samples/real.png", "samples/000000kimg.png",
     }  # fmt: skip
     rows = [json.loads(line) for line in (folder.training / "metrics.jsonl").read_text().splitlines()]
     assert [row["kimg"] for row in rows] == [0.024, 0.032, 0.04, 0.056]

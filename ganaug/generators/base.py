@@ -33,6 +33,9 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
 
     Attributes:
         info (dict): facts that travel in ``config.json``: ``"dataset"`` and ``"training"``, plain JSON values.
+        seen_images (Tensor, optional): ``LabelledImages.image_hashes`` of the images it was trained on, int64 (N,),
+            sorted, none twice; None where they were not recorded. It is no buffer: it stays on the CPU and is not
+            part of ``state_dict``.
 
     Raises:
         ValueError: a class name is missing or double, or a size is not a positive int.
@@ -56,6 +59,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
         self.channels = channels
         self.latent_dim = latent_dim
         self.info: dict[str, Any] = {"dataset": {}, "training": {}}
+        self.seen_images: Tensor | None = None
 
     @property
     def num_classes(self) -> int:
@@ -133,6 +137,9 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
         self, save_directory: str | Path, *, repo_id: str | None = None, push_to_hub: bool = False, **kwargs: Any
     ) -> str | None:
         """Write ``model.safetensors``, ``config.json``, ``README.md`` and ``samples/grid.png``.
+
+        ``training_images.safetensors`` has :attr:`seen_images`, where they were recorded. Someone who has an image
+        can find out from it whether exactly that image was trained on.
 
         Args:
             save_directory (str or Path): made if missing. An existing ``README.md`` is left as it is.

@@ -69,6 +69,9 @@ def train(trainer: Trainer, folder: RunFolder | None) -> Generator:
 
     generator = trainer.averaged_generator
     generator.info = run_facts(trainer, latest, seconds=time.monotonic() - started)
+    # One that is trained further has seen the images of its earlier training too.
+    earlier = [] if generator.seen_images is None else [generator.seen_images]
+    generator.seen_images = torch.cat([trainer.data.image_hashes, *earlier]).unique()
     if folder:
         generator.save_pretrained(folder.path)
     accelerator.wait_for_everyone()
