@@ -1,6 +1,43 @@
-"""Evaluation: does a generator do what it was asked?"""
+"""Evaluation: does a generator do what it was asked, and do its images help?"""
 
-from ganaug.evaluation.classifier import SmallCNN, accuracy, predict, train_classifier
+from ganaug.evaluation.classifier import (
+    SmallCNN,
+    TorchvisionClassifier,
+    accuracy,
+    predict,
+    predict_probabilities,
+    train_classifier,
+)
+from ganaug.evaluation.evaluate import Evaluation, evaluate
+from ganaug.evaluation.fidelity import Fidelity, fidelity
 from ganaug.evaluation.label_fidelity import LabelFidelity, label_fidelity
+from ganaug.evaluation.leakage import LeakageCheck, check_leakage
+from ganaug.evaluation.memorization import Memorization, memorization
+from ganaug.evaluation.report import report_of, write_report
+from ganaug.evaluation.study import UtilitySettings
+from ganaug.evaluation.utility import Utility, Verdict, utility
 
-__all__ = ["LabelFidelity", "SmallCNN", "accuracy", "label_fidelity", "predict", "train_classifier"]
+__all__ = [
+    "Evaluation",
+    "Fidelity",
+    "LabelFidelity",
+    "LeakageCheck",
+    "Memorization",
+    "SmallCNN",
+    "TorchvisionClassifier",
+    "Utility",
+    "UtilitySettings",
+    "Verdict",
+    "accuracy",
+    "check_leakage",
+    "evaluate",
+    "fidelity",
+    "label_fidelity",
+    "memorization",
+    "predict",
+    "predict_probabilities",
+    "report_of",
+    "train_classifier",
+    "utility",
+    "write_report",
+]

@@ -1,78 +1,163 @@
-"""The classifier that generated images are judged with."""
+"""The classifiers that real and generated images are judged with, and how they are trained."""
 
 from __future__ import annotations
 
-from typing import cast
+import math
+from collections.abc import Callable
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganaug.data import LabelledImages
-from ganaug.devices import evaluation_mode
+from ganaug.devices import device_of, evaluation_mode, has_bf16
+from ganaug.errors import InputError
 from ganaug.pixels import to_float
-from ganaug.seeding import Purpose, random_stream
+from ganaug.seeding import Purpose, forked_rng, random_stream
+
+BatchTransform = Callable[[Tensor], Tensor]  # uint8 (N, C, H, W) to the same
+
+
+class ClassifierFactory(Protocol):
+    """Makes an untrained classifier: a module from float images (N, C, H, W) in [-1, 1] to class logits (N, K)."""
+
+    def __call__(self, num_classes: int, *, channels: int, image_size: int) -> nn.Module:
+        """A classifier with its initial weights, drawn from torch's global random state."""
+        ...
 
 
 class SmallCNN(nn.Module):
-    """Three blocks of two 3x3 convolutions with BatchNorm, each halving the size; average pool; linear.
+    """Blocks of two 3x3 convolutions with BatchNorm, each halving the size; average pool; linear.
+
+    Two to five blocks, as many as bring the size down to 4 pixels: three for 28 and 32 pixels, four for 64.
 
     Args:
         num_classes (int): number of classes.
         channels (int): of the images. Default: 1
+        image_size (int): side of the images, in pixels. Default: 28
         width (int): channels of the first block; doubled in each next one. Default: 16
     """
 
-    def __init__(self, num_classes: int, *, channels: int = 1, width: int = 16) -> None:
+    def __init__(self, num_classes: int, *, channels: int = 1, image_size: int = 28, width: int = 16) -> None:
         super().__init__()
-        blocks: list[nn.Module] = []
+        layers: list[nn.Module] = []
         c_in = channels
-        for c_out in (width, 2 * width, 4 * width):
+        for block in range(min(max(2, math.ceil(math.log2(image_size / 4))), 5)):
+            c_out = width * 2**block
             for c in (c_in, c_out):
-                blocks += [nn.Conv2d(c, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]
-            blocks.append(nn.MaxPool2d(2, ceil_mode=True))
+                layers += [nn.Conv2d(c, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
             c_in = c_out
-        self.layers = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c_in, num_classes))
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(c_in, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the last layer sees, (N, D), of float images (N, C, H, W) in [-1, 1]."""
+        return cast(Tensor, self.body(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """Class logits (N, num_classes) of float images (N, C, H, W) in [-1, 1]."""
-        return cast(Tensor, self.layers(images))
+        return cast(Tensor, self.head(self.body(images)))
+
+
+class TorchvisionClassifier(nn.Module):
+    """A model of ``torchvision.models``, untrained; grey images are repeated to RGB, small ones enlarged to 64 pixels.
+
+    Args:
+        name (str): as ``torchvision.models.get_model`` knows it, such as ``"resnet18"``.
+        num_classes (int), channels (int), image_size (int): as of :class:`SmallCNN`.
+
+    Raises:
+        InputError: there is no such classification model.
+    """
+
+    def __init__(self, name: str, num_classes: int, *, channels: int, image_size: int) -> None:
+        super().__init__()
+        from torchvision import models
+
+        known = models.list_models(module=models, exclude=["googlenet", "inception_v3"])  # those return tuples
+        if name not in known:
+            raise InputError(f"classifier {name!r} is not known; give small-cnn or one of {', '.join(known)}")
+        self.model = models.get_model(name, weights=None, num_classes=num_classes)
+        self.repeats = 3 // channels
+        self.size = max(image_size, 64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits (N, num_classes) of float images (N, C, H, W) in [-1, 1]."""
+        images = images.repeat(1, self.repeats, 1, 1)
+        if images.shape[-1] < self.size:
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False)
+        return cast(Tensor, self.model(images))
 
 
 def train_classifier(
-    data: LabelledImages, *, steps: int = 600, batch_size: int = 128, learning_rate: float = 2e-3, seed: int = 0
-) -> SmallCNN:
-    """Train a :class:`SmallCNN` on real images, with Adam and a one-cycle learning rate.
+    data: LabelledImages,
+    factory: ClassifierFactory = SmallCNN,
+    *,
+    steps: int = 600,
+    batch_size: int = 128,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    weights: Tensor | None = None,
+    augment: BatchTransform | None = None,
+    device: torch.device | str = "cpu",
+) -> nn.Module:
+    """Train a classifier with Adam and a one-cycle learning rate; in bf16 where the device has it.
 
     Args:
-        data (LabelledImages): real images.
+        data (LabelledImages): square images.
+        factory (callable): makes the classifier. Default: :class:`SmallCNN`
         steps (int), batch_size (int), learning_rate (float): the budget and the peak rate.
-        seed (int): of weights and order. Default: 0
+        seed (int): of weights, order and augmentation. Default: 0
+        weights (Tensor, optional): float (N,), how often each image is drawn relative to the others; default: alike.
+        augment (callable, optional): for each batch, uint8 (N, C, H, W) to the same; draws from torch's global state.
+        device (torch.device or str): to train on. Default: cpu
 
     Returns:
-        SmallCNN: in evaluation mode.
+        nn.Module: in evaluation mode, on the device. Torch's global random state is as before.
+
+    Raises:
+        InputError: the classifier returns something else than logits of the classes.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        classifier = SmallCNN(len(data.classes), channels=data.channels)
-    classifier.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(classifier.parameters(), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
-    rng = random_stream(seed, Purpose.CLASSIFIER)
-    for _ in range(steps):
-        indices = torch.from_numpy(rng.integers(len(data), size=batch_size))
-        loss = F.cross_entropy(classifier(to_float(data.images[indices])), data.targets[indices])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    device = torch.device(device)
+    probabilities = None if weights is None else (weights.double() / weights.double().sum()).numpy()
+    order = random_stream(seed, Purpose.CLASSIFIER).choice(len(data), size=(steps, batch_size), p=probabilities)
+    with forked_rng(seed, device):
+        classifier = factory(len(data.classes), channels=data.channels, image_size=data.image_size)
+        classifier.to(device).to(memory_format=torch.channels_last).train()
+        optimizer = torch.optim.Adam(classifier.parameters(), fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+        for indices in torch.from_numpy(order):
+            images, targets = data.images[indices].to(device), data.targets[indices].to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
+                logits = classifier(to_float(images if augment is None else augment(images)))
+                _check_logits(logits, len(data.classes))
+                loss = F.cross_entropy(logits, targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
     return classifier.eval()
 
 
-def predict(classifier: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tensor:
-    """Most likely class, int64 (N,), of each uint8 image (N, C, H, W)."""
+def _check_logits(logits: object, num_classes: int) -> None:
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] != num_classes:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"a classifier must return class logits (N, {num_classes}), this one returns {found}")
+
+
+def predict_probabilities(classifier: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tensor:
+    """Softmax probabilities, float32 (N, K) on the CPU, of uint8 images (N, C, H, W)."""
+    device = device_of(classifier)
     with torch.inference_mode(), evaluation_mode(classifier):
-        return torch.cat([classifier(to_float(batch)).argmax(1) for batch in images.split(batch_size)])
+        logits = [classifier(to_float(batch.to(device))).float() for batch in images.split(batch_size)]
+        return torch.cat(logits).softmax(1).cpu()
+
+
+def predict(classifier: nn.Module, images: Tensor) -> Tensor:
+    """Most likely class, int64 (N,) on the CPU, of each uint8 image (N, C, H, W)."""
+    return predict_probabilities(classifier, images).argmax(1)
 
 
 def accuracy(classifier: nn.Module, data: LabelledImages) -> float:

@@ -1,0 +1,194 @@
+"""Cells: one arm trained with one seed. Each is kept on disk when it is done, so that nothing is trained twice."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ganaug import fingerprints
+from ganaug.devices import best_device, has_bf16, one_thread_each
+from ganaug.evaluation.classifier import predict_probabilities, train_classifier
+from ganaug.evaluation.study import Arm, Study
+from ganaug.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+_VERSION = 1  # of how a cell is computed, for changes between releases; cells of two ways are not mixed
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a trained classifier says of the held-out images.
+
+    Attributes:
+        predicted (Tensor): int64 (N,), most likely classes.
+        confidence (Tensor): float32 (N,), their softmax probabilities.
+        seconds (float): what drawing, training and asking took.
+    """
+
+    predicted: Tensor
+    confidence: Tensor
+    seconds: float
+
+
+class Cells:
+    """Trains the cells of a study, several at a time.
+
+    A cell depends on its arm, its seed and the study alone, not on the number of processes: on CPUs each has one
+    thread.
+
+    Args:
+        study (Study): what is compared.
+        folder (Path): where finished cells are kept; those of other studies are in it too, and are left alone.
+        processes (int): how many cells are trained at a time on a CPU; with an accelerator it is one.
+    """
+
+    def __init__(self, study: Study, folder: Path, *, processes: int = 1) -> None:
+        self.study = study
+        self.folder = folder
+        self.device = best_device()
+        self.processes = processes if self.device.type == "cpu" else 1
+        self._common = fingerprints.of_values(
+            [_VERSION, version("ganaug"), torch.__version__],
+            study.train.fingerprint,
+            study.held_out.fingerprint,
+            [study.settings.steps, study.settings.batch_size, study.settings.learning_rate],
+            study.settings.horizontal_flip,
+            fingerprints.of_callable(study.factory),
+            [self.device.type, has_bf16(self.device)],
+        )
+        self._generators = {name: _identity(generator) for name, generator in study.generators.items()}
+
+    def run(self, arms: Sequence[Arm], title: str) -> dict[str, list[Answers]]:
+        """Train what is not there yet, with a progress bar; the answers of each arm by its name, in order of seeds.
+
+        Args:
+            arms (sequence of Arm): what to train, each with every seed.
+            title (str): what they are, for the bar.
+
+        Raises:
+            InputError: the classifier is none, or a generator does not fit the images.
+            OSError: the folder cannot be written to.
+        """
+        cells = [(arm, seed) for arm in arms for seed in range(self.study.settings.seeds)]
+        missing = [cell for cell in cells if self._read(*cell) is None]
+        done = len(cells) - len(missing)
+        with tqdm(total=len(cells), initial=done, unit="cell", desc=title, smoothing=0.05) as bar:
+            for (arm, seed), answers in self._train(missing):
+                self._write(arm, seed, answers)
+                bar.set_postfix_str(f"{arm.name}, seed {seed}")
+                bar.update()
+        return {arm.name: [self._kept(arm, seed) for seed in range(self.study.settings.seeds)] for arm in arms}
+
+    def _train(self, cells: Sequence[tuple[Arm, int]]) -> Iterator[tuple[tuple[Arm, int], Answers]]:
+        if self.processes == 1 or len(cells) < 2:
+            with one_thread_each() as threads:
+                # On an accelerator the CPU only prepares the batches.
+                torch.set_num_threads(1 if self.device.type == "cpu" else threads)
+                yield from ((cell, run_cell(self.study, *cell)) for cell in cells)
+            return
+        with ProcessPoolExecutor(
+            min(self.processes, len(cells)), multiprocessing.get_context("spawn"), _start_worker, (self.study,)
+        ) as pool:
+            running = {pool.submit(_run_in_worker, *cell): cell for cell in cells}
+            try:
+                for future in as_completed(running):
+                    yield running[future], future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def path(self, arm: Arm, seed: int) -> Path:
+        """File of a cell, named by all that it depends on."""
+        own = {key: value for key, value in asdict(arm).items() if key not in ("name", "generator")}
+        source = self._generators[arm.generator] if arm.generator else None
+        extra = self.study.extra.fingerprint if self.study.extra and arm.scale > 1 else None
+        return self.folder / f"{fingerprints.of_values(self._common, own, source, extra, seed)[:32]}.safetensors"
+
+    def _read(self, arm: Arm, seed: int) -> Answers | None:
+        try:
+            found = load_file(self.path(arm, seed))
+            return Answers(found["predicted"].long(), found["confidence"], float(found["seconds"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, KeyError) as error:
+            logger.warning("%s cannot be read (%s); it is computed anew", self.path(arm, seed), error)
+            return None
+
+    def _kept(self, arm: Arm, seed: int) -> Answers:
+        found = self._read(arm, seed)
+        if found is None:
+            raise OSError(f"{self.path(arm, seed)} was removed or changed during the evaluation. Run it again")
+        return found
+
+    def _write(self, arm: Arm, seed: int, answers: Answers) -> None:
+        tensors = {
+            "predicted": answers.predicted.to(torch.int32),
+            "confidence": answers.confidence,
+            "seconds": torch.tensor(answers.seconds),
+        }
+        with atomic_path(self.path(arm, seed)) as path:
+            save_file(tensors, path, metadata={"arm": arm.name, "seed": str(seed)})
+
+
+def run_cell(study: Study, arm: Arm, seed: int) -> Answers:
+    """Train the classifier of one arm with one seed, and ask it about the held-out images."""
+    started = time.monotonic()
+    images, weights = study.training_set(arm, seed)
+    settings = study.settings
+    classifier = train_classifier(
+        images,
+        study.factory,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        seed=seed,
+        weights=weights,
+        augment=study.augmentation(arm),
+        device=best_device(),
+    )
+    confidence, predicted = predict_probabilities(classifier, study.held_out.images).max(1)
+    return Answers(predicted, confidence, time.monotonic() - started)
+
+
+_study: Study  # of a worker process, sent once
+
+
+def _start_worker(study: Study) -> None:
+    global _study
+    _study = study
+    torch.set_num_threads(1)
+    # A killed parent leaves its workers waiting for work for ever, unless they watch it.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run_in_worker(arm: Arm, seed: int) -> Answers:
+    return run_cell(_study, arm, seed)
+
+
+def _identity(generator: object) -> str:
+    """What a generator's images depend on."""
+    if isinstance(generator, nn.Module):
+        return fingerprints.of_module(generator)
+    return fingerprints.of_callable(generator)  # type: ignore[arg-type]

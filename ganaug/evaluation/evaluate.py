@@ -1,0 +1,133 @@
+"""The whole evaluation of one or more generators, from real images to the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import torch
+from PIL.Image import Image
+from tqdm import tqdm
+
+from ganaug.class_sampler import ClassSampler
+from ganaug.data import LabelledImages
+from ganaug.devices import best_device
+from ganaug.drawing import ConditionalGenerator
+from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN, train_classifier
+from ganaug.evaluation.fidelity import Fidelity, fidelity
+from ganaug.evaluation.inception import inception_distances
+from ganaug.evaluation.leakage import LeakageCheck, check_leakage, without_overlap
+from ganaug.evaluation.memorization import Memorization, closest_pairs_picture, memorization
+from ganaug.evaluation.study import UtilitySettings, joined
+from ganaug.evaluation.utility import Utility, utility
+
+MOST_JUDGED = 10_000  # images that fidelity and memorisation look at
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one generator's images are like.
+
+    Attributes:
+        fidelity (Fidelity): how close they are to real ones, and how diverse.
+        inception (dict, optional): FID and KID, where Inception's weights were given.
+        memorization (Memorization): how many of them are copies.
+        generated (LabelledImages): the images that this was found on.
+        pairs (PIL.Image.Image): those closest to training images, with these.
+    """
+
+    fidelity: Fidelity
+    inception: dict[str, float] | None
+    memorization: Memorization
+    generated: LabelledImages
+    pairs: Image
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of :func:`evaluate`.
+
+    Attributes:
+        utility (Utility): arms, learning curve and verdicts.
+        judged (dict): generator name to what its images are like.
+        leakage (dict): generator name to what is known of the images it saw.
+        left_out (int): held-out images that were left out, as they are copies of some that were trained on.
+        seconds (float): that it took, without what was kept from before.
+    """
+
+    utility: Utility
+    judged: dict[str, Judged]
+    leakage: dict[str, LeakageCheck]
+    left_out: int
+    seconds: float
+
+
+def evaluate(
+    train: LabelledImages,
+    held_out: LabelledImages,
+    generators: Mapping[str, ConditionalGenerator],
+    *,
+    factory: ClassifierFactory = SmallCNN,
+    settings: UtilitySettings | None = None,
+    extra: LabelledImages | None = None,
+    inception_weights: Path | None = None,
+    cache_dir: str | Path | None = None,
+    processes: int = 1,
+) -> Evaluation:
+    """Find out whether generators help a classifier, and what their images are like.
+
+    Args:
+        train, held_out, generators, factory, settings, extra, cache_dir, processes: as of :func:`utility`.
+        inception_weights (Path, optional): file with Inception's weights, for FID and KID beside the rest.
+
+    Raises:
+        InputError: held-out images are among those a generator or the classifiers train on, or :func:`utility`
+            refuses.
+    """
+    started = time.monotonic()
+    held_out, left_out = without_overlap(held_out, train, generators.values())
+    leakage = {name: check_leakage(generator, train, held_out) for name, generator in generators.items()}
+    if extra is not None:
+        further = ~torch.isin(extra.image_hashes, torch.cat([train.image_hashes, held_out.image_hashes]))
+        extra = extra.subset(torch.nonzero(further).squeeze(1), extra.name)
+    found = utility(
+        train,
+        held_out,
+        generators,
+        factory=factory,
+        settings=settings,
+        extra=extra,
+        cache_dir=cache_dir,
+        processes=processes,
+    )
+    study = found.study
+    classic = study.augmentation(found.reference)
+    learn = partial(train_classifier, steps=study.settings.steps, augment=classic, device=best_device())
+    # Features of training images are not like those of others; where the two are compared, both were trained on.
+    judges = [cast(SmallCNN, learn(images)) for images in (train, joined(train, study.held_out))]
+    judged = {}
+    for name in tqdm(generators, desc="fidelity and memorisation", unit="generator"):
+        judged[name] = _judge(name, found, judges, inception_weights)
+    return Evaluation(found, judged, leakage, left_out, time.monotonic() - started)
+
+
+def _judge(name: str, found: Utility, judges: Sequence[SmallCNN], inception_weights: Path | None) -> Judged:
+    train, held_out = found.study.train, found.study.held_out
+    if len(held_out) > MOST_JUDGED:
+        share = MOST_JUDGED / len(held_out)
+        held_out = held_out.take([max(2, int(count * share)) for count in held_out.class_counts])[0]
+    sampler = ClassSampler(found.study.generators[name], train.classes, device=best_device())
+    images = sampler.draw(held_out.targets, range(len(held_out)))
+    generated = LabelledImages(images, held_out.targets, train.classes, f"images of {name}")
+    copies, pairs = memorization(generated, train, held_out, judges[1])
+    return Judged(
+        fidelity(generated, held_out, judges[0]),
+        inception_distances(generated, held_out, inception_weights, best_device()) if inception_weights else None,
+        copies,
+        generated,
+        closest_pairs_picture(pairs, train.classes),
+    )

@@ -1,0 +1,193 @@
+"""How close generated images are to real ones, next to how close other real images are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ganaug.data import LabelledImages
+from ganaug.devices import device_of, evaluation_mode
+from ganaug.errors import InputError
+from ganaug.evaluation.classifier import SmallCNN, predict
+from ganaug.evaluation.distances import frechet_distance, kernel_distance, mean_pairwise_distance, prdc
+from ganaug.pixels import to_float
+
+_NEIGHBOURS = 5  # k of precision, recall, density and coverage, as Naeem et al. 2020
+
+
+@dataclass(frozen=True)
+class SetDistances:
+    """How far a set of images is from real ones, in the features of a small CNN that was trained on real images.
+
+    They are not FID and KID, which are defined in the features of one Inception network, and cannot be compared with
+    those. See :mod:`ganaug.evaluation.distances` for each.
+
+    Attributes:
+        fd_cnn (float, optional): Fréchet distance, at least 0; None for fewer than 2 D images, of which no covariance
+            of D features can be estimated.
+        kd_cnn (float, optional): kernel distance, about 0 for equal distributions; can be negative. None, like all
+            the others, where a set has fewer than 2 images.
+        precision, recall, density, coverage (float, optional): with 5 neighbours, fewer where a set has fewer than 6
+            images.
+    """
+
+    fd_cnn: float | None
+    kd_cnn: float | None
+    precision: float | None
+    recall: float | None
+    density: float | None
+    coverage: float | None
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Generated images against real ones, and real ones against real ones, at the same sizes.
+
+    Attributes:
+        num_images (int): in each of the sets compared.
+        generated (SetDistances): generated images from real ones.
+        real (SetDistances): other real images from the same real ones; what a perfect generator has.
+        per_class, per_class_real (dict): the same of the images of one class, by class name.
+        label_fidelity (float): share of the generated images that the classifier sees their class in, in [0, 1].
+        label_fidelity_per_class (dict): the same for each class name.
+        diversity (dict): for each class name, mean distance of two generated images over mean distance of two real
+            ones, in features, of all images given; about 1 for a good generator, 0 for one that repeats an image. None
+            for a class with fewer than 2 images, or whose real ones are all the same.
+        pixel_diversity (dict): the same in pixels.
+        lowest_diversity (float, optional): smallest value in ``diversity``. Far below 1 for a collapsed class.
+        lowest_diversity_class (str, optional): the class that has it.
+    """
+
+    num_images: int
+    generated: SetDistances
+    real: SetDistances
+    per_class: dict[str, SetDistances]
+    per_class_real: dict[str, SetDistances]
+    label_fidelity: float
+    label_fidelity_per_class: dict[str, float]
+    diversity: dict[str, float | None]
+    pixel_diversity: dict[str, float | None]
+    lowest_diversity: float | None
+    lowest_diversity_class: str | None
+
+
+def fidelity(generated: LabelledImages, real: LabelledImages, classifier: SmallCNN) -> Fidelity:
+    """Compare generated images with held-out real ones.
+
+    The real images are halved, class by class. One half is what is compared with; the other half, and as many
+    generated images of each class, are compared with it.
+
+    Args:
+        generated (LabelledImages): at least as many images of each class as that half has; the first ones of each
+            class are compared.
+        real (LabelledImages): real images that neither the generator nor the classifier was trained on, of each class
+            one at least; what cannot be computed of so few is None.
+        classifier (SmallCNN): trained on real images.
+
+    Raises:
+        InputError: classes or image shapes differ, or a class has too few images.
+    """
+    check_comparable(generated, real)
+    other, reference = _halve(real)
+    chosen = _first_of_each_class(generated, other.class_counts)
+    first = generated.subset(chosen, generated.name)
+    every = class_features(classifier, generated.images)
+    features = [class_features(classifier, half.images) for half in (reference, other)]
+    compared, others, made = map(_of_each_class, [*features, every[chosen]], (reference, other, first))
+    right = (predict(classifier, first.images) == first.targets).double()
+    names = generated.classes
+    # Means over pairs do not depend on how many there are, so all images are used.
+    real_parts = [torch.cat(halves) for halves in zip(compared, others, strict=True)]
+    diversity = _diversity(_of_each_class(every, generated), real_parts, names)
+    pixels = [_of_each_class(data.images.flatten(1), data) for data in (generated, real)]
+    known = {name: value for name, value in diversity.items() if value is not None}
+    lowest = min(known, key=known.__getitem__, default=None)
+    return Fidelity(
+        num_images=len(first),
+        generated=_set_distances(features[0], every[chosen]),
+        real=_set_distances(features[0], features[1]),
+        per_class=dict(zip(names, map(_set_distances, compared, made), strict=True)),
+        per_class_real=dict(zip(names, map(_set_distances, compared, others), strict=True)),
+        label_fidelity=right.mean().item(),
+        label_fidelity_per_class={
+            name: part.mean().item() for name, part in zip(names, _of_each_class(right, first), strict=True)
+        },
+        diversity=diversity,
+        pixel_diversity=_diversity(pixels[0], pixels[1], names),
+        lowest_diversity=None if lowest is None else known[lowest],
+        lowest_diversity_class=lowest,
+    )
+
+
+def class_features(classifier: SmallCNN, images: Tensor, *, batch_size: int = 256) -> Tensor:
+    """What the last layer of a classifier sees, float32 (N, D) on the CPU, of uint8 images (N, C, H, W)."""
+    device = device_of(classifier)
+    with torch.inference_mode(), evaluation_mode(classifier):
+        return torch.cat(
+            [classifier.features(to_float(batch.to(device))).float().cpu() for batch in images.split(batch_size)]
+        )
+
+
+def check_comparable(generated: LabelledImages, real: LabelledImages) -> None:
+    """Check that two sets have the same classes and image shapes.
+
+    Raises:
+        InputError: they have not.
+    """
+    for what, ours, theirs in (
+        ("classes", generated.classes, real.classes),
+        ("image shape (C, H, W)", tuple(generated.images.shape[1:]), tuple(real.images.shape[1:])),
+    ):
+        if ours != theirs:
+            raise InputError(
+                f"{generated.name} and {real.name} cannot be compared: {what} {ours} and {theirs}. Give a generator "
+                "of the classes, in their order, and the size of the real images"
+            )
+
+
+def _halve(real: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+    for name, count in zip(real.classes, real.class_counts, strict=True):
+        if count < 1:
+            raise InputError(f"{real.name}: there is no image of class {name} to compare with. Hold some out")
+    # The first is never empty: 1 image is halved into 1 and 0.
+    return real.split(0.5)
+
+
+def _first_of_each_class(data: LabelledImages, counts: list[int]) -> Tensor:
+    """Indices of the first ``counts[k]`` images of each class k."""
+    for name, wanted, there in zip(data.classes, counts, data.class_counts, strict=True):
+        if there < wanted:
+            raise InputError(
+                f"{data.name}: class {name} has {there} images, and {wanted} are compared with as many real ones. "
+                f"Generate at least {wanted}"
+            )
+    return torch.cat([torch.nonzero(data.targets == k).squeeze(1)[:count] for k, count in enumerate(counts)])
+
+
+def _of_each_class(values: Tensor, data: LabelledImages) -> list[Tensor]:
+    return [values[data.targets == k] for k in range(len(data.classes))]
+
+
+def _set_distances(real: Tensor, other: Tensor) -> SetDistances:
+    smaller, dimension = min(len(real), len(other)), real.shape[1]
+    if smaller < 2:
+        return SetDistances(None, None, None, None, None, None)
+    nearest = prdc(real, other, k=min(_NEIGHBOURS, smaller - 1))
+    return SetDistances(
+        fd_cnn=frechet_distance(real, other) if smaller >= 2 * dimension else None,
+        kd_cnn=kernel_distance(real, other),
+        precision=nearest.precision,
+        recall=nearest.recall,
+        density=nearest.density,
+        coverage=nearest.coverage,
+    )
+
+
+def _diversity(generated: list[Tensor], real: list[Tensor], names: tuple[str, ...]) -> dict[str, float | None]:
+    ratios: dict[str, float | None] = {}
+    for name, ours, theirs in zip(names, generated, real, strict=True):
+        spread = mean_pairwise_distance(theirs) if min(len(ours), len(theirs)) > 1 else 0.0
+        ratios[name] = mean_pairwise_distance(ours) / spread if spread else None
+    return ratios

@@ -1,0 +1,157 @@
+"""Whether a generator has seen the images that its usefulness is judged on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganaug.data import LabelledImages
+from ganaug.errors import InputError
+from ganaug.generators.base import Generator
+
+logger = logging.getLogger(__name__)
+
+ACCIDENTAL = 0.01  # share of held-out images below which copies are taken for a flaw of a published split
+
+
+@dataclass(frozen=True)
+class LeakageCheck:
+    """Result of :func:`check_leakage`.
+
+    Attributes:
+        known (bool): whether it could be checked which images the generator was trained on.
+        same_images (bool): whether they are exactly the training images of the classifiers.
+        checked_against (int): number of different images it was trained on; 0 if not known.
+        overlap (int): number of held-out images among them. It is 0, as others are refused.
+        note (str): what is known, in a sentence for the report.
+    """
+
+    known: bool
+    same_images: bool
+    checked_against: int
+    overlap: int
+    note: str
+
+
+def check_leakage(generator: Any, train: LabelledImages, held_out: LabelledImages) -> LeakageCheck:
+    """Refuse held-out images that a generator, or the classifiers, were trained on.
+
+    Only images that are equal in every pixel are found: not those that were cropped, resized or encoded in another
+    way, nor near-duplicates (Barz and Denzler 2020, "Do we train on test data? Purging CIFAR of near-duplicates").
+
+    Args:
+        generator: a :class:`ganaug.Generator`; of another module it is not known what it saw.
+        train (LabelledImages): what the classifiers train on.
+        held_out (LabelledImages): what they are judged on, images for validation and for the test together.
+
+    Raises:
+        InputError: a held-out image is among the training images of the generator or of the classifiers.
+    """
+    shared = int(_copies(held_out, train.image_hashes).sum())
+    if shared:
+        raise InputError(
+            f"{_share(shared, held_out)} are among the training images too ({train.name}): classifiers would be asked "
+            "about images they were trained on, so no verdict would hold for new images. Leave these out of one of "
+            "the two, or give other held-out images"
+        )
+    seen = _seen_images(generator, train, held_out)
+    if seen is None:
+        return LeakageCheck(False, False, 0, 0, _why_unknown(generator, held_out))
+    shared = int(_copies(held_out, seen).sum())
+    if shared:
+        raise InputError(
+            f"{_share(shared, held_out)} are among the images that the generator was trained on: it can repeat them, "
+            "and classifiers that learn from its images would be judged on what they have seen, so no verdict would "
+            "hold for new images. Train a generator without them (hold images out first, or train on another split), "
+            "or give other held-out images"
+        )
+    own = train.image_hashes.unique()
+    return LeakageCheck(True, torch.equal(seen, own), len(seen), 0, _note(seen, own, len(held_out)))
+
+
+def without_overlap(
+    held_out: LabelledImages, train: LabelledImages, generators: Iterable[Any]
+) -> tuple[LabelledImages, int]:
+    """Leave out held-out images that :func:`check_leakage` would refuse, where they are few.
+
+    Published splits can share a few images. From 1 % of the held-out images on it is no accident: ``held_out`` comes
+    back as it is, and :func:`check_leakage` refuses it.
+
+    Args:
+        held_out, train (LabelledImages): as of :func:`check_leakage`.
+        generators (iterable): all that ``held_out`` will judge.
+
+    Returns:
+        tuple of LabelledImages and int: the held-out images that are left, and the number of those left out.
+    """
+    seen = (_seen_images(generator, train, held_out) for generator in generators)
+    copies = _copies(held_out, torch.cat([train.image_hashes, *(hashes for hashes in seen if hashes is not None)]))
+    number = int(copies.sum())
+    if not 0 < number < ACCIDENTAL * len(held_out):
+        return held_out, 0
+    logger.warning("%s are among the images that were trained on, and are left out", _share(number, held_out))
+    left = torch.nonzero(~copies).squeeze(1)
+    return held_out.subset(left, f"{held_out.name}, without {number:,} that were trained on"), number
+
+
+def _seen_images(generator: Any, train: LabelledImages, held_out: LabelledImages) -> Tensor | None:
+    """Hashes of the images the generator was trained on, sorted, where they can be compared with those given."""
+    if not isinstance(generator, Generator) or not _same_form(generator, held_out):
+        return None
+    fingerprint = _recorded(generator).get("fingerprint")
+    hashes = [images.image_hashes for images in (held_out, train) if images.fingerprint == fingerprint]
+    if generator.seen_images is not None:
+        hashes.append(generator.seen_images)
+    return torch.cat(hashes).unique() if hashes else None
+
+
+def _recorded(generator: Generator) -> dict[str, Any]:
+    recorded: dict[str, Any] = generator.info.get("dataset", {})
+    return recorded
+
+
+def _same_form(generator: Generator, images: LabelledImages) -> bool:
+    """Whether its training images and those given have the same shape; equal ones of other shapes are not found."""
+    return images.images.shape[1:] == (generator.channels, generator.image_size, generator.image_size)
+
+
+def _copies(held_out: LabelledImages, hashes: Tensor) -> Tensor:
+    """Which held-out images have one of these hashes, bool (N,)."""
+    return torch.isin(held_out.image_hashes, hashes)
+
+
+def _share(shared: int, held_out: LabelledImages) -> str:
+    return f"{shared:,} of the {len(held_out):,} held-out images ({held_out.name})"
+
+
+def _why_unknown(generator: Any, held_out: LabelledImages) -> str:
+    what = "Whether the generator saw held-out images could not be checked"
+    if not isinstance(generator, Generator):
+        return f"{what}: {type(generator).__name__} has no record of the images it was trained on."
+    if not _same_form(generator, held_out):
+        size, (channels, height, width) = generator.image_size, held_out.images.shape[1:]
+        return (
+            f"{what}: it was trained on images of {size}x{size} pixels and {generator.channels} channels, and these "
+            f"have {width}x{height} and {channels}; only images of one form can be compared."
+        )
+    trained_on = _recorded(generator).get("name")
+    named = f" on {trained_on}, which is another set of images than this one," if trained_on else ""
+    return f"{what}: it was trained{named} without a record of the single images."
+
+
+def _note(seen: Tensor, own: Tensor, held_out: int) -> str:
+    what = f"None of the {held_out:,} held-out images is among the {len(seen):,} that the generator was trained on"
+    if torch.equal(seen, own):
+        return f"{what}, which are the training images."
+    foreign = int((~torch.isin(seen, own)).sum())
+    if not foreign:
+        return f"{what}, which are a part of the training images."
+    return (
+        f"{what}. But {foreign:,} of these are not among the training images, so a gain can come from more real "
+        "images that the generator saw, or from the same ones in another form."
+    )

@@ -1,0 +1,218 @@
+"""Whether generated images are copies of training images, and the pairs to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ganaug.data import LabelledImages
+from ganaug.errors import InputError
+from ganaug.evaluation.classifier import SmallCNN
+from ganaug.evaluation.distances import nearest_distances
+from ganaug.evaluation.fidelity import check_comparable, class_features
+from ganaug.grids import class_grid
+
+_NEAR = 0.01  # quantile of the held-out images' distances below which a generated image is a near copy
+_PAIRS_A_ROW = 10
+
+
+@dataclass(frozen=True)
+class Memorization:
+    """How much closer generated images are to the training images than new real images are.
+
+    Distances in pixels are root mean squares over the pixels, in [0, 1]; those in features are Euclidean.
+
+    Attributes:
+        num_images (int): generated images that were looked at.
+        exact_copies (float): share of them that are a training image, pixel by pixel, in [0, 1].
+        near_copies (float): share of them that are an exact copy, or nearer in pixels to some training image than 99 %
+            of the held-out images are. About 0.01 for an honest generator; blurred images raise it too.
+        closer_to_train (float): share of them that are nearer in pixels to a training image than to any held-out one,
+            among as many of both from each class; ties count half. 0.5 for an honest generator, 1 for a copier.
+        closer_to_train_low, closer_to_train_high (float): ends of a 95 % interval, which allows for generated images
+            that share their nearest real one.
+        closer_to_train_features, closer_to_train_features_low, closer_to_train_features_high (float): the same in the
+            features of the classifier, in which a shifted or slightly changed copy is found too.
+        nearest_train_pixels, nearest_held_out_pixels (float): median distance to the nearest one of each of those two
+            equally large sets.
+        nearest_train_features, nearest_held_out_features (float): the same in features.
+    """
+
+    num_images: int
+    exact_copies: float
+    near_copies: float
+    closer_to_train: float
+    closer_to_train_low: float
+    closer_to_train_high: float
+    closer_to_train_features: float
+    closer_to_train_features_low: float
+    closer_to_train_features_high: float
+    nearest_train_pixels: float
+    nearest_held_out_pixels: float
+    nearest_train_features: float
+    nearest_held_out_features: float
+
+
+@dataclass(frozen=True)
+class ClosestPairs:
+    """Generated images that are closest to a training image, the closest first; each training image at most once.
+
+    Attributes:
+        generated (Tensor): uint8 (P, C, H, W).
+        train (Tensor): uint8 (P, C, H, W), the nearest training image of each.
+        labels (Tensor): int64 (P,), of the generated images.
+        distances (Tensor): float64 (P,), root mean square over the pixels, in [0, 1].
+        exact (Tensor): bool (P,), whether all pixels are equal.
+    """
+
+    generated: Tensor
+    train: Tensor
+    labels: Tensor
+    distances: Tensor
+    exact: Tensor
+
+
+def memorization(
+    generated: LabelledImages,
+    train: LabelledImages,
+    held_out: LabelledImages,
+    classifier: SmallCNN,
+    *,
+    pairs: int = 20,
+    seed: int = 0,
+) -> tuple[Memorization, ClosestPairs]:
+    """Compare how near generated images are to the training images with how near they should be.
+
+    Near is relative: a smooth image has near neighbours in any large set. So the scale is what held-out real images,
+    which were not there to be copied, are like.
+
+    Source: Meehan et al. 2020, "A non-parametric test to detect data-copying in generative models", for the comparison
+    with held-out images.
+
+    Args:
+        generated (LabelledImages): at least one image.
+        train (LabelledImages): the real images that the generator was trained on.
+        held_out (LabelledImages): other real images of the same kind, some of a class that ``train`` has.
+        classifier (SmallCNN): trained on ``train`` and ``held_out`` together, or on neither. It sees what it was
+            trained on as more typical than other images: one trained on ``train`` alone puts an honest generator's
+            images nearer to ``held_out``, and hides copies.
+        pairs (int): number of closest pairs, fewer where there are not as many. Default: 20
+        seed (int): which images of the larger set are left out to compare equally many. Default: 0
+
+    Raises:
+        InputError: classes or image shapes differ, or a set is empty.
+    """
+    check_comparable(generated, train)
+    check_comparable(held_out, train)
+    counts = [min(both) for both in zip(train.class_counts, held_out.class_counts, strict=True)]
+    if not len(generated) or not sum(counts):
+        raise InputError(
+            f"there is nothing to compare: {generated.name} has {len(generated)} images, and {train.name} and "
+            f"{held_out.name} have {sum(counts)} of the same classes. Give more"
+        )
+    exact = torch.isin(generated.image_hashes, train.image_hashes)
+    distances, nearest = _nearest_pixels(generated.images, train.images)
+    near = distances < _nearest_pixels(held_out.images, train.images)[0].quantile(_NEAR)
+    # As many of both from each class, or the nearest would more often be of the larger set.
+    sides = [data.take(counts, seed=seed)[0].images for data in (train, held_out)]
+    pixels = _closer(*(_nearest_pixels(generated.images, side) for side in sides))
+    made = class_features(classifier, generated.images)
+    features = _closer(*(nearest_distances(made, class_features(classifier, side)) for side in sides))
+    measured = Memorization(
+        num_images=len(generated),
+        exact_copies=exact.double().mean().item(),
+        near_copies=(near | exact).double().mean().item(),
+        closer_to_train=pixels.share,
+        closer_to_train_low=pixels.low,
+        closer_to_train_high=pixels.high,
+        closer_to_train_features=features.share,
+        closer_to_train_features_low=features.low,
+        closer_to_train_features_high=features.high,
+        nearest_train_pixels=pixels.nearest_train,
+        nearest_held_out_pixels=pixels.nearest_held_out,
+        nearest_train_features=features.nearest_train,
+        nearest_held_out_features=features.nearest_held_out,
+    )
+    first = _closest(distances, nearest)[:pairs]
+    return measured, ClosestPairs(
+        generated.images[first], train.images[nearest[first]], generated.targets[first], distances[first], exact[first]
+    )
+
+
+def closest_pairs_picture(pairs: ClosestPairs, classes: Sequence[str]) -> Image.Image:
+    """Lay out pairs, ten in a row: a generated image above, its nearest training image beneath it.
+
+    Each has a title: the distance, or "copy" for an exact one, and the class that was asked for.
+
+    Args:
+        pairs (ClosestPairs): at least one pair.
+        classes (sequence of str): class names.
+    """
+    titles = [
+        f"{'copy' if exact else f'{distance:.3f}'} {classes[label]}"
+        for exact, distance, label in zip(
+            pairs.exact.tolist(), pairs.distances.tolist(), pairs.labels.tolist(), strict=True
+        )
+    ]
+    rows = [
+        class_grid(torch.cat([pairs.generated[part], pairs.train[part]]), titles[part])
+        for part in (slice(start, start + _PAIRS_A_ROW) for start in range(0, len(titles), _PAIRS_A_ROW))
+    ]
+    picture = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        picture.paste(row, (0, top))
+        top += row.height
+    return picture
+
+
+def _nearest_pixels(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+    """Root mean square distance in [0, 1] to the nearest of uint8 images, and its index."""
+    distances, indices = nearest_distances(queries.flatten(1), references.flatten(1))
+    return distances / (255 * queries[0].numel() ** 0.5), indices
+
+
+def _closest(distances: Tensor, nearest: Tensor) -> Tensor:
+    """Indices by distance, of those with one ``nearest`` the closest alone."""
+    order = distances.argsort(stable=True)
+    seen: set[int] = set()
+    kept = []
+    for index, which in zip(order.tolist(), nearest[order].tolist(), strict=True):
+        if which not in seen:
+            seen.add(which)
+            kept.append(index)
+    return torch.tensor(kept)
+
+
+@dataclass(frozen=True)
+class _Closer:
+    share: float
+    low: float
+    high: float
+    nearest_train: float
+    nearest_held_out: float
+
+
+def _closer(train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]) -> _Closer:
+    """Share that is nearer to ``train`` than to ``held_out``, each (distances, indices)."""
+    ours, theirs = train[0], held_out[0]
+    share = ((ours < theirs).double() + (ours == theirs).double() / 2).mean().item()
+    # Which side a real image is on is chance too, and decides for all generated images that are nearest to it. So they
+    # count as one group, and the number of independent answers is Kish's (1965) effective sample size.
+    groups = torch.where(ours <= theirs, train[1], held_out[1] + int(train[1].max()) + 1)
+    effective = len(ours) ** 2 / groups.bincount().double().square().sum().item()
+    low, high = _wilson_interval(share, effective)
+    return _Closer(share, low, high, ours.median().item(), theirs.median().item())
+
+
+def _wilson_interval(share: float, n: float) -> tuple[float, float]:
+    """95 % interval of a share of ``n``, not necessarily whole, observations; Wilson 1927."""
+    z = NormalDist().inv_cdf(0.975)
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)

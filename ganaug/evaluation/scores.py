@@ -1,0 +1,124 @@
+"""How good a classifier's answers are, and whether one arm's are better than another's.
+
+Answers are bool or int tensors (S, N): S seeds of training, N held-out images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of the balanced accuracy of two arms, in [-1, 1], with a 95 % interval.
+
+    Attributes:
+        estimate (float): first minus second.
+        low, high (float): ends of the interval.
+        p (float): two-sided p-value of no difference, for this comparison alone.
+        standard_error (float), degrees_of_freedom (float): what the interval comes from.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+    standard_error: float
+    degrees_of_freedom: float
+
+
+def recalls(correct: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """Share of each class's images that are right, float64 (S, K), of bool (S, N)."""
+    sums = torch.zeros(len(correct), num_classes, dtype=torch.float64).index_add_(1, targets, correct.double())
+    return sums / torch.bincount(targets, minlength=num_classes)
+
+
+def balanced_accuracy(correct: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """Mean of the classes' recalls, float64 (S,); the accuracy where all have as many held-out images."""
+    return recalls(correct, targets, num_classes).mean(1)
+
+
+def macro_f1(predicted: Tensor, targets: Tensor, num_classes: int) -> float:
+    """Mean of the classes' F1 scores, averaged over the seeds."""
+    from sklearn.metrics import f1_score
+
+    labels = range(num_classes)
+    each = [f1_score(targets, row, labels=labels, average="macro", zero_division=0) for row in predicted]
+    return float(sum(each) / len(each))
+
+
+def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = 15) -> float:
+    """Expected calibration error over equally wide bins, averaged over the seeds.
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks", equation 3.
+
+    Args:
+        confidence (Tensor): float (S, N), probability of the predicted class.
+        correct (Tensor): bool (S, N).
+        bins (int): number of bins. Default: 15
+    """
+    which = (confidence.double() * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(len(confidence), bins, dtype=torch.float64)
+    gaps.scatter_add_(1, which, confidence.double() - correct.double())
+    return (gaps.abs().sum(1) / confidence.shape[1]).mean().item()
+
+
+def paired_difference(one: Tensor, other: Tensor, targets: Tensor, num_classes: int) -> Difference:
+    """Difference of the balanced accuracies of two arms that were trained with the same seeds.
+
+    Seeds and held-out images are both samples: of trainings that could have been, and of images that could have been
+    held out. The variance is that of a mean over a crossed design, s_seeds^2 / S + s_images^2 / N, in which what
+    varies with both is counted once; images are sampled within their class. Degrees of freedom by Satterthwaite's
+    formula.
+
+    Source: Owen 2007, "The pigeonhole bootstrap", section 3; Satterthwaite 1946.
+
+    Args:
+        one, other (Tensor): bool (S, N), whether each answer is right; S at least 2, at least 2 images of each class.
+        targets (Tensor): int64 (N,).
+        num_classes (int): K.
+    """
+    from scipy import stats
+
+    difference = one.double() - other.double()
+    seeds = len(difference)
+    per_seed = recalls(difference, targets, num_classes)  # (S, K)
+    estimate = per_seed.mean().item()
+    of_seeds = per_seed.mean(1).var().item() / seeds
+    per_image = difference.mean(0)
+    residual = difference - per_image - per_seed[:, targets] + per_seed.mean(0)[targets]
+    of_images = _variance_of_mean(per_image, targets, num_classes)
+    of_both = sum(_variance_of_mean(row, targets, num_classes) for row in residual) / (seeds * (seeds - 1))
+    variance = max(of_seeds + of_images - of_both, of_seeds, of_images)
+    if variance == 0:  # the same answers, image by image
+        return Difference(estimate, estimate, estimate, 1.0, 0.0, float(seeds - 1))
+    freedom = max(variance**2 / (of_seeds**2 / (seeds - 1) + of_images**2 / (len(targets) - num_classes)), seeds - 1)
+    error = variance**0.5
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    p = 2 * float(stats.t.sf(abs(estimate) / error, freedom))
+    return Difference(estimate, estimate - half, estimate + half, p, error, freedom)
+
+
+def _variance_of_mean(values: Tensor, targets: Tensor, num_classes: int) -> float:
+    """Variance of the mean over classes of the classes' means of float64 (N,), for images drawn within their class."""
+    counts = torch.bincount(targets, minlength=num_classes).double()
+    means = torch.zeros(num_classes, dtype=torch.float64).index_add_(0, targets, values) / counts
+    squares = torch.zeros(num_classes, dtype=torch.float64).index_add_(0, targets, (values - means[targets]) ** 2)
+    return (squares / (counts - 1) / counts).sum().item() / num_classes**2
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for there being several, so that the chance of any false claim stays at its level.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, k in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[k]))
+        adjusted[k] = highest
+    return adjusted

@@ -1,0 +1,306 @@
+"""Did the generated images help a classifier? Arms with and without them, at equal steps, and a verdict.
+
+The rule of the verdict is fixed in advance. :data:`METHOD` says it in words for the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+
+from ganaug.data import LabelledImages
+from ganaug.drawing import ConditionalGenerator
+from ganaug.errors import InputError
+from ganaug.evaluation.cells import Answers, Cells
+from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
+from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
+from ganaug.evaluation.scores import (
+    Difference,
+    balanced_accuracy,
+    calibration_error,
+    holm,
+    macro_f1,
+    paired_difference,
+    recalls,
+)
+from ganaug.evaluation.study import Arm, Study, UtilitySettings
+from ganaug.files import user_cache
+
+VALIDATION = 0.25  # share of the held-out images that chooses the ratio
+
+METHOD = (
+    "Every arm trains the same classifier for the same number of optimisation steps, once for each seed. A seed fixes "
+    "the classifier's initial weights, and the draws of batches, augmentation and generated images; all arms have the "
+    "same seeds, so they are compared in pairs. The score is balanced accuracy: the mean of the classes' recalls.",
+    "The held-out images are split once, class by class. A quarter of them, the validation images, makes two choices: "
+    "the reference, and then the ratio of generated images with the highest mean score, which is the primary arm. The "
+    "other three quarters, the test images, say how good both are. No choice looks at the test images.",
+    "The reference is the arm without generated images that has the highest mean score on the validation images; "
+    "generated images are added to exactly that training. The verdict is helped if the 95 % interval of primary arm "
+    "minus reference lies above zero, hurt if it lies below, and no measurable effect otherwise.",
+    "The interval is Student's t for a mean over seeds and test images, both taken as samples. It covers how training "
+    "happened to go and which images happened to be held out; not which training images were collected, for there is "
+    "one such set, nor how the training of the generator happened to go.",
+    "The verdict is one comparison for each generator and needs no correction for several. The other rows of the "
+    "table are for orientation; beside their intervals, which are not corrected, stand p-values corrected by Holm's "
+    "method over the whole table.",
+    "What a difference is worth in real images is read off a power law fitted to the scores of the reference with "
+    "fewer and, where there are any, more real images. Its interval is a bootstrap over the seeds of that curve and "
+    "the difference. Beyond the sizes that were measured it is an extrapolation.",
+)
+
+Outcome = Literal["helped", "no measurable effect", "hurt"]
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """Scores of one arm on the test images, all in [0, 1].
+
+    Attributes:
+        arm (Arm): how the classifiers were trained.
+        scores (Tensor): balanced accuracy of each seed, float64 (S,).
+        validation (Tensor): the same on the validation images.
+        accuracy, macro_f1, calibration_error (float): means over the seeds.
+        recall (Tensor): of each class, mean over the seeds, float64 (K,).
+        difference (Difference, optional): to the reference arm; None for itself.
+        p_holm (float, optional): the difference's p-value, corrected for the number of arms.
+        seconds (float): that its cells took, together.
+    """
+
+    arm: Arm
+    scores: Tensor
+    validation: Tensor
+    accuracy: float
+    macro_f1: float
+    calibration_error: float
+    recall: Tensor
+    difference: Difference | None
+    p_holm: float | None
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        """Balanced accuracy, mean over the seeds."""
+        return self.scores.mean().item()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a generator's images helped.
+
+    Attributes:
+        outcome (str): ``"helped"``, ``"no measurable effect"`` or ``"hurt"``.
+        primary (ArmResult): the arm with the ratio that was chosen on the validation images.
+        difference (Difference): of the primary arm to the reference.
+        worth (Worth, optional): the difference in real images; None where no learning curve could be fitted.
+        sentence (str): all of it in one line.
+    """
+
+    outcome: Outcome
+    primary: ArmResult
+    difference: Difference
+    worth: Worth | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Utility:
+    """Result of :func:`utility`.
+
+    Attributes:
+        study (Study): what was compared.
+        reference (Arm): the arm that differences are taken against.
+        validation, test (LabelledImages): parts of the held-out images.
+        arms (dict): arm name to result; real ones, then those of each generator.
+        verdicts (dict): generator name to verdict.
+        curve (LearningCurve): of the reference arm.
+        processes (int): how many cells were trained at a time.
+        cells (int): number of classifiers that were trained.
+        cell_seconds (float): what that took, added up.
+    """
+
+    study: Study
+    reference: Arm
+    validation: LabelledImages
+    test: LabelledImages
+    arms: dict[str, ArmResult]
+    verdicts: dict[str, Verdict]
+    curve: LearningCurve
+    processes: int
+    cells: int
+    cell_seconds: float
+
+
+def utility(
+    train: LabelledImages,
+    held_out: LabelledImages,
+    generators: Mapping[str, ConditionalGenerator],
+    *,
+    factory: ClassifierFactory = SmallCNN,
+    settings: UtilitySettings | None = None,
+    extra: LabelledImages | None = None,
+    cache_dir: str | Path | None = None,
+    processes: int = 1,
+) -> Utility:
+    """Train a classifier with and without generated images, and say whether they helped on held-out real images.
+
+    Whether the generators saw held-out images is not checked here: see :func:`ganaug.evaluation.check_leakage`.
+
+    Args:
+        train (LabelledImages): the real training set.
+        held_out (LabelledImages): real images of the same classes, none of them in the training set.
+        generators (mapping): name to generator; arms with images of each are compared with the same reference.
+        factory (callable): makes the classifier, with the keyword arguments of :class:`SmallCNN`. With several
+            processes it must be importable.
+        settings (UtilitySettings, optional): of the training. Default: ``UtilitySettings()``
+        extra (LabelledImages, optional): further real images that are not in the training set; they extend the
+            learning curve, which otherwise ends at the training set, and nothing else.
+        cache_dir (str or Path, optional): where finished cells are kept. Default: ``~/.cache/ganaug/evaluation``
+        processes (int): how many classifiers are trained at a time on a CPU, each by one thread; several are started
+            by spawning, so a script needs ``if __name__ == "__main__"``. Default: 1
+
+    Raises:
+        InputError: classes, sizes or channels differ, or a class has too few held-out images.
+    """
+    if train.classes != held_out.classes:
+        raise InputError(
+            f"training and held-out images must be of the same classes: {train.name} has {', '.join(train.classes)}; "
+            f"{held_out.name} has {', '.join(held_out.classes)}"
+        )
+    if train.images.shape[1:] != held_out.images.shape[1:]:
+        sizes = [f"{w}x{h} pixels in {c} channels" for c, h, w in (train.images.shape[1:], held_out.images.shape[1:])]
+        raise InputError(
+            f"training and held-out images must be of one form: {train.name} has {sizes[0]}; {held_out.name} has "
+            f"{sizes[1]}. Open both with the same resolution and channels"
+        )
+    validation, test = _split(held_out)
+    # Validation images first: the answers are cut where they end.
+    both = LabelledImages(
+        torch.cat([validation.images, test.images]),
+        torch.cat([validation.targets, test.targets]),
+        held_out.classes,
+        held_out.name,
+        train=False,
+    )
+    study = Study(train, both, dict(generators), extra, factory, settings or UtilitySettings())
+    cells = Cells(study, Path(cache_dir) if cache_dir else user_cache() / "evaluation", processes=processes)
+    answers = cells.run(study.real_arms(), "without generated images")
+    reference = max(study.real_arms(), key=lambda arm: _validation_scores(answers[arm.name], validation).mean().item())
+    answers |= cells.run(study.arms(reference) + study.curve_arms(reference), "with them, and learning curve")
+    arms = _results(study, reference, answers, validation, test)
+    curve = _curve(study, reference, answers, test)
+    verdicts = {name: _verdict(study, reference, name, arms, curve) for name in study.generators}
+    each = [answer.seconds for arm in answers.values() for answer in arm]
+    return Utility(study, reference, validation, test, arms, verdicts, curve, cells.processes, len(each), sum(each))
+
+
+def _split(held_out: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+    test, validation = held_out.split(VALIDATION)
+    for name, count, rest in zip(held_out.classes, held_out.class_counts, validation.class_counts, strict=True):
+        if rest < 1 or count - rest < 2:
+            raise InputError(
+                f"class {name} has {count} held-out images; a quarter of them chooses the ratio and the rest judge, "
+                "so there must be at least 3, and more to see anything. Hold out more"
+            )
+    return validation, test
+
+
+def _results(
+    study: Study,
+    reference: Arm,
+    answers: Mapping[str, Sequence[Answers]],
+    validation: LabelledImages,
+    test: LabelledImages,
+) -> dict[str, ArmResult]:
+    arms = study.arms(reference)
+    correct = {arm.name: _correct(answers[arm.name], test) for arm in arms}
+    differences = {
+        arm.name: paired_difference(correct[arm.name], correct[reference.name], test.targets, len(test.classes))
+        for arm in arms
+        if arm != reference
+    }
+    adjusted = dict(zip(differences, holm([each.p for each in differences.values()]), strict=True))
+    return {
+        arm.name: _result(arm, answers[arm.name], validation, test, differences.get(arm.name), adjusted.get(arm.name))
+        for arm in arms
+    }
+
+
+def _result(
+    arm: Arm,
+    answers: Sequence[Answers],
+    validation: LabelledImages,
+    test: LabelledImages,
+    difference: Difference | None,
+    p_holm: float | None,
+) -> ArmResult:
+    right, num_classes = _correct(answers, test), len(test.classes)
+    predicted = torch.stack([each.predicted[-len(test) :] for each in answers])
+    confidence = torch.stack([each.confidence[-len(test) :] for each in answers])
+    return ArmResult(
+        arm,
+        balanced_accuracy(right, test.targets, num_classes),
+        _validation_scores(answers, validation),
+        right.double().mean().item(),
+        macro_f1(predicted, test.targets, num_classes),
+        calibration_error(confidence, right),
+        recalls(right, test.targets, num_classes).mean(0),
+        difference,
+        p_holm,
+        sum(each.seconds for each in answers),
+    )
+
+
+def _correct(answers: Sequence[Answers], test: LabelledImages) -> Tensor:
+    """Which test images each seed got right, bool (S, N); they come last among the held-out images."""
+    return torch.stack([each.predicted[-len(test) :] == test.targets for each in answers])
+
+
+def _validation_scores(answers: Sequence[Answers], validation: LabelledImages) -> Tensor:
+    """Balanced accuracy of each seed on the validation images, float64 (S,); they come first."""
+    right = torch.stack([each.predicted[: len(validation)] == validation.targets for each in answers])
+    return balanced_accuracy(right, validation.targets, len(validation.classes))
+
+
+def _curve(
+    study: Study, reference: Arm, answers: Mapping[str, Sequence[Answers]], test: LabelledImages
+) -> LearningCurve:
+    arms = [reference, *study.curve_arms(reference)]
+    scores = [balanced_accuracy(_correct(answers[arm.name], test), test.targets, len(test.classes)) for arm in arms]
+    return learning_curve([len(study.real_images(arm, 0)) for arm in arms], scores)
+
+
+def _verdict(
+    study: Study, reference: Arm, generator: str, arms: Mapping[str, ArmResult], curve: LearningCurve
+) -> Verdict:
+    candidates = [arms[arm.name] for arm in study.mixed_arms(generator, reference)]
+    primary = max(candidates, key=lambda result: result.validation.mean().item())
+    difference = cast(Difference, primary.difference)  # only the reference has none
+    outcome: Outcome = "no measurable effect"
+    if difference.low > 0:
+        outcome = "helped"
+    elif difference.high < 0:
+        outcome = "hurt"
+    worth = curve.worth(difference, len(study.train))
+    sentence = f"{outcome}: {points(difference)} at ratio {primary.arm.ratio:g}"
+    if worth and outcome != "no measurable effect":
+        sentence += f", {in_images(worth)}"
+    return Verdict(outcome, primary, difference, worth, sentence)
+
+
+def points(difference: Difference) -> str:
+    """A difference in points of balanced accuracy with its interval: ``+1.4 points [0.9, 1.9]``."""
+    return f"{100 * difference.estimate:+.1f} points [{100 * difference.low:.1f}, {100 * difference.high:.1f}]"
+
+
+def in_images(worth: Worth) -> str:
+    """What a difference is worth, in words."""
+    if worth.images < 0:
+        return f"as if there were {-worth.images:,} fewer real images"
+    more = "more than " if worth.beyond else ""
+    return f"worth {more}{worth.images:,} extra real images"

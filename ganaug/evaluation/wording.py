@@ -1,0 +1,73 @@
+"""Numbers and settings in the words of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+MINUS, NOTHING, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
+
+
+def percent(share: float | None) -> str:
+    """A share as ``96.4 %``, on one line."""
+    return NOTHING if share is None else f"{100 * share:.1f}{SPACE}%"
+
+
+def points(difference: float | None) -> str:
+    """A difference of shares in points with its sign: ``+1.4``."""
+    if difference is None:
+        return NOTHING
+    rounded = round(100 * difference, 1)
+    return f"{rounded:+.1f}".replace("-", MINUS) if rounded else "0.0"
+
+
+def interval(difference: Mapping[str, float] | None) -> str:
+    """A difference in points with its interval: ``+1.4 [+0.9, +1.9]``."""
+    if difference is None:
+        return NOTHING
+    return f"{points(difference['estimate'])} [{points(difference['low'])},{SPACE}{points(difference['high'])}]"
+
+
+def count(images: int) -> str:
+    """A number of images, its thousands separated."""
+    return f"{images:,}".replace("-", MINUS)
+
+
+def number(value: float | None) -> str:
+    """A number without a unit, to three digits."""
+    if value is None:
+        return NOTHING
+    return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", MINUS)
+
+
+def p_value(p: float | None) -> str:
+    """A p-value to three decimals."""
+    return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``1 h 12 min``, ``3 min 20 s`` or ``4.2 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def plain(value: Any) -> str:
+    """A setting's value in words."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(plain, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {plain(each)}" for key, each in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+FILTERS: dict[str, Callable[[Any], str]] = {
+    each.__name__: each for each in (percent, points, interval, count, number, p_value, duration, plain)
+}

@@ -1,0 +1,71 @@
+"""Small real images, a quick classifier, and generators that are known to be good or bad; importable by workers."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ganaug import LabelledImages, open_images
+from ganaug.evaluation import UtilitySettings
+
+QUICK = UtilitySettings(seeds=3, steps=60, batch_size=32, learning_rate=2e-2, trivial_augment=False)
+
+
+class TinyClassifier(nn.Module):
+    """One hidden layer."""
+
+    def __init__(self, num_classes: int, *, channels: int, image_size: int) -> None:
+        super().__init__()
+        pixels = channels * image_size**2
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 32), nn.ReLU(), nn.Linear(32, num_classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images)
+
+
+class Replay(nn.Module):
+    """Generator that returns given images: of the class asked for, one that the latent picks.
+
+    Args:
+        data (LabelledImages): what it returns.
+        first (int, optional): use this many images of each class only.
+    """
+
+    latent_dim = 2
+
+    def __init__(self, data: LabelledImages, *, first: int | None = None) -> None:
+        super().__init__()
+        order = torch.argsort(data.targets, stable=True)
+        counts = torch.bincount(data.targets, minlength=len(data.classes))
+        self.register_buffer("images", data.images[order] / 127.5 - 1)
+        self.register_buffer("starts", counts.cumsum(0) - counts)
+        self.register_buffer("counts", counts if first is None else counts.clamp(max=first))
+
+    def forward(self, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        picked = torch.special.ndtr(z[:, 0]).clamp(max=1 - 1e-6) * self.counts[labels]
+        return self.images[self.starts[labels] + picked.long()]
+
+
+class NextClass(Replay):
+    """Good images of the wrong class."""
+
+    def forward(self, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return super().forward(z, (labels + 1) % len(self.counts))
+
+
+class Noise(nn.Module):
+    """Images that show nothing."""
+
+    latent_dim = 64
+
+    def forward(self, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return (z / 2).clamp(-1, 1).unflatten(1, (1, 8, 8))
+
+
+def digits_in_parts(train: int, oracle: int, *, seed: int = 0) -> tuple[LabelledImages, ...]:
+    """8x8 digits, none of them twice: training, oracle's and further images, the first two in images of each class,
+    and 350 held-out ones."""
+    images = open_images("sklearn:digits")
+    kept, rest = images.take([train] * 10, seed=seed)
+    known, further = rest.take([oracle] * 10, seed=seed)
+    return kept, known, further, open_images("sklearn:digits", split="test")

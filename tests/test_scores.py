@@ -1,0 +1,151 @@
+"""Scores, intervals and learning curves: the arithmetic of the verdict."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score
+
+from ganaug.evaluation.learning_curve import PowerLaw, learning_curve
+from ganaug.evaluation.scores import (
+    Difference,
+    balanced_accuracy,
+    calibration_error,
+    holm,
+    macro_f1,
+    paired_difference,
+    recalls,
+)
+
+
+def test_balanced_accuracy_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    targets = torch.from_numpy(rng.choice(4, size=200, p=[0.5, 0.3, 0.15, 0.05]))
+    predicted = torch.from_numpy(rng.integers(4, size=(3, 200)))
+    scores = balanced_accuracy(predicted == targets, targets, 4)
+    assert scores.tolist() == pytest.approx([balanced_accuracy_score(targets, row) for row in predicted])
+    assert recalls(predicted == targets, targets, 4).mean(1).tolist() == pytest.approx(scores.tolist())
+
+
+def test_f1_of_a_class_that_is_never_predicted_is_0():
+    targets = torch.tensor([0, 0, 1, 1])
+    assert macro_f1(torch.tensor([[0, 0, 0, 0], [0, 0, 1, 1]]), targets, 2) == pytest.approx((1 / 3 + 1) / 2)
+
+
+def test_calibration_error_by_hand():
+    """Two bins of 15 are used: 0.95, right in half of the cases, and 0.5, always right."""
+    confidence = torch.tensor([[0.95, 0.95, 0.5, 0.5]])
+    correct = torch.tensor([[True, False, True, True]])
+    assert calibration_error(confidence, correct) == pytest.approx((2 * 0.45 + 2 * 0.5) / 4)
+    assert calibration_error(torch.ones(2, 5), torch.ones(2, 5, dtype=torch.bool)) == 0
+
+
+def simulated(rng: np.random.Generator, gain: float, seeds: int, images: int) -> tuple[torch.Tensor, ...]:
+    """Right answers of two arms whose true recalls differ by ``gain``; seeds and images have effects of their own."""
+    targets = torch.arange(images) % 2
+    hardness, better = rng.normal(size=images), rng.normal(size=images)
+    base = 1.0 + hardness + 0.25 * rng.normal(size=(seeds, 1))
+    other = 1.0 + hardness + gain + 0.4 * better + 0.25 * rng.normal(size=(seeds, 1))
+    draw = [torch.from_numpy(rng.normal(size=(seeds, images)) < arm) for arm in (other, base)]
+    return *draw, targets
+
+
+@pytest.mark.parametrize(("seeds", "images"), [(5, 400), (3, 2000)])
+def test_the_interval_covers_the_true_difference(seeds, images):
+    """250 studies: a 95 % interval should hold the truth in 95 % of them; 3 standard errors of that are 4.1 %."""
+    rng = np.random.default_rng(1)
+    gain, trials = 0.2, 250
+    # P(normal < 1 + normals of total variance v) in closed form; the extra effect counts in the second arm only.
+    normal = torch.distributions.Normal(0, 1)
+    first = normal.cdf(torch.tensor((1 + gain) / math.sqrt(1 + 1 + 0.0625 + 0.16)))
+    truth = (first - normal.cdf(torch.tensor(1 / math.sqrt(1 + 1 + 0.0625)))).item()
+    covered = sum(
+        found.low <= truth <= found.high
+        for found in (paired_difference(*simulated(rng, gain, seeds, images), 2) for _ in range(trials))
+    )
+    assert 0.91 <= covered / trials <= 0.995
+
+
+def test_few_held_out_images_widen_the_interval():
+    """The same seeds, all of which agree: what is uncertain then is the images."""
+    rng = np.random.default_rng(2)
+    widths = []
+    for images in (100, 400):
+        one, other, targets = simulated(rng, 0.5, 4, images)
+        same = [arm[:1].repeat(4, 1) for arm in (one, other)]
+        found = paired_difference(*same, targets, 2)
+        widths.append(found.high - found.low)
+    assert widths[0] / widths[1] == pytest.approx(2, rel=0.3)
+    assert widths[1] > 0.02
+
+
+def test_equal_answers_differ_by_nothing():
+    correct = torch.rand(5, 60, generator=torch.Generator().manual_seed(0)) < 0.7
+    found = paired_difference(correct, correct, torch.arange(60) % 3, 3)
+    assert (found.estimate, found.low, found.high, found.p) == (0, 0, 0, 1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm(p_values):
+    adjusted = holm(p_values)
+    assert all(p <= corrected <= 1 for p, corrected in zip(p_values, adjusted, strict=True))
+    assert min(adjusted) == pytest.approx(min(1, len(p_values) * min(p_values)))
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    assert [adjusted[k] for k in order] == sorted(adjusted)
+
+
+def test_holms_own_example():
+    """Four hypotheses at 0.01, 0.02, 0.03 and 0.04."""
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+
+
+LAW = PowerLaw(a=0.93, b=1.5, c=0.4)
+SIZES = (125, 250, 500, 1000, 2000, 4000)
+
+
+def noisy_curve(spread: float, sizes: tuple[int, ...] = SIZES):
+    noise = np.random.default_rng(3).normal(scale=spread, size=(len(sizes), 5))
+    return learning_curve(
+        sizes, [torch.tensor([LAW.score(n)] * 5) + torch.from_numpy(e) for n, e in zip(sizes, noise, strict=True)]
+    )
+
+
+def difference(estimate: float, error: float = 0.002) -> Difference:
+    return Difference(estimate, estimate - 2 * error, estimate + 2 * error, 0.01, error, 10.0)
+
+
+def test_the_curve_is_found_again():
+    law = noisy_curve(1e-6).fit()
+    assert (law.a, law.b, law.c) == pytest.approx((LAW.a, LAW.b, LAW.c), rel=1e-2)
+    assert law.images(law.score(700)) == pytest.approx(700)
+    assert law.images(0.95) == math.inf
+
+
+@pytest.mark.parametrize("extra", [-300, 200, 800, 2500])
+def test_a_gain_is_worth_the_images_that_give_it(extra):
+    gain = LAW.score(1000 + extra) - LAW.score(1000)
+    worth = noisy_curve(1e-4).worth(difference(gain, 1e-4), 1000)
+    assert worth.images == pytest.approx(extra, rel=0.05)
+    assert not worth.beyond
+    assert not worth.extrapolated
+    noisy = noisy_curve(0.003).worth(difference(gain), 1000)
+    assert noisy.low <= extra <= (noisy.high or math.inf)
+
+
+def test_what_no_number_of_images_gives_is_said_to_be_beyond():
+    curve = noisy_curve(1e-4, SIZES[:4])
+    worth = curve.worth(difference(0.1), 1000)
+    assert (worth.images, worth.beyond, worth.extrapolated) == (10_000, True, True)
+    assert worth.high is None
+    near = curve.worth(difference(LAW.score(1500) - LAW.score(1000), 1e-4), 1000)
+    assert near.images == pytest.approx(500, rel=0.1)
+    assert (near.extrapolated, near.beyond) == (True, False)
+
+
+def test_two_sizes_are_no_curve():
+    assert noisy_curve(0.001, SIZES[:2]).worth(difference(0.01), 250) is None

@@ -1,0 +1,351 @@
+"""The verdict on generators that are known to be good, useless or bad, by the real code path on small real images."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_generator, small_images
+from evaluated import QUICK, NextClass, Noise, Replay, TinyClassifier, digits_in_parts
+
+from ganaug import InputError, LabelledImages
+from ganaug.evaluation import SmallCNN, TorchvisionClassifier, UtilitySettings, train_classifier, utility
+from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment, background_of
+from ganaug.evaluation.cells import Cells, run_cell
+from ganaug.evaluation.study import Study
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[LabelledImages, ...]:
+    return digits_in_parts(4, 8)
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory) -> Path:
+    """Cells that the tests share: the real arms are trained once."""
+    return tmp_path_factory.mktemp("cells")
+
+
+STEEP = replace(QUICK, seeds=5, steps=100, ratios=(0.5, 0.8))
+
+
+def judged(generator, parts, cells, **options):
+    train, _, further, held_out = parts
+    options = {"factory": TinyClassifier, "settings": STEEP, "extra": further, "cache_dir": cells, **options}
+    return utility(train, held_out, {"it": generator}, **options)
+
+
+def test_an_oracle_helps_and_is_worth_about_what_it_holds(parts, cells):
+    """It returns 80 real images that are in neither the training set nor the held-out images."""
+    found = judged(Replay(parts[1]), parts, cells)
+    verdict = found.verdicts["it"]
+    assert verdict.outcome == "helped"
+    assert verdict.difference.low > 0.02
+    assert 80 / 2.5 < verdict.worth.images < 80 * 2.5
+    assert verdict.worth.low <= 80 <= (verdict.worth.high or math.inf)
+    assert verdict.sentence.startswith("helped: +")
+    assert f"worth {verdict.worth.images} extra real images" in verdict.sentence
+
+
+@pytest.mark.parametrize("bad", ["noise", "wrong labels"])
+def test_noise_and_wrong_labels_do_not_help(bad, parts, cells):
+    generator = Noise() if bad == "noise" else NextClass(parts[0])
+    found = judged(generator, parts, cells)
+    verdict = found.verdicts["it"]
+    assert verdict.outcome == ("hurt" if bad == "wrong labels" else verdict.outcome)
+    assert verdict.outcome in ("hurt", "no measurable effect")
+    assert verdict.difference.estimate < 0
+    alone = found.arms["generated only"]
+    assert alone.mean < 0.2
+    assert alone.difference.high < -0.5
+
+
+def test_the_table_has_what_it_says(parts, cells):
+    found = judged(Noise(), parts, cells)
+    names = [f"{found.reference.name} + generated {ratio:g}" for ratio in STEEP.ratios]
+    assert list(found.arms) == ["real", "real + classic", *names, "generated only"]
+    assert found.arms[found.reference.name].difference is None
+    assert len(found.validation) + len(found.test) == len(parts[3])
+    assert {len(found.validation), len(found.test)} == {90, 267} or len(found.validation) / len(parts[3]) < 0.27
+    best = max(found.arms[name].validation.mean().item() for name in ("real", "real + classic"))
+    assert found.arms[found.reference.name].validation.mean().item() == best
+    primary = found.verdicts["it"].primary
+    assert primary.validation.mean().item() == max(found.arms[name].validation.mean().item() for name in names)
+    assert found.curve.images == (10, 20, 40, 80, 160)
+    for result in found.arms.values():
+        assert result.recall.mean().item() == pytest.approx(result.mean)
+        assert result.p_holm is None or result.p_holm >= result.difference.p
+
+
+def test_several_generators_share_the_reference(parts, cells):
+    train, known, further, held_out = parts
+    options = {"factory": TinyClassifier, "settings": STEEP, "extra": further, "cache_dir": cells}
+    found = utility(train, held_out, {"good": Replay(known), "bad": NextClass(train)}, **options)
+    assert [verdict.outcome for verdict in found.verdicts.values()] == ["helped", "hurt"]
+    alone = judged(Replay(known), parts, cells)
+    assert torch.equal(found.verdicts["good"].primary.scores, alone.verdicts["it"].primary.scores)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_under_the_null_few_runs_claim_help(tmp_path):
+    """The generator returns training images, so nothing is added: how often is it said to help? 2.5 % are expected."""
+    claims = []
+    for seed in range(40):
+        train, _, _, held_out = digits_in_parts(8, 8, seed=seed)
+        found = utility(
+            train,
+            held_out,
+            {"copies": Replay(train)},
+            factory=TinyClassifier,
+            settings=replace(QUICK, seeds=5),
+            cache_dir=tmp_path,
+        )
+        claims.append(found.verdicts["copies"].outcome)
+    assert claims.count("helped") < 4, claims
+
+
+def imbalanced(parts) -> LabelledImages:
+    return parts[0].take([4, 4, 4, 4, 4, 2, 2, 2, 2, 1])[0]
+
+
+def test_imbalanced_images_are_oversampled_and_rare_classes_get_as_many_generated(parts):
+    train = imbalanced(parts)
+    study = Study(train, parts[3], {"it": Replay(parts[1])}, settings=QUICK)
+    over = study.real_arms()[-1]
+    assert over.name == "real + classic + oversampling"
+    images, weights = study.training_set(over, 0)
+    share = torch.zeros(10, dtype=torch.float64).index_add_(0, images.targets, weights) / weights.sum()
+    assert share.tolist() == pytest.approx([0.1] * 10)
+    mixed = next(arm for arm in study.mixed_arms("it", over) if arm.ratio == 0.5)
+    images, weights = study.training_set(mixed, 0)
+    generated = images.targets[len(train) :]
+    assert (len(generated), max(generated.bincount()) - min(generated.bincount())) == (29, 1)
+    assert weights[len(train) :].sum() / weights.sum() == pytest.approx(0.5)
+    # Without oversampling they come in the shares of the real ones.
+    plain = next(arm for arm in study.mixed_arms("it", study.real_arms()[1]) if arm.ratio == 0.5)
+    images, weights = study.training_set(plain, 0)
+    assert images.class_counts == [2 * count for count in train.class_counts]
+    assert len(set(weights.tolist())) == 1
+
+
+def test_seeds_draw_other_images_and_the_curve_takes_a_share_of_each_class(parts):
+    study = Study(parts[0], parts[3], {"it": Replay(parts[1])}, extra=parts[2], settings=QUICK)
+    reference = study.real_arms()[0]
+    arm = study.mixed_arms("it", reference)[1]
+    one, two = (study.training_set(arm, seed)[0] for seed in (0, 1))
+    assert torch.equal(one.images[:40], two.images[:40])
+    assert not torch.equal(one.images[40:], two.images[40:])
+    sizes = {}
+    for arm in study.curve_arms(reference):
+        images, _ = study.training_set(arm, 0)
+        assert len(set(images.class_counts)) == 1
+        assert len(images.image_hashes.unique()) == len(images)
+        sizes[arm.scale] = len(images)
+    assert sizes == {0.25: 10, 0.5: 20, 2.0: 80, 4.0: 160}
+    without = Study(parts[0], parts[3], {}, settings=QUICK)
+    assert [arm.scale for arm in without.curve_arms(reference)] == [0.25, 0.5]
+
+
+class Stops(TinyClassifier):
+    """Counts how many are made, and fails at one of them."""
+
+    made = 0
+    fails_at = 0
+
+    def __init__(self, *args, **options) -> None:
+        Stops.made += 1
+        if Stops.made == Stops.fails_at:
+            raise KeyboardInterrupt
+        super().__init__(*args, **options)
+
+
+def test_what_is_trained_is_kept(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(Stops, "fails_at", 5)
+    settings = replace(QUICK, steps=2, ratios=(0.5,))
+    with pytest.raises(KeyboardInterrupt):
+        judged(Noise(), parts, tmp_path, factory=Stops, settings=settings)
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(kept) == 4
+    found = judged(Noise(), parts, tmp_path, factory=Stops, settings=settings)
+    assert found.cells == 3 * (2 + 2 + 4)
+    assert Stops.made - 5 == found.cells - 4  # none of the four again
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    judged(Noise(), parts, tmp_path, factory=Stops, settings=replace(settings, steps=3))
+    assert Stops.made == 5 + found.cells - 4 + found.cells  # other settings, other cells
+    damaged = next(iter(kept))
+    damaged.write_bytes(kept[damaged][:-10])
+    again = judged(Noise(), parts, tmp_path, factory=Stops, settings=settings)
+    assert torch.equal(again.arms["real"].scores, found.arms["real"].scores)
+    assert damaged.read_bytes()[-10:] == kept[damaged][-10:]
+
+
+def test_the_same_answers_from_two_processes(parts, tmp_path):
+    study = Study(parts[0], parts[3], {"it": Replay(parts[1])}, settings=replace(QUICK, steps=3, seeds=2))
+    arms = [study.real_arms()[1], study.mixed_arms("it", study.real_arms()[1])[1]]
+    one, two = (Cells(study, tmp_path / str(n), processes=n).run(arms, "cells") for n in (1, 2))
+    for name in one:
+        for a, b in zip(one[name], two[name], strict=True):
+            assert torch.equal(a.predicted, b.predicted)
+            assert torch.equal(a.confidence, b.confidence)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from dataclasses import replace
+from evaluated import QUICK, TinyClassifier, digits_in_parts
+from ganaug.evaluation.cells import Cells
+from ganaug.evaluation.study import Study
+if __name__ == "__main__":
+    train, _, _, held_out = digits_in_parts(4, 8)
+    study = Study(train, held_out, {}, factory=TinyClassifier, settings=replace(QUICK, steps=100_000))
+    Cells(study, Path("cells"), processes=2).run(study.real_arms(), "cells")
+"""
+
+
+def workers_of(pid: int) -> list[int]:
+    """Processes that a process spawned, beside multiprocessing's own helper."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_workers_end_with_the_program_that_is_killed(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    program = subprocess.Popen(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.DEVNULL,
+    )
+    workers: list[int] = []
+    end = time.monotonic() + 60
+    while len(workers) < 2 and time.monotonic() < end:
+        time.sleep(0.2)
+        workers = workers_of(program.pid)
+    time.sleep(3)  # past their start
+    program.send_signal(signal.SIGKILL)
+    program.wait()
+    assert len(workers) == 2
+    end = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers) and time.monotonic() < end:
+        time.sleep(0.2)
+    alive = [pid for pid in workers if Path(f"/proc/{pid}/cmdline").exists()]
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+    assert not alive
+
+
+def test_shift_and_flip_move_every_image_by_itself_and_fill_with_the_background():
+    ramp = torch.arange(1, 65, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(200, 1, 1, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        moved = ShiftFlip(1, flip=False, background=torch.tensor([200], dtype=torch.uint8))(ramp)
+        flipped = ShiftFlip(0, flip=True, background=torch.tensor([0], dtype=torch.uint8))(ramp)
+    assert moved.shape == ramp.shape
+    assert len(moved.unique(dim=0)) == 9  # three offsets in each direction
+    assert {200} == set(moved[moved > 64].tolist())
+    up_left = torch.full((8, 8), 200, dtype=torch.uint8)
+    up_left[:7, :7] = ramp[0, 0, 1:, 1:]
+    assert any(torch.equal(image[0], up_left) for image in moved)
+    mirrored = sum(torch.equal(image, ramp[0].flip(2)) for image in flipped)
+    assert 60 < mirrored < 140
+    assert mirrored + sum(torch.equal(image, ramp[0]) for image in flipped) == 200
+
+
+def test_trivial_augment_takes_grey_and_colour():
+    for channels in (1, 3):
+        data = small_images(size=16, channels=channels)
+        transform = TrivialAugment(ShiftFlip(2, flip=True, background=background_of(data)))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            changed = transform(data.images)
+        assert (changed.shape, changed.dtype) == (data.images.shape, torch.uint8)
+        assert not torch.equal(changed, data.images)
+
+
+def test_the_background_is_what_the_borders_mostly_are():
+    images = torch.full((5, 3, 8, 8), 9, dtype=torch.uint8)
+    images[:, 1, 0] = images[:, 1, -1] = images[:, 1, :, 0] = images[:, 1, :, -1] = 250
+    data = LabelledImages(images, torch.zeros(5, dtype=torch.int64), ("a",), "frames")
+    assert background_of(data).tolist() == [9, 250, 9]
+
+
+def test_torchvision_models_are_classifiers_too():
+    data = small_images(n=12, size=16)
+    network = partial(TorchvisionClassifier, "squeezenet1_1")
+    classifier = train_classifier(data, network, steps=2, batch_size=4)
+    assert classifier(torch.zeros(2, 1, 16, 16)).shape == (2, 3)
+    with pytest.raises(InputError, match=r"classifier 'resnet19' is not known; give small-cnn or one of .*resnet18"):
+        TorchvisionClassifier("resnet19", 3, channels=1, image_size=16)
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(8, 2), (12, 2), (28, 3), (32, 3), (64, 4), (128, 5), (512, 5)])
+def test_the_small_cnn_goes_with_the_image_size(size, blocks):
+    with torch.random.fork_rng():
+        network = SmallCNN(3, image_size=size)
+    assert sum(isinstance(layer, torch.nn.MaxPool2d) for layer in network.modules()) == blocks
+    images = torch.zeros(2, 1, size, size)
+    network.eval()
+    assert torch.equal(network.head(network.features(images)), network(images))
+    assert network.features(images).shape == (2, 8 * 2**blocks)
+
+
+def test_training_draws_images_as_their_weights_say_and_learns():
+    data = small_images(n=90, size=12)
+    only_two = (data.targets < 2).double()
+    classifier = train_classifier(data, steps=60, batch_size=32, weights=only_two)
+    predicted = classifier(data.images / 127.5 - 1).argmax(1)
+    assert set(predicted.tolist()) == {0, 1}  # it has never seen the third
+    right = (predicted == data.targets)[data.targets < 2]
+    assert right.double().mean() > 0.9
+
+
+class TwoOutputs(torch.nn.Linear):
+    def __init__(self, num_classes: int, *, channels: int, image_size: int) -> None:
+        super().__init__(image_size, num_classes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": 1}, "seeds must be at least 2, for there to be error bars; got 1"),
+        ({"steps": 0}, "steps must be positive, got 0"),
+        ({"ratios": (0.3, 1.0)}, r"ratios must be fractions between 0 and 1, one or more; got \[0.3, 1.0\]"),
+        ({"ratios": ()}, "one or more; got"),
+    ],
+)
+def test_settings_out_of_range(change, message):
+    with pytest.raises(InputError, match=message):
+        UtilitySettings(**change)
+
+
+def test_input_that_cannot_be_judged(parts, tmp_path):
+    train, _, _, held_out = parts
+    with pytest.raises(InputError, match=r"same classes: .* has 0, 1, .*; noise has class 0, class 1, class 2"):
+        utility(train, small_images(size=8), {"it": Noise()}, cache_dir=tmp_path)
+    few = held_out.take([9] * 9 + [2])[0]
+    with pytest.raises(InputError, match=r"class 9 has 2 held-out images; .* at least 3.* Hold out more"):
+        utility(train, few, {"it": Noise()}, cache_dir=tmp_path)
+    with pytest.raises(InputError, match=r"must return class logits \(N, 10\), this one returns \(32, 1, 8, 10\)"):
+        judged(Noise(), parts, tmp_path, factory=TwoOutputs)
+    with pytest.raises(ValueError, match="does not know 0, 1, 2"):
+        judged(make_generator(("cat", "dog"), image_size=8), parts, tmp_path)
+
+
+def test_a_cell_does_not_move_what_is_not_its_own(parts):
+    study = Study(parts[0], parts[3], {}, factory=TinyClassifier, settings=replace(QUICK, steps=2))
+    arm = study.real_arms()[1]
+    first, second = run_cell(study, arm, 0), run_cell(study, arm, 0)
+    assert torch.equal(first.confidence, second.confidence)
+    assert not torch.equal(first.confidence, run_cell(study, arm, 1).confidence)
