@@ -29,7 +29,7 @@ class Arguments:
         test_data_dir: Folder of held-out images, where the data has no split for them; read as train_data_dir is.
         test_split: Split of held-out images, where there is no test_data_dir.
         classifier: small-cnn, or the name of a model of torchvision, such as resnet18.
-        inception_weights: File with the weights of the Inception network, for FID and KID.
+        inception_weights: File with the weights of the Inception network, for FID and KID, or download.
         output_dir: Folder for the report; by default evaluation in the folder of the generator, or
             outputs/evaluation.
         processes: Classifiers trained at a time on a CPU, each by one thread; by default one for each core.
@@ -41,13 +41,15 @@ class Arguments:
     test_data_dir: Path | None = None
     test_split: str = "test"
     classifier: str = "small-cnn"
-    inception_weights: Path | None = None
+    inception_weights: str | None = None
     output_dir: Path | None = None
     processes: int | None = None
 
 
 def main(args: Arguments) -> None:
     """Evaluate, write the report, and print the verdict."""
+    if not args.generator:
+        raise InputError("--generator names no generator. Give a folder or Hub id, or several")
     generators = {name: Generator.from_pretrained(source) for name, source in named(args.generator).items()}
     first = next(iter(generators.values()))
     # The classifiers see images as the generator makes them.

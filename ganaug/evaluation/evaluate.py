@@ -74,7 +74,7 @@ def evaluate(
     factory: ClassifierFactory = SmallCNN,
     settings: UtilitySettings | None = None,
     extra: LabelledImages | None = None,
-    inception_weights: Path | None = None,
+    inception_weights: str | Path | None = None,
     cache_dir: str | Path | None = None,
     processes: int = 1,
 ) -> Evaluation:
@@ -82,7 +82,8 @@ def evaluate(
 
     Args:
         train, held_out, generators, factory, settings, extra, cache_dir, processes: as of :func:`utility`.
-        inception_weights (Path, optional): file with Inception's weights, for FID and KID beside the rest.
+        inception_weights (str or Path, optional): file with the weights of the Inception network, for FID and KID
+            beside the rest, or ``"download"``. Default: neither
 
     Raises:
         InputError: held-out images are among those a generator or the classifiers train on, or :func:`utility`
@@ -115,7 +116,7 @@ def evaluate(
     return Evaluation(found, judged, leakage, left_out, time.monotonic() - started)
 
 
-def _judge(name: str, found: Utility, judges: Sequence[SmallCNN], inception_weights: Path | None) -> Judged:
+def _judge(name: str, found: Utility, judges: Sequence[SmallCNN], inception_weights: str | Path | None) -> Judged:
     train, held_out = found.study.train, found.study.held_out
     if len(held_out) > MOST_JUDGED:
         share = MOST_JUDGED / len(held_out)
@@ -123,10 +124,14 @@ def _judge(name: str, found: Utility, judges: Sequence[SmallCNN], inception_weig
     sampler = ClassSampler(found.study.generators[name], train.classes, device=best_device())
     images = sampler.draw(held_out.targets, range(len(held_out)))
     generated = LabelledImages(images, held_out.targets, train.classes, f"images of {name}")
+    inception = None
+    if inception_weights is not None:
+        weights = None if inception_weights == "download" else Path(inception_weights)
+        inception = inception_distances(generated, held_out, weights, best_device())
     copies, pairs = memorization(generated, train, held_out, judges[1])
     return Judged(
         fidelity(generated, held_out, judges[0]),
-        inception_distances(generated, held_out, inception_weights, best_device()) if inception_weights else None,
+        inception,
         copies,
         generated,
         closest_pairs_picture(pairs, train.classes),
