@@ -22,7 +22,7 @@ print("the end")
 
 def blocks() -> list[str]:
     text = (REPOSITORY / "README.md").read_text()
-    part = text[text.index("## Mix generated images") : text.index("## Train on your own images")]
+    part = text[text.index("## Mix generated images") : text.index("## Did it help?")]
     return re.findall(r"```python\n(.*?)```", part, re.DOTALL)
 
 

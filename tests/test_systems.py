@@ -114,6 +114,11 @@ def test_the_readmes_network_of_ones_own_trains_and_loads(tmp_path):
     assert run(sys.executable, "-c", f"{load}; print(g.sample(range(10)).shape)", cwd=tmp_path) == (
         "torch.Size([10, 1, 8, 8])\n"
     )
+    judge = next(block for block in blocks if "write_report" in block)
+    judge = judge.replace("seeds=3, steps=100", "seeds=2, steps=2, trivial_augment=False")
+    (tmp_path / "judge.py").write_text(f"from mine import TinyGenerator\n{judge}")
+    assert re.search(r"[+-]\d+\.\d points \[", run(sys.executable, "judge.py", cwd=tmp_path))
+    assert (tmp_path / "outputs" / "tiny" / "evaluation" / "report.html").exists()
     unknown = "from ganaug import Generator; Generator.from_pretrained('outputs/tiny')"
     assert "must be registered" in run(sys.executable, "-c", unknown, cwd=tmp_path, expected=1)
 

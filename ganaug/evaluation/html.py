@@ -18,8 +18,8 @@ LEAST_DIVERSITY = 0.5  # of a class, relative to real images: below, the report 
 
 # Name, what it says, and how it is written.
 SET_DISTANCES = {
-    "fd_cnn": ("Fréchet distance", "between features of both sets; 0 if they are alike", "number"),
-    "kd_cnn": ("kernel distance", "the same for few images; 0 if they are alike", "number"),
+    "fd_cnn": ("FD-cnn", "Fréchet distance between the features of both sets; 0 if they are alike", "number"),
+    "kd_cnn": ("KD-cnn", "kernel distance, the same for few images; 0 if they are alike", "number"),
     "precision": ("precision", "share of images that lie where real ones do", "percent"),
     "recall": ("recall", "share of real images that the set comes close to", "percent"),
     "density": ("density", "how many real neighbours an image has; about 1 for real images", "number"),
