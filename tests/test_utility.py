@@ -233,7 +233,7 @@ def test_workers_end_with_the_program_that_is_killed(tmp_path):
     while len(workers) < 2 and time.monotonic() < end:
         time.sleep(0.2)
         workers = workers_of(program.pid)
-    time.sleep(3)  # past their start
+    time.sleep(1)  # past their start
     program.send_signal(signal.SIGKILL)
     program.wait()
     assert len(workers) == 2

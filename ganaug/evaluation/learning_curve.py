@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from torch import Tensor
 from ganaug.evaluation.scores import Difference
 from ganaug.seeding import Purpose, random_stream
 
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
 _FARTHEST = 10  # times the largest measured training set: what lies beyond is not put into a number
-_RESAMPLES = 200
+_RESAMPLES = 500
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class PowerLaw:
     """``score = a - b * images**-c``; the usual shape of learning curves (Hestness et al. 2017).
 
     Attributes:
-        a, b, c (float): fitted; a in [0, 1], b and c not negative.
+        a, b, c (float): fitted; a at most 1, b not negative, c from 0.01 to 3.
     """
 
     a: float
@@ -36,7 +38,7 @@ class PowerLaw:
 
     def images(self, score: float) -> float:
         """Number of real images that gives a balanced accuracy; infinity where none does."""
-        if score >= self.a or self.b == 0 or self.c == 0:
+        if score >= self.a:
             return math.inf
         return float((self.b / (self.a - score)) ** (1 / self.c))
 
@@ -71,33 +73,9 @@ class LearningCurve:
     images: tuple[int, ...]
     scores: Tensor
 
-    def fit(self, columns: Sequence[int] | None = None) -> PowerLaw | None:
-        """Least-squares power law through the means of the seeds; None for fewer than three sizes, or where none fits.
-
-        Args:
-            columns (sequence of int, optional): which seeds; default: all.
-        """
-        if len(self.images) < 3:
-            return None
-        from scipy.optimize import OptimizeWarning, curve_fit
-
-        chosen = self.scores if columns is None else self.scores[:, columns]
-        sizes, means = np.asarray(self.images, dtype=np.float64), chosen.mean(1).numpy()
-        # In units of the largest set, b is the distance to the asymptote there, and the three are of one size.
-        start = [min(1.0, float(means.max()) + 0.02), 0.05, 0.5]
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", OptimizeWarning)
-                (a, b, c), _ = curve_fit(
-                    lambda size, a, b, c: a - b * size**-c,
-                    sizes / sizes[-1],
-                    means,
-                    p0=start,
-                    bounds=([0, 0, 0.01], [1, 1, 3]),
-                )
-        except RuntimeError:  # no convergence
-            return None
-        return PowerLaw(float(a), float(b * sizes[-1] ** c), float(c))
+    def fit(self) -> PowerLaw | None:
+        """Least-squares power law through the means of the seeds; None for fewer than three sizes."""
+        return _power_law(self.images, self.scores.mean(1)) if len(self.images) > 2 else None
 
     def worth(self, difference: Difference, images: int) -> Worth | None:
         """How many additional real images would have given a difference; None where no curve can be fitted.
@@ -117,19 +95,37 @@ class LearningCurve:
         seeds = self.scores.shape[1]
         draws = []
         for _ in range(_RESAMPLES):
-            again = self.fit(rng.integers(seeds, size=seeds).tolist())
+            again = _power_law(self.images, self.scores[:, rng.integers(seeds, size=seeds)].mean(1))
             shift = rng.standard_t(difference.degrees_of_freedom) * difference.standard_error
-            if again is not None:
-                draws.append(_extra(again, images, difference.estimate + shift))
-        low, high = np.quantile(draws, [0.025, 0.975], method="nearest") if draws else (-math.inf, math.inf)
-        beyond = best > limit
+            draws.append(_extra(again, images, difference.estimate + shift))
+        low, high = np.quantile(draws, [0.025, 0.975], method="nearest")
         return Worth(
             images=round(min(best, limit)),
             low=round(low) if abs(low) <= limit else None,
             high=round(high) if abs(high) <= limit else None,
             extrapolated=images + best > self.images[-1],
-            beyond=beyond,
+            beyond=best > limit,
         )
+
+
+def _power_law(sizes: Sequence[int], scores: Tensor) -> PowerLaw:
+    from scipy.optimize import minimize_scalar
+
+    x, y = np.asarray(sizes, dtype=np.float64), scores.numpy()
+    # For a given exponent the rest is a line, so there is one number to search for.
+    c = float(minimize_scalar(lambda c: _line(x**-c, y)[2], bounds=(0.01, 3), method="bounded").x)
+    a, b, _ = _line(x**-c, y)
+    return PowerLaw(a, b, c)
+
+
+def _line(x: Array, y: Array) -> tuple[float, float, float]:
+    """Least-squares a, b of ``y = a - b * x`` with a at most 1 and b not negative, and the sum of squares left."""
+    dx, dy = x - x.mean(), y - y.mean()
+    b = max(0.0, float(-(dx * dy).sum() / (dx * dx).sum()))
+    a = float(y.mean() + b * x.mean())
+    if a > 1:
+        a, b = 1.0, float(((1 - y) * x).sum() / (x * x).sum())
+    return a, b, float(((a - b * x - y) ** 2).sum())
 
 
 def _extra(law: PowerLaw, images: int, gain: float) -> float:
