@@ -13,6 +13,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ganaug.errors import InputError
+
 logger = logging.getLogger(__name__)
 
 
@@ -70,6 +72,18 @@ def build_once(path: Path, build: Callable[[Path], None], *, what: str) -> Path:
     finally:
         lock.release()
     return path
+
+
+def check_writable(folder: str | Path) -> None:
+    """Refuse a folder for results that cannot be written to, before the work is done; it need not exist yet.
+
+    Raises:
+        InputError: it, or the one it would be made in, is no folder or may not be written to.
+    """
+    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "may not be written to" if there.is_dir() else "is a file"
+        raise InputError(f"results cannot be written to {folder}: {there} {what}. Give another folder")
 
 
 def user_cache() -> Path:

@@ -17,6 +17,7 @@ from arguments import DataArguments, run
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.card import add_verdict
 from ganaug.evaluation import SmallCNN, TorchvisionClassifier, UtilitySettings, evaluate, write_report
+from ganaug.files import check_writable
 from ganaug.training.hardware import set_cpu_threads
 
 
@@ -50,6 +51,8 @@ def main(args: Arguments) -> None:
     """Evaluate, write the report, and print the verdict."""
     if not args.generator:
         raise InputError("--generator names no generator. Give a folder or Hub id, or several")
+    folder = args.output_dir or default_folder(args.generator)
+    check_writable(folder)
     generators = {name: Generator.from_pretrained(source) for name, source in named(args.generator).items()}
     first = next(iter(generators.values()))
     # The classifiers see images as the generator makes them.
@@ -69,7 +72,6 @@ def main(args: Arguments) -> None:
         inception_weights=args.inception_weights,
         processes=args.processes or set_cpu_threads(None),
     )
-    folder = args.output_dir or default_folder(args.generator)
     report = write_report(evaluation, folder, sources=named(args.generator), classifier=args.classifier)
     for found in report["generators"]:
         card = Path(found["source"]) / "README.md"

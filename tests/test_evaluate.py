@@ -191,6 +191,10 @@ def test_the_recipe_refuses_what_the_generator_saw(digit_generator, in_process):
             ["--generator", "acgan", "--dataset_name", "sklearn:digits", "--images_per_class", "900"],
             "Ask for 139 at most",
         ),
+        (
+            ["--generator", "acgan", *FLAGS, "--output_dir", "acgan/config.json/x"],
+            r"config\.json is a file\. Give another",
+        ),
         (["--generator"], "names no generator"),
         (["--generator", "nowhere"], "no folder 'nowhere', and it is not a Hub id"),
         (["--generator", "acgan", *FLAGS, "--test_split", "spare"], "have the splits train and test, got 'spare'"),

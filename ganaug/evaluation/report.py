@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 
 from ganaug import grids
 from ganaug.data import LabelledImages
@@ -76,7 +77,7 @@ def _shown(data: LabelledImages) -> str:
     return ", ".join(data.classes[:_COLUMNS]) + more
 
 
-def _grid(data: LabelledImages) -> Any:
+def _grid(data: LabelledImages) -> Image:
     some = torch.nonzero(data.targets < _COLUMNS).squeeze(1)
     classes = data.classes[:_COLUMNS]
     return grids.real_grid(LabelledImages(data.images[some], data.targets[some], classes, data.name), rows=8)
