@@ -14,11 +14,7 @@ from ganaug.evaluation import SmallCNN
 from ganaug.evaluation.classifier import train_classifier
 from ganaug.evaluation.distances import nearest_distances
 from ganaug.evaluation.memorization import closest_pairs_picture, memorization
-
-
-def joined(one: LabelledImages, other: LabelledImages) -> LabelledImages:
-    images, targets = torch.cat([one.images, other.images]), torch.cat([one.targets, other.targets])
-    return LabelledImages(images, targets, one.classes, "both")
+from ganaug.evaluation.study import joined
 
 
 @pytest.fixture(scope="module")

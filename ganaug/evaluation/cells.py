@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from ganaug import fingerprints
@@ -71,7 +71,7 @@ class Cells:
             fingerprints.of_callable(study.factory),
             [self.device.type, has_bf16(self.device)],
         )
-        self._generators = {name: _identity(generator) for name, generator in study.generators.items()}
+        self._generators = {name: fingerprints.of_callable(generator) for name, generator in study.generators.items()}
 
     def run(self, arms: Sequence[Arm], title: str) -> dict[str, list[Answers]]:
         """Train what is not there yet, with a progress bar; the answers of each arm by its name, in order of seeds.
@@ -185,10 +185,3 @@ def _end_with_parent() -> None:
 
 def _run_in_worker(arm: Arm, seed: int) -> Answers:
     return run_cell(_study, arm, seed)
-
-
-def _identity(generator: object) -> str:
-    """What a generator's images depend on."""
-    if isinstance(generator, nn.Module):
-        return fingerprints.of_module(generator)
-    return fingerprints.of_callable(generator)  # type: ignore[arg-type]

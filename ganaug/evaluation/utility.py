@@ -6,7 +6,7 @@ The rule of the verdict is fixed in advance. :data:`METHOD` says it in words for
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -28,7 +28,7 @@ from ganaug.evaluation.scores import (
     paired_difference,
     recalls,
 )
-from ganaug.evaluation.study import Arm, Study, UtilitySettings
+from ganaug.evaluation.study import Arm, Study, UtilitySettings, joined
 from ganaug.files import user_cache
 
 VALIDATION = 0.25  # share of the held-out images that chooses the ratio
@@ -180,13 +180,7 @@ def utility(
         )
     validation, test = _split(held_out)
     # Validation images first: the answers are cut where they end.
-    both = LabelledImages(
-        torch.cat([validation.images, test.images]),
-        torch.cat([validation.targets, test.targets]),
-        held_out.classes,
-        held_out.name,
-        train=False,
-    )
+    both = replace(joined(validation, test), name=held_out.name, train=False)
     study = Study(train, both, dict(generators), extra, factory, settings or UtilitySettings())
     cells = Cells(study, Path(cache_dir) if cache_dir else user_cache() / "evaluation", processes=processes)
     answers = cells.run(study.real_arms(), "without generated images")
