@@ -27,7 +27,7 @@ from ganaug.data import LabelledImages, open_images
 from ganaug.errors import DataError, InputError
 from ganaug.files import build_once, user_cache, write_json
 from ganaug.generators.base import Generator, registered_generators
-from ganaug.training import SYSTEMS, GANObjective, RunFolder, Trainer, TrainingSettings, start_accelerator, train
+from ganaug.training import SYSTEMS, GANObjective, RunFolder, TrainingSettings, make_trainer, start_accelerator, train
 
 logger = logging.getLogger(__name__)
 
@@ -193,6 +193,6 @@ def run_job(job_folder: str, output: str) -> None:
     set_seed(settings.seed)
     cls: type[Generator] = registered_generators()[job["architecture"]]
     generator = cls(images.classes, image_size=images.image_size, channels=images.channels, **job["network"])
-    pair = generator, generator.make_discriminator()
-    train(Trainer(*pair, GANObjective(**job["objective"]), images, settings, accelerator), RunFolder(output))
+    objective = GANObjective(**job["objective"])
+    train(make_trainer(generator, objective, images, settings, accelerator), RunFolder(output))
     accelerator.end_training()

@@ -29,14 +29,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from ganaug import Generator, LabelledImages, open_images
 from ganaug.devices import best_device
 from ganaug.files import write_json
-from ganaug.training import SYSTEMS, Trainer, TrainingSettings, start_accelerator
+from ganaug.training import CLASSIC_SYSTEMS, GANTrainer, TrainingSettings, start_accelerator
 from ganaug.training.systems import System
 
 BENCHMARKED = {
     "public-acgan-32": System(
-        PublicACGANGenerator, SYSTEMS["acgan-28"].objective, TrainingSettings(train_batch_size=64), resolution=32
+        PublicACGANGenerator,
+        CLASSIC_SYSTEMS["acgan-28"].objective,
+        TrainingSettings(train_batch_size=64),
+        resolution=32,
     ),
-    **SYSTEMS,
+    **CLASSIC_SYSTEMS,
 }
 
 
@@ -90,7 +93,7 @@ def our_arm(model: str, args: Arguments) -> Callable[[], int]:
     settings = args.settings(model)
     accelerator = start_accelerator(settings)
     generator, discriminator, data = networks(model)
-    trainer = Trainer(generator, discriminator, BENCHMARKED[model].objective, data, settings, accelerator)
+    trainer = GANTrainer(generator, discriminator, BENCHMARKED[model].objective, data, settings, accelerator)
     numbers = iter(range(10**9))
     with FlopCounterMode(display=False) as counter:
         trainer.step(next(numbers))

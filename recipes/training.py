@@ -15,9 +15,10 @@ from torch import nn
 from ganaug.training import (
     SYSTEMS,
     GANObjective,
+    GANTrainer,
     RunFolder,
-    Trainer,
     TrainingSettings,
+    make_trainer,
     new_run_folder,
     start_accelerator,
     train,
@@ -33,7 +34,8 @@ class TrainingArguments:
         output_dir: Folder for the generator, its card and the files of the run; by default outputs/MODEL, or
             outputs/MODEL-2 and so on where that is taken.
         report_to: Log the monitors and grids to this tracker too; the monitors always go to training/metrics.jsonl.
-        latent_dim: Length of the generator's latent vector.
+        latent_dim: Length of the generator's latent vector; by default that of the model. A flow has one number for
+            each value of an image, and takes no other.
         summary: Print a table of the layers of both networks first.
     """
 
@@ -42,12 +44,12 @@ class TrainingArguments:
     objective: GANObjective = field(default_factory=GANObjective)
     output_dir: Path | None = None
     report_to: Literal["tensorboard"] | None = None
-    latent_dim: int = 100
+    latent_dim: int | None = None
     summary: bool = False
 
     def network_options(self) -> dict[str, Any]:
         """Arguments of the generator beside those that the images give."""
-        return {"latent_dim": self.latent_dim}
+        return {} if self.latent_dim is None else {"latent_dim": self.latent_dim}
 
 
 def main(args: Any) -> None:
@@ -63,7 +65,7 @@ def main(args: Any) -> None:
         channels=images.channels,
         **args.network_options(),
     )
-    discriminator = generator.make_discriminator()
+    trainer = make_trainer(generator, args.objective, images, args.training, accelerator)
 
     folder = None
     if accelerator.is_main_process:
@@ -86,8 +88,9 @@ def main(args: Any) -> None:
     if args.summary:
         batch, labels = torch.zeros(2, *images.images.shape[1:]), torch.zeros(2, dtype=torch.int64)
         accelerator.print(layer_table(generator, torch.zeros(2, generator.latent_dim), labels))
-        accelerator.print(layer_table(discriminator, batch, labels))
-    trained = train(Trainer(generator, discriminator, args.objective, images, args.training, accelerator), folder)
+        if isinstance(trainer, GANTrainer):
+            accelerator.print(layer_table(trainer.bare_discriminator, batch, labels))
+    trained = train(trainer, folder)
     accelerator.end_training()
     if folder:
         loss_curves(folder)

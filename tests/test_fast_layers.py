@@ -9,7 +9,7 @@ from torch import nn
 
 from ganaug.generators.convolutions import DoublingConv2d, HalvingConv2d, ToGreyConv2d, UpsampledConv2d
 from ganaug.generators.layers import ByteDropout
-from ganaug.training import SYSTEMS, Trainer, TrainingSettings, start_accelerator
+from ganaug.training import CLASSIC_SYSTEMS, GANTrainer, TrainingSettings, start_accelerator
 from ganaug.training.adam import DenseAdam
 
 LAYERS = [
@@ -110,7 +110,7 @@ def losses(trainer, steps=20):
     return torch.tensor([[monitors[name].item() for name in ("D_loss", "G_loss")] for monitors in found])
 
 
-@pytest.mark.parametrize("model", SYSTEMS)
+@pytest.mark.parametrize("model", CLASSIC_SYSTEMS)
 def test_losses_are_those_of_plain_layers_and_plain_adam(monkeypatch, model):
     """Fixed-seed training for 20 steps, in float64.
 
@@ -120,7 +120,7 @@ def test_losses_are_those_of_plain_layers_and_plain_adam(monkeypatch, model):
     monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
     from plain_training import plain_form
 
-    system = SYSTEMS[model]
+    system = CLASSIC_SYSTEMS[model]
     data = small_images(size=16, n=24)
     settings = TrainingSettings(
         train_batch_size=8,
@@ -149,12 +149,12 @@ def test_losses_are_those_of_plain_layers_and_plain_adam(monkeypatch, model):
         return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999))
 
     with torch.random.fork_rng():
-        ours = losses(Trainer(*networks(), system.objective, data, settings, accelerator))
+        ours = losses(GANTrainer(*networks(), system.objective, data, settings, accelerator))
         plain = [plain_form(network) for network in networks()]
         for part in plain[1].modules():
             if isinstance(part, nn.Dropout):
                 part.p = 0.0
-        monkeypatch.setattr(Trainer, "_adam", plain_adam)
-        theirs = losses(Trainer(*plain, system.objective, data, settings, accelerator))
+        monkeypatch.setattr(GANTrainer, "_adam", plain_adam)
+        theirs = losses(GANTrainer(*plain, system.objective, data, settings, accelerator))
     assert ours.std(0).min() > 1e-3  # the losses move
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-4)

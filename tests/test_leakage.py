@@ -14,7 +14,7 @@ from torch import nn
 
 from ganaug import Generator, InputError, LabelledImages, open_images
 from ganaug.evaluation.leakage import check_leakage, without_overlap
-from ganaug.training import GANObjective, RunFolder, Trainer, TrainingSettings, train
+from ganaug.training import GANObjective, GANTrainer, RunFolder, TrainingSettings, train
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_held_out_image_planted_in_the_training_is_found_after_saving_and_load
             generator = make_generator(THREE, image_size=12)
             with torch.random.fork_rng():
                 networks = generator, generator.make_discriminator()
-            trainer = Trainer(*networks, GANObjective(), images, settings, Accelerator(cpu=True))
+            trainer = GANTrainer(*networks, GANObjective(), images, settings, Accelerator(cpu=True))
             train(trainer, RunFolder(tmp_path / name))
             loaded[name] = Generator.from_pretrained(tmp_path / name)
     finally:
@@ -134,7 +134,7 @@ def test_a_generator_that_is_trained_further_has_seen_the_earlier_images(parts):
     try:
         with torch.random.fork_rng():
             networks = generator, generator.make_discriminator()
-        trained = train(Trainer(*networks, GANObjective(), own, settings, Accelerator(cpu=True)), None)
+        trained = train(GANTrainer(*networks, GANObjective(), own, settings, Accelerator(cpu=True)), None)
     finally:
         AcceleratorState._reset_state(True)
     assert torch.equal(trained.seen_images, torch.cat([own.image_hashes, held_out.image_hashes[4:5]]).unique())

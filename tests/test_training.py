@@ -17,7 +17,7 @@ from ganaug import Generator, InputError, LabelledImages
 from ganaug.generators import ACGAN28Generator
 from ganaug.generators.layers import ByteDropout
 from ganaug.pixels import to_float
-from ganaug.training import SYSTEMS, GANObjective, RunFolder, Trainer, TrainingSettings, new_run_folder, train
+from ganaug.training import SYSTEMS, GANObjective, GANTrainer, RunFolder, TrainingSettings, new_run_folder, train
 from ganaug.training.batches import TrainingBatches
 from ganaug.training.ema import GeneratorEMA
 from ganaug.training.hardware import choose_mixed_precision, set_cpu_threads
@@ -35,7 +35,7 @@ def accelerator() -> Iterator[Accelerator]:
 
 def make_trainer(
     accelerator: Accelerator, data: LabelledImages, objective=None, system: str = "acgan-28", **settings
-) -> Trainer:
+) -> GANTrainer:
     """A small trainer of one of the systems."""
     chosen = SYSTEMS[system]
     with torch.random.fork_rng():
@@ -48,7 +48,7 @@ def make_trainer(
         )
         discriminator = generator.make_discriminator()
     settings = {"train_batch_size": 8, "total_kimg": 0.05, "ema_kimg": 0.02, **settings}
-    return Trainer(
+    return GANTrainer(
         generator,
         discriminator,
         objective or chosen.objective,
@@ -190,7 +190,7 @@ def test_each_update_trains_its_own_network_alone(watched):
     ]
     assert torch.equal(seen[1][1], seen[2][1].detach())  # one pass of the generator serves both
     assert all(p.requires_grad for p in trainer.discriminator.parameters())
-    assert set(ON_PROGRESS_BAR) < monitors.keys()
+    assert set(ON_PROGRESS_BAR) - {"loss"} < monitors.keys()  # a flow has that one alone
     assert not any(value.requires_grad for value in monitors.values())
 
 
@@ -205,6 +205,45 @@ def test_half_batches(watched):
     assert torch.equal(real[4], fake[4])
     with pytest.raises(InputError, match="half_batches needs an even train_batch_size, got 7"):
         TrainingSettings(half_batches=True, train_batch_size=7)
+
+
+def test_several_discriminator_steps(watched):
+    """Each has images of its own; the generator is judged on those of the last."""
+    trainer, _, seen = watched(small_images(size=16), "sngan", discriminator_steps=3, augment=())
+    assert [name for name, *_ in seen] == ["D real", "D fake"] * 3 + ["G"]
+    reals, fakes = [part[1] for part in seen[0:6:2]], [part[1] for part in seen[1:6:2]]
+    assert len(torch.cat(reals).unique(dim=0)) == 24
+    assert not torch.equal(fakes[0], fakes[1])
+    assert torch.equal(fakes[2], seen[6][1].detach())
+    assert (trainer.images_per_step, trainer.total_steps) == (24, 3)  # of 50 real images
+    with pytest.raises(InputError, match="half_batches has one discriminator step, got 2"):
+        TrainingSettings(half_batches=True, discriminator_steps=2)
+
+
+def test_all_that_the_discriminator_sees_is_augmented(watched):
+    data = small_images(size=16)
+    _, _, (real, fake, judged) = watched(data, "sngan", discriminator_steps=1, augment=("brightness",))
+    plain = watched(data, "sngan", discriminator_steps=1, augment=())[2]
+    for changed, unchanged in zip((real[1], fake[1]), (plain[0][1], plain[1][1]), strict=True):
+        assert changed.shape == unchanged.shape
+        assert not torch.equal(changed, unchanged)
+    assert judged[1].requires_grad
+    assert not torch.equal(judged[1].detach(), fake[1])  # drawn anew
+
+
+def test_learning_rates_fall_to_zero_at_the_end_of_a_run(accelerator):
+    trainer = make_trainer(
+        accelerator, small_images(), total_kimg=0.08, lr_decay=0.5, discriminator_learning_rate=1e-5
+    )
+    rates = []
+    with torch.random.fork_rng():
+        for step in range(trainer.total_steps):
+            trainer.step(step)
+            rates.append(trainer.generator_optimizer.param_groups[0]["lr"] / 2e-4)
+    assert rates == pytest.approx([1] * 6 + [0.8, 0.6, 0.4, 0.2])
+    assert trainer.discriminator_optimizer.param_groups[0]["lr"] == pytest.approx(0.2e-5)
+    with pytest.raises(InputError, match=r"lr_decay must be in \[0, 1\], got 1\.5"):
+        TrainingSettings(lr_decay=1.5)
 
 
 def test_fakes_take_the_real_labels_of_the_batch_where_the_system_says_so(watched):
@@ -240,12 +279,14 @@ def test_the_discriminator_may_learn_at_a_rate_of_its_own(accelerator):
 def test_dark_pixels_keep_a_gradient_under_autocast():
     """In bf16 a tanh of -5 is exactly -1, and what it came from can no longer be trained."""
     with torch.random.fork_rng():
-        networks = [SYSTEMS[name].generator(("a", "b"), image_size=16, channels=1) for name in SYSTEMS]
+        networks = [
+            SYSTEMS[name].generator(("a", "b"), image_size=16, channels=1) for name in SYSTEMS if name != "flow"
+        ]
     for generator in networks:
         last = [part for part in generator.modules() if getattr(part, "bias", None) is not None][-1]
         with torch.no_grad(), torch.random.fork_rng():
             last.bias.fill_(-5)
-            z = torch.randn(4, 100)
+            z = torch.randn(4, generator.latent_dim)
         with torch.autocast("cpu", torch.bfloat16):
             images = generator(z, torch.tensor([0, 1, 0, 1]))
         assert images.dtype == torch.float32
@@ -333,7 +374,7 @@ def test_networks_must_fit_the_images(accelerator):
         generator = ACGAN28Generator(data.classes)
         discriminator = generator.make_discriminator()
     with pytest.raises(ValueError, match=r"generator makes \(1, 28, 28\).*data are \(1, 12, 12\)"):
-        Trainer(generator, discriminator, GANObjective(), data, TrainingSettings(), accelerator)
+        GANTrainer(generator, discriminator, GANObjective(), data, TrainingSettings(), accelerator)
 
 
 def test_a_run_never_overwrites_another(tmp_path):

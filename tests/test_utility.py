@@ -19,7 +19,7 @@ from evaluated import QUICK, NextClass, Noise, Replay, TinyClassifier, digits_in
 
 from ganaug import InputError, LabelledImages
 from ganaug.evaluation import SmallCNN, TorchvisionClassifier, UtilitySettings, train_classifier, utility
-from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment, background_of
+from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
 from ganaug.evaluation.cells import Cells, run_cell
 from ganaug.evaluation.study import Study
 
@@ -266,7 +266,7 @@ def test_shift_and_flip_move_every_image_by_itself_and_fill_with_the_background(
 def test_trivial_augment_takes_grey_and_colour():
     for channels in (1, 3):
         data = small_images(size=16, channels=channels)
-        transform = TrivialAugment(ShiftFlip(2, flip=True, background=background_of(data)))
+        transform = TrivialAugment(ShiftFlip(2, flip=True, background=data.background))
         with torch.random.fork_rng():
             torch.manual_seed(0)
             changed = transform(data.images)
@@ -278,7 +278,7 @@ def test_the_background_is_what_the_borders_mostly_are():
     images = torch.full((5, 3, 8, 8), 9, dtype=torch.uint8)
     images[:, 1, 0] = images[:, 1, -1] = images[:, 1, :, 0] = images[:, 1, :, -1] = 250
     data = LabelledImages(images, torch.zeros(5, dtype=torch.int64), ("a",), "frames")
-    assert background_of(data).tolist() == [9, 250, 9]
+    assert data.background.tolist() == [9, 250, 9]
 
 
 def test_torchvision_models_are_classifiers_too():

@@ -80,6 +80,12 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         return [int(count) for count in torch.bincount(self.targets, minlength=len(self.classes))]
 
     @cached_property
+    def background(self) -> Tensor:
+        """Median of the pixels on the images' borders, uint8 (C,)."""
+        borders = [self.images[:, :, 0], self.images[:, :, -1], self.images[..., 0], self.images[..., -1]]
+        return torch.cat(borders, 2).transpose(0, 1).flatten(1).median(1).values
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over shape, class names, pixels and labels."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())

@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ganaug.data import LabelledImages
-
 
 class ShiftFlip:
     """Move each image by up to ``max_shift`` pixels in both directions and, where allowed, mirror half of them.
@@ -20,7 +18,7 @@ class ShiftFlip:
     Args:
         max_shift (int): in pixels.
         flip (bool): whether a mirrored image is still of its class.
-        background (Tensor): uint8 (C,), see :func:`background_of`.
+        background (Tensor): uint8 (C,), see :attr:`ganaug.LabelledImages.background`.
     """
 
     def __init__(self, max_shift: int, *, flip: bool, background: Tensor) -> None:
@@ -56,10 +54,3 @@ class TrivialAugment:
     def __call__(self, images: Tensor) -> Tensor:
         """Augment uint8 images (N, C, H, W)."""
         return torch.stack([self.operation(image) for image in self.shift_flip(images)])
-
-
-def background_of(data: LabelledImages) -> Tensor:
-    """Median of the pixels on the images' borders, uint8 (C,)."""
-    images = data.images
-    borders = [images[:, :, 0], images[:, :, -1], images[..., 0], images[..., -1]]
-    return torch.cat(borders, 2).transpose(0, 1).flatten(1).median(1).values

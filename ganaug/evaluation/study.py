@@ -13,7 +13,7 @@ from ganaug.augment import ConditionalGANAugment
 from ganaug.data import LabelledImages
 from ganaug.drawing import ConditionalGenerator
 from ganaug.errors import InputError
-from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment, background_of
+from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
 from ganaug.evaluation.classifier import BatchTransform, ClassifierFactory, SmallCNN
 
 CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # sizes of the real training set, beside itself, on the learning curve
@@ -158,8 +158,7 @@ class Study:
         """What the batches of an arm go through."""
         if arm.augmentation == "none":
             return None
-        background = background_of(self.train)
-        classic = ShiftFlip(self.max_shift, flip=self.settings.horizontal_flip, background=background)
+        classic = ShiftFlip(self.max_shift, flip=self.settings.horizontal_flip, background=self.train.background)
         return TrivialAugment(classic) if arm.augmentation == "trivial" else classic
 
     def real_images(self, arm: Arm, seed: int) -> LabelledImages:

@@ -1,4 +1,4 @@
-"""Generators, one file per family, each with its discriminator beside it."""
+"""Generators, one file per family, each with the network it is trained with beside it."""
 
 from ganaug.generators.acgan28 import ACGAN28Discriminator, ACGAN28Generator
 from ganaug.generators.acgan64 import ACGAN64Discriminator, ACGAN64Generator
@@ -6,6 +6,8 @@ from ganaug.generators.base import Generator, register_generator, registered_gen
 from ganaug.generators.cgan_maxout import CGANMaxoutDiscriminator, CGANMaxoutGenerator
 from ganaug.generators.cgan_mlp import CGANMLPDiscriminator, CGANMLPGenerator
 from ganaug.generators.dcgan32 import DCGAN32Discriminator, DCGAN32Generator
+from ganaug.generators.flow import FlowGenerator, VelocityUNet
+from ganaug.generators.sngan import SNGANDiscriminator, SNGANGenerator
 
 __all__ = [
     "ACGAN28Discriminator",
@@ -18,7 +20,11 @@ __all__ = [
     "CGANMaxoutGenerator",
     "DCGAN32Discriminator",
     "DCGAN32Generator",
+    "FlowGenerator",
     "Generator",
+    "SNGANDiscriminator",
+    "SNGANGenerator",
+    "VelocityUNet",
     "register_generator",
     "registered_generators",
 ]

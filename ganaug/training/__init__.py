@@ -1,21 +1,27 @@
 """Training: the loop, the objectives, and what surrounds them."""
 
+from ganaug.training.flow_trainer import FlowTrainer
+from ganaug.training.gan_trainer import GANTrainer
 from ganaug.training.hardware import start_accelerator
 from ganaug.training.loop import train
 from ganaug.training.objectives import GANObjective, Objective
 from ganaug.training.run_folder import RunFolder, new_run_folder
 from ganaug.training.settings import TrainingSettings
-from ganaug.training.systems import SYSTEMS, System
+from ganaug.training.systems import CLASSIC_SYSTEMS, SYSTEMS, System, make_trainer
 from ganaug.training.trainer import Trainer
 
 __all__ = [
+    "CLASSIC_SYSTEMS",
     "SYSTEMS",
+    "FlowTrainer",
     "GANObjective",
+    "GANTrainer",
     "Objective",
     "RunFolder",
     "System",
     "Trainer",
     "TrainingSettings",
+    "make_trainer",
     "new_run_folder",
     "start_accelerator",
     "train",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from ganaug import grids
 from ganaug.generators.base import Generator
-from ganaug.training.monitors import RunningMeans, discriminator_accuracy
+from ganaug.training.monitors import RunningMeans
 from ganaug.training.run_folder import RunFolder
 from ganaug.training.trainer import Trainer
 
-ON_PROGRESS_BAR = ("D_loss", "G_loss", "D(x)", "D(G(z))_before", "D(G(z))_after", "class_accuracy_fake")
+ON_PROGRESS_BAR = ("loss", "D_loss", "G_loss", "D(x)", "D(G(z))_before", "D(G(z))_after", "class_accuracy_fake")
 
 
 def train(trainer: Trainer, folder: RunFolder | None) -> Generator:
@@ -37,7 +37,7 @@ def train(trainer: Trainer, folder: RunFolder | None) -> Generator:
         OSError: the folder can no longer be written to.
     """
     accelerator, settings = trainer.accelerator, trainer.settings
-    batch, started = trainer.batches.global_batch, time.monotonic()
+    batch, started = trainer.images_per_step, time.monotonic()
     monitors = RunningMeans(accelerator)
     latest: dict[str, float] = {}
     if folder:
@@ -60,7 +60,7 @@ def train(trainer: Trainer, folder: RunFolder | None) -> Generator:
                 bar.set_postfix({name: f"{latest[name]:.3g}" for name in ON_PROGRESS_BAR if name in latest})
                 if folder:
                     if show:
-                        latest |= discriminator_accuracy(trainer)
+                        latest |= trainer.closer_look()
                         grid = grids.sample_grid(trainer.averaged_generator, rows=7)
                         _show(grid, f"{seen // 1000:06d}kimg", "generated", seen, trainer, folder)
                     clock = {"kimg": seen / 1000, "seconds": round(time.monotonic() - started, 1)}
@@ -88,7 +88,7 @@ def _show(picture: Image, file_name: str, tag: str, seen: int, trainer: Trainer,
 
 def run_facts(trainer: Trainer, monitors: dict[str, float], *, seconds: float) -> dict[str, Any]:
     """What ``config.json`` and the card say of data and training."""
-    data, accelerator, objective = trainer.data, trainer.accelerator, trainer.objective
+    data, accelerator = trainer.data, trainer.accelerator
     return {
         "dataset": {
             "name": data.name,
@@ -98,7 +98,7 @@ def run_facts(trainer: Trainer, monitors: dict[str, float], *, seconds: float) -
         },
         "training": {
             **asdict(trainer.settings),
-            **(asdict(objective) if is_dataclass(objective) and not isinstance(objective, type) else {}),
+            **trainer.facts(),
             "mixed_precision": accelerator.mixed_precision,
             "num_processes": accelerator.num_processes,
             "device": accelerator.device.type,
@@ -109,7 +109,7 @@ def run_facts(trainer: Trainer, monitors: dict[str, float], *, seconds: float) -
 
 
 def _progress_bar(trainer: Trainer) -> Any:
-    total = trainer.total_steps * trainer.batches.global_batch
+    total = trainer.total_steps * trainer.images_per_step
     return tqdm(total=total, unit="img", unit_scale=True, disable=not trainer.accelerator.is_local_main_process)
 
 

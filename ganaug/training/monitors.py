@@ -1,15 +1,10 @@
-"""What there is to watch about a run, beside the pictures."""
+"""Means of what there is to watch about a run, beside the pictures."""
 
 from __future__ import annotations
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-
-from ganaug.devices import evaluation_mode
-from ganaug.pixels import to_float
-from ganaug.seeding import Purpose, latents, random_stream
-from ganaug.training.trainer import Trainer
 
 
 class RunningMeans:
@@ -36,27 +31,3 @@ class RunningMeans:
         means = self.accelerator.reduce(means, reduction="mean")
         names, self._sums, self._steps = list(self._sums), {}, 0
         return dict(zip(names, means.tolist(), strict=True))
-
-
-def discriminator_accuracy(trainer: Trainer, count: int = 150) -> dict[str, float]:
-    """How often the discriminator is right, in evaluation mode, on real images and on as many generated ones.
-
-    Near 1 on both, it has won; near 0.5 it is guessing. Always the same real images and latents.
-
-    Returns:
-        dict: ``evaluated_accuracy_real`` and ``evaluated_accuracy_fake``, in [0, 1].
-    """
-    data, seed, device = trainer.data, trainer.settings.seed, trainer.accelerator.device
-    generator, discriminator = trainer.bare_generator, trainer.bare_discriminator
-    chosen = torch.from_numpy(random_stream(seed, Purpose.MONITOR).integers(len(data), size=count))
-    labels = data.targets[chosen].to(device)
-    z = latents(seed, range(count), generator.latent_dim).to(device)
-    with torch.inference_mode(), evaluation_mode(generator), evaluation_mode(discriminator):
-        real = to_float(data.images[chosen].to(device))
-        taken_for_real = [
-            trainer.objective.judges_real(discriminator, images, labels) for images in (real, generator(z, labels))
-        ]
-    return {
-        "evaluated_accuracy_real": taken_for_real[0].float().mean().item(),
-        "evaluated_accuracy_fake": 1 - taken_for_real[1].float().mean().item(),
-    }

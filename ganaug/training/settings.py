@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from ganaug.errors import InputError
+from ganaug.training.diffaug import Operation
 
 
 @dataclass(frozen=True)
@@ -12,11 +13,15 @@ class TrainingSettings:
 
     Args:
         total_kimg: Budget: train until this many thousand real images were shown.
-        train_batch_size: Images per process and step.
+        train_batch_size: Real images per process and update of the discriminator.
+        discriminator_steps: Updates of the discriminator for each one of the generator.
         learning_rate: Learning rate of Adam, for both networks unless the next one is given.
         discriminator_learning_rate: Learning rate of the discriminator, where it differs.
+        lr_decay: Share of the run, at its end, in which the learning rates fall linearly to zero.
         adam_beta1: Decay of Adam's first moment.
         adam_beta2: Decay of Adam's second moment.
+        augment: What the discriminator's images go through, real and generated ones alike: shift, flip (only where a
+            mirrored image is still of its class), cutout, brightness.
         ema_kimg: Half-life of the averaged generator weights, which are what is sampled and saved.
         log_kimg: How often the monitors are logged.
         sample_kimg: How often a sample grid is written.
@@ -35,10 +40,13 @@ class TrainingSettings:
 
     total_kimg: float = 200
     train_batch_size: int = 32
+    discriminator_steps: int = 1
     learning_rate: float = 2e-4
     discriminator_learning_rate: float | None = None
+    lr_decay: float = 0.0
     adam_beta1: float = 0.5
     adam_beta2: float = 0.999
+    augment: tuple[Operation, ...] = ()
     ema_kimg: float = 10
     log_kimg: float = 4
     sample_kimg: float = 40
@@ -50,10 +58,13 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "augment", tuple(self.augment))  # JSON has lists
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in ("adam_beta1", "adam_beta2"):
                 valid, wanted = 0 <= value < 1, "in [0, 1)"
+            elif field.name == "lr_decay":
+                valid, wanted = 0 <= value <= 1, "in [0, 1]"
             elif field.name == "seed":
                 valid, wanted = 0 <= value < 2**32, "from 0 to 2**32 - 1"
             elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -62,5 +73,10 @@ class TrainingSettings:
                 continue
             if not valid:
                 raise InputError(f"{field.name} must be {wanted}, got {value}")
+        unknown = [name for name in self.augment if name not in get_args(Operation)]
+        if unknown:
+            raise InputError(f"augment takes {', '.join(get_args(Operation))}, got {', '.join(unknown)}")
+        if self.half_batches and self.discriminator_steps > 1:
+            raise InputError(f"half_batches has one discriminator step, got {self.discriminator_steps}")
         if self.half_batches and self.train_batch_size % 2:
             raise InputError(f"half_batches needs an even train_batch_size, got {self.train_batch_size}")

@@ -1,19 +1,27 @@
-"""The five classic systems: what differs between them is a pair of networks, an objective and a few numbers."""
+"""Ways to train a generator: what differs is its network, an objective and a few numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from accelerate import Accelerator
+
+from ganaug.data import LabelledImages
 from ganaug.generators import (
     ACGAN28Generator,
     ACGAN64Generator,
     CGANMaxoutGenerator,
     CGANMLPGenerator,
     DCGAN32Generator,
+    FlowGenerator,
     Generator,
+    SNGANGenerator,
 )
+from ganaug.training.flow_trainer import FlowTrainer
+from ganaug.training.gan_trainer import GANTrainer
 from ganaug.training.objectives import GANObjective
 from ganaug.training.settings import TrainingSettings
+from ganaug.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class System:
 
     Args:
         generator (type): its class, which makes the discriminator too.
-        objective (GANObjective): the losses.
+        objective (GANObjective): the losses; of a flow, which has its own, nothing is used.
         settings (TrainingSettings): how long and how.
         resolution (int, optional): side to resize images to; None keeps theirs.
         conditional (bool): whether the generator is told the classes. Default: True
@@ -35,7 +43,7 @@ class System:
     conditional: bool = True
 
 
-SYSTEMS = {
+CLASSIC_SYSTEMS = {  # published ones
     "cgan-mlp": System(
         CGANMLPGenerator,
         GANObjective(),
@@ -95,3 +103,55 @@ SYSTEMS = {
         resolution=32,
     ),
 }
+
+SYSTEMS = CLASSIC_SYSTEMS | {
+    "sngan": System(
+        SNGANGenerator,
+        GANObjective(adversarial_loss="hinge", class_weight_real=0.3, class_weight_generator=0.3),
+        TrainingSettings(
+            total_kimg=400,
+            train_batch_size=64,
+            discriminator_steps=2,
+            discriminator_learning_rate=4e-4,
+            adam_beta1=0.0,
+            adam_beta2=0.99,
+            augment=("shift", "cutout", "brightness"),
+        ),
+    ),
+    "flow": System(
+        FlowGenerator,
+        GANObjective(),
+        TrainingSettings(
+            total_kimg=300,
+            train_batch_size=64,
+            learning_rate=2e-3,
+            lr_decay=0.5,
+            adam_beta1=0.9,
+            adam_beta2=0.99,
+            ema_kimg=20,
+        ),
+    ),
+}
+
+
+def make_trainer(
+    generator: Generator,
+    objective: GANObjective,
+    data: LabelledImages,
+    settings: TrainingSettings,
+    accelerator: Accelerator,
+) -> Trainer:
+    """A trainer of the kind that a generator needs, with a new discriminator where that is one of two networks.
+
+    Args:
+        generator (Generator): trained in place.
+        objective (GANObjective): the losses of adversarial training.
+        data, settings, accelerator: as of :class:`Trainer`.
+
+    Raises:
+        InputError: the generator's class has no discriminator.
+        ValueError: the images are not of the generator's shape or classes.
+    """
+    if isinstance(generator, FlowGenerator):
+        return FlowTrainer(generator, data, settings, accelerator)
+    return GANTrainer(generator, generator.make_discriminator(), objective, data, settings, accelerator)

@@ -1,0 +1,134 @@
+"""Adversarial training: updates of the discriminator, then one of the generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ganaug.data import LabelledImages
+from ganaug.devices import evaluation_mode
+from ganaug.generators.base import Generator
+from ganaug.pixels import to_float
+from ganaug.seeding import Purpose, latents, random_stream
+from ganaug.training.objectives import Objective
+from ganaug.training.settings import TrainingSettings
+from ganaug.training.trainer import Trainer
+
+JUDGED = 150  # images of each kind, for the discriminator's accuracy
+
+
+class GANTrainer(Trainer):
+    """A generator and a discriminator that learn from each other.
+
+    Args:
+        generator (Generator): trained in place.
+        discriminator (nn.Module): trained in place; see :meth:`Generator.make_discriminator` for what it returns.
+        objective (Objective): the losses.
+        data, settings, accelerator: as of :class:`Trainer`.
+
+    Raises:
+        ValueError: the images are not of the generator's shape or classes.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: nn.Module,
+        objective: Objective,
+        data: LabelledImages,
+        settings: TrainingSettings,
+        accelerator: Accelerator,
+    ) -> None:
+        super().__init__(generator, data, settings, accelerator)
+        self.objective = objective
+        self._place(discriminator)
+        # Without the wrapper of distributed training; unwrapping anew in every step takes a millisecond.
+        self.bare_discriminator = discriminator
+        self.generator, self.discriminator = self._prepare(generator), self._prepare(discriminator)
+        self.generator_optimizer = self._adam(generator, settings.learning_rate)
+        self.discriminator_optimizer = self._adam(
+            discriminator, settings.discriminator_learning_rate or settings.learning_rate
+        )
+
+    def _update_networks(self, step: int) -> dict[str, Tensor]:
+        # The images of the last discriminator step are judged again for the generator, so that they are drawn once.
+        repeats = self.settings.discriminator_steps
+        for number in range(step * repeats, (step + 1) * repeats):
+            last = number + 1 == (step + 1) * repeats
+            real, real_labels = self.batches.real(number)
+            z, fake_labels = self.batches.latent(number)
+            if self.settings.fake_labels == "real":
+                fake_labels = real_labels.repeat(len(z) // len(real))
+            with torch.set_grad_enabled(last):
+                fake = self.generator(z, fake_labels)
+            # On as many generated images as real ones.
+            d_monitors = self._update_discriminator(
+                real, real_labels, fake[: len(real)].detach(), fake_labels[: len(real)]
+            )
+
+        # D's weights need no gradient, so no process waits for one: D is used without its wrapper.
+        with _frozen(self.bare_discriminator):
+            g_loss, g_monitors = self.objective.generator_loss(
+                self.bare_discriminator, self.augment(fake), fake_labels
+            )
+            self._update(self.generator_optimizer, g_loss)
+        return {**d_monitors, **g_monitors}
+
+    def _update_discriminator(
+        self, real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor
+    ) -> dict[str, Tensor]:
+        losses = self.objective.discriminator_loss
+        real_loss, real_monitors = losses(self.discriminator, self.augment(real), real_labels, real=True)
+        if self.settings.half_batches:
+            self._update(self.discriminator_optimizer, real_loss)
+            real_loss = real_loss.detach()
+        fake_loss, fake_monitors = losses(self.discriminator, self.augment(fake), fake_labels, real=False)
+        loss = real_loss + fake_loss
+        self._update(self.discriminator_optimizer, loss)
+        return {"D_loss": loss.detach(), **real_monitors, **fake_monitors}
+
+    def facts(self) -> dict[str, Any]:
+        """The objective."""
+        objective = self.objective
+        return asdict(objective) if is_dataclass(objective) and not isinstance(objective, type) else {}
+
+    def closer_look(self) -> dict[str, float]:
+        """How often the discriminator is right, in evaluation mode, on 150 real images and on as many generated ones.
+
+        Near 1 on both, it has won; near 0.5 it is guessing. Always the same real images and latents.
+
+        Returns:
+            dict: ``evaluated_accuracy_real`` and ``evaluated_accuracy_fake``, in [0, 1].
+        """
+        data, seed, device = self.data, self.settings.seed, self.accelerator.device
+        generator, discriminator = self.bare_generator, self.bare_discriminator
+        chosen = torch.from_numpy(random_stream(seed, Purpose.MONITOR).integers(len(data), size=JUDGED))
+        labels = data.targets[chosen].to(device)
+        z = latents(seed, range(JUDGED), generator.latent_dim).to(device)
+        with torch.inference_mode(), evaluation_mode(generator), evaluation_mode(discriminator):
+            real = to_float(data.images[chosen].to(device))
+            taken_for_real = [
+                self.objective.judges_real(discriminator, images, labels) for images in (real, generator(z, labels))
+            ]
+        return {
+            "evaluated_accuracy_real": taken_for_real[0].float().mean().item(),
+            "evaluated_accuracy_fake": 1 - taken_for_real[1].float().mean().item(),
+        }
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
