@@ -159,3 +159,31 @@ def test_a_step_depends_on_seed_and_number_alone(accelerator):
     assert first == second
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"augment": ("flip", "cutout")}, "augment may have flip alone; got cutout"),
+        ({"discriminator_steps": 2}, "a flow has no discriminator"),
+        ({"half_batches": True}, "a flow has no discriminator"),
+    ],
+)
+def test_settings_that_mean_nothing_to_a_flow_are_refused(accelerator, settings, message):
+    with pytest.raises(InputError, match=message):
+        FlowTrainer(build(), halves(), TrainingSettings(**settings), accelerator)
+
+
+def test_flipped_images_are_drawn_where_flip_is_asked_for(accelerator):
+    """Half of the images of a class that has its white half on the left only are mirrored in training."""
+    data = halves()
+    trainer = FlowTrainer(build(), data, TrainingSettings(augment=("flip",), train_batch_size=64), accelerator)
+    shown = []
+    trainer.velocity.register_forward_pre_hook(lambda _, inputs: shown.append(inputs))
+    with torch.random.fork_rng():
+        trainer.step(0)
+    between, times, labels = shown[0]
+    clear = times > 0.6
+    towards_right = (between[..., 4:].mean((1, 2, 3)) > between[..., :4].mean((1, 2, 3)))[clear]
+    share = (towards_right != (labels[clear] == 1)).float().mean()
+    assert 0.2 < share < 0.8

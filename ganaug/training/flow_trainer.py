@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ganaug.data import LabelledImages
+from ganaug.errors import InputError
 from ganaug.generators.flow import FlowGenerator
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer
@@ -20,10 +21,10 @@ class FlowTrainer(Trainer):
 
     Args:
         generator (FlowGenerator): trained in place.
-        data, settings, accelerator: as of :class:`Trainer`. ``augment`` may have flip alone, for the images would be
-            drawn with all else.
+        data, settings, accelerator: as of :class:`Trainer`.
 
     Raises:
+        InputError: the settings have augmentation other than flip, or what only a discriminator can be given.
         ValueError: the images are not of the generator's shape or classes.
 
     Source: Lipman et al. 2023, "Flow matching for generative modeling", with straight paths; times from Esser et al.
@@ -33,6 +34,13 @@ class FlowTrainer(Trainer):
     def __init__(
         self, generator: FlowGenerator, data: LabelledImages, settings: TrainingSettings, accelerator: Accelerator
     ) -> None:
+        others = [name for name in settings.augment if name != "flip"]
+        if others:
+            raise InputError(
+                f"a flow draws whatever it is shown, so augment may have flip alone; got {', '.join(others)}"
+            )
+        if settings.half_batches or settings.discriminator_steps > 1:
+            raise InputError("a flow has no discriminator: leave out half_batches and discriminator_steps")
         super().__init__(generator, data, settings, accelerator)
         self.velocity = self._prepare(_Velocity(generator))
         self.optimizer = self._adam(generator, settings.learning_rate)
