@@ -20,6 +20,7 @@ NARROWEST = 32  # channels of the largest images inside
 CONDITION = 128  # length of the vector that time and label are told by
 FREQUENCIES = 32  # of the time's sines and cosines
 GROUPS = 8  # of GroupNorm
+EARLY = 1.5  # power that makes the first steps the shorter ones: the way bends most near the noise
 
 
 @register_generator
@@ -27,7 +28,7 @@ class FlowGenerator(Generator):
     """Generator of ``flow``: noise that moves along a learned velocity, for its class, until it is an image.
 
     The latent is the noise itself, one number for each value of the image. The velocity comes from a U-Net that sees
-    the image as 2x2 patches, so that its largest layers have a quarter of the pixels. Drawing takes 2 ``steps`` - 1
+    the image as 2x2 patches, so that its largest layers have a quarter of the pixels. Drawing takes ``steps``
     passes through it, where other generators take one.
 
     Args:
@@ -36,7 +37,7 @@ class FlowGenerator(Generator):
         channels (int): Default: 1
         width (int): channels of the smallest images inside; halved with each doubling of the size, down to 32.
             Default: 128
-        steps (int): of Heun's method, from noise to image. Default: 6
+        steps (int): from noise to image. Default: 8
 
     Raises:
         InputError: the size is odd, or the width or the number of steps is not what it can be.
@@ -54,7 +55,7 @@ class FlowGenerator(Generator):
         image_size: int = 28,
         channels: int = 1,
         width: int = 128,
-        steps: int = 6,
+        steps: int = 8,
     ) -> None:
         super().__init__(
             label_names, image_size=image_size, channels=channels, latent_dim=channels * image_size * image_size
@@ -86,15 +87,21 @@ class FlowGenerator(Generator):
         return F.pixel_shuffle(self.unet(patches, times, self.label_embedding(labels)), 2).float()
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        """See :meth:`Generator.forward`. Heun's method with equal steps; the last one is Euler's."""
+        """See :meth:`Generator.forward`.
+
+        By Adams and Bashforth's method of two steps, which is of second order with one pass for each step. At equal
+        passes it ended nearer to the exact end of the way than Heun's or the midpoint method did.
+        """
         images = z.view(-1, self.channels, self.image_size, self.image_size)
-        steps = self.steps
-        for k in range(steps):
-            start, end = images.new_full((len(z),), k / steps), images.new_full((len(z),), (k + 1) / steps)
-            slope = self.velocity(images, start, labels)
-            if k + 1 < steps:
-                slope = (slope + self.velocity(images + slope / steps, end, labels)) / 2
-            images = images + slope / steps
+        times = [(k / self.steps) ** EARLY for k in range(self.steps + 1)]
+        last_velocity, last_step = None, 1.0
+        for start, end in pairwise(times):
+            velocity, step = self.velocity(images, images.new_full((len(z),), start), labels), end - start
+            if last_velocity is None:
+                images = images + step * velocity
+            else:
+                images = images + step * (velocity + step / (2 * last_step) * (velocity - last_velocity))
+            last_velocity, last_step = velocity, step
         return images.clamp(-1, 1)
 
 
