@@ -35,8 +35,8 @@ class FlowGenerator(Generator):
         label_names (sequence of str): class names.
         image_size (int): side of the images, even. Default: 28
         channels (int): Default: 1
-        width (int): channels of the smallest images inside; halved with each doubling of the size, down to 32.
-            Default: 128
+        width (int): channels of the smallest images inside; a third with each doubling of the size, down to 32.
+            Default: 96
         steps (int): from noise to image. Default: 8
 
     Raises:
@@ -54,7 +54,7 @@ class FlowGenerator(Generator):
         *,
         image_size: int = 28,
         channels: int = 1,
-        width: int = 128,
+        width: int = 96,
         steps: int = 8,
     ) -> None:
         super().__init__(
@@ -121,7 +121,8 @@ class VelocityUNet(nn.Module):
         halvings = 0
         while side > SMALLEST and side % 2 == 0:
             halvings, side = halvings + 1, side // 2
-        widths = [max(width // 2 ** (halvings - k), min(width, NARROWEST)) for k in range(halvings + 1)]
+        shares = [width // 3 ** (halvings - k) // GROUPS * GROUPS for k in range(halvings + 1)]
+        widths = [max(share, min(width, NARROWEST)) for share in shares]
         pairs = list(pairwise(widths))
         self.register_buffer("frequencies", torch.logspace(0, math.log10(200), FREQUENCIES))
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, CONDITION), nn.SiLU(), nn.Linear(CONDITION, CONDITION))

@@ -42,7 +42,8 @@ def train(trainer: Trainer, folder: RunFolder | None) -> Generator:
     latest: dict[str, float] = {}
     if folder:
         accelerator.project_configuration.logging_dir = str(folder.training / "logs")
-    accelerator.init_trackers("ganaug", {name: value for name, value in asdict(settings).items() if value is not None})
+    plain = {k: ", ".join(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items() if v is not None}
+    accelerator.init_trackers("ganaug", plain)  # TensorBoard takes no tuples
     if folder:
         _show(grids.real_grid(trainer.data), "real", "real", 0, trainer, folder)
     # The dropout seeds move torch's global state; give it back as it was.
