@@ -89,7 +89,7 @@ class FlowGenerator(Generator):
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         """See :meth:`Generator.forward`.
 
-        By Adams and Bashforth's method of two steps, which is of second order with one pass for each step. At equal
+        By Adams and Bashforth's method of two steps, which is of second order with one pass for each step. With so few
         passes it ended nearer to the exact end of the way than Heun's or the midpoint method did.
         """
         images = z.view(-1, self.channels, self.image_size, self.image_size)
