@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -54,8 +55,10 @@ class Trainer(ABC):
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
         )
-        background = data.background.float().div(127.5).sub(1)
-        self.augment = DifferentiableAugmentation(settings.augment, background)
+        self.augment: Callable[[Tensor], Tensor] = nn.Identity()
+        if settings.augment:  # the background is a look at all images
+            background = data.background.float().div(127.5).sub(1)
+            self.augment = DifferentiableAugmentation(settings.augment, background)
         self._optimizers: dict[torch.optim.Optimizer, float] = {}  # with their peak learning rates
         self.bare_generator = generator
         self._place(generator)
