@@ -21,7 +21,7 @@ from ganaug import InputError, LabelledImages
 from ganaug.evaluation import SmallCNN, TorchvisionClassifier, UtilitySettings, train_classifier, utility
 from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
 from ganaug.evaluation.cells import Cells, run_cell
-from ganaug.evaluation.study import Study
+from ganaug.evaluation.study import Study, class_balanced_weights
 
 
 @pytest.fixture(scope="module")
@@ -118,36 +118,51 @@ def imbalanced(parts) -> LabelledImages:
     return parts[0].take([4, 4, 4, 4, 4, 2, 2, 2, 2, 1])[0]
 
 
-def test_imbalanced_images_are_oversampled_and_rare_classes_get_as_many_generated(parts):
+def shares(targets, weights) -> list[float]:
+    return torch.zeros(10, dtype=torch.float64).index_add_(0, targets, weights).tolist()
+
+
+def test_imbalanced_images_are_oversampled_and_rare_classes_get_as_many_generated(parts, tmp_path):
     train = imbalanced(parts)
     study = Study(train, parts[3], {"it": Replay(parts[1])}, settings=QUICK)
-    over = study.real_arms()[-1]
+    plain, over = study.real_arms()[1:3]
     assert over.name == "real + classic + oversampling"
-    images, weights = study.training_set(over, 0)
-    share = torch.zeros(10, dtype=torch.float64).index_add_(0, images.targets, weights) / weights.sum()
-    assert share.tolist() == pytest.approx([0.1] * 10)
-    mixed = next(arm for arm in study.mixed_arms("it", over) if arm.ratio == 0.5)
-    images, weights = study.training_set(mixed, 0)
-    generated = images.targets[len(train) :]
-    assert (len(generated), max(generated.bincount()) - min(generated.bincount())) == (29, 1)
-    assert weights[len(train) :].sum() / weights.sum() == pytest.approx(0.5)
+    images, weights = study.training_set(over, 0, tmp_path)
+    assert shares(images.targets, weights) == pytest.approx([0.1] * 10)
     # Without oversampling they come in the shares of the real ones.
-    plain = next(arm for arm in study.mixed_arms("it", study.real_arms()[1]) if arm.ratio == 0.5)
-    images, weights = study.training_set(plain, 0)
-    assert images.class_counts == [2 * count for count in train.class_counts]
-    assert len(set(weights.tolist())) == 1
+    wanted = {over: [0.03] * 10, plain: [0.3 * count / len(train) for count in train.class_counts]}
+    for reference, of_class in wanted.items():
+        mixed = next(arm for arm in study.mixed_arms("it", reference) if arm.ratio == 0.3)
+        images, weights = study.training_set(mixed, 0, tmp_path)
+        assert weights.sum() == pytest.approx(1)
+        assert shares(images.targets[len(train) :], weights[len(train) :]) == pytest.approx(of_class)
+        assert len(images) - len(train) == QUICK.steps * QUICK.batch_size
 
 
-def test_seeds_draw_other_images_and_the_curve_takes_a_share_of_each_class(parts):
+def test_classes_with_few_images_weigh_more_in_a_class_balanced_loss(parts, tmp_path):
+    train = imbalanced(parts)
+    study = Study(train, parts[3], {}, settings=QUICK)
+    arm = study.real_arms()[-1]
+    assert arm.name == "real + classic + class-balanced loss"
+    assert class_balanced_weights([1, 2], beta=0.5).tolist() == pytest.approx([1.2, 0.8])  # 1 : 1/1.5
+    weights = study.class_weights(arm)
+    assert weights[9] / weights[0] == pytest.approx(4, rel=0.01)  # four times the images
+    assert study.class_weights(study.real_arms()[1]) is None
+    steps = replace(study, settings=replace(QUICK, steps=3))
+    plain, weighted = (run_cell(steps, each, 0, tmp_path) for each in (study.real_arms()[1], arm))
+    assert not torch.equal(plain.confidence, weighted.confidence)
+
+
+def test_seeds_draw_other_images_and_the_curve_takes_a_share_of_each_class(parts, tmp_path):
     study = Study(parts[0], parts[3], {"it": Replay(parts[1])}, extra=parts[2], settings=QUICK)
     reference = study.real_arms()[0]
     arm = study.mixed_arms("it", reference)[1]
-    one, two = (study.training_set(arm, seed)[0] for seed in (0, 1))
+    one, two = (study.training_set(arm, seed, tmp_path)[0] for seed in (0, 1))
     assert torch.equal(one.images[:40], two.images[:40])
     assert not torch.equal(one.images[40:], two.images[40:])
     sizes = {}
     for arm in study.curve_arms(reference):
-        images, _ = study.training_set(arm, 0)
+        images, _ = study.training_set(arm, 0, tmp_path)
         assert len(set(images.class_counts)) == 1
         assert len(images.image_hashes.unique()) == len(images)
         sizes[arm.scale] = len(images)
@@ -205,7 +220,7 @@ from pathlib import Path
 from dataclasses import replace
 from evaluated import QUICK, TinyClassifier, digits_in_parts
 from ganaug.evaluation.cells import Cells
-from ganaug.evaluation.study import Study
+from ganaug.evaluation.study import Study, class_balanced_weights
 if __name__ == "__main__":
     train, _, _, held_out = digits_in_parts(4, 8)
     study = Study(train, held_out, {}, factory=TinyClassifier, settings=replace(QUICK, steps=100_000))
@@ -304,6 +319,8 @@ def test_the_small_cnn_goes_with_the_image_size(size, blocks):
 def test_training_draws_images_as_their_weights_say_and_learns():
     data = small_images(n=90, size=12)
     only_two = (data.targets < 2).double()
+    unheard = train_classifier(data, steps=60, batch_size=32, class_weights=torch.tensor([1.0, 1.0, 0.0]))
+    assert (unheard(data.images / 127.5 - 1).argmax(1)[data.targets == 2] == 2).double().mean() < 0.5
     classifier = train_classifier(data, steps=60, batch_size=32, weights=only_two)
     predicted = classifier(data.images / 127.5 - 1).argmax(1)
     assert set(predicted.tolist()) == {0, 1}  # it has never seen the third
@@ -343,9 +360,9 @@ def test_input_that_cannot_be_judged(parts, tmp_path):
         judged(make_generator(("cat", "dog"), image_size=8), parts, tmp_path)
 
 
-def test_a_cell_does_not_move_what_is_not_its_own(parts):
+def test_a_cell_does_not_move_what_is_not_its_own(parts, tmp_path):
     study = Study(parts[0], parts[3], {}, factory=TinyClassifier, settings=replace(QUICK, steps=2))
     arm = study.real_arms()[1]
-    first, second = run_cell(study, arm, 0), run_cell(study, arm, 0)
+    first, second = (run_cell(study, arm, 0, tmp_path) for _ in range(2))
     assert torch.equal(first.confidence, second.confidence)
-    assert not torch.equal(first.confidence, run_cell(study, arm, 1).confidence)
+    assert not torch.equal(first.confidence, run_cell(study, arm, 1, tmp_path).confidence)

@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors import SafetensorError
@@ -27,7 +28,7 @@ from ganaug.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1  # of how a cell is computed, for changes between releases; cells of two ways are not mixed
+_VERSION = 2  # of how a cell is computed, for changes between releases; cells of two ways are not mixed
 
 
 @dataclass(frozen=True)
@@ -87,22 +88,25 @@ class Cells:
         cells = [(arm, seed) for arm in arms for seed in range(self.study.settings.seeds)]
         missing = [cell for cell in cells if self._read(*cell) is None]
         done = len(cells) - len(missing)
-        with tqdm(total=len(cells), initial=done, unit="cell", desc=title, smoothing=0.05) as bar:
-            for (arm, seed), answers in self._train(missing):
+        with (
+            TemporaryDirectory(prefix="ganaug-") as pools,  # generated images are not kept: they take more room
+            tqdm(total=len(cells), initial=done, unit="cell", desc=title, smoothing=0.05) as bar,
+        ):
+            for (arm, seed), answers in self._train(missing, Path(pools)):
                 self._write(arm, seed, answers)
                 bar.set_postfix_str(f"{arm.name}, seed {seed}")
                 bar.update()
         return {arm.name: [self._kept(arm, seed) for seed in range(self.study.settings.seeds)] for arm in arms}
 
-    def _train(self, cells: Sequence[tuple[Arm, int]]) -> Iterator[tuple[tuple[Arm, int], Answers]]:
+    def _train(self, cells: Sequence[tuple[Arm, int]], pools: Path) -> Iterator[tuple[tuple[Arm, int], Answers]]:
         if self.processes == 1 or len(cells) < 2:
             with one_thread_each() as threads:
                 # On an accelerator the CPU only prepares the batches.
                 torch.set_num_threads(1 if self.device.type == "cpu" else threads)
-                yield from ((cell, run_cell(self.study, *cell)) for cell in cells)
+                yield from ((cell, run_cell(self.study, *cell, pools)) for cell in cells)
             return
         with ProcessPoolExecutor(
-            min(self.processes, len(cells)), multiprocessing.get_context("spawn"), _start_worker, (self.study,)
+            min(self.processes, len(cells)), multiprocessing.get_context("spawn"), _start_worker, (self.study, pools)
         ) as pool:
             running = {pool.submit(_run_in_worker, *cell): cell for cell in cells}
             try:
@@ -145,10 +149,15 @@ class Cells:
             save_file(tensors, path, metadata={"arm": arm.name, "seed": str(seed)})
 
 
-def run_cell(study: Study, arm: Arm, seed: int) -> Answers:
-    """Train the classifier of one arm with one seed, and ask it about the held-out images."""
+def run_cell(study: Study, arm: Arm, seed: int, pools: Path) -> Answers:
+    """Train the classifier of one arm with one seed, and ask it about the held-out images.
+
+    Args:
+        study (Study), arm (Arm), seed (int): what to train.
+        pools (Path): folder where generated images are kept for other arms.
+    """
     started = time.monotonic()
-    images, weights = study.training_set(arm, seed)
+    images, weights = study.training_set(arm, seed, pools)
     settings = study.settings
     classifier = train_classifier(
         images,
@@ -158,6 +167,7 @@ def run_cell(study: Study, arm: Arm, seed: int) -> Answers:
         learning_rate=settings.learning_rate,
         seed=seed,
         weights=weights,
+        class_weights=study.class_weights(arm),
         augment=study.augmentation(arm),
         device=best_device(),
     )
@@ -166,11 +176,12 @@ def run_cell(study: Study, arm: Arm, seed: int) -> Answers:
 
 
 _study: Study  # of a worker process, sent once
+_pools: Path
 
 
-def _start_worker(study: Study) -> None:
-    global _study
-    _study = study
+def _start_worker(study: Study, pools: Path) -> None:
+    global _study, _pools
+    _study, _pools = study, pools
     torch.set_num_threads(1)
     # A killed parent leaves its workers waiting for work for ever, unless they watch it.
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -184,4 +195,4 @@ def _end_with_parent() -> None:
 
 
 def _run_in_worker(arm: Arm, seed: int) -> Answers:
-    return run_cell(_study, arm, seed)
+    return run_cell(_study, arm, seed, _pools)

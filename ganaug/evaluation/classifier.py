@@ -100,6 +100,7 @@ def train_classifier(
     learning_rate: float = 2e-3,
     seed: int = 0,
     weights: Tensor | None = None,
+    class_weights: Tensor | None = None,
     augment: BatchTransform | None = None,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
@@ -111,6 +112,7 @@ def train_classifier(
         steps (int), batch_size (int), learning_rate (float): the budget and the peak rate.
         seed (int): of weights, order and augmentation. Default: 0
         weights (Tensor, optional): float (N,), how often each image is drawn relative to the others; default: alike.
+        class_weights (Tensor, optional): float (K,), of the loss of each class; default: alike.
         augment (callable, optional): for each batch, uint8 (N, C, H, W) to the same; draws from torch's global state.
         device (torch.device or str): to train on. Default: cpu
 
@@ -122,6 +124,8 @@ def train_classifier(
     """
     device = torch.device(device)
     probabilities = None if weights is None else (weights.double() / weights.double().sum()).numpy()
+    if class_weights is not None:
+        class_weights = class_weights.to(device)
     order = random_stream(seed, Purpose.CLASSIFIER).choice(len(data), size=(steps, batch_size), p=probabilities)
     with forked_rng(seed, device):
         classifier = factory(len(data.classes), channels=data.channels, image_size=data.image_size)
@@ -133,7 +137,7 @@ def train_classifier(
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
                 logits = classifier(to_float(images if augment is None else augment(images)))
                 _check_logits(logits, len(data.classes))
-                loss = F.cross_entropy(logits, targets)
+                loss = F.cross_entropy(logits, targets, class_weights)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Literal
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ganaug import fingerprints
 from ganaug.augment import ConditionalGANAugment
 from ganaug.data import LabelledImages
+from ganaug.devices import best_device
 from ganaug.drawing import ConditionalGenerator
 from ganaug.errors import InputError
 from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
 from ganaug.evaluation.classifier import BatchTransform, ClassifierFactory, SmallCNN
+from ganaug.files import build_once
 
 CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # sizes of the real training set, beside itself, on the learning curve
-GENERATED_ONLY = 10_000  # images that are drawn in place of real ones; fewer where training cannot see as many
+POOL = 10_000  # generated images of a seed; more where there are more real ones, fewer where training sees fewer
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Arm:
         name (str): what it is trained with, in words.
         augmentation (str): ``"none"``, ``"classic"`` (shift, flip) or ``"trivial"`` (TrivialAugment on top).
         oversampled (bool): whether real images are drawn so that all classes come equally often.
+        class_balanced (bool): whether the loss is weighted by class; see :func:`class_balanced_weights`.
         generator (str, optional): name of the generator whose images are mixed in.
         ratio (float): fraction of the training set that is generated; 1 for generated images alone.
         scale (float): size of the real training set, as a multiple of the given one.
@@ -72,6 +78,7 @@ class Arm:
     name: str
     augmentation: Literal["none", "classic", "trivial"] = "classic"
     oversampled: bool = False
+    class_balanced: bool = False
     generator: str | None = None
     ratio: float = 0.0
     scale: float = 1.0
@@ -114,6 +121,7 @@ class Study:
             arms.append(Arm("real + classic + TrivialAugment", "trivial"))
         if not self.balanced:
             arms.append(Arm("real + classic + oversampling", oversampled=True))
+            arms.append(Arm("real + classic + class-balanced loss", class_balanced=True))
         return arms
 
     def mixed_arms(self, generator: str, reference: Arm) -> list[Arm]:
@@ -131,7 +139,7 @@ class Study:
         conditional generative models".
         """
         name = f"{self._called(generator)} only"
-        return replace(reference, name=name, oversampled=False, generator=generator, ratio=1.0)
+        return replace(reference, name=name, oversampled=False, class_balanced=False, generator=generator, ratio=1.0)
 
     def curve_arms(self, reference: Arm) -> list[Arm]:
         """The reference with fewer and, as far as there are extra images, more real images."""
@@ -161,6 +169,10 @@ class Study:
         classic = ShiftFlip(self.max_shift, flip=self.settings.horizontal_flip, background=self.train.background)
         return TrivialAugment(classic) if arm.augmentation == "trivial" else classic
 
+    def class_weights(self, arm: Arm) -> Tensor | None:
+        """Of the loss of each class, float (K,), where it is weighted."""
+        return class_balanced_weights(self.train.class_counts) if arm.class_balanced else None
+
     def real_images(self, arm: Arm, seed: int) -> LabelledImages:
         """The real images of an arm, as many as its scale says, the same share of each class."""
         wanted = [max(1, round(count * arm.scale)) for count in self.train.class_counts]
@@ -171,33 +183,56 @@ class Study:
         more = [count - there for count, there in zip(wanted, self.train.class_counts, strict=True)]
         return joined(self.train, self.extra.take(more, seed=seed)[0])
 
-    def training_set(self, arm: Arm, seed: int) -> tuple[LabelledImages, Tensor]:
-        """Images of an arm, and how often each is drawn relative to the others, float (N,)."""
+    def training_set(self, arm: Arm, seed: int, cache_dir: Path) -> tuple[LabelledImages, Tensor]:
+        """Images of an arm, and the probability of each to be drawn, float64 (N,).
+
+        Args:
+            arm (Arm), seed (int): what to train on.
+            cache_dir (Path): where generated images are kept for other arms of the same seed.
+        """
         real = self.real_images(arm, seed)
         counts = torch.tensor(real.class_counts, dtype=torch.float64)
         weights = (1 / counts)[real.targets] if arm.oversampled else torch.ones(len(real), dtype=torch.float64)
+        weights /= weights.sum()
         if arm.generator is None:
             return real, weights
-        generated = self.draw(arm, seed)
+        generated = self.pool(arm.generator, seed, cache_dir)
+        share = 1 / len(generated)  # of each generated image, where all are alike
         if arm.ratio == 1:
-            return generated, torch.ones(len(generated), dtype=torch.float64)
-        # Oversampling moves weight between real images; how much all of them have together stays.
-        weights *= len(real) / weights.sum()
-        return joined(real, generated), torch.cat([weights, torch.ones(len(generated), dtype=torch.float64)])
+            return generated, torch.full((len(generated),), share, dtype=torch.float64)
+        # Of each class there are as many; they come as often as the real images of the class do.
+        classes = torch.zeros_like(counts).index_add_(0, real.targets, weights) * len(counts)
+        return joined(real, generated), torch.cat(
+            [(1 - arm.ratio) * weights, arm.ratio * share * classes[generated.targets]]
+        )
 
-    def draw(self, arm: Arm, seed: int) -> LabelledImages:
-        """The generated images of an arm, as the user's line would mix them in."""
-        how: dict[str, Any] = {"ratio": arm.ratio, "sampling_strategy": "uniform" if arm.oversampled else "match"}
-        if arm.ratio == 1:
-            counts = self.train.class_counts
-            seen = self.settings.steps * self.settings.batch_size
-            each = -(-max(min(GENERATED_ONLY, seen), len(self.train)) // len(counts))
-            how = {"sampling_strategy": {k: count + each for k, count in enumerate(counts)}}
-        generator = self.generators[cast(str, arm.generator)]
-        mixed = ConditionalGANAugment(self.train, generator, seed=seed, **how)
-        items = mixed.__getitems__(range(mixed.n_real, len(mixed)))
-        images = torch.stack([image for image, _ in items])
-        return LabelledImages(images, mixed.targets[mixed.n_real :], self.train.classes, f"images of {arm.generator}")
+    def pool(self, generator: str, seed: int, cache_dir: Path) -> LabelledImages:
+        """Generated images, as many of each class, that all arms of a seed draw theirs from."""
+        source, num_classes = self.generators[generator], len(self.train.classes)
+        seen = self.settings.steps * self.settings.batch_size
+        each = -(-max(min(POOL, seen), len(self.train)) // num_classes)
+        labels = torch.arange(num_classes).repeat_interleave(each)
+
+        def draw(path: Path) -> None:
+            mixed = ConditionalGANAugment(self.train, source, seed=seed, device=best_device())
+            save_file({"images": mixed.sampler.draw(labels, range(len(labels)))}, path)
+
+        path = cache_dir / f"{fingerprints.of_callable(source)[:32]}-{seed}.safetensors"
+        images = load_file(build_once(path, draw, what=f"images of {generator}"))["images"]
+        return LabelledImages(images, labels, self.train.classes, f"images of {generator}")
+
+
+def class_balanced_weights(class_counts: Sequence[int], *, beta: float = 0.999) -> Tensor:
+    """Weights of the classes' losses, with a mean of 1, float32 (K,): the rarer a class, the more it counts.
+
+    Args:
+        class_counts (sequence of int): training images of each class.
+        beta (float): in [0, 1), the nearer to 1 the nearer to the inverse of the counts. Default: 0.999
+
+    Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples", equation 4.
+    """
+    weights = (1 - beta) / (1 - beta ** torch.tensor(class_counts, dtype=torch.float64))
+    return (weights / weights.mean()).float()
 
 
 def joined(one: LabelledImages, other: LabelledImages) -> LabelledImages:
