@@ -6,6 +6,7 @@ import operator
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from ganaug import alignment, fingerprints, inspection
 from ganaug.alignment import Look
+from ganaug.auto_ratio import auto_ratio
 from ganaug.class_sampler import ClassSampler
 from ganaug.devices import best_device
 from ganaug.drawing import ConditionalGenerator
@@ -24,7 +26,7 @@ from ganaug.filters import Filter
 from ganaug.forms import ItemForm
 from ganaug.inspection import Transforms
 from ganaug.materialized import MappedImages, write_images
-from ganaug.mixing import Plan, Strategy
+from ganaug.mixing import DEFAULT_RATIO, Plan, Strategy
 from ganaug.seeding import check_seed
 
 
@@ -47,7 +49,9 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
             latent_dim) and int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub
             id (``"user/repo@revision"``) to load one from. None: one is trained on this dataset, which takes minutes,
             and kept for the next time.
-        ratio (float, optional): in [0, 1). Default: 0.3
+        ratio (float or "auto", optional): in [0, 1). ``"auto"``: what does best on ``validation``, 0 where nothing
+            helps; see :func:`ganaug.evaluation.choose_ratio`. Default: 0.3
+        validation (Dataset, optional): real images that ``"auto"`` judges by, which the generator has not seen.
         mode (str): ``"append"`` or ``"replace"``. Default: append
         sampling_strategy (str, mapping or callable): of which classes; see :func:`ganaug.mixing.append_quotas`. Those
             that fix the number of images take no ratio. Default: match
@@ -91,8 +95,9 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         self,
         dataset: Dataset[Any],
         generator: ConditionalGenerator | str | Path | None = None,
-        ratio: float | None = None,
+        ratio: float | Literal["auto"] | None = None,
         *,
+        validation: Dataset[Any] | None = None,
         mode: Literal["append", "replace"] = "append",
         sampling_strategy: Strategy = "match",
         class_map: Mapping[str, str] | None = None,
@@ -117,13 +122,15 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         labels = inspection.labels_of(dataset)
         self.classes = inspection.class_names_of(dataset, labels)
         self.class_to_idx = {name: k for k, name in enumerate(self.classes)}
-        self._plan = Plan(
-            labels, self.classes, mode=mode, ratio=ratio, strategy=sampling_strategy, seed=check_seed(seed)
-        )
-        self.targets = self._plan.targets
-        self.n_real, self.n_fake = len(labels), len(self._plan.fakes(epoch=0))
-        self.ratio_ = self.n_fake / len(self)
-        self.sampling_strategy_ = dict(zip(self.classes, self._plan.quotas, strict=True))
+        if (ratio == "auto") != (validation is not None):
+            raise ValueError(
+                "ratio='auto' and validation go together: the ratio is chosen on images that neither the generator "
+                f"nor the classifiers have seen. Got ratio {ratio!r} and validation {type(validation).__name__}"
+            )
+        self.n_real = len(labels)
+        plan = partial(Plan, labels, self.classes, mode=mode, strategy=sampling_strategy, seed=check_seed(seed))
+        # A ratio to be chosen stands in for itself at first, so that what is wrong is refused before it takes minutes.
+        self._set_plan(plan(ratio=DEFAULT_RATIO if ratio == "auto" else ratio))
         self._form = ItemForm(*inspection.raw_item(dataset, 0), fake_transform, owner=type(dataset).__name__)
         resizable = bool(self._transforms or Transforms.of(dataset))
         if generator is None:
@@ -143,10 +150,19 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
             device=device,
         )
         self._form.check(self.sampler.image_shape, resizable=resizable)
+        if ratio == "auto":
+            chosen = auto_ratio(dataset, validation, self.sampler, class_map=class_map, cache_dir=self._cache_dir)
+            self._set_plan(plan(ratio=chosen))
         self._epoch = SharedEpoch()
         self._device = device
         self._materialized = False
         self._current: _Epoch | None = None
+
+    def _set_plan(self, plan: Plan) -> None:
+        self._plan, self.targets = plan, plan.targets
+        self.n_fake = len(plan.fakes(epoch=0))
+        self.ratio_ = self.n_fake / len(self)
+        self.sampling_strategy_ = dict(zip(self.classes, plan.quotas, strict=True))
 
     @property
     def source(self) -> Tensor:

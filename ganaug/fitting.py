@@ -27,12 +27,19 @@ from ganaug.data import LabelledImages, open_images
 from ganaug.errors import DataError, InputError
 from ganaug.files import build_once, user_cache, write_json
 from ganaug.generators.base import Generator, registered_generators
-from ganaug.training import SYSTEMS, GANObjective, RunFolder, TrainingSettings, make_trainer, start_accelerator, train
+from ganaug.training import (
+    GANObjective,
+    RunFolder,
+    TrainingSettings,
+    choose_preset,
+    make_trainer,
+    start_accelerator,
+    train,
+)
 
 logger = logging.getLogger(__name__)
 
-PRESET = SYSTEMS["acgan-28"]
-LARGEST, FACTOR = 64, 4  # sides in pixels: what the preset draws in reasonable time, and what they are multiples of
+LARGEST, FACTOR = 64, 2  # sides in pixels: what the preset draws in reasonable time, and what they are multiples of
 
 _INSTEAD = (
     "Instead, train a generator with recipes/train_acgan.py --train_data_dir FOLDER --resolution 64, and pass the "
@@ -97,8 +104,8 @@ def _open(dataset: Any, resolution: int | None) -> LabelledImages:
     height, width = images.images.shape[2:]
     if height != width or height % FACTOR or height > LARGEST:
         raise InputError(
-            f"no generator can be fitted to {images.name}: the default preset draws squares whose side is a multiple "
-            f"of {FACTOR} and at most {LARGEST} pixels, and these images are {width}x{height}. {_INSTEAD}"
+            f"no generator can be fitted to {images.name}: the default preset draws squares whose side is even and "
+            f"at most {LARGEST} pixels, and these images are {width}x{height}. {_INSTEAD}"
         )
     return images
 
@@ -106,34 +113,34 @@ def _open(dataset: Any, resolution: int | None) -> LabelledImages:
 def _job(images: LabelledImages) -> dict[str, Any]:
     """All that the training process must know beside pixels and labels, as plain JSON values."""
     # Made here too, because it refuses class names that it cannot have, and knows its options.
-    make: Callable[..., Generator] = PRESET.generator
+    preset = choose_preset(images)
+    make: Callable[..., Generator] = preset.system.generator
     with torch.random.fork_rng(devices=[]):
         generator = make(images.classes, image_size=images.image_size, channels=images.channels)
     return {
         "architecture": generator.architecture,
         "network": generator.network_options(),
-        "settings": asdict(PRESET.settings),
-        "objective": asdict(PRESET.objective),
+        "settings": asdict(preset.settings),
+        "objective": asdict(preset.system.objective),
         "classes": images.classes,
         "name": images.name,
+        "preset": str(preset),
     }
 
 
 def _train(images: LabelledImages, job: dict[str, Any], kept_in: Path, output: Path) -> None:
     """Fill ``output`` with a generator, in a process of its own."""
     logger.warning(
-        "No generator was given, so one is fitted first to %s: %d images of %dx%d pixels, %d classes. It is %s, "
-        "because its default budget took only 8 minutes for 28x28 pixels on two CPU cores (more pixels take longer); "
-        "the budget is %g kimg, thousands of images shown. It is kept in %s and used again for the same images. A "
-        "generator of your own goes in as the second argument",
+        "No generator was given, so one is fitted first to %s: %d images of %dx%d pixels, %d classes. It takes "
+        "minutes, is kept in %s and used again for the same images. A generator of your own goes in as the second "
+        "argument\n%s",
         images.name,
         len(images),
         images.image_size,
         images.image_size,
         len(images.classes),
-        job["architecture"],
-        job["settings"]["total_kimg"],
         kept_in,
+        job["preset"],
     )
     folder = output / "job"  # goes where the rest goes if this process is killed
     folder.mkdir(parents=True)

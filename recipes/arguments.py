@@ -84,6 +84,17 @@ class DataArguments:
         )
 
 
+def parse(arguments: type[Arguments], description: str | None = None, default: Arguments | None = None) -> Arguments:
+    """The flags of this program, and the default's values for those not given."""
+    return tyro.cli(
+        arguments,
+        description=description,
+        default=default,
+        use_underscores=True,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+
+
 def run(
     arguments: type[Arguments],
     main: Callable[[Arguments], None],
@@ -92,14 +103,6 @@ def run(
 ) -> None:
     """Parse the flags and run ``main`` with them; a wrong input ends in one line instead of a traceback."""
     try:
-        main(
-            tyro.cli(
-                arguments,
-                description=description,
-                default=default,
-                use_underscores=True,
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-            )
-        )
+        main(parse(arguments, description, default))
     except (InputError, FloatingPointError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -1,6 +1,6 @@
 """Do a generator's images help a classifier? Trains it with and without them, and says so with error bars.
 
-For example: python recipes/evaluate.py --generator outputs/acgan-28
+For example: python recipes/evaluate.py --generator outputs/flow
 
 Writes report.html and report.json, and the verdict into the card of a generator in a folder. A command that was
 stopped goes on where it was: every trained classifier is kept.

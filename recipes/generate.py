@@ -1,6 +1,6 @@
 """Draw as many labelled images as wanted, into Parquet files for load_dataset, or into one file to be mapped.
 
-For example: accelerate launch recipes/generate.py --generator outputs/acgan-28 --num_images 60000 --output_dir digits
+For example: accelerate launch recipes/generate.py --generator outputs/flow --num_images 60000 --output_dir digits
 
 The files are the same whatever the number of processes. The same command goes on where one was stopped.
 """

@@ -1,6 +1,6 @@
 """Does a generator draw what it is asked for? A classifier trained on real images is the judge.
 
-For example: python recipes/label_fidelity.py --generator outputs/acgan-28
+For example: python recipes/label_fidelity.py --generator outputs/flow
 """
 
 from __future__ import annotations

@@ -8,22 +8,28 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
-from arguments import DataArguments, run
+from arguments import DataArguments, parse, run
 from torch import nn
 
+from ganaug import LabelledImages
 from ganaug.training import (
     SYSTEMS,
     GANObjective,
     GANTrainer,
     RunFolder,
+    Trainer,
     TrainingSettings,
+    choose_preset,
+    kimg_within,
     make_trainer,
     new_run_folder,
     start_accelerator,
     train,
 )
 from ganaug.training.plots import loss_curves
+from ganaug.training.presets import MODEL
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class TrainingArguments:
         report_to: Log the monitors and grids to this tracker too; the monitors always go to training/metrics.jsonl.
         latent_dim: Length of the generator's latent vector; by default that of the model. A flow has one number for
             each value of an image, and takes no other.
+        budget_minutes: Train no longer than about this: a few steps are timed, and the budget in kimg is lowered if it
+            would take more.
         summary: Print a table of the layers of both networks first.
     """
 
@@ -45,6 +53,7 @@ class TrainingArguments:
     output_dir: Path | None = None
     report_to: Literal["tensorboard"] | None = None
     latent_dim: int | None = None
+    budget_minutes: float | None = None
     summary: bool = False
 
     def network_options(self) -> dict[str, Any]:
@@ -57,15 +66,17 @@ def main(args: Any) -> None:
     accelerator = start_accelerator(args.training, report_to=args.report_to)
     with accelerator.local_main_process_first():  # what is downloaded is downloaded once
         images = args.data.open()
-    set_seed(args.training.seed)
-    system = SYSTEMS[args.model]
-    generator = system.generator(
-        images.classes if system.conditional else (),
-        image_size=images.image_size,
-        channels=images.channels,
-        **args.network_options(),
-    )
-    trainer = make_trainer(generator, args.objective, images, args.training, accelerator)
+    if args.model == "auto":
+        preset = choose_preset(images)
+        accelerator.print(preset)
+        args = parse(type(args), default=replace(args, model=preset.model, training=preset.settings))
+        args = replace(args, model=preset.model)
+    trainer = new_trainer(args, images, accelerator)
+    if args.budget_minutes is not None:
+        kimg = kimg_within(args.budget_minutes, trainer)
+        accelerator.print(f"{kimg:.3g} kimg take {args.budget_minutes:g} minutes here")
+        args = replace(args, training=replace(args.training, total_kimg=min(kimg, args.training.total_kimg)))
+        trainer = new_trainer(args, images, accelerator)
 
     folder = None
     if accelerator.is_main_process:
@@ -75,7 +86,7 @@ def main(args: Any) -> None:
                 "model": args.model,
                 **asdict(args.training),
                 "objective": asdict(args.objective),
-                "network": generator.network_options(),
+                "network": trainer.bare_generator.network_options(),
                 "data": {name: str(value) for name, value in asdict(args.data).items() if value is not None},
             }
         )
@@ -87,7 +98,9 @@ def main(args: Any) -> None:
     )
     if args.summary:
         batch, labels = torch.zeros(2, *images.images.shape[1:]), torch.zeros(2, dtype=torch.int64)
-        accelerator.print(layer_table(generator, torch.zeros(2, generator.latent_dim), labels))
+        accelerator.print(
+            layer_table(trainer.bare_generator, torch.zeros(2, trainer.bare_generator.latent_dim), labels)
+        )
         if isinstance(trainer, GANTrainer):
             accelerator.print(layer_table(trainer.bare_discriminator, batch, labels))
     trained = train(trainer, folder)
@@ -107,6 +120,19 @@ def main(args: Any) -> None:
         )
 
 
+def new_trainer(args: Any, images: LabelledImages, accelerator: Accelerator) -> Trainer:
+    """A trainer of the flags' model, as it starts."""
+    set_seed(args.training.seed)
+    system = SYSTEMS[args.model]
+    generator = system.generator(
+        images.classes if system.conditional else (),
+        image_size=images.image_size,
+        channels=images.channels,
+        **args.network_options(),
+    )
+    return make_trainer(generator, args.objective, images, args.training, accelerator)
+
+
 def layer_table(network: nn.Module, *inputs: torch.Tensor) -> str:
     """Layers, shapes and numbers of weights of a network."""
     from torchinfo import summary  # takes a moment to import
@@ -121,6 +147,6 @@ def run_recipe(arguments: type[Any], description: str | None) -> None:
     models = get_args(get_type_hints(arguments)["model"])
     parser.add_argument("--model", default=arguments.model, choices=models)
     model = parser.parse_known_args()[0].model
-    system = SYSTEMS[model]
+    system = SYSTEMS[MODEL if model == "auto" else model]
     defaults = arguments(model=model, training=system.settings, objective=system.objective)
     run(arguments, main, description, default=replace(defaults, data=DataArguments(resolution=system.resolution)))

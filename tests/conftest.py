@@ -21,6 +21,7 @@ os.environ.update(dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME", "MPLCONFIG
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_XET="1")
 os.environ.pop("HF_TOKEN", None)
 
+from accelerate import Accelerator  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 
 from ganaug import LabelledImages, bundled_digits  # noqa: E402
@@ -53,6 +54,14 @@ def make_generator(names: tuple[str, ...] = tuple("0123456789"), **options: int)
         # One forward pass in training mode gives BatchNorm statistics that an evaluation pass can use.
         generator(torch.randn(64, generator.latent_dim), torch.arange(64) % len(names))
     return generator.eval()
+
+
+@pytest.fixture
+def accelerator() -> Iterator[Accelerator]:
+    """Of one process on the CPU, in fp32."""
+    AcceleratorState._reset_state(True)
+    yield Accelerator(cpu=True)
+    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages, fitting
 from ganaug.fitting import fit_generator
-from ganaug.generators import CGANMLPGenerator
-from ganaug.training import SYSTEMS, GANObjective, TrainingSettings
+from ganaug.training import Preset, TrainingSettings
 
 QUICK = TrainingSettings(total_kimg=0.032, train_batch_size=16, log_kimg=0.016, mixed_precision="no", cpu_threads=1)
 LAUNCHED = {
@@ -49,8 +48,9 @@ LAUNCHED = {
 }
 
 
-def use_preset(monkeypatch: pytest.MonkeyPatch, settings: TrainingSettings = QUICK, **changes: Any) -> None:
-    monkeypatch.setattr(fitting, "PRESET", replace(SYSTEMS["acgan-28"], settings=settings, **changes))
+def use_preset(monkeypatch: pytest.MonkeyPatch, settings: TrainingSettings = QUICK, model: str = "flow") -> None:
+    preset = Preset(model, settings, "For the test", "what to expect: nothing")
+    monkeypatch.setattr(fitting, "choose_preset", lambda images: preset)
 
 
 def install_stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> None:
@@ -91,8 +91,9 @@ def test_a_generator_is_fitted_once_whatever_surrounds_it(monkeypatch, tmp_path,
     assert folder.parent == tmp_path / "fitted"
     assert "32.0/32.0" in shown.getvalue()  # the progress bar, in images
     warning = caplog.messages[0]
-    assert "to noise: 60 images of 12x12 pixels, 3 classes. It is acgan-28" in warning
-    assert "0.032 kimg" in warning
+    assert "to noise: 60 images of 12x12 pixels, 3 classes. It takes minutes" in warning
+    assert "preset: flow, 0.032 kimg. For the test" in warning
+    assert "what to expect: nothing" in warning
     assert str(folder) in warning
     assert "second argument" in warning
 
@@ -274,12 +275,8 @@ def test_what_is_kept_is_found_by_images_and_preset(stand_in, tmp_path, monkeypa
         )
     ]
     folders.append(fit_generator(data, cache_dir=tmp_path, resolution=8))
-    for settings, changes in (
-        (replace(QUICK, seed=1), {}),
-        (QUICK, {"objective": GANObjective("hinge")}),
-        (QUICK, {"generator": CGANMLPGenerator}),
-    ):
-        use_preset(monkeypatch, settings, **changes)
+    for settings, model in ((replace(QUICK, seed=1), "flow"), (QUICK, "acgan-28"), (QUICK, "cgan-mlp")):
+        use_preset(monkeypatch, settings, model)
         folders.append(fit_generator(data, cache_dir=tmp_path))
     assert len({first, *folders}) == 9
     assert sorted(kept(tmp_path)) == sorted(folder.name for folder in {first, *folders})
@@ -293,13 +290,13 @@ def test_it_is_kept_in_the_users_cache_by_default(stand_in, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "resolution"), [(30, 30, None), (12, 16, None), (68, 68, None), (12, 12, 10), (12, 12, 96)]
+    ("height", "width", "resolution"), [(31, 31, None), (12, 16, None), (66, 66, None), (12, 12, 11), (12, 12, 96)]
 )
 def test_sizes_that_the_preset_does_not_draw(stand_in, tmp_path, height, width, resolution):
     images = torch.zeros(6, 1, height, width, dtype=torch.uint8)
     data = LabelledImages(images, torch.arange(6) % 2, ("a", "b"), "zeros")
     side = f"{resolution}x{resolution}" if resolution else f"{width}x{height}"
-    message = rf"a multiple of 4 and at most 64 pixels, and these images are {side}. Instead, train a generator"
+    message = rf"is even and at most 64 pixels, and these images are {side}. Instead, train a generator"
     with pytest.raises(InputError, match=message):
         fit_generator(data, resolution=resolution, cache_dir=tmp_path)
     assert not (tmp_path / "fitted").exists()
@@ -358,7 +355,7 @@ class Photos(Dataset):
 
     def __getitem__(self, index):
         image, label = self.data[index]
-        return self.transform(to_pil_image(image).resize((40 + index, 30))), label
+        return self.transform(to_pil_image(image).resize((40 + index, 31))), label
 
 
 def test_the_wrapper_without_a_generator(monkeypatch, tmp_path):
@@ -370,5 +367,5 @@ def test_the_wrapper_without_a_generator(monkeypatch, tmp_path):
             monkeypatch.setattr(sys, "executable", "no-such-python")
         train = ConditionalGANAugment(Photos(), ratio=0.25, cache_dir=tmp_path)
         lengths.append((len(train), train.n_fake, train[15][0].shape))
-        assert train.sampler.image_shape == (1, 28, 28)
+        assert train.sampler.image_shape == (1, 30, 30)
     assert lengths == [(16, 4, (1, 16, 16))] * 2

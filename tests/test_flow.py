@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from conftest import small_images
 
 from ganaug import Generator, InputError, LabelledImages, sample
@@ -17,13 +14,6 @@ from ganaug.generators import FlowGenerator
 from ganaug.training import FlowTrainer, TrainingSettings, train
 
 NAMES = ("left", "right")
-
-
-@pytest.fixture
-def accelerator() -> Iterator[Accelerator]:
-    AcceleratorState._reset_state(True)
-    yield Accelerator(cpu=True)
-    AcceleratorState._reset_state(True)
 
 
 def build(names=NAMES, *, moving: bool = False, **options) -> FlowGenerator:

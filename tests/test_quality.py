@@ -14,6 +14,6 @@ from test_recipes import LAUNCH, RECIPE, run
 @pytest.mark.timeout(3600)
 def test_the_default_run_draws_what_it_is_asked_for(tmp_path):
     run(*LAUNCH, RECIPE, cwd=tmp_path, timeout=3000)
-    output = run(sys.executable, recipe_path("label_fidelity"), "--generator", "outputs/acgan-28", cwd=tmp_path)
+    output = run(sys.executable, recipe_path("label_fidelity"), "--generator", "outputs/flow", cwd=tmp_path)
     assert float(re.search(r"held-out real images: ([\d.]+)%", output)[1]) > 97
     assert float(re.search(r"over 1000 generated images: ([\d.]+)%", output)[1]) >= 90

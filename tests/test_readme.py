@@ -27,7 +27,7 @@ def blocks() -> list[str]:
 
 
 def test_the_ways_in_work_as_written(tmp_path):
-    make_generator().save_pretrained(tmp_path / "outputs" / "acgan-28")
+    make_generator().save_pretrained(tmp_path / "outputs" / "flow")
     for prefix in ("train", "t10k"):
         write_idx_pair(tmp_path / "data" / "MNIST" / "raw", small_images(n=40, classes=10, size=28), prefix)
     program = blocks()

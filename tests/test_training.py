@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import ClassVar
 
@@ -24,13 +23,6 @@ from ganaug.training.hardware import choose_mixed_precision, set_cpu_threads
 from ganaug.training.loop import ON_PROGRESS_BAR
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def accelerator() -> Iterator[Accelerator]:
-    AcceleratorState._reset_state(True)
-    yield Accelerator(cpu=True)
-    AcceleratorState._reset_state(True)
 
 
 def make_trainer(

@@ -13,6 +13,7 @@ from ganaug.evaluation.fidelity import Fidelity, fidelity
 from ganaug.evaluation.label_fidelity import LabelFidelity, label_fidelity
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage
 from ganaug.evaluation.memorization import Memorization, memorization
+from ganaug.evaluation.ratio import RatioChoice, choose_ratio
 from ganaug.evaluation.report import report_of, write_report
 from ganaug.evaluation.study import UtilitySettings
 from ganaug.evaluation.utility import Utility, Verdict, utility
@@ -23,6 +24,7 @@ __all__ = [
     "LabelFidelity",
     "LeakageCheck",
     "Memorization",
+    "RatioChoice",
     "SmallCNN",
     "TorchvisionClassifier",
     "Utility",
@@ -30,6 +32,7 @@ __all__ = [
     "Verdict",
     "accuracy",
     "check_leakage",
+    "choose_ratio",
     "evaluate",
     "fidelity",
     "label_fidelity",

@@ -126,11 +126,12 @@ class Study:
 
     def mixed_arms(self, generator: str, reference: Arm) -> list[Arm]:
         """The reference with images of a generator beside the real ones, for each ratio."""
-        name = f"{reference.name} + {self._called(generator)}"
-        return [
-            replace(reference, name=f"{name} {ratio:g}", generator=generator, ratio=ratio)
-            for ratio in self.settings.ratios
-        ]
+        return [self.mixed_arm(generator, reference, ratio) for ratio in self.settings.ratios]
+
+    def mixed_arm(self, generator: str, reference: Arm, ratio: float) -> Arm:
+        """The reference, a share of whose images are generated."""
+        name = f"{reference.name} + {self._called(generator)} {ratio:g}"
+        return replace(reference, name=name, generator=generator, ratio=ratio)
 
     def generated_arm(self, generator: str, reference: Arm) -> Arm:
         """The reference's training on generated images alone.
@@ -220,6 +221,25 @@ class Study:
         path = cache_dir / f"{fingerprints.of_callable(source)[:32]}-{seed}.safetensors"
         images = load_file(build_once(path, draw, what=f"images of {generator}"))["images"]
         return LabelledImages(images, labels, self.train.classes, f"images of {generator}")
+
+
+def check_comparable(train: LabelledImages, held_out: LabelledImages) -> None:
+    """Refuse held-out images of other classes or another form than the training images.
+
+    Raises:
+        InputError: they differ.
+    """
+    if train.classes != held_out.classes:
+        raise InputError(
+            f"training and held-out images must be of the same classes: {train.name} has {', '.join(train.classes)}; "
+            f"{held_out.name} has {', '.join(held_out.classes)}"
+        )
+    if train.images.shape[1:] != held_out.images.shape[1:]:
+        sizes = [f"{w}x{h} pixels in {c} channels" for c, h, w in (train.images.shape[1:], held_out.images.shape[1:])]
+        raise InputError(
+            f"training and held-out images must be of one form: {train.name} has {sizes[0]}; {held_out.name} has "
+            f"{sizes[1]}. Open both with the same resolution and channels"
+        )
 
 
 def class_balanced_weights(class_counts: Sequence[int], *, beta: float = 0.999) -> Tensor:

@@ -28,7 +28,7 @@ from ganaug.evaluation.scores import (
     paired_difference,
     recalls,
 )
-from ganaug.evaluation.study import Arm, Study, UtilitySettings, joined
+from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable, joined
 from ganaug.files import user_cache
 
 VALIDATION = 0.25  # share of the held-out images that chooses the ratio
@@ -167,17 +167,7 @@ def utility(
     Raises:
         InputError: classes, sizes or channels differ, or a class has too few held-out images.
     """
-    if train.classes != held_out.classes:
-        raise InputError(
-            f"training and held-out images must be of the same classes: {train.name} has {', '.join(train.classes)}; "
-            f"{held_out.name} has {', '.join(held_out.classes)}"
-        )
-    if train.images.shape[1:] != held_out.images.shape[1:]:
-        sizes = [f"{w}x{h} pixels in {c} channels" for c, h, w in (train.images.shape[1:], held_out.images.shape[1:])]
-        raise InputError(
-            f"training and held-out images must be of one form: {train.name} has {sizes[0]}; {held_out.name} has "
-            f"{sizes[1]}. Open both with the same resolution and channels"
-        )
+    check_comparable(train, held_out)
     validation, test = _split(held_out)
     # Validation images first: the answers are cut where they end.
     both = replace(joined(validation, test), name=held_out.name, train=False)

@@ -1,10 +1,12 @@
 """Training: the loop, the objectives, and what surrounds them."""
 
+from ganaug.training.budget import kimg_within
 from ganaug.training.flow_trainer import FlowTrainer
 from ganaug.training.gan_trainer import GANTrainer
 from ganaug.training.hardware import start_accelerator
 from ganaug.training.loop import train
 from ganaug.training.objectives import GANObjective, Objective
+from ganaug.training.presets import Preset, choose_preset
 from ganaug.training.run_folder import RunFolder, new_run_folder
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.systems import CLASSIC_SYSTEMS, SYSTEMS, System, make_trainer
@@ -17,10 +19,13 @@ __all__ = [
     "GANObjective",
     "GANTrainer",
     "Objective",
+    "Preset",
     "RunFolder",
     "System",
     "Trainer",
     "TrainingSettings",
+    "choose_preset",
+    "kimg_within",
     "make_trainer",
     "new_run_folder",
     "start_accelerator",

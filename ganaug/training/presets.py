@@ -1,0 +1,57 @@
+"""What is trained where nobody says what: the default preset, for so many images, and what to expect of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ganaug.data import LabelledImages
+from ganaug.training.settings import TrainingSettings
+from ganaug.training.systems import SYSTEMS, System
+from ganaug.training.usefulness import expected_usefulness
+
+MODEL = "flow"
+LENGTHS = ((500, 60), (5_000, 150))  # up to so many images: so many kimg; of more: the system's own
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A way to train, chosen for a set of images.
+
+    Attributes:
+        model (str): name in :data:`SYSTEMS`.
+        settings (TrainingSettings): how long and how.
+        reason (str): why this one, in a sentence or two.
+        expectation (str): what images of such a generator were found to be good for.
+    """
+
+    model: str
+    settings: TrainingSettings
+    reason: str
+    expectation: str
+
+    @property
+    def system(self) -> System:
+        """What :data:`SYSTEMS` says of the model."""
+        return SYSTEMS[self.model]
+
+    def __str__(self) -> str:
+        return f"preset: {self.model}, {self.settings.total_kimg:g} kimg. {self.reason}\n{self.expectation}"
+
+
+def choose_preset(images: LabelledImages) -> Preset:
+    """The default way to train on these images.
+
+    Args:
+        images (LabelledImages): what will be trained on.
+    """
+    settings = SYSTEMS[MODEL].settings
+    kimg = next((kimg for most, kimg in LENGTHS if len(images) <= most), settings.total_kimg)
+    reason = (
+        f"It was better than every GAN tried here at equal minutes. {len(images):,} images are "
+        f"shown {1000 * kimg / len(images):,.0f} times each; the fewer they are, the shorter the training, "
+        "before they are copied"
+    )
+    # Grids and averages keep their share of the run.
+    share = kimg / settings.total_kimg
+    settings = replace(settings, total_kimg=kimg, sample_kimg=settings.sample_kimg * share)
+    return Preset(MODEL, settings, reason, expected_usefulness(images.class_counts))

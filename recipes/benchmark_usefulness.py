@@ -1,0 +1,211 @@
+"""Do images of the default preset help a classifier? In several settings, each with the best that goes without them.
+
+Each setting trains a generator by the default preset, on the very images it augments or on others, and evaluates it in
+the way of recipes/evaluate.py, whose rule it shares: the ratio is chosen on a quarter of the held-out images, and the
+others judge. Finished generators and classifiers are kept, so that a command that was stopped goes on.
+
+    python recipes/benchmark_usefulness.py
+    python recipes/benchmark_usefulness.py --table outputs/usefulness/usefulness.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+from arguments import run
+
+from ganaug import Generator, InputError, LabelledImages, open_images
+from ganaug.data import reduce_images
+from ganaug.evaluation import UtilitySettings, evaluate
+from ganaug.evaluation.evaluate import Evaluation
+from ganaug.evaluation.leakage import without_overlap
+from ganaug.files import build_once, user_cache, write_json
+from ganaug.training import RunFolder, choose_preset, make_trainer, start_accelerator, train
+from ganaug.training.hardware import set_cpu_threads
+
+FASHION = "/usr/share/datasets/fashion-mnist"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Images to augment, and where the generator comes from.
+
+    Args:
+        name: in words.
+        source: of the images, as :func:`ganaug.open_images` takes it; None for the bundled digits.
+        images_per_class: of the training images; with long_tail, of the largest class.
+        long_tail: largest class to smallest.
+        generator_from: what the generator is trained on.
+        flip: whether a mirrored image is still of its class.
+    """
+
+    name: str
+    source: str | None
+    images_per_class: int
+    long_tail: float | None = None
+    generator_from: str = "the same images"
+    flip: bool = True
+
+
+SETTINGS = {
+    "fashion-20": Setting("Fashion-MNIST, 20 of each class", FASHION, 20),
+    "fashion-100": Setting("Fashion-MNIST, 100 of each class", FASHION, 100),
+    "fashion-long-tail": Setting("Fashion-MNIST, 500 of the first class down to 5 of the last", FASHION, 500, 100),
+    "mnist-10": Setting("MNIST, 10 of each class", None, 10, flip=False),
+    "fashion-20-published": Setting(
+        "Fashion-MNIST, 20 of each class", FASHION, 20, generator_from="all other training images"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Flags of this benchmark.
+
+    Args:
+        settings: Which settings; all by default.
+        utility: How the classifiers are trained.
+        output_dir: Folder for the generators and usefulness.json, to which results are added.
+        processes: Classifiers trained at a time on a CPU, each by one thread; by default one for each core.
+        table: Train nothing: print the table of this usefulness.json.
+    """
+
+    settings: tuple[str, ...] = tuple(SETTINGS)
+    utility: UtilitySettings = field(default_factory=UtilitySettings)
+    output_dir: Path = Path("outputs/usefulness")
+    processes: int | None = None
+    table: Path | None = None
+
+
+def fit(images: LabelledImages, folder: Path, *, flip: bool) -> Generator:
+    """A generator by the default preset, or the one that is in the folder."""
+
+    def build(path: Path) -> None:
+        preset = choose_preset(images)
+        print(preset)
+        settings = replace(preset.settings, augment=("flip",) if flip else ())
+        accelerator = start_accelerator(settings)
+        set_seed(settings.seed)
+        generator = preset.system.generator(images.classes, image_size=images.image_size, channels=images.channels)
+        trainer = make_trainer(generator, preset.system.objective, images, settings, accelerator)
+        train(trainer, RunFolder(path))
+
+    return Generator.from_pretrained(build_once(folder, build, what=f"a generator for {images.name}"))
+
+
+def measure(key: str, args: Arguments) -> dict[str, Any]:
+    """Train the generator of a setting, and evaluate it."""
+    setting = SETTINGS[key]
+    everything = open_images(setting.source)
+    images, others = reduce_images(everything, images_per_class=setting.images_per_class, long_tail=setting.long_tail)
+    # Published splits share a few images; all settings leave out the same ones.
+    held_out = without_overlap(open_images(setting.source, split="test"), everything, ())[0]
+    seen = images if setting.generator_from == "the same images" else others
+    generator = fit(seen, args.output_dir / key, flip=setting.flip)
+    found = evaluate(
+        images,
+        held_out,
+        {"flow": generator},
+        settings=replace(args.utility, horizontal_flip=setting.flip),
+        cache_dir=user_cache() / "evaluation",
+        processes=args.processes or set_cpu_threads(None),
+    )
+    return row(setting, images, generator, found)
+
+
+def row(setting: Setting, images: LabelledImages, generator: Generator, found: Evaluation) -> dict[str, Any]:
+    """What the table says of a setting."""
+    verdict, judged = found.utility.verdicts["flow"], found.judged["flow"]
+    counts = [count for count in images.class_counts if count]
+    training = generator.info["training"]
+    return {
+        "name": setting.name,
+        "generator_from": setting.generator_from,
+        "images_per_class": len(images) / len(images.classes),
+        "imbalance": max(counts) / min(counts),
+        "kimg": training["total_kimg"],
+        "training_minutes": training["minutes"],
+        "best_without": found.utility.reference.name,
+        "scores": {name: result.scores.tolist() for name, result in found.utility.arms.items()},
+        "ratio": verdict.primary.arm.ratio,
+        "chosen": verdict.primary.arm.name,
+        "outcome": verdict.outcome,
+        "sentence": verdict.sentence,
+        "difference": {key: getattr(verdict.difference, key) for key in ("estimate", "low", "high", "p")},
+        "label_fidelity": judged.fidelity.label_fidelity,
+        "diversity": judged.fidelity.diversity,
+        "near_copies": judged.memorization.near_copies,
+        "closer_to_train": judged.memorization.closer_to_train,
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown table of results."""
+    lines = [
+        "| real images | generator trained on | best without generated images | with them, at ratio "
+        "| difference, points [95 % interval] | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for found in results["rows"].values():
+        scores, gain = found["scores"], found["difference"]
+        effort = f"{found['kimg']:g} kimg, {found['training_minutes']:.0f} min"
+        lines.append(
+            f"| {found['name']} | {found['generator_from']}, {effort} "
+            f"| {found['best_without']}: {spread(scores[found['best_without']])} "
+            f"| {spread(scores[found['chosen']])} at {found['ratio']:g} "
+            f"| **{100 * gain['estimate']:+.1f}** [{100 * gain['low']:.1f}, {100 * gain['high']:.1f}] "
+            f"| {found['outcome']} |"
+        )
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation over the seeds, in per cent."""
+    return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f} %"
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """Differences with their intervals, one line for each setting."""
+    from matplotlib.figure import Figure
+
+    rows = list(results["rows"].values())
+    figure = Figure(figsize=(8, 0.6 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    for y, found in enumerate(rows):
+        low, middle, high = (100 * found["difference"][key] for key in ("low", "estimate", "high"))
+        axes.errorbar(middle, y, xerr=[[middle - low], [high - middle]], fmt="o", color="C0", capsize=3)
+    axes.axvline(0, color="grey", linewidth=1)
+    axes.set_yticks(range(len(rows)), [f"{found['name']}\n(generator: {found['generator_from']})" for found in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("gain by generated images, points of balanced accuracy")
+    figure.savefig(path, dpi=110)
+
+
+def main(args: Arguments) -> None:
+    """Fill what is not there yet, and print the table of all results so far."""
+    path = args.table or args.output_dir / "usefulness.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() or args.table else {"rows": {}}
+    if not args.table:
+        unknown = [key for key in args.settings if key not in SETTINGS]
+        if unknown:
+            raise InputError(f"settings must be of {', '.join(SETTINGS)}; got {unknown[0]}")
+        results["machine"] = f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, torch {torch.__version__}"
+        for key in args.settings:
+            if key not in results["rows"]:
+                results["rows"][key] = measure(key, args)
+                write_json(path, results)
+                plot(results, path.with_suffix(".png"))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    run(Arguments, main, __doc__)

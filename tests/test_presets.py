@@ -1,0 +1,86 @@
+"""The default preset, what is expected of it, and a budget in minutes."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+import torch
+from conftest import small_images
+
+from ganaug import InputError, LabelledImages
+from ganaug.training import SYSTEMS, TrainingSettings, choose_preset, kimg_within, make_trainer, usefulness
+from ganaug.training.usefulness import expected_usefulness
+
+
+def images_of(*counts: int) -> LabelledImages:
+    targets = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    images = torch.zeros(len(targets), 1, 8, 8, dtype=torch.uint8)
+    return LabelledImages(images, targets, tuple(f"c{k}" for k in range(len(counts))), "zeros")
+
+
+def test_the_more_images_the_longer_and_it_says_so():
+    kimg = []
+    for count in (10, 100, 1_000, 6_000):
+        preset = choose_preset(images_of(*[count] * 10))
+        assert (preset.model, preset.system) == ("flow", SYSTEMS["flow"])
+        shown = 100 * preset.settings.total_kimg / count
+        assert f"{10 * count:,} images are shown {shown:,.0f} times each" in preset.reason
+        assert str(preset).startswith(f"preset: flow, {preset.settings.total_kimg:g} kimg. ")
+        assert str(preset).endswith(preset.expectation)
+        kimg.append(preset.settings.total_kimg)
+    assert kimg == sorted(kimg)
+    assert kimg[0] < kimg[-1] == SYSTEMS["flow"].settings.total_kimg
+
+
+ROWS = [
+    ("few", 20, 1, "the same images", 0.3, 0.012, "helped"),
+    ("many", 500, 1, "the same images", 0.1, -0.001, "no measurable effect"),
+    ("tail", 100, 100, "the same images", 0.5, -0.02, "hurt"),
+    ("others'", 20, 1, "all other training images", 0.5, 0.08, "helped"),
+]
+KEYS = ("name", "images_per_class", "imbalance", "generator_from", "ratio", "estimate", "outcome")
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([30, 30], r"is few\. There, .* \+1\.2 points \[0\.7, 1\.7\] .*Expect about as much, at ratio 0\.3"),
+        ([5, 5, 0], "is few"),
+        ([200, 200], r"is many\. There, .* -0\.1 points \[-0\.6, 0\.4\] .*Expect no gain"),
+        ([100, 10], "is tail.*Expect harm"),
+    ],
+)
+def test_the_nearest_of_what_was_measured_is_expected(monkeypatch, counts, expected):
+    rows = {}
+    for row in ROWS:
+        values = dict(zip(KEYS, row, strict=True))
+        estimate = values.pop("estimate")
+        rows[row[0]] = {
+            **values,
+            "difference": {"estimate": estimate, "low": estimate - 0.005, "high": estimate + 0.005},
+        }
+    monkeypatch.setattr(usefulness, "measured", lambda: {"rows": rows})
+    assert re.search(expected, expected_usefulness(counts))
+
+
+def test_a_budget_in_minutes_is_kept_about(accelerator):
+    data = small_images(size=8)
+    settings = TrainingSettings(train_batch_size=16, mixed_precision="no", cpu_threads=1)
+
+    def trainer():
+        system = SYSTEMS["flow"]
+        with torch.random.fork_rng():
+            generator = system.generator(data.classes, image_size=8, width=8)
+        return make_trainer(generator, system.objective, data, settings, accelerator)
+
+    kimg = kimg_within(0.05, trainer())  # which leaves the global random state alone, as every test checks
+    timed, started = trainer(), time.monotonic()
+    with torch.random.fork_rng():
+        for step in range(round(1000 * kimg / 16)):
+            timed.step(step)
+    assert 0.3 < time.monotonic() - started < 30  # 3 seconds, with room for a busy machine
+    for minutes in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(InputError, match="budget_minutes must be positive and finite, got"):
+            kimg_within(minutes, trainer())
