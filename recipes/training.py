@@ -14,6 +14,8 @@ from arguments import DataArguments, parse, run
 from torch import nn
 
 from ganaug import LabelledImages
+from ganaug.data import joined, open_unlabeled
+from ganaug.pseudo_labels import pseudo_label
 from ganaug.training import (
     SYSTEMS,
     GANObjective,
@@ -37,6 +39,8 @@ class TrainingArguments:
     """Flags of every training recipe.
 
     Args:
+        unlabeled_data: Folder of further images, or another source of them; labels that they may have are not looked
+            at. They are labelled by classifiers trained on the labelled ones, and trained on too.
         output_dir: Folder for the generator, its card and the files of the run; by default outputs/MODEL, or
             outputs/MODEL-2 and so on where that is taken.
         report_to: Log the monitors and grids to this tracker too; the monitors always go to training/metrics.jsonl.
@@ -50,6 +54,7 @@ class TrainingArguments:
     data: DataArguments = field(default_factory=DataArguments)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     objective: GANObjective = field(default_factory=GANObjective)
+    unlabeled_data: str | None = None
     output_dir: Path | None = None
     report_to: Literal["tensorboard"] | None = None
     latent_dim: int | None = None
@@ -66,6 +71,10 @@ def main(args: Any) -> None:
     accelerator = start_accelerator(args.training, report_to=args.report_to)
     with accelerator.local_main_process_first():  # what is downloaded is downloaded once
         images = args.data.open()
+        unlabeled = args.unlabeled_data and open_unlabeled(args.unlabeled_data, images)
+    if unlabeled is not None:
+        labelled = pseudo_label(images, unlabeled, horizontal_flip="flip" in args.training.augment)
+        images = joined(images, labelled)
     if args.model == "auto":
         preset = choose_preset(images)
         accelerator.print(preset)

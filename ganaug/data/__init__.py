@@ -1,8 +1,17 @@
 """Labelled images from anywhere, as one uint8 tensor."""
 
-from ganaug.data.labelled import LabelledImages
+from ganaug.data.labelled import LabelledImages, joined
 from ganaug.data.readers import bundled_digits
 from ganaug.data.sources import open_images
 from ganaug.data.subsets import long_tail_counts, reduce_images
+from ganaug.data.unlabeled import open_unlabeled
 
-__all__ = ["LabelledImages", "bundled_digits", "long_tail_counts", "open_images", "reduce_images"]
+__all__ = [
+    "LabelledImages",
+    "bundled_digits",
+    "joined",
+    "long_tail_counts",
+    "open_images",
+    "open_unlabeled",
+    "reduce_images",
+]

@@ -162,3 +162,9 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
             of_class = torch.nonzero(self.targets == k).squeeze(1)
             chosen[of_class[order[:wanted]]] = True
         return chosen
+
+
+def joined(one: LabelledImages, other: LabelledImages) -> LabelledImages:
+    """Both, one after the other."""
+    images, targets = torch.cat([one.images, other.images]), torch.cat([one.targets, other.targets])
+    return LabelledImages(images, targets, one.classes, f"{one.name} and {other.name}")

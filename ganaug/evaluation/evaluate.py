@@ -14,7 +14,7 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from ganaug.class_sampler import ClassSampler
-from ganaug.data import LabelledImages
+from ganaug.data import LabelledImages, joined
 from ganaug.devices import best_device
 from ganaug.drawing import ConditionalGenerator
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN, train_classifier
@@ -22,7 +22,7 @@ from ganaug.evaluation.fidelity import Fidelity, fidelity
 from ganaug.evaluation.inception import inception_distances
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage, without_overlap
 from ganaug.evaluation.memorization import Memorization, closest_pairs_picture, memorization
-from ganaug.evaluation.study import UtilitySettings, joined
+from ganaug.evaluation.study import UtilitySettings
 from ganaug.evaluation.utility import Utility, utility
 
 MOST_JUDGED = 10_000  # images that fidelity and memorisation look at

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ganaug import fingerprints
 from ganaug.augment import ConditionalGANAugment
-from ganaug.data import LabelledImages
+from ganaug.data import LabelledImages, joined
 from ganaug.devices import best_device
 from ganaug.drawing import ConditionalGenerator
 from ganaug.errors import InputError
@@ -253,9 +253,3 @@ def class_balanced_weights(class_counts: Sequence[int], *, beta: float = 0.999) 
     """
     weights = (1 - beta) / (1 - beta ** torch.tensor(class_counts, dtype=torch.float64))
     return (weights / weights.mean()).float()
-
-
-def joined(one: LabelledImages, other: LabelledImages) -> LabelledImages:
-    """Both, one after the other."""
-    images, targets = torch.cat([one.images, other.images]), torch.cat([one.targets, other.targets])
-    return LabelledImages(images, targets, one.classes, f"{one.name} and {other.name}")

@@ -13,7 +13,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from ganaug.data import LabelledImages
+from ganaug.data import LabelledImages, joined
 from ganaug.drawing import ConditionalGenerator
 from ganaug.errors import InputError
 from ganaug.evaluation.cells import Answers, Cells
@@ -28,7 +28,7 @@ from ganaug.evaluation.scores import (
     paired_difference,
     recalls,
 )
-from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable, joined
+from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
 from ganaug.files import user_cache
 
 VALIDATION = 0.25  # share of the held-out images that chooses the ratio

@@ -1,0 +1,82 @@
+"""Images without labels: read from anywhere, labelled by classifiers, and trained on beside labelled ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import small_images, write_idx_pair
+from evaluated import digits_in_parts
+from test_data import write_class_folders
+from torchvision.transforms.functional import to_pil_image
+
+from ganaug import DataError, Generator, InputError, pseudo_labels
+from ganaug.data import joined, open_unlabeled
+from ganaug.pseudo_labels import pseudo_label
+
+
+def test_images_in_a_folder_whatever_its_form(tmp_path):
+    data = small_images(n=6, size=20)
+    like = small_images(size=12)
+    (tmp_path / "flat" / "deeper").mkdir(parents=True)
+    for k, image in enumerate(data.images):
+        to_pil_image(image).save(tmp_path / "flat" / ("deeper" if k % 2 else "") / f"{k}.png")
+    write_class_folders(tmp_path / "folders", data)
+    flat = open_unlabeled(tmp_path / "flat", like)
+    assert (flat.shape, flat.dtype) == ((6, 1, 12, 12), torch.uint8)
+    assert torch.equal(
+        flat.flatten(1).sort(0).values, open_unlabeled(tmp_path / "folders", like).flatten(1).sort(0).values
+    )
+    write_idx_pair(tmp_path / "idx", small_images(n=5, size=28))
+    assert open_unlabeled(tmp_path / "idx", like).shape == (5, 1, 12, 12)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="none has no class folders"):
+        open_unlabeled(tmp_path / "none", like)
+
+
+def test_most_pseudo_labels_are_right_and_more_of_the_confident_ones(monkeypatch):
+    monkeypatch.setattr(pseudo_labels, "STEPS", 60)
+    labelled, _, further, _ = digits_in_parts(8, 8)
+    found = pseudo_label(labelled, further.images)
+    assert torch.equal(found.images, further.images)
+    assert found.classes == labelled.classes
+    right = (found.targets == further.targets).double().mean()
+    assert right > 0.7
+    sure = pseudo_label(labelled, further.images, confidence=0.9)
+    assert 0 < len(sure) < len(further)
+    known = {image.numpy().tobytes(): int(label) for image, label in zip(further.images, further.targets, strict=True)}
+    kept = [known[image.numpy().tobytes()] == label for image, label in zip(sure.images, sure.targets, strict=True)]
+    assert sum(kept) / len(kept) > right
+    assert sure.name == f"{len(sure):,} pseudo-labelled images"
+    assert len(joined(labelled, sure)) == len(labelled) + len(sure)
+    with pytest.raises(InputError, match=r"no unlabelled image has a class of probability 1\.1; the highest is"):
+        pseudo_label(labelled, further.images, confidence=1.1)
+    with pytest.raises(
+        InputError, match=r"must have the shape of the labelled ones, \(1, 8, 8\); they have \(1, 8, 7\)"
+    ):
+        pseudo_label(labelled, further.images[..., :7])
+
+
+def test_a_generator_trains_on_both_and_remembers_both(in_process, tmp_path, monkeypatch):
+    monkeypatch.setattr(pseudo_labels, "STEPS", 2)
+    data, more = small_images(n=9, classes=3, size=12), small_images(n=8, classes=2, size=12)
+    more = replace(more, images=255 - more.images)
+    write_class_folders(tmp_path / "photos", data)
+    write_class_folders(tmp_path / "more", more)
+    flags = [
+        "--train_data_dir",
+        "photos",
+        "--unlabeled_data",
+        "more",
+        "--total_kimg",
+        "0.032",
+        "--train_batch_size",
+        "16",
+    ]
+    assert in_process(*flags, "--output_dir", "out") is None
+    generator = Generator.from_pretrained(tmp_path / "out")
+    assert generator.label_names == ("class 0", "class 1", "class 2")
+    assert torch.equal(generator.seen_images, torch.cat([data.image_hashes, more.image_hashes]).unique())
+    assert generator.info["dataset"]["num_images"] == 17
+    assert "8 pseudo-labelled images" in generator.info["dataset"]["name"]
