@@ -24,15 +24,22 @@ from accelerate.utils import set_seed
 from arguments import run
 
 from ganaug import Generator, InputError, LabelledImages, open_images
-from ganaug.data import reduce_images
+from ganaug.data import joined, reduce_images
 from ganaug.evaluation import UtilitySettings, evaluate
-from ganaug.evaluation.evaluate import Evaluation
+from ganaug.evaluation.cells import Cells
 from ganaug.evaluation.leakage import without_overlap
+from ganaug.evaluation.scores import Difference, balanced_accuracy, paired_difference
+from ganaug.evaluation.study import Arm, Study
+from ganaug.evaluation.utility import outcome_of
 from ganaug.files import build_once, user_cache, write_json
+from ganaug.pseudo_labels import pseudo_label
 from ganaug.training import RunFolder, choose_preset, make_trainer, start_accelerator, train
 from ganaug.training.hardware import set_cpu_threads
 
 FASHION = "/usr/share/datasets/fashion-mnist"
+
+
+SAME, OTHERS, UNLABELED = "the same images", "all other training images", "the same and unlabelled images"
 
 
 @dataclass(frozen=True)
@@ -41,28 +48,52 @@ class Setting:
 
     Args:
         name: in words.
+        images_per_class: of the training images; with long_tail, of the largest class. None: all.
         source: of the images, as :func:`ganaug.open_images` takes it; None for the bundled digits.
-        images_per_class: of the training images; with long_tail, of the largest class.
         long_tail: largest class to smallest.
         generator_from: what the generator is trained on.
+        generator: folder of the generator, which settings may share.
+        kimg: how long it is trained; by default as the preset says.
+        unlabeled: further images of each class whose labels are not used; classifiers label them.
+        pseudo_labelled: whether they are training images of the classifiers too.
+        alone: compare generated images alone with the real ones, instead of adding them.
         flip: whether a mirrored image is still of its class.
     """
 
     name: str
-    source: str | None
-    images_per_class: int
+    images_per_class: int | None
+    source: str | None = FASHION
     long_tail: float | None = None
-    generator_from: str = "the same images"
+    generator_from: str = SAME
+    generator: str | None = None
+    kimg: float | None = None
+    unlabeled: int = 0
+    pseudo_labelled: bool = False
+    alone: bool = False
     flip: bool = True
 
 
 SETTINGS = {
-    "fashion-20": Setting("Fashion-MNIST, 20 of each class", FASHION, 20),
-    "fashion-100": Setting("Fashion-MNIST, 100 of each class", FASHION, 100),
-    "fashion-long-tail": Setting("Fashion-MNIST, 500 of the first class down to 5 of the last", FASHION, 500, 100),
-    "mnist-10": Setting("MNIST, 10 of each class", None, 10, flip=False),
+    "fashion-20": Setting("Fashion-MNIST, 20 of each class", 20),
+    "fashion-100": Setting("Fashion-MNIST, 100 of each class", 100),
+    "fashion-long-tail": Setting("Fashion-MNIST, 500 of the first class down to 5 of the last", 500, long_tail=100),
+    "mnist-10": Setting("MNIST, 10 of each class", 10, source=None, flip=False),
     "fashion-20-published": Setting(
-        "Fashion-MNIST, 20 of each class", FASHION, 20, generator_from="all other training images"
+        "Fashion-MNIST, 20 of each class", 20, generator_from=OTHERS, generator="published", kimg=900
+    ),
+    "fashion-alone": Setting(
+        "Fashion-MNIST, all, against generated alone", None, generator_from=OTHERS, generator="published", alone=True
+    ),
+    "fashion-20-unlabeled": Setting(
+        "Fashion-MNIST, 20 of each class", 20, generator_from=UNLABELED, generator="unlabeled", unlabeled=2000
+    ),
+    "fashion-20-pseudo": Setting(
+        "Fashion-MNIST, 20 of each class and 20,000 pseudo-labelled",
+        20,
+        generator_from=UNLABELED,
+        generator="unlabeled",
+        unlabeled=2000,
+        pseudo_labelled=True,
     ),
 }
 
@@ -86,13 +117,13 @@ class Arguments:
     table: Path | None = None
 
 
-def fit(images: LabelledImages, folder: Path, *, flip: bool) -> Generator:
+def fit(images: LabelledImages, folder: Path, setting: Setting) -> Generator:
     """A generator by the default preset, or the one that is in the folder."""
 
     def build(path: Path) -> None:
         preset = choose_preset(images)
-        print(preset)
-        settings = replace(preset.settings, augment=("flip",) if flip else ())
+        settings = replace(preset.settings, augment=("flip",) if setting.flip else ())
+        settings = replace(settings, total_kimg=setting.kimg or settings.total_kimg)
         accelerator = start_accelerator(settings)
         set_seed(settings.seed)
         generator = preset.system.generator(images.classes, image_size=images.image_size, channels=images.channels)
@@ -102,50 +133,100 @@ def fit(images: LabelledImages, folder: Path, *, flip: bool) -> Generator:
     return Generator.from_pretrained(build_once(folder, build, what=f"a generator for {images.name}"))
 
 
+def parts(setting: Setting) -> tuple[LabelledImages, LabelledImages, LabelledImages]:
+    """Images that the classifiers train on, that the generator does, and held-out ones."""
+    everything = open_images(setting.source)
+    images, others = reduce_images(everything, images_per_class=setting.images_per_class, long_tail=setting.long_tail)
+    seen = images
+    if others and setting.unlabeled:
+        unlabeled = others.take([setting.unlabeled] * len(images.classes))[0].images
+        seen = joined(images, pseudo_label(images, unlabeled, horizontal_flip=setting.flip))
+    if setting.generator_from == OTHERS:
+        seen = reduce_images(everything, images_per_class=20)[1] or everything
+    # Published splits share a few images; all settings leave out the same ones.
+    held_out = without_overlap(open_images(setting.source, split="test"), everything, ())[0]
+    return seen if setting.pseudo_labelled else images, seen, held_out
+
+
 def measure(key: str, args: Arguments) -> dict[str, Any]:
     """Train the generator of a setting, and evaluate it."""
     setting = SETTINGS[key]
-    everything = open_images(setting.source)
-    images, others = reduce_images(everything, images_per_class=setting.images_per_class, long_tail=setting.long_tail)
-    # Published splits share a few images; all settings leave out the same ones.
-    held_out = without_overlap(open_images(setting.source, split="test"), everything, ())[0]
-    seen = images if setting.generator_from == "the same images" else others
-    generator = fit(seen, args.output_dir / key, flip=setting.flip)
-    found = evaluate(
-        images,
-        held_out,
-        {"flow": generator},
-        settings=replace(args.utility, horizontal_flip=setting.flip),
-        cache_dir=user_cache() / "evaluation",
-        processes=args.processes or set_cpu_threads(None),
-    )
-    return row(setting, images, generator, found)
-
-
-def row(setting: Setting, images: LabelledImages, generator: Generator, found: Evaluation) -> dict[str, Any]:
-    """What the table says of a setting."""
-    verdict, judged = found.utility.verdicts["flow"], found.judged["flow"]
+    images, seen, held_out = parts(setting)
+    generator = fit(seen, args.output_dir / (setting.generator or key), setting)
+    options = {
+        "settings": replace(args.utility, horizontal_flip=setting.flip),
+        "cache_dir": user_cache() / "evaluation",
+        "processes": args.processes or set_cpu_threads(None),
+    }
+    compare = alone if setting.alone else mixed
     counts = [count for count in images.class_counts if count]
-    training = generator.info["training"]
     return {
         "name": setting.name,
         "generator_from": setting.generator_from,
         "images_per_class": len(images) / len(images.classes),
         "imbalance": max(counts) / min(counts),
-        "kimg": training["total_kimg"],
-        "training_minutes": training["minutes"],
+        "kimg": generator.info["training"]["total_kimg"],
+        "training_minutes": generator.info["training"]["minutes"],
+        **compare(images, held_out, generator, **options),
+    }
+
+
+def mixed(images: LabelledImages, held_out: LabelledImages, generator: Generator, **options: Any) -> dict[str, Any]:
+    """What evaluate() says of generated images beside real ones."""
+    found = evaluate(images, held_out, {"flow": generator}, **options)
+    verdict, judged = found.utility.verdicts["flow"], found.judged["flow"]
+    diversity = [value for value in judged.fidelity.diversity.values() if value is not None]
+    return {
         "best_without": found.utility.reference.name,
-        "scores": {name: result.scores.tolist() for name, result in found.utility.arms.items()},
+        "with": verdict.primary.arm.name,
         "ratio": verdict.primary.arm.ratio,
-        "chosen": verdict.primary.arm.name,
+        "recommended_ratio": verdict.recommended_ratio,
+        "scores": {name: result.scores.tolist() for name, result in found.utility.arms.items()},
         "outcome": verdict.outcome,
         "sentence": verdict.sentence,
-        "difference": {key: getattr(verdict.difference, key) for key in ("estimate", "low", "high", "p")},
+        "difference": ends(verdict.difference),
         "label_fidelity": judged.fidelity.label_fidelity,
-        "diversity": judged.fidelity.diversity,
+        "diversity": statistics.mean(diversity),
+        "lowest_diversity": judged.fidelity.lowest_diversity,
         "near_copies": judged.memorization.near_copies,
         "closer_to_train": judged.memorization.closer_to_train,
     }
+
+
+def alone(
+    images: LabelledImages,
+    held_out: LabelledImages,
+    generator: Generator,
+    *,
+    settings: UtilitySettings,
+    cache_dir: Path,
+    processes: int,
+) -> dict[str, Any]:
+    """Generated images alone against real ones (classification accuracy score; Ravuri and Vinyals 2019)."""
+    study = Study(images, held_out, {"flow": generator}, settings=settings)
+    real = Arm("real + classic")
+    generated = study.generated_arm("flow", real)
+    answers = Cells(study, cache_dir, processes=processes).run([real, generated], "generated images alone")
+    right = {
+        name: torch.stack([each.predicted == held_out.targets for each in cells]) for name, cells in answers.items()
+    }
+    classes = len(held_out.classes)
+    difference = paired_difference(right[generated.name], right[real.name], held_out.targets, classes)
+    return {
+        "best_without": real.name,
+        "with": generated.name,
+        "ratio": 1.0,
+        "scores": {
+            name: balanced_accuracy(answer, held_out.targets, classes).tolist() for name, answer in right.items()
+        },
+        "outcome": outcome_of(difference),
+        "difference": ends(difference),
+    }
+
+
+def ends(difference: Difference) -> dict[str, float]:
+    """A difference as JSON values."""
+    return {key: getattr(difference, key) for key in ("estimate", "low", "high", "p")}
 
 
 def table(results: dict[str, Any]) -> str:
@@ -161,7 +242,7 @@ def table(results: dict[str, Any]) -> str:
         lines.append(
             f"| {found['name']} | {found['generator_from']}, {effort} "
             f"| {found['best_without']}: {spread(scores[found['best_without']])} "
-            f"| {spread(scores[found['chosen']])} at {found['ratio']:g} "
+            f"| {spread(scores[found['with']])} at {found['ratio']:g} "
             f"| **{100 * gain['estimate']:+.1f}** [{100 * gain['low']:.1f}, {100 * gain['high']:.1f}] "
             f"| {found['outcome']} |"
         )

@@ -77,7 +77,9 @@ def main(args: Arguments) -> None:
         card = Path(found["source"]) / "README.md"
         if card.is_file():
             add_verdict(card, report, found["name"])
+        use = found["verdict"]["recommended_ratio"]
         print(f"\n{found['name']}: {found['verdict']['sentence']}")
+        print(f"best on the validation images: {f'ratio {use:g}' if use else 'to mix in none of its images'}")
     print(f"\nThe report: {folder / 'report.html'}")
 
 

@@ -9,6 +9,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,21 @@ def recipe_path(name: str) -> str:
     return str(REPOSITORY / "recipes" / f"{name}.py")
 
 
+@contextmanager
+def as_a_program() -> Iterator[None]:
+    """What a recipe may do in a process of its own: start accelerate, set threads, seed everything."""
+    threads, numpy_state, python_state = torch.get_num_threads(), np.random.get_state(), random.getstate()
+    AcceleratorState._reset_state(True)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        AcceleratorState._reset_state(True)
+        torch.set_num_threads(threads)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+
+
 @pytest.fixture
 def in_process(monkeypatch, tmp_path):
     """Run a recipe with some flags in this process: the code it exits with, None after a good run."""
@@ -116,18 +132,11 @@ def in_process(monkeypatch, tmp_path):
 
     def recipe(*flags: str, name: str = "train_acgan") -> int | str | None:
         monkeypatch.setattr(sys, "argv", [recipe_path(name), *flags])
-        threads, numpy_state, python_state = torch.get_num_threads(), np.random.get_state(), random.getstate()
-        AcceleratorState._reset_state(True)
         try:
-            with torch.random.fork_rng():
+            with as_a_program():
                 runpy.run_path(recipe_path(name), run_name="__main__")
         except SystemExit as exit_:
             return exit_.code
-        finally:
-            AcceleratorState._reset_state(True)
-            torch.set_num_threads(threads)
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)
         return None
 
     return recipe

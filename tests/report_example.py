@@ -158,6 +158,7 @@ def generator(name: str, outcome: str, primary: dict, generated_only: float, cla
             "sentence": sentence,
             "arm": primary["name"],
             "ratio": ratio,
+            "recommended_ratio": ratio if outcome == "helped" else 0.0,
             "difference": difference,
             "detectable": 0.006,
             "worth": worth if fit else None,

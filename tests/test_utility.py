@@ -50,6 +50,7 @@ def test_an_oracle_helps_and_is_worth_about_what_it_holds(parts, cells):
     verdict = found.verdicts["it"]
     assert verdict.outcome == "helped"
     assert verdict.difference.low > 0.02
+    assert verdict.recommended_ratio == verdict.primary.arm.ratio
     assert 80 / 2.5 < verdict.worth.images < 80 * 2.5
     assert verdict.worth.low <= 80 <= (verdict.worth.high or math.inf)
     assert verdict.sentence.startswith("helped: +")
@@ -64,6 +65,7 @@ def test_noise_and_wrong_labels_do_not_help(bad, parts, cells):
     assert verdict.outcome == ("hurt" if bad == "wrong labels" else verdict.outcome)
     assert verdict.outcome in ("hurt", "no measurable effect")
     assert verdict.difference.estimate < 0
+    assert verdict.recommended_ratio == 0
     alone = found.arms["generated only"]
     assert alone.mean < 0.2
     assert alone.difference.high < -0.5
@@ -80,6 +82,9 @@ def test_the_table_has_what_it_says(parts, cells):
     assert found.arms[found.reference.name].validation.mean().item() == best
     primary = found.verdicts["it"].primary
     assert primary.validation.mean().item() == max(found.arms[name].validation.mean().item() for name in names)
+    gains = primary.validation - found.arms[found.reference.name].validation
+    clear = gains.mean() > gains.std() / math.sqrt(len(gains))
+    assert found.verdicts["it"].recommended_ratio == (primary.arm.ratio if clear else 0)
     assert found.curve.images == (10, 20, 40, 80, 160)
     for result in found.arms.values():
         assert result.recall.mean().item() == pytest.approx(result.mean)

@@ -102,6 +102,8 @@ def _meaning(report: dict[str, Any], generator: dict[str, Any]) -> list[str]:
         )
     if verdict["worth"] and verdict["outcome"] != "no measurable effect":
         sentences.append(_worth_words(verdict["worth"], report["curve"]["measured_to"]))
+    use = verdict["recommended_ratio"]
+    sentences.append(f"On the validation images the best choice was {f'ratio {use:g}' if use else 'to mix in none'}.")
     return sentences
 
 

@@ -13,7 +13,7 @@ from ganaug.drawing import ConditionalGenerator
 from ganaug.evaluation.cells import Cells
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.leakage import check_leakage, without_overlap
-from ganaug.evaluation.scores import balanced_accuracy
+from ganaug.evaluation.scores import balanced_accuracy, clear_gain
 from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
 from ganaug.files import user_cache
 
@@ -55,8 +55,7 @@ def choose_ratio(
     """The ratio whose images make a classifier best on validation images; 0 unless that is clear.
 
     Each candidate trains classifiers with the same seeds and classic augmentation as ratio 0. The best one is taken if
-    its gain is above one standard error of the paired differences, else the simpler training, which is ratio 0
-    (the one-standard-error rule; Breiman et al. 1984, "Classification and regression trees", section 3.4.3).
+    its gain is clear (:func:`ganaug.evaluation.scores.clear_gain`), else the simpler training, which is ratio 0.
 
     Args:
         train (LabelledImages): real training images.
@@ -92,9 +91,8 @@ def choose_ratio(
         for ratio, arm in arms.items()
     }
     best = max(candidates, key=lambda ratio: scores[ratio].mean().item())
-    differences = scores[best] - scores[0.0]
-    gain, error = differences.mean().item(), (differences.std() / len(differences) ** 0.5).item()
-    ratio = best if gain > max(error, 0) else 0.0
+    gain, error, clear = clear_gain(scores[best], scores[0.0])
+    ratio = best if clear else 0.0
     found = f"{best:g} did best on {len(validation):,} validation images, {100 * gain:+.1f} ± {100 * error:.1f} points"
     sentence = f"ratio {ratio:g}: " + (found if ratio else f"generated images did not help ({found} against none)")
     means = {ratio: score.mean().item() for ratio, score in scores.items()}

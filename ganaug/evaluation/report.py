@@ -177,6 +177,7 @@ def _generator(name: str, evaluation: Evaluation, source: str) -> dict[str, Any]
             "sentence": verdict.sentence,
             "arm": verdict.primary.arm.name,
             "ratio": verdict.primary.arm.ratio,
+            "recommended_ratio": verdict.recommended_ratio,
             "difference": asdict(verdict.difference),
             "detectable": (verdict.difference.high - verdict.difference.low) / 2,
             "worth": asdict(verdict.worth) if verdict.worth else None,

@@ -5,6 +5,7 @@ Answers are bool or int tensors (S, N): S seeds of training, N held-out images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,21 @@ def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = 15) ->
     gaps = torch.zeros(len(confidence), bins, dtype=torch.float64)
     gaps.scatter_add_(1, which, confidence.double() - correct.double())
     return (gaps.abs().sum(1) / confidence.shape[1]).mean().item()
+
+
+def clear_gain(scores: Tensor, reference: Tensor) -> tuple[float, float, bool]:
+    """Mean gain over paired seeds, its standard error, and whether it is above it.
+
+    The one-standard-error rule: what is simpler, the reference, is kept unless the other is better by more than that.
+
+    Args:
+        scores, reference (Tensor): float64 (S,), of the same seeds.
+
+    Source: Breiman et al. 1984, "Classification and regression trees", section 3.4.3.
+    """
+    differences = scores - reference
+    gain, error = differences.mean().item(), differences.std().item() / math.sqrt(len(differences))
+    return gain, error, gain > error
 
 
 def paired_difference(one: Tensor, other: Tensor, targets: Tensor, num_classes: int) -> Difference:

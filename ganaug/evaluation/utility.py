@@ -23,6 +23,7 @@ from ganaug.evaluation.scores import (
     Difference,
     balanced_accuracy,
     calibration_error,
+    clear_gain,
     holm,
     macro_f1,
     paired_difference,
@@ -97,6 +98,8 @@ class Verdict:
         outcome (str): ``"helped"``, ``"no measurable effect"`` or ``"hurt"``.
         primary (ArmResult): the arm with the ratio that was chosen on the validation images.
         difference (Difference): of the primary arm to the reference.
+        recommended_ratio (float): the primary arm's, or 0 where its gain on the validation images is not above one
+            standard error.
         worth (Worth, optional): the difference in real images; None where no learning curve could be fitted.
         sentence (str): all of it in one line.
     """
@@ -104,6 +107,7 @@ class Verdict:
     outcome: Outcome
     primary: ArmResult
     difference: Difference
+    recommended_ratio: float
     worth: Worth | None
     sentence: str
 
@@ -265,16 +269,20 @@ def _verdict(
     candidates = [arms[arm.name] for arm in study.mixed_arms(generator, reference)]
     primary = max(candidates, key=lambda result: result.validation.mean().item())
     difference = cast(Difference, primary.difference)  # only the reference has none
-    outcome: Outcome = "no measurable effect"
-    if difference.low > 0:
-        outcome = "helped"
-    elif difference.high < 0:
-        outcome = "hurt"
+    outcome = outcome_of(difference)
     worth = curve.worth(difference, len(study.train))
     sentence = f"{outcome}: {points(difference)} at ratio {primary.arm.ratio:g}"
     if worth and outcome != "no measurable effect":
         sentence += f", {in_images(worth)}"
-    return Verdict(outcome, primary, difference, worth, sentence)
+    clear = clear_gain(primary.validation, arms[reference.name].validation)[2]
+    return Verdict(outcome, primary, difference, primary.arm.ratio if clear else 0.0, worth, sentence)
+
+
+def outcome_of(difference: Difference) -> Outcome:
+    """What a difference to the reference says: where all of its interval is."""
+    if difference.low > 0:
+        return "helped"
+    return "hurt" if difference.high < 0 else "no measurable effect"
 
 
 def points(difference: Difference) -> str:

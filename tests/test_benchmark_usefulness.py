@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import REPOSITORY, as_a_program
+
+from ganaug import pseudo_labels
+
+DIGITS = {"source": "sklearn:digits", "kimg": 0.064, "flip": False}
+
+
+@pytest.fixture
+def benchmark(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(pseudo_labels, "STEPS", 20)
+    import benchmark_usefulness as module
+
+    settings = {
+        "own": module.Setting("few digits", 8, long_tail=4, **DIGITS),
+        "pseudo": module.Setting(
+            "more digits",
+            4,
+            generator_from=module.UNLABELED,
+            unlabeled=6,
+            pseudo_labelled=True,
+            **DIGITS,
+        ),
+        "alone": module.Setting("all digits", None, generator_from=module.OTHERS, alone=True, **DIGITS),
+    }
+    monkeypatch.setattr(module, "SETTINGS", settings)
+    with as_a_program():
+        yield module
+
+
+@pytest.mark.timeout(300)
+def test_each_setting_is_measured_once(benchmark, tmp_path, capsys):
+    args = benchmark.Arguments(
+        settings=("own", "pseudo", "alone"),
+        utility=benchmark.UtilitySettings(seeds=2, steps=20, batch_size=32, ratios=(0.3,), trivial_augment=False),
+        output_dir=tmp_path / "out",
+        processes=1,
+    )
+    benchmark.main(args)
+    rows = json.loads((tmp_path / "out" / "usefulness.json").read_text())["rows"]
+    assert rows["pseudo"]["images_per_class"] == 10
+    assert rows["own"]["imbalance"] == 4
+    assert rows["own"]["kimg"] == 0.064
+    for key, row in rows.items():
+        assert {row["best_without"], row["with"]} <= set(row["scores"])
+        assert all(len(scores) == 2 for scores in row["scores"].values())
+        gain = row["difference"]
+        assert gain["low"] <= gain["estimate"] <= gain["high"]
+        assert ("label_fidelity" in row) == (key != "alone")
+    assert "real + classic + class-balanced loss" in rows["own"]["scores"]
+    assert rows["alone"]["with"] == "generated only"
+    shown = capsys.readouterr().out
+    assert shown.count("| few digits | the same images, 0.064 kimg, 0 min | real") == 1
+    assert (tmp_path / "out" / "usefulness.png").stat().st_size > 5000
+    benchmark.main(args)
+    assert capsys.readouterr().out == shown
