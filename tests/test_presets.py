@@ -28,8 +28,12 @@ def test_the_more_images_the_longer_and_it_says_so():
         shown = 100 * preset.settings.total_kimg / count
         assert f"{10 * count:,} images are shown {shown:,.0f} times each" in preset.reason
         assert str(preset).startswith(f"preset: flow, {preset.settings.total_kimg:g} kimg. ")
-        assert str(preset).endswith(preset.expectation)
+        assert str(preset).endswith(f"{preset.expectation}.")
+        assert preset.settings.class_sampling == 1
         kimg.append(preset.settings.total_kimg)
+    imbalanced = choose_preset(images_of(60, 20, 5))
+    assert imbalanced.settings.class_sampling == 0.5
+    assert "Classes have 5 to 60 images: small ones are shown more often" in imbalanced.reason
     assert kimg == sorted(kimg)
     assert kimg[0] < kimg[-1] == SYSTEMS["flow"].settings.total_kimg
 

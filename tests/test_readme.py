@@ -11,6 +11,7 @@ from test_recipes import run
 END = """
 assert sum(len(labels) for _, labels in loader) in (5714, 5715)
 assert (len(balanced), len(some_more), len(replaced), replaced.n_fake) == (4000, 4150, 4000, 1200)
+assert (many.n_real, many.n_fake) == (80000, 80000)
 assert (len(mixed), len(synthetic)) == (5714, 200)
 assert mixed[5713]["source"] == 1
 data = Data()
@@ -31,7 +32,7 @@ def test_the_ways_in_work_as_written(tmp_path):
     for prefix in ("train", "t10k"):
         write_idx_pair(tmp_path / "data" / "MNIST" / "raw", small_images(n=40, classes=10, size=28), prefix)
     program = blocks()
-    assert len(program) == 10
+    assert len(program) == 11
     adapted = "\n".join(program).replace("train.check_alignment()\n", "")  # an untrained one draws nothing like digits
     (tmp_path / "program.py").write_text(f"{adapted}{END}")
     assert run(sys.executable, "program.py", cwd=tmp_path).startswith("the end\n")  # then, on stderr, progress

@@ -50,7 +50,7 @@ def make_trainer(
     )
 
 
-def batches_of(data: LabelledImages, **options: int) -> TrainingBatches:
+def batches_of(data: LabelledImages, **options: float) -> TrainingBatches:
     return TrainingBatches(data, latent_dim=5, device=CPU, **{"batch_size": 4, "seed": 0, **options})
 
 
@@ -80,6 +80,18 @@ def test_a_step_is_the_same_whoever_came_before_it_and_however_many_share_it():
             for k in (0, 1):
                 assert torch.equal(expected[k], torch.cat([share[k] for share in shares]))
     assert not torch.equal(whole.latent(0)[0], batches_of(data, batch_size=8, seed=1).latent(0)[0])
+
+
+@pytest.mark.parametrize(("q", "shares"), [(1.0, [0.9, 0.1]), (0.5, [0.75, 0.25]), (0.0, [0.5, 0.5])])
+def test_small_classes_can_be_shown_more_often(q, shares):
+    data = small_images(n=100, classes=2)
+    skewed = data.take([45, 5])[0]
+    batches = batches_of(skewed, batch_size=50, class_sampling=q)
+    for part in ("real", "latent"):
+        labels = torch.cat([getattr(batches, part)(step)[1] for step in range(60)])
+        assert torch.allclose(torch.bincount(labels) / 3000, torch.tensor(shares), atol=0.03)
+    halves = [batches_of(skewed, batch_size=25, class_sampling=q, rank=rank, world_size=2) for rank in (0, 1)]
+    assert torch.equal(batches.real(7)[0], torch.cat([half.real(7)[0] for half in halves]))
 
 
 def test_real_batches_are_normalised():

@@ -23,6 +23,8 @@ class TrainingBatches:
         latent_dim (int): length of a latent.
         batch_size (int): real images per process.
         latents_per_image (int): latents per real image. Default: 1
+        class_sampling (float): q: a class of n images is shown with a share proportional to n**q. At 1 each epoch has
+            each image once; below it epochs are as long, and images are drawn with replacement. Default: 1
         seed (int): in [0, 2**64).
         device (torch.device): where batches go.
         rank (int), world_size (int): this process, and how many there are.
@@ -37,6 +39,7 @@ class TrainingBatches:
         seed: int,
         device: torch.device,
         latents_per_image: int = 1,
+        class_sampling: float = 1.0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -47,6 +50,7 @@ class TrainingBatches:
         self.global_batch = batch_size * world_size
         self._latents_per_image = latents_per_image
         self._mine = slice(rank * batch_size, (rank + 1) * batch_size)
+        self._shares = _image_shares(data, class_sampling) if class_sampling != 1 else None
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def real(self, step: int) -> tuple[Tensor, Tensor]:
@@ -63,7 +67,7 @@ class TrainingBatches:
         count = self.global_batch * self._latents_per_image
         mine = slice(self._mine.start * self._latents_per_image, self._mine.stop * self._latents_per_image)
         z = rng.standard_normal((count, self.latent_dim), dtype=np.float32)[mine]
-        drawn = torch.from_numpy(rng.integers(len(self.data), size=count)[mine])
+        drawn = torch.from_numpy(self._draw(rng, count)[mine])
         return self._on_device(torch.from_numpy(z)), self._on_device(self.data.targets[drawn])
 
     def _on_device(self, values: Tensor) -> Tensor:
@@ -82,5 +86,20 @@ class TrainingBatches:
     def _permutation(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         if epoch != self._epoch:
             rng = random_stream(self.seed, Purpose.TRAINING_ORDER, epoch=epoch)
-            self._epoch, self._order = epoch, rng.permutation(len(self.data))
+            whole = self._shares is None
+            self._epoch = epoch
+            self._order = rng.permutation(len(self.data)) if whole else self._draw(rng, len(self.data))
         return self._order
+
+    def _draw(self, rng: np.random.Generator, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """Numbers of images, with replacement."""
+        if self._shares is None:
+            return rng.integers(len(self.data), size=count)
+        return rng.choice(len(self.data), size=count, p=self._shares)
+
+
+def _image_shares(data: LabelledImages, q: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Probability of each image to be shown next."""
+    counts = np.array(data.class_counts, dtype=np.float64)
+    weights = counts[data.targets.numpy()] ** (q - 1)
+    return np.asarray(weights / weights.sum())

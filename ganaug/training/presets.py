@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ganaug.data import LabelledImages
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.systems import SYSTEMS, System
-from ganaug.training.usefulness import expected_usefulness
+from ganaug.training.usefulness import IMBALANCED, expected_usefulness
 
 MODEL = "flow"
 LENGTHS = ((500, 60), (5_000, 150))  # up to so many images: so many kimg; of more: the system's own
@@ -35,7 +35,7 @@ class Preset:
         return SYSTEMS[self.model]
 
     def __str__(self) -> str:
-        return f"preset: {self.model}, {self.settings.total_kimg:g} kimg. {self.reason}\n{self.expectation}"
+        return f"preset: {self.model}, {self.settings.total_kimg:g} kimg. {self.reason}.\n{self.expectation}."
 
 
 def choose_preset(images: LabelledImages) -> Preset:
@@ -51,7 +51,11 @@ def choose_preset(images: LabelledImages) -> Preset:
         f"shown {1000 * kimg / len(images):,.0f} times each; the fewer they are, the shorter the training, "
         "before they are copied"
     )
-    # Grids and averages keep their share of the run.
+    largest, smallest = max(images.class_counts), max(1, min(images.class_counts))
+    if largest > IMBALANCED * smallest:
+        settings = replace(settings, class_sampling=0.5)
+        reason += f". Classes have {smallest:,} to {largest:,} images: small ones are shown more often (square root)"
+    # Shorter runs have as many grids.
     share = kimg / settings.total_kimg
     settings = replace(settings, total_kimg=kimg, sample_kimg=settings.sample_kimg * share)
     return Preset(MODEL, settings, reason, expected_usefulness(images.class_counts))

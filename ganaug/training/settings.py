@@ -20,6 +20,9 @@ class TrainingSettings:
         lr_decay: Share of the run, at its end, in which the learning rates fall linearly to zero.
         adam_beta1: Decay of Adam's first moment.
         adam_beta2: Decay of Adam's second moment.
+        class_sampling: A class of n images is shown with a share proportional to n to this power: 1 shows all images
+            equally often, 0.5 (square-root sampling) small classes more, 0 all classes equally often (Kang et al.
+            2020).
         augment: What the discriminator's images go through, real and generated ones alike: shift, flip (only where a
             mirrored image is still of its class), cutout, brightness.
         ema_kimg: Half-life of the averaged generator weights, which are what is sampled and saved.
@@ -46,6 +49,7 @@ class TrainingSettings:
     lr_decay: float = 0.0
     adam_beta1: float = 0.5
     adam_beta2: float = 0.999
+    class_sampling: float = 1.0
     augment: tuple[Operation, ...] = ()
     ema_kimg: float = 10
     log_kimg: float = 4
@@ -63,7 +67,7 @@ class TrainingSettings:
             value = getattr(self, field.name)
             if field.name in ("adam_beta1", "adam_beta2"):
                 valid, wanted = 0 <= value < 1, "in [0, 1)"
-            elif field.name == "lr_decay":
+            elif field.name in ("lr_decay", "class_sampling"):
                 valid, wanted = 0 <= value <= 1, "in [0, 1]"
             elif field.name == "seed":
                 valid, wanted = 0 <= value < 2**32, "from 0 to 2**32 - 1"

@@ -50,6 +50,7 @@ class Trainer(ABC):
             latent_dim=generator.latent_dim,
             batch_size=settings.train_batch_size // (2 if settings.half_batches else 1),
             latents_per_image=2 if settings.half_batches else 1,
+            class_sampling=settings.class_sampling,
             seed=settings.seed,
             device=accelerator.device,
             rank=accelerator.process_index,
