@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from arguments import DataArguments, parse, run
 from torch import nn
 
-from ganaug import LabelledImages
+from ganaug import Generator, LabelledImages
 from ganaug.data import joined, open_unlabeled
 from ganaug.pseudo_labels import pseudo_label
 from ganaug.training import (
@@ -24,6 +24,7 @@ from ganaug.training import (
     Trainer,
     TrainingSettings,
     choose_preset,
+    init_from,
     kimg_within,
     make_trainer,
     new_run_folder,
@@ -46,6 +47,7 @@ class TrainingArguments:
         report_to: Log the monitors and grids to this tracker too; the monitors always go to training/metrics.jsonl.
         latent_dim: Length of the generator's latent vector; by default that of the model. A flow has one number for
             each value of an image, and takes no other.
+        init_from: Folder or Hub id of a trained generator of the same model to start from; its classes may be others.
         budget_minutes: Train no longer than about this: a few steps are timed, and the budget in kimg is lowered if it
             would take more.
         summary: Print a table of the layers of both networks first.
@@ -58,6 +60,7 @@ class TrainingArguments:
     output_dir: Path | None = None
     report_to: Literal["tensorboard"] | None = None
     latent_dim: int | None = None
+    init_from: str | None = None
     budget_minutes: float | None = None
     summary: bool = False
 
@@ -139,6 +142,8 @@ def new_trainer(args: Any, images: LabelledImages, accelerator: Accelerator) -> 
         channels=images.channels,
         **args.network_options(),
     )
+    if args.init_from is not None:
+        init_from(generator, Generator.from_pretrained(args.init_from))
     return make_trainer(generator, args.objective, images, args.training, accelerator)
 
 

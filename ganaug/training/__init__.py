@@ -4,6 +4,7 @@ from ganaug.training.budget import kimg_within
 from ganaug.training.flow_trainer import FlowTrainer
 from ganaug.training.gan_trainer import GANTrainer
 from ganaug.training.hardware import start_accelerator
+from ganaug.training.init_from import init_from
 from ganaug.training.loop import train
 from ganaug.training.objectives import GANObjective, Objective
 from ganaug.training.presets import Preset, choose_preset
@@ -25,6 +26,7 @@ __all__ = [
     "Trainer",
     "TrainingSettings",
     "choose_preset",
+    "init_from",
     "kimg_within",
     "make_trainer",
     "new_run_folder",
