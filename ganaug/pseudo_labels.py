@@ -8,8 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ganaug.data import LabelledImages
+from ganaug.class_sampler import ClassSampler
+from ganaug.data import LabelledImages, joined
 from ganaug.devices import best_device
+from ganaug.drawing import ConditionalGenerator
 from ganaug.errors import InputError
 from ganaug.evaluation.augmentations import ShiftFlip
 from ganaug.evaluation.classifier import predict_probabilities, train_classifier
@@ -18,16 +20,26 @@ logger = logging.getLogger(__name__)
 
 SEEDS = 3  # classifiers whose probabilities are averaged
 STEPS = 700
+DRAWN = 1000  # generated images of each class
 
 
 def pseudo_label(
-    labelled: LabelledImages, unlabeled: Tensor, *, horizontal_flip: bool = False, confidence: float = 0.0
+    labelled: LabelledImages,
+    unlabeled: Tensor,
+    *,
+    generator: ConditionalGenerator | None = None,
+    horizontal_flip: bool = False,
+    confidence: float = 0.0,
 ) -> LabelledImages:
     """Label images by small classifiers that were trained on labelled ones.
+
+    A generator that was trained on such labels can make better ones: its images show more than the labelled ones do,
+    and less of single wrong labels than the pseudo-labelled ones.
 
     Args:
         labelled (LabelledImages): what the classifiers are trained on, with classic augmentation.
         unlabeled (Tensor): uint8 (N, C, H, W), of the same form.
+        generator (Generator or module, optional): half of what the classifiers are trained on is drawn from it.
         horizontal_flip (bool): augment by mirroring too; only where a mirrored image is still of its class. Default:
             False
         confidence (float): leave out images whose class has a lower probability, in [0, 1]. Default: 0, which keeps
@@ -49,8 +61,17 @@ def pseudo_label(
         )
     augment = ShiftFlip(labelled.image_size // 8, flip=horizontal_flip, background=labelled.background)
     probabilities = torch.zeros(len(unlabeled), len(labelled.classes))
+    data, weights = labelled, None
+    if generator is not None:
+        labels = torch.arange(len(labelled.classes)).repeat_interleave(DRAWN)
+        images = ClassSampler(generator, labelled.classes, device=best_device()).draw(labels, range(len(labels)))
+        data = joined(labelled, LabelledImages(images, labels, labelled.classes, "generated images"))
+        sizes = torch.tensor([len(labelled)] * len(labelled) + [len(labels)] * len(labels))
+        weights = 1 / sizes
     for seed in range(SEEDS):
-        classifier = train_classifier(labelled, steps=STEPS, seed=seed, augment=augment, device=best_device())
+        classifier = train_classifier(
+            data, steps=STEPS, seed=seed, weights=weights, augment=augment, device=best_device()
+        )
         probabilities += predict_probabilities(classifier, unlabeled) / SEEDS
     found, labels = probabilities.max(1)
     kept = found >= confidence

@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import set_seed
@@ -33,7 +33,7 @@ from ganaug.evaluation.study import Arm, Study
 from ganaug.evaluation.utility import outcome_of
 from ganaug.files import build_once, user_cache, write_json
 from ganaug.pseudo_labels import pseudo_label
-from ganaug.training import RunFolder, choose_preset, make_trainer, start_accelerator, train
+from ganaug.training import RunFolder, choose_preset, init_from, make_trainer, start_accelerator, train
 from ganaug.training.hardware import set_cpu_threads
 
 FASHION = "/usr/share/datasets/fashion-mnist"
@@ -54,6 +54,8 @@ class Setting:
         generator_from: what the generator is trained on.
         generator: folder of the generator, which settings may share.
         kimg: how long it is trained; by default as the preset says.
+        rounds: how often a generator is trained; from the second time on it starts from the one before, which also
+            helps to label.
         unlabeled: further images of each class whose labels are not used; classifiers label them.
         pseudo_labelled: whether they are training images of the classifiers too.
         alone: compare generated images alone with the real ones, instead of adding them.
@@ -67,6 +69,7 @@ class Setting:
     generator_from: str = SAME
     generator: str | None = None
     kimg: float | None = None
+    rounds: int = 1
     unlabeled: int = 0
     pseudo_labelled: bool = False
     alone: bool = False
@@ -85,7 +88,12 @@ SETTINGS = {
         "Fashion-MNIST, all, against generated alone", None, generator_from=OTHERS, generator="published", alone=True
     ),
     "fashion-20-unlabeled": Setting(
-        "Fashion-MNIST, 20 of each class", 20, generator_from=UNLABELED, generator="unlabeled", unlabeled=2000
+        "Fashion-MNIST, 20 of each class",
+        20,
+        generator_from=UNLABELED,
+        generator="unlabeled",
+        unlabeled=2000,
+        rounds=2,
     ),
     "fashion-20-pseudo": Setting(
         "Fashion-MNIST, 20 of each class and 20,000 pseudo-labelled",
@@ -93,6 +101,7 @@ SETTINGS = {
         generator_from=UNLABELED,
         generator="unlabeled",
         unlabeled=2000,
+        rounds=2,
         pseudo_labelled=True,
     ),
 }
@@ -117,7 +126,7 @@ class Arguments:
     table: Path | None = None
 
 
-def fit(images: LabelledImages, folder: Path, setting: Setting) -> Generator:
+def fit(images: LabelledImages, folder: Path, setting: Setting, start: Generator | None = None) -> Generator:
     """A generator by the default preset, or the one that is in the folder."""
 
     def build(path: Path) -> None:
@@ -127,32 +136,37 @@ def fit(images: LabelledImages, folder: Path, setting: Setting) -> Generator:
         accelerator = start_accelerator(settings)
         set_seed(settings.seed)
         generator = preset.system.generator(images.classes, image_size=images.image_size, channels=images.channels)
-        trainer = make_trainer(generator, preset.system.objective, images, settings, accelerator)
-        train(trainer, RunFolder(path))
+        if start is not None:
+            init_from(generator, start)
+        train(make_trainer(generator, preset.system.objective, images, settings, accelerator), RunFolder(path))
 
     return Generator.from_pretrained(build_once(folder, build, what=f"a generator for {images.name}"))
 
 
-def parts(setting: Setting) -> tuple[LabelledImages, LabelledImages, LabelledImages]:
-    """Images that the classifiers train on, that the generator does, and held-out ones."""
+def prepare(setting: Setting, folder: Path) -> tuple[LabelledImages, LabelledImages, Generator]:
+    """Images that the classifiers train on, held-out ones, and the generator."""
     everything = open_images(setting.source)
     images, others = reduce_images(everything, images_per_class=setting.images_per_class, long_tail=setting.long_tail)
-    seen = images
-    if others and setting.unlabeled:
-        unlabeled = others.take([setting.unlabeled] * len(images.classes))[0].images
-        seen = joined(images, pseudo_label(images, unlabeled, horizontal_flip=setting.flip))
-    if setting.generator_from == OTHERS:
-        seen = reduce_images(everything, images_per_class=20)[1] or everything
     # Published splits share a few images; all settings leave out the same ones.
     held_out = without_overlap(open_images(setting.source, split="test"), everything, ())[0]
-    return seen if setting.pseudo_labelled else images, seen, held_out
+    if setting.generator_from == SAME:
+        return images, held_out, fit(images, folder, setting)
+    if setting.generator_from == OTHERS:
+        # Those that are left beside 20 of each class, also where all are compared with.
+        return images, held_out, fit(reduce_images(everything, images_per_class=20)[1] or everything, folder, setting)
+    unlabeled = cast(LabelledImages, others).take([setting.unlabeled] * len(images.classes))[0].images
+    plain = pseudo_label(images, unlabeled, horizontal_flip=setting.flip)
+    generator = fit(joined(images, plain), folder, setting)
+    for number in range(2, setting.rounds + 1):
+        better = pseudo_label(images, unlabeled, generator=generator, horizontal_flip=setting.flip)
+        generator = fit(joined(images, better), folder.with_name(f"{folder.name}-{number}"), setting, generator)
+    return joined(images, plain) if setting.pseudo_labelled else images, held_out, generator
 
 
 def measure(key: str, args: Arguments) -> dict[str, Any]:
     """Train the generator of a setting, and evaluate it."""
     setting = SETTINGS[key]
-    images, seen, held_out = parts(setting)
-    generator = fit(seen, args.output_dir / (setting.generator or key), setting)
+    images, held_out, generator = prepare(setting, args.output_dir / (setting.generator or key))
     options = {
         "settings": replace(args.utility, horizontal_flip=setting.flip),
         "cache_dir": user_cache() / "evaluation",

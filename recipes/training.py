@@ -41,7 +41,8 @@ class TrainingArguments:
 
     Args:
         unlabeled_data: Folder of further images, or another source of them; labels that they may have are not looked
-            at. They are labelled by classifiers trained on the labelled ones, and trained on too.
+            at. They are labelled by classifiers trained on the labelled ones, with init_from on images of that
+            generator too, and trained on.
         output_dir: Folder for the generator, its card and the files of the run; by default outputs/MODEL, or
             outputs/MODEL-2 and so on where that is taken.
         report_to: Log the monitors and grids to this tracker too; the monitors always go to training/metrics.jsonl.
@@ -76,7 +77,9 @@ def main(args: Any) -> None:
         images = args.data.open()
         unlabeled = args.unlabeled_data and open_unlabeled(args.unlabeled_data, images)
     if unlabeled is not None:
-        labelled = pseudo_label(images, unlabeled, horizontal_flip="flip" in args.training.augment)
+        teacher = None if args.init_from is None else Generator.from_pretrained(args.init_from)
+        flip = "flip" in args.training.augment
+        labelled = pseudo_label(images, unlabeled, generator=teacher, horizontal_flip=flip)
         images = joined(images, labelled)
     if args.model == "auto":
         preset = choose_preset(images)

@@ -15,6 +15,7 @@ def benchmark(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(pseudo_labels, "STEPS", 20)
+    monkeypatch.setattr(pseudo_labels, "DRAWN", 8)
     import benchmark_usefulness as module
 
     settings = {
@@ -24,6 +25,7 @@ def benchmark(monkeypatch, tmp_path):
             4,
             generator_from=module.UNLABELED,
             unlabeled=6,
+            rounds=2,
             pseudo_labelled=True,
             **DIGITS,
         ),
@@ -55,6 +57,7 @@ def test_each_setting_is_measured_once(benchmark, tmp_path, capsys):
         assert ("label_fidelity" in row) == (key != "alone")
     assert "real + classic + class-balanced loss" in rows["own"]["scores"]
     assert rows["alone"]["with"] == "generated only"
+    assert (tmp_path / "out" / "pseudo-2" / "model.safetensors").exists()
     shown = capsys.readouterr().out
     assert shown.count("| few digits | the same images, 0.064 kimg, 0 min | real") == 1
     assert (tmp_path / "out" / "usefulness.png").stat().st_size > 5000

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import small_images, write_idx_pair
-from evaluated import digits_in_parts
+from evaluated import NextClass, Replay, digits_in_parts
 from test_data import write_class_folders
 from torchvision.transforms.functional import to_pil_image
 
@@ -37,7 +37,7 @@ def test_images_in_a_folder_whatever_its_form(tmp_path):
 
 def test_most_pseudo_labels_are_right_and_more_of_the_confident_ones(monkeypatch):
     monkeypatch.setattr(pseudo_labels, "STEPS", 60)
-    labelled, _, further, _ = digits_in_parts(8, 8)
+    labelled, known, further, _ = digits_in_parts(8, 8)
     found = pseudo_label(labelled, further.images)
     assert torch.equal(found.images, further.images)
     assert found.classes == labelled.classes
@@ -45,11 +45,18 @@ def test_most_pseudo_labels_are_right_and_more_of_the_confident_ones(monkeypatch
     assert right > 0.7
     sure = pseudo_label(labelled, further.images, confidence=0.9)
     assert 0 < len(sure) < len(further)
-    known = {image.numpy().tobytes(): int(label) for image, label in zip(further.images, further.targets, strict=True)}
-    kept = [known[image.numpy().tobytes()] == label for image, label in zip(sure.images, sure.targets, strict=True)]
+    truth = {image.numpy().tobytes(): int(label) for image, label in zip(further.images, further.targets, strict=True)}
+    kept = [truth[image.numpy().tobytes()] == label for image, label in zip(sure.images, sure.targets, strict=True)]
     assert sum(kept) / len(kept) > right
     assert sure.name == f"{len(sure):,} pseudo-labelled images"
     assert len(joined(labelled, sure)) == len(labelled) + len(sure)
+    monkeypatch.setattr(pseudo_labels, "STEPS", 30)
+    monkeypatch.setattr(pseudo_labels, "DRAWN", 20)
+    alone, helped = (
+        (pseudo_label(labelled, further.images, generator=teacher).targets == further.targets).double().mean()
+        for teacher in (NextClass(labelled), Replay(known))
+    )
+    assert helped > alone + 0.1  # what the generator draws is learnt from
     with pytest.raises(InputError, match=r"no unlabelled image has a class of probability 1\.1; the highest is"):
         pseudo_label(labelled, further.images, confidence=1.1)
     with pytest.raises(
