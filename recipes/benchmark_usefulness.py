@@ -82,7 +82,7 @@ SETTINGS = {
     "fashion-long-tail": Setting("Fashion-MNIST, 500 of the first class down to 5 of the last", 500, long_tail=100),
     "mnist-10": Setting("MNIST, 10 of each class", 10, source=None, flip=False),
     "fashion-20-published": Setting(
-        "Fashion-MNIST, 20 of each class", 20, generator_from=OTHERS, generator="published", kimg=900
+        "Fashion-MNIST, 20 of each class", 20, generator_from=OTHERS, generator="published", kimg=600
     ),
     "fashion-alone": Setting(
         "Fashion-MNIST, all, against generated alone", None, generator_from=OTHERS, generator="published", alone=True
