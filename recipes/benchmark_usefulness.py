@@ -35,11 +35,9 @@ from ganaug.files import build_once, user_cache, write_json
 from ganaug.pseudo_labels import pseudo_label
 from ganaug.training import RunFolder, choose_preset, init_from, make_trainer, start_accelerator, train
 from ganaug.training.hardware import set_cpu_threads
+from ganaug.training.usefulness import OTHERS, SAME, UNLABELED
 
 FASHION = "/usr/share/datasets/fashion-mnist"
-
-
-SAME, OTHERS, UNLABELED = "the same images", "all other training images", "the same and unlabelled images"
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast, set_seed
 from arguments import DataArguments, parse, run
-from torch import nn
+from layer_table import layer_tables
 
 from ganaug import Generator, LabelledImages
 from ganaug.data import joined, open_unlabeled
@@ -19,7 +19,6 @@ from ganaug.pseudo_labels import pseudo_label
 from ganaug.training import (
     SYSTEMS,
     GANObjective,
-    GANTrainer,
     RunFolder,
     Trainer,
     TrainingSettings,
@@ -73,17 +72,11 @@ class TrainingArguments:
 def main(args: Any) -> None:
     """Train, save, and say how to use what was saved."""
     accelerator = start_accelerator(args.training, report_to=args.report_to)
-    with accelerator.local_main_process_first():  # what is downloaded is downloaded once
-        images = args.data.open()
-        unlabeled = args.unlabeled_data and open_unlabeled(args.unlabeled_data, images)
-    if unlabeled is not None:
-        teacher = None if args.init_from is None else Generator.from_pretrained(args.init_from)
-        flip = "flip" in args.training.augment
-        labelled = pseudo_label(images, unlabeled, generator=teacher, horizontal_flip=flip)
-        images = joined(images, labelled)
+    images, labelled = open_all(args, accelerator)
     if args.model == "auto":
-        preset = choose_preset(images)
+        preset = choose_preset(images, labelled=labelled)
         accelerator.print(preset)
+        # Parsed once more, so that what the user gave stays.
         args = parse(type(args), default=replace(args, model=preset.model, training=preset.settings))
         args = replace(args, model=preset.model)
     trainer = new_trainer(args, images, accelerator)
@@ -92,19 +85,7 @@ def main(args: Any) -> None:
         accelerator.print(f"{kimg:.3g} kimg take {args.budget_minutes:g} minutes here")
         args = replace(args, training=replace(args.training, total_kimg=min(kimg, args.training.total_kimg)))
         trainer = new_trainer(args, images, accelerator)
-
-    folder = None
-    if accelerator.is_main_process:
-        folder = RunFolder(args.output_dir or new_run_folder(f"outputs/{args.model}"))
-        folder.write_settings(
-            {
-                "model": args.model,
-                **asdict(args.training),
-                "objective": asdict(args.objective),
-                "network": trainer.bare_generator.network_options(),
-                "data": {name: str(value) for name, value in asdict(args.data).items() if value is not None},
-            }
-        )
+    folder = new_folder(args, trainer) if accelerator.is_main_process else None
     accelerator.print(
         f"images: {images}\n"
         f"device: {accelerator.device}, processes: {accelerator.num_processes}, "
@@ -112,27 +93,31 @@ def main(args: Any) -> None:
         f"output: {folder and folder.path}"
     )
     if args.summary:
-        batch, labels = torch.zeros(2, *images.images.shape[1:]), torch.zeros(2, dtype=torch.int64)
-        accelerator.print(
-            layer_table(trainer.bare_generator, torch.zeros(2, trainer.bare_generator.latent_dim), labels)
-        )
-        if isinstance(trainer, GANTrainer):
-            accelerator.print(layer_table(trainer.bare_discriminator, batch, labels))
+        accelerator.print(layer_tables(trainer))
     trained = train(trainer, folder)
     accelerator.end_training()
     if folder:
         loss_curves(folder)
-        use = (
-            "train = ConditionalGANAugment(dataset, generator, ratio=0.3)"
-            if trained.conditional
-            else "images = generator.sample([0] * 10)  # of no class in particular: this generator has none"
-        )
-        print(
-            "\nUse it:\n"
-            "from ganaug import ConditionalGANAugment, Generator\n"
-            f"generator = Generator.from_pretrained({str(folder.path)!r})\n"
-            f"{use}"
-        )
+        print(how_to_use(trained, folder.path))
+
+
+def open_all(args: Any, accelerator: Accelerator) -> tuple[LabelledImages, LabelledImages]:
+    """What is trained on, and those of it that came with labels."""
+    with accelerator.local_main_process_first():  # what is downloaded is downloaded once
+        images = args.data.open()
+        unlabeled = open_unlabeled(args.unlabeled_data, images) if args.unlabeled_data is not None else None
+    if unlabeled is None:
+        return images, images
+    pseudo = replace(
+        images, images=unlabeled, targets=torch.zeros(len(unlabeled), dtype=torch.int64), name="unlabelled"
+    )
+    if accelerator.is_main_process:
+        teacher = None if args.init_from is None else Generator.from_pretrained(args.init_from)
+        pseudo = pseudo_label(images, unlabeled, generator=teacher, horizontal_flip="flip" in args.training.augment)
+    # Classifiers trained on other devices may answer differently.
+    targets = broadcast(pseudo.targets.to(accelerator.device)).cpu()
+    name = f"{len(targets):,} pseudo-labelled images"
+    return joined(images, replace(pseudo, targets=targets, name=name)), images
 
 
 def new_trainer(args: Any, images: LabelledImages, accelerator: Accelerator) -> Trainer:
@@ -150,12 +135,36 @@ def new_trainer(args: Any, images: LabelledImages, accelerator: Accelerator) -> 
     return make_trainer(generator, args.objective, images, args.training, accelerator)
 
 
-def layer_table(network: nn.Module, *inputs: torch.Tensor) -> str:
-    """Layers, shapes and numbers of weights of a network."""
-    from torchinfo import summary  # takes a moment to import
+def new_folder(args: Any, trainer: Trainer) -> RunFolder:
+    """The folder of the run, with its settings."""
+    folder = RunFolder(args.output_dir or new_run_folder(f"outputs/{args.model}"))
+    given = {"unlabeled_data": args.unlabeled_data, "init_from": args.init_from}
+    folder.write_settings(
+        {
+            "model": args.model,
+            **asdict(args.training),
+            "objective": asdict(args.objective),
+            "network": trainer.bare_generator.network_options(),
+            "data": {name: str(value) for name, value in asdict(args.data).items() if value is not None},
+            **{name: value for name, value in given.items() if value is not None},
+        }
+    )
+    return folder
 
-    columns = ("output_size", "num_params", "trainable")
-    return str(summary(network, input_data=inputs, col_names=columns, depth=4, verbose=0, device="cpu"))
+
+def how_to_use(generator: Generator, path: Path) -> str:
+    """The lines that load a saved generator and draw from it."""
+    use = (
+        "train = ConditionalGANAugment(dataset, generator, ratio=0.3)"
+        if generator.conditional
+        else "images = generator.sample([0] * 10)  # of no class in particular: this generator has none"
+    )
+    return (
+        "\nUse it:\n"
+        "from ganaug import ConditionalGANAugment, Generator\n"
+        f"generator = Generator.from_pretrained({str(path)!r})\n"
+        f"{use}"
+    )
 
 
 def run_recipe(arguments: type[Any], description: str | None) -> None:

@@ -38,11 +38,12 @@ class Preset:
         return f"preset: {self.model}, {self.settings.total_kimg:g} kimg. {self.reason}.\n{self.expectation}."
 
 
-def choose_preset(images: LabelledImages) -> Preset:
+def choose_preset(images: LabelledImages, *, labelled: LabelledImages | None = None) -> Preset:
     """The default way to train on these images.
 
     Args:
         images (LabelledImages): what will be trained on.
+        labelled (LabelledImages, optional): those of it that came with labels. Default: all
     """
     settings = SYSTEMS[MODEL].settings
     kimg = next((kimg for most, kimg in LENGTHS if len(images) <= most), settings.total_kimg)
@@ -58,4 +59,6 @@ def choose_preset(images: LabelledImages) -> Preset:
     # Shorter runs have as many grids.
     share = kimg / settings.total_kimg
     settings = replace(settings, total_kimg=kimg, sample_kimg=settings.sample_kimg * share)
-    return Preset(MODEL, settings, reason, expected_usefulness(images.class_counts))
+    known = labelled or images
+    expectation = expected_usefulness(known.class_counts, unlabeled=len(known) < len(images))
+    return Preset(MODEL, settings, reason, expectation)

@@ -9,6 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+SAME, OTHERS, UNLABELED = "the same images", "all other training images", "the same and unlabelled images"
 IMBALANCED = 5  # largest class to smallest, from which on the rows of imbalanced images are the nearest
 
 
@@ -19,15 +20,18 @@ def measured() -> dict[str, Any]:
     return table
 
 
-def expected_usefulness(class_counts: Sequence[int]) -> str:
+def expected_usefulness(class_counts: Sequence[int], *, unlabeled: bool = False) -> str:
     """What a generator trained on the images that it augments brought for about so many, in a sentence or two.
 
     Args:
-        class_counts (sequence of int): images of each class.
+        class_counts (sequence of int): labelled images of each class.
+        unlabeled (bool): whether unlabelled ones are trained on too. Default: False
     """
     present = [count for count in class_counts if count]
     imbalanced = max(present) > IMBALANCED * min(present)
-    rows = [row for row in measured()["rows"].values() if row["generator_from"] == "the same images"]
+    table = list(measured()["rows"].values())
+    own, helped_by_unlabeled = ([row for row in table if row["generator_from"] == what] for what in (SAME, UNLABELED))
+    rows = helped_by_unlabeled if unlabeled and helped_by_unlabeled else own
     rows = [row for row in rows if (row["imbalance"] > IMBALANCED) == imbalanced] or rows
     mean = sum(class_counts) / len(class_counts)
     # Of several at one size, the one that promises least.
