@@ -6,6 +6,7 @@ import pytest
 from conftest import REPOSITORY, as_a_program
 
 from ganaug import pseudo_labels
+from ganaug.training.usefulness import expected_usefulness, measured
 
 DIGITS = {"source": "sklearn:digits", "kimg": 0.064, "flip": False}
 
@@ -63,3 +64,14 @@ def test_each_setting_is_measured_once(benchmark, tmp_path, capsys):
     assert (tmp_path / "out" / "usefulness.png").stat().st_size > 5000
     benchmark.main(args)
     assert capsys.readouterr().out == shown
+
+
+def test_the_readme_has_the_table_that_expectations_come_from(benchmark):
+    table = measured()
+    assert benchmark.table(table) in (REPOSITORY / "README.md").read_text()
+    assert (REPOSITORY / ".images" / "usefulness.png").exists()
+    own = {key: row for key, row in table["rows"].items() if row["generator_from"] == benchmark.SAME}
+    assert len(own) >= 3
+    for row in own.values():
+        counts = [round(row["images_per_class"])] * 10
+        assert row["name"] in expected_usefulness(counts)

@@ -48,7 +48,7 @@ def choose_preset(images: LabelledImages, *, labelled: LabelledImages | None = N
     settings = SYSTEMS[MODEL].settings
     kimg = next((kimg for most, kimg in LENGTHS if len(images) <= most), settings.total_kimg)
     reason = (
-        f"It was better than every GAN tried here at equal minutes. {len(images):,} images are "
+        f"It has no discriminator, so there is nothing that can collapse. {len(images):,} images are "
         f"shown {1000 * kimg / len(images):,.0f} times each; the fewer they are, the shorter the training, "
         "before they are copied"
     )
