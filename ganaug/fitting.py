@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
 from torch.utils.data import get_worker_info
 
@@ -27,15 +26,7 @@ from ganaug.data import LabelledImages, open_images
 from ganaug.errors import DataError, InputError
 from ganaug.files import build_once, user_cache, write_json
 from ganaug.generators.base import Generator, registered_generators
-from ganaug.training import (
-    GANObjective,
-    RunFolder,
-    TrainingSettings,
-    choose_preset,
-    make_trainer,
-    start_accelerator,
-    train,
-)
+from ganaug.training import GANObjective, TrainingSettings, choose_preset, fit
 
 logger = logging.getLogger(__name__)
 
@@ -196,10 +187,6 @@ def run_job(job_folder: str, output: str) -> None:
     stored = load_file(Path(job_folder, _IMAGES))
     images = LabelledImages(stored["images"], stored["targets"], tuple(job["classes"]), job["name"])
     settings = TrainingSettings(**job["settings"])
-    accelerator = start_accelerator(settings)
-    set_seed(settings.seed)
     cls: type[Generator] = registered_generators()[job["architecture"]]
-    generator = cls(images.classes, image_size=images.image_size, channels=images.channels, **job["network"])
-    objective = GANObjective(**job["objective"])
-    train(make_trainer(generator, objective, images, settings, accelerator), RunFolder(output))
-    accelerator.end_training()
+    make = partial(cls, images.classes, image_size=images.image_size, channels=images.channels, **job["network"])
+    fit(make, GANObjective(**job["objective"]), images, settings, output)

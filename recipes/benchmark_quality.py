@@ -12,8 +12,6 @@ so that a command that was stopped goes on.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,14 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from arguments import DataArguments, run
+from results import machine, spread
 
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.evaluation import UtilitySettings
-from ganaug.evaluation.cells import Cells
+from ganaug.evaluation.cells import Cells, right_answers
 from ganaug.evaluation.study import Arm, Study
-from ganaug.files import user_cache, write_json
+from ganaug.files import write_json
 from ganaug.training import SYSTEMS
 from ganaug.training.hardware import set_cpu_threads
 
@@ -78,18 +76,16 @@ def scores(
     """Accuracy on held-out images of classifiers trained on generated images, or on real ones, for each seed."""
     study = Study(train, held_out, {"it": generator} if generator else {}, settings=args.settings)
     arm = study.generated_arm("it", REAL) if generator else REAL
-    cells = Cells(study, user_cache() / "evaluation", processes=args.processes or set_cpu_threads(None))
+    cells = Cells(study, processes=args.processes or set_cpu_threads(None))
     answers = cells.run([arm], arm.name)[arm.name]
-    return [(each.predicted == held_out.targets).double().mean().item() for each in answers]
+    return right_answers(answers, held_out.targets).double().mean(1).tolist()
 
 
 def measure(args: Arguments, results: dict[str, Any], path: Path) -> None:
     """Fill what is not there yet."""
     train, held_out = args.data.open(), args.data.open_split("test")
     results.setdefault("data", f"{train}")
-    results.setdefault(
-        "machine", f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, torch {torch.__version__}"
-    )
+    results.setdefault("machine", machine())
     if "real" not in results:
         results["real"] = scores(train, held_out, None, args)
         write_json(path, results)
@@ -116,11 +112,6 @@ def table(results: dict[str, Any]) -> str:
         for row in results["runs"].values()
     ]
     return "\n".join(lines)
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation, in per cent."""
-    return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f} %"
 
 
 def plot(results: dict[str, Any], path: Path) -> None:

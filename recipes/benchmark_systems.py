@@ -12,8 +12,6 @@ classifier are drawn anew for every seed, the generator is trained once.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -23,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from arguments import run
+from results import machine
 
 from ganaug import Generator, InputError, open_images
 from ganaug.evaluation import accuracy, label_fidelity, train_classifier
@@ -92,7 +90,7 @@ def measure(model: str, args: Arguments) -> dict[str, Any]:
         "seed": training["seed"],
         "wall_seconds": round(seconds, 1),
         "accuracy_on_150": [last["evaluated_accuracy_real"], last["evaluated_accuracy_fake"]],
-        "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": machine(),
         **(judge(generator, args) if generator.conditional else {}),
     }
 

@@ -108,16 +108,15 @@ def open_all(args: Any, accelerator: Accelerator) -> tuple[LabelledImages, Label
         unlabeled = open_unlabeled(args.unlabeled_data, images) if args.unlabeled_data is not None else None
     if unlabeled is None:
         return images, images
-    pseudo = replace(
-        images, images=unlabeled, targets=torch.zeros(len(unlabeled), dtype=torch.int64), name="unlabelled"
-    )
+    targets = torch.zeros(len(unlabeled), dtype=torch.int64)
     if accelerator.is_main_process:
         teacher = None if args.init_from is None else Generator.from_pretrained(args.init_from)
-        pseudo = pseudo_label(images, unlabeled, generator=teacher, horizontal_flip="flip" in args.training.augment)
+        flip = "flip" in args.training.augment
+        targets = pseudo_label(images, unlabeled, generator=teacher, horizontal_flip=flip).targets
     # Classifiers trained on other devices may answer differently.
-    targets = broadcast(pseudo.targets.to(accelerator.device)).cpu()
+    targets = broadcast(targets.to(accelerator.device)).cpu()
     name = f"{len(targets):,} pseudo-labelled images"
-    return joined(images, replace(pseudo, targets=targets, name=name)), images
+    return joined(images, LabelledImages(unlabeled, targets, images.classes, name)), images
 
 
 def new_trainer(args: Any, images: LabelledImages, accelerator: Accelerator) -> Trainer:

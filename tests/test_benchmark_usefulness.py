@@ -6,7 +6,7 @@ import pytest
 from conftest import REPOSITORY, as_a_program
 
 from ganaug import pseudo_labels
-from ganaug.training.usefulness import expected_usefulness, measured
+from ganaug.training.usefulness import OTHERS, SAME, UNLABELED, expected_usefulness, measured
 
 DIGITS = {"source": "sklearn:digits", "kimg": 0.064, "flip": False}
 
@@ -18,19 +18,20 @@ def benchmark(monkeypatch, tmp_path):
     monkeypatch.setattr(pseudo_labels, "STEPS", 20)
     monkeypatch.setattr(pseudo_labels, "DRAWN", 8)
     import benchmark_usefulness as module
+    from usefulness_settings import Setting
 
     settings = {
-        "own": module.Setting("few digits", 8, long_tail=4, **DIGITS),
-        "pseudo": module.Setting(
+        "own": Setting("few digits", 8, long_tail=4, **DIGITS),
+        "pseudo": Setting(
             "more digits",
             4,
-            generator_from=module.UNLABELED,
+            generator_from=UNLABELED,
             unlabeled=6,
             rounds=2,
             pseudo_labelled=True,
             **DIGITS,
         ),
-        "alone": module.Setting("all digits", None, generator_from=module.OTHERS, alone=True, **DIGITS),
+        "alone": Setting("all digits", None, generator_from=OTHERS, alone=True, **DIGITS),
     }
     monkeypatch.setattr(module, "SETTINGS", settings)
     with as_a_program():
@@ -70,7 +71,7 @@ def test_the_readme_has_the_table_that_expectations_come_from(benchmark):
     table = measured()
     assert benchmark.table(table) in (REPOSITORY / "README.md").read_text()
     assert (REPOSITORY / ".images" / "usefulness.png").exists()
-    own = {key: row for key, row in table["rows"].items() if row["generator_from"] == benchmark.SAME}
+    own = {key: row for key, row in table["rows"].items() if row["generator_from"] == SAME}
     assert len(own) >= 3
     for row in own.values():
         counts = [round(row["images_per_class"])] * 10

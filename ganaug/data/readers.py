@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -65,22 +66,38 @@ def from_class_folders(folder: Path, conversion: Conversion) -> LabelledImages:
         DataError: there are no class folders, a class has no image, an image cannot be decoded, or sizes differ and no
             resolution is given.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
     roots = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not roots:
         raise DataError(f"{folder} has no class folders. Put the images in {folder}/<class name>/*.png")
     files: list[Path] = []
     targets: list[int] = []
     for k, root in enumerate(roots):
-        found = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+        found = image_files(root)
         if not found:
-            raise DataError(f"class folder {root} has no image ({', '.join(IMG_EXTENSIONS)}). Add some, or remove it")
+            known = ", ".join(_extensions())
+            raise DataError(f"class folder {root} has no image ({known}). Add some, or remove it")
         files += found
         targets += [k] * len(found)
-    images, kept = read_images([UnreadImage(str(path), partial(Image.open, path)) for path in files], conversion)
+    images, kept = read_files(files, conversion)
     classes = tuple(root.name for root in roots)
     return LabelledImages(images, torch.tensor(targets)[kept], classes, f"class folders {folder.name}")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Files in a folder and its subfolders that are named as images are, in order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _extensions())
+
+
+def read_files(files: Sequence[Path], conversion: Conversion) -> tuple[Tensor, Tensor]:
+    """Images of files, and which of the files they are; see :func:`read_images`."""
+    return read_images([UnreadImage(str(path), partial(Image.open, path)) for path in files], conversion)
+
+
+def _extensions() -> tuple[str, ...]:
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # takes a moment to import
+
+    extensions: tuple[str, ...] = IMG_EXTENSIONS
+    return extensions
 
 
 def from_idx(folder: Path, *, split: str) -> LabelledImages:

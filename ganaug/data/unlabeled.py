@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
-from ganaug.data.decoding import Conversion, UnreadImage, convert_images, read_images
+from ganaug.data.decoding import Conversion, convert_images
 from ganaug.data.labelled import LabelledImages
+from ganaug.data.readers import image_files, read_files
 from ganaug.data.sources import open_images
 
 
@@ -27,12 +26,8 @@ def open_unlabeled(source: str | Path, like: LabelledImages, *, background: str 
     Raises:
         DataError: there is no image, or one cannot be decoded.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
-    folder = Path(source)
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    files = image_files(Path(source))
     if not files:
         return open_images(source, resolution=like.image_size, channels=like.channels, background=background).images
     conversion = Conversion(like.image_size, like.channels, background, False)
-    images, _ = read_images([UnreadImage(str(path), partial(Image.open, path)) for path in files], conversion)
-    return convert_images(images, conversion)
+    return convert_images(read_files(files, conversion)[0], conversion)

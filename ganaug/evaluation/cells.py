@@ -24,7 +24,7 @@ from ganaug import fingerprints
 from ganaug.devices import best_device, has_bf16, one_thread_each
 from ganaug.evaluation.classifier import predict_probabilities, train_classifier
 from ganaug.evaluation.study import Arm, Study
-from ganaug.files import atomic_path
+from ganaug.files import atomic_path, user_cache
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,11 @@ class Answers:
     seconds: float
 
 
+def right_answers(answers: Sequence[Answers], targets: Tensor, *, first: int = 0) -> Tensor:
+    """Which held-out images each classifier got right, bool (S, N), of the N from ``first`` on with these labels."""
+    return torch.stack([each.predicted[first : first + len(targets)] == targets for each in answers])
+
+
 class Cells:
     """Trains the cells of a study, several at a time.
 
@@ -54,13 +59,14 @@ class Cells:
 
     Args:
         study (Study): what is compared.
-        folder (Path): where finished cells are kept; those of other studies are in it too, and are left alone.
+        folder (str or Path, optional): where finished cells are kept; those of other studies are in it too, and are
+            left alone. Default: ``~/.cache/ganaug/evaluation``
         processes (int): how many cells are trained at a time on a CPU; with an accelerator it is one.
     """
 
-    def __init__(self, study: Study, folder: Path, *, processes: int = 1) -> None:
+    def __init__(self, study: Study, folder: str | Path | None = None, *, processes: int = 1) -> None:
         self.study = study
-        self.folder = folder
+        self.folder = Path(folder) if folder else user_cache() / "evaluation"
         self.device = best_device()
         self.processes = processes if self.device.type == "cpu" else 1
         self._common = fingerprints.of_values(

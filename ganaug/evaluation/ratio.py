@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ganaug.data import LabelledImages
 from ganaug.drawing import ConditionalGenerator
-from ganaug.evaluation.cells import Cells
+from ganaug.evaluation.cells import Cells, right_answers
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.leakage import check_leakage, without_overlap
 from ganaug.evaluation.scores import balanced_accuracy, clear_gain
 from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
-from ganaug.files import user_cache
 
 CANDIDATES = (0.1, 0.2, 0.3, 0.5)
 
@@ -80,13 +77,11 @@ def choose_ratio(
     study = Study(train, validation, {"generator": generator}, factory=factory, settings=settings)
     reference = Arm("ratio 0", oversampled=not study.balanced)
     arms = {0.0: reference} | {ratio: study.mixed_arm("generator", reference, ratio) for ratio in candidates}
-    cells = Cells(study, Path(cache_dir) if cache_dir else user_cache() / "evaluation", processes=processes)
+    cells = Cells(study, cache_dir, processes=processes)
     answers = cells.run(list(arms.values()), "choosing the ratio")
     scores = {
         ratio: balanced_accuracy(
-            torch.stack([each.predicted == validation.targets for each in answers[arm.name]]),
-            validation.targets,
-            len(validation.classes),
+            right_answers(answers[arm.name], validation.targets), validation.targets, len(validation.classes)
         )
         for ratio, arm in arms.items()
     }

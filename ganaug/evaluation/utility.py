@@ -16,7 +16,7 @@ from torch import Tensor
 from ganaug.data import LabelledImages, joined
 from ganaug.drawing import ConditionalGenerator
 from ganaug.errors import InputError
-from ganaug.evaluation.cells import Answers, Cells
+from ganaug.evaluation.cells import Answers, Cells, right_answers
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
 from ganaug.evaluation.scores import (
@@ -30,7 +30,6 @@ from ganaug.evaluation.scores import (
     recalls,
 )
 from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
-from ganaug.files import user_cache
 
 VALIDATION = 0.25  # share of the held-out images that chooses the ratio
 
@@ -176,7 +175,7 @@ def utility(
     # Validation images first: the answers are cut where they end.
     both = replace(joined(validation, test), name=held_out.name, train=False)
     study = Study(train, both, dict(generators), extra, factory, settings or UtilitySettings())
-    cells = Cells(study, Path(cache_dir) if cache_dir else user_cache() / "evaluation", processes=processes)
+    cells = Cells(study, cache_dir, processes=processes)
     answers = cells.run(study.real_arms(), "without generated images")
     reference = max(study.real_arms(), key=lambda arm: _validation_scores(answers[arm.name], validation).mean().item())
     answers |= cells.run(study.arms(reference) + study.curve_arms(reference), "with them, and learning curve")
@@ -246,12 +245,12 @@ def _result(
 
 def _correct(answers: Sequence[Answers], test: LabelledImages) -> Tensor:
     """Which test images each seed got right, bool (S, N); they come last among the held-out images."""
-    return torch.stack([each.predicted[-len(test) :] == test.targets for each in answers])
+    return right_answers(answers, test.targets, first=len(answers[0].predicted) - len(test))
 
 
 def _validation_scores(answers: Sequence[Answers], validation: LabelledImages) -> Tensor:
     """Balanced accuracy of each seed on the validation images, float64 (S,); they come first."""
-    right = torch.stack([each.predicted[: len(validation)] == validation.targets for each in answers])
+    right = right_answers(answers, validation.targets)
     return balanced_accuracy(right, validation.targets, len(validation.classes))
 
 

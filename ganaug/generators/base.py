@@ -219,3 +219,13 @@ def register_generator(cls: GeneratorClass) -> GeneratorClass:
 def registered_generators() -> dict[str, type[Generator]]:
     """Generator classes by architecture name."""
     return dict(_REGISTRY)
+
+
+def require_positive_multiple(name: str, value: object, factor: int) -> None:
+    """Refuse an option of a network that is not a positive int and a multiple of ``factor``.
+
+    Raises:
+        InputError: it is not.
+    """
+    if type(value) is not int or value < factor or value % factor:
+        raise InputError(f"{name} must be a positive multiple of {factor}, got {value!r}")

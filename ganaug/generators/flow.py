@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganaug.errors import InputError
-from ganaug.generators.base import Generator, register_generator
+from ganaug.generators.base import Generator, register_generator, require_positive_multiple
 from ganaug.generators.convolutions import UpsampledConv2d
+from ganaug.generators.layers import halvings
 
-SMALLEST = 8  # pixels: the side of the smallest images inside is at most this, where it can be
 NARROWEST = 32  # channels of the largest images inside
 CONDITION = 128  # length of the vector that time and label are told by
 FREQUENCIES = 32  # of the time's sines and cosines
@@ -61,9 +60,8 @@ class FlowGenerator(Generator):
             label_names, image_size=image_size, channels=channels, latent_dim=channels * image_size * image_size
         )
         self._require_multiple(2)
-        for name, value, factor in [("width", width, GROUPS), ("steps", steps, 1)]:
-            if type(value) is not int or value < factor or value % factor:
-                raise InputError(f"{name} must be a positive multiple of {factor}, got {value!r}")
+        require_positive_multiple("width", width, GROUPS)
+        require_positive_multiple("steps", steps, 1)
         self.width, self.steps = width, steps
         self.label_embedding = nn.Embedding(self.num_classes, CONDITION)
         self.unet = VelocityUNet(4 * channels, side=image_size // 2, width=width)
@@ -118,10 +116,8 @@ class VelocityUNet(nn.Module):
 
     def __init__(self, channels: int, *, side: int, width: int) -> None:
         super().__init__()
-        halvings = 0
-        while side > SMALLEST and side % 2 == 0:
-            halvings, side = halvings + 1, side // 2
-        shares = [width // 3 ** (halvings - k) // GROUPS * GROUPS for k in range(halvings + 1)]
+        times = halvings(side)
+        shares = [width // 3 ** (times - k) // GROUPS * GROUPS for k in range(times + 1)]
         widths = [max(share, min(width, NARROWEST)) for share in shares]
         pairs = list(pairwise(widths))
         self.register_buffer("frequencies", torch.logspace(0, math.log10(200), FREQUENCIES))

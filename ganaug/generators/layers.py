@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+SMALLEST = 8  # pixels: the side of the smallest images inside a network is at most this, where it can be
+
 
 def same_conv(c_in: int, c_out: int, *, stride: int = 1) -> list[nn.Module]:
     """3x3 convolution with Keras' "same" zero padding: at stride 2 on an even size, bottom and right only."""
@@ -98,3 +100,11 @@ class ByteDropout(nn.Module):
     def extra_repr(self) -> str:
         """Shown by ``print``."""
         return f"p={self.p}"
+
+
+def halvings(side: int) -> int:
+    """How often images inside a network are halved: until their side is 8 pixels, less, or odd."""
+    count = 0
+    while side > SMALLEST and side % 2 == 0:
+        count, side = count + 1, side // 2
+    return count

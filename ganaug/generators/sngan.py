@@ -11,12 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ganaug.errors import InputError
-from ganaug.generators.base import Generator, register_generator
+from ganaug.generators.base import Generator, register_generator, require_positive_multiple
 from ganaug.generators.convolutions import ToGreyConv2d, UpsampledConv2d
-from ganaug.generators.layers import FloatTanh, ToImages
+from ganaug.generators.layers import FloatTanh, ToImages, halvings
 
-LARGEST_BASE = 8  # pixels: the side of the smallest images inside the networks is at most this, where it can be
 NARROWEST = 32  # channels of the largest images inside the networks
 SLOPE = 0.1  # of the leaky ReLU
 
@@ -56,10 +54,9 @@ class SNGANGenerator(Generator):
     ) -> None:
         super().__init__(label_names, image_size=image_size, channels=channels, latent_dim=latent_dim)
         self._require_multiple(2)
-        if type(width) is not int or width < 8 or width % 8:
-            raise InputError(f"width must be a positive multiple of 8, got {width!r}")
+        require_positive_multiple("width", width, 8)
         self.width = width
-        doublings = _doublings(image_size)
+        doublings = 1 + halvings(image_size // 2)
         widths = [max(width // 2**k, min(width, NARROWEST)) for k in range(doublings + 1)]
         self.embedding = nn.Embedding(self.num_classes, latent_dim)
         self.project = nn.Sequential(
@@ -111,8 +108,8 @@ class SNGANDiscriminator(nn.Module):
 
     def __init__(self, num_classes: int, *, image_size: int = 28, channels: int = 1, width: int = 128) -> None:
         super().__init__()
-        halvings = _doublings(image_size)
-        widths = [max(width // 2 ** (halvings - k), min(width, NARROWEST)) for k in range(halvings + 1)]
+        times = 1 + halvings(image_size // 2)
+        widths = [max(width // 2 ** (times - k), min(width, NARROWEST)) for k in range(times + 1)]
         # The first convolution halves the size: at full size the layers would take most of the time.
         self.blocks = nn.Sequential(
             spectral_norm(nn.Conv2d(channels, widths[0], 4, stride=2, padding=1)),
@@ -190,11 +187,3 @@ class ConditionalBatchNorm2d(nn.Module):
         """(N, C, H, W) and (N, condition_dim) to (N, C, H, W)."""
         scale, shift = self.scale_shift(condition)[:, :, None, None].chunk(2, 1)
         return cast(Tensor, self.norm(values) * (1 + scale) + shift)
-
-
-def _doublings(image_size: int) -> int:
-    """How often the size is doubled: at least once, and until the smallest side is 8 pixels or odd."""
-    count, side = 1, image_size // 2
-    while side > LARGEST_BASE and side % 2 == 0:
-        count, side = count + 1, side // 2
-    return count

@@ -1,6 +1,7 @@
 """Training: the loop, the objectives, and what surrounds them."""
 
 from ganaug.training.budget import kimg_within
+from ganaug.training.fit import fit
 from ganaug.training.flow_trainer import FlowTrainer
 from ganaug.training.gan_trainer import GANTrainer
 from ganaug.training.hardware import start_accelerator
@@ -26,6 +27,7 @@ __all__ = [
     "Trainer",
     "TrainingSettings",
     "choose_preset",
+    "fit",
     "init_from",
     "kimg_within",
     "make_trainer",

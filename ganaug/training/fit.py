@@ -1,0 +1,41 @@
+"""A training run of one process from images to a folder, without flags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from accelerate.utils import set_seed
+
+from ganaug.data import LabelledImages
+from ganaug.generators.base import Generator
+from ganaug.training.hardware import start_accelerator
+from ganaug.training.loop import train
+from ganaug.training.objectives import GANObjective
+from ganaug.training.run_folder import RunFolder
+from ganaug.training.settings import TrainingSettings
+from ganaug.training.systems import make_trainer
+
+
+def fit(
+    make_generator: Callable[[], Generator],
+    objective: GANObjective,
+    images: LabelledImages,
+    settings: TrainingSettings,
+    folder: str | Path,
+) -> Generator:
+    """Train a generator and save it; global random states are set by the settings' seed.
+
+    Args:
+        make_generator (callable): makes it, with its initial weights.
+        objective (GANObjective), images (LabelledImages), settings (TrainingSettings): as of :func:`make_trainer`.
+        folder (str or Path): made here.
+
+    Returns:
+        Generator: the averaged one.
+    """
+    accelerator = start_accelerator(settings)
+    set_seed(settings.seed)
+    trained = train(make_trainer(make_generator(), objective, images, settings, accelerator), RunFolder(folder))
+    accelerator.end_training()
+    return trained

@@ -1,0 +1,124 @@
+"""The settings of benchmark_usefulness.py: which images are augmented, and by a generator of which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from ganaug import Generator, LabelledImages, open_images
+from ganaug.data import joined, reduce_images
+from ganaug.evaluation.leakage import without_overlap
+from ganaug.files import build_once
+from ganaug.pseudo_labels import pseudo_label
+from ganaug.training import choose_preset, fit, init_from
+from ganaug.training.usefulness import OTHERS, SAME, UNLABELED
+
+FASHION = "/usr/share/datasets/fashion-mnist"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Images to augment, and where the generator comes from.
+
+    Args:
+        name: in words.
+        images_per_class: of the training images; with long_tail, of the largest class. None: all.
+        source: of the images, as :func:`ganaug.open_images` takes it; None for the bundled digits.
+        long_tail: largest class to smallest.
+        generator_from: what the generator is trained on.
+        generator: folder of the generator, which settings may share.
+        kimg: how long it is trained; by default as the preset says.
+        rounds: how often a generator is trained; from the second time on it starts from the one before, which also
+            helps to label.
+        unlabeled: further images of each class whose labels are not used; classifiers label them.
+        pseudo_labelled: whether they are training images of the classifiers too.
+        alone: compare generated images alone with the real ones, instead of adding them.
+        flip: whether a mirrored image is still of its class.
+    """
+
+    name: str
+    images_per_class: int | None
+    source: str | None = FASHION
+    long_tail: float | None = None
+    generator_from: str = SAME
+    generator: str | None = None
+    kimg: float | None = None
+    rounds: int = 1
+    unlabeled: int = 0
+    pseudo_labelled: bool = False
+    alone: bool = False
+    flip: bool = True
+
+
+SETTINGS = {
+    "fashion-20": Setting("Fashion-MNIST, 20 of each class", 20),
+    "fashion-100": Setting("Fashion-MNIST, 100 of each class", 100),
+    "fashion-long-tail": Setting("Fashion-MNIST, 500 of the first class down to 5 of the last", 500, long_tail=100),
+    "mnist-10": Setting("MNIST, 10 of each class", 10, source=None, flip=False),
+    "fashion-20-published": Setting(
+        "Fashion-MNIST, 20 of each class", 20, generator_from=OTHERS, generator="published", kimg=600
+    ),
+    "fashion-alone": Setting(
+        "Fashion-MNIST, all, against generated alone", None, generator_from=OTHERS, generator="published", alone=True
+    ),
+    "fashion-20-unlabeled": Setting(
+        "Fashion-MNIST, 20 of each class",
+        20,
+        generator_from=UNLABELED,
+        generator="unlabeled",
+        unlabeled=2000,
+        rounds=2,
+    ),
+    "fashion-20-pseudo": Setting(
+        "Fashion-MNIST, 20 of each class and 20,000 pseudo-labelled",
+        20,
+        generator_from=UNLABELED,
+        generator="unlabeled",
+        unlabeled=2000,
+        rounds=2,
+        pseudo_labelled=True,
+    ),
+}
+
+
+def fitted(images: LabelledImages, folder: Path, setting: Setting, start: Generator | None = None) -> Generator:
+    """A generator by the default preset, or the one that is in the folder."""
+
+    def build(path: Path) -> None:
+        preset = choose_preset(images)
+        settings = replace(preset.settings, augment=("flip",) if setting.flip else ())
+        settings = replace(settings, total_kimg=setting.kimg or settings.total_kimg)
+
+        def make() -> Generator:
+            cls: Callable[..., Generator] = preset.system.generator
+            generator = cls(images.classes, image_size=images.image_size, channels=images.channels)
+            if start is not None:
+                init_from(generator, start)
+            return generator
+
+        fit(make, preset.system.objective, images, settings, path)
+
+    return Generator.from_pretrained(build_once(folder, build, what=f"a generator for {images.name}"))
+
+
+def prepare(setting: Setting, folder: Path) -> tuple[LabelledImages, LabelledImages, Generator]:
+    """Images that the classifiers train on, held-out ones, and the generator."""
+    everything = open_images(setting.source)
+    images, others = reduce_images(everything, images_per_class=setting.images_per_class, long_tail=setting.long_tail)
+    # Published splits share a few images; all settings leave out the same ones.
+    held_out = without_overlap(open_images(setting.source, split="test"), everything, ())[0]
+    if setting.generator_from == SAME:
+        return images, held_out, fitted(images, folder, setting)
+    if setting.generator_from == OTHERS:
+        # Those that are left beside 20 of each class, also where all are compared with.
+        left = reduce_images(everything, images_per_class=20)[1] or everything
+        return images, held_out, fitted(left, folder, setting)
+    unlabeled = cast(LabelledImages, others).take([setting.unlabeled] * len(images.classes))[0].images
+    plain = pseudo_label(images, unlabeled, horizontal_flip=setting.flip)
+    generator = fitted(joined(images, plain), folder, setting)
+    for number in range(2, setting.rounds + 1):
+        better = pseudo_label(images, unlabeled, generator=generator, horizontal_flip=setting.flip)
+        generator = fitted(joined(images, better), folder.with_name(f"{folder.name}-{number}"), setting, generator)
+    return joined(images, plain) if setting.pseudo_labelled else images, held_out, generator
