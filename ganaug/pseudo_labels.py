@@ -13,7 +13,7 @@ from ganaug.data import LabelledImages, joined
 from ganaug.devices import best_device
 from ganaug.drawing import ConditionalGenerator
 from ganaug.errors import InputError
-from ganaug.evaluation.augmentations import ShiftFlip
+from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
 from ganaug.evaluation.classifier import predict_probabilities, train_classifier
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def pseudo_label(
     and less of single wrong labels than the pseudo-labelled ones.
 
     Args:
-        labelled (LabelledImages): what the classifiers are trained on, with classic augmentation.
+        labelled (LabelledImages): what the classifiers are trained on, with TrivialAugment.
         unlabeled (Tensor): uint8 (N, C, H, W), of the same form.
         generator (Generator or module, optional): half of what the classifiers are trained on is drawn from it.
         horizontal_flip (bool): augment by mirroring too; only where a mirrored image is still of its class. Default:
@@ -59,7 +59,8 @@ def pseudo_label(
             f"unlabelled images must have the shape of the labelled ones, {tuple(labelled.images.shape[1:])}; they "
             f"have {tuple(unlabeled.shape[1:])}"
         )
-    augment = ShiftFlip(labelled.image_size // 8, flip=horizontal_flip, background=labelled.background)
+    classic = ShiftFlip(labelled.image_size // 8, flip=horizontal_flip, background=labelled.background)
+    augment = TrivialAugment(classic)  # with few labels it is worth points
     probabilities = torch.zeros(len(unlabeled), len(labelled.classes))
     data, weights = labelled, None
     if generator is not None:
