@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -105,9 +104,8 @@ def _job(images: LabelledImages) -> dict[str, Any]:
     """All that the training process must know beside pixels and labels, as plain JSON values."""
     # Made here too, because it refuses class names that it cannot have, and knows its options.
     preset = choose_preset(images)
-    make: Callable[..., Generator] = preset.system.generator
     with torch.random.fork_rng(devices=[]):
-        generator = make(images.classes, image_size=images.image_size, channels=images.channels)
+        generator = preset.system.make_generator(images)
     return {
         "architecture": generator.architecture,
         "network": generator.network_options(),

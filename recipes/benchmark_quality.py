@@ -28,7 +28,7 @@ from ganaug.evaluation import UtilitySettings
 from ganaug.evaluation.cells import Cells, right_answers
 from ganaug.evaluation.study import Arm, Study
 from ganaug.files import write_json
-from ganaug.training import SYSTEMS
+from ganaug.training import CLASSIC_SYSTEMS, SYSTEMS
 from ganaug.training.hardware import set_cpu_threads
 
 REAL = Arm("real images")
@@ -49,7 +49,7 @@ class Arguments:
 
     data: DataArguments = field(default_factory=DataArguments)
     settings: UtilitySettings = field(default_factory=UtilitySettings)
-    models: tuple[str, ...] = ("acgan-28", "sngan", "flow")
+    models: tuple[str, ...] = ("acgan-28", "sngan", "flow", "flow-wide")
     kimg: tuple[int, ...] = (100, 200, 400)
     output_dir: Path = Path("outputs/quality")
     processes: int | None = None
@@ -62,7 +62,7 @@ def train_one(model: str, kimg: int, folder: Path, args: Arguments) -> float:
     for name, value in vars(args.data).items():
         if value is not None and value is not False:
             flags += [f"--{name}", *([] if value is True else [str(value)])]
-    if args.settings.horizontal_flip and model in ("sngan", "flow"):
+    if args.settings.horizontal_flip and model not in CLASSIC_SYSTEMS:
         flags += ["--augment", *SYSTEMS[model].settings.augment, "flip"]
     recipe = str(Path(__file__).with_name("train_acgan.py"))
     started = time.perf_counter()

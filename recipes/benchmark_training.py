@@ -76,8 +76,7 @@ def networks(model: str) -> tuple[Generator, nn.Module, LabelledImages]:
     system = BENCHMARKED[model]
     set_seed(0)
     data = open_images(resolution=system.resolution)
-    names = data.classes if system.conditional else ()
-    generator = system.generator(names, image_size=data.image_size, channels=data.channels)
+    generator = system.make_generator(data)
     return generator, generator.make_discriminator(), data
 
 

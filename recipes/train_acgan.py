@@ -22,7 +22,7 @@ class Arguments(TrainingArguments):
         conditioning: Of acgan-64: multiply the latent by a label embedding, or concat the one-hot label to it.
     """
 
-    model: Literal["auto", "acgan-28", "acgan-64", "sngan", "flow"] = "auto"
+    model: Literal["auto", "acgan-28", "acgan-64", "sngan", "flow", "flow-wide"] = "auto"
     conditioning: Literal["multiply", "concat"] = "multiply"
 
     def network_options(self) -> dict[str, Any]:

@@ -8,30 +8,23 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast, set_seed
-from arguments import DataArguments, parse, run
+from arguments import DataArguments, run
 from layer_table import layer_tables
+from starting import begin, open_all
 
-from ganaug import Generator, LabelledImages
-from ganaug.data import joined, open_unlabeled
-from ganaug.pseudo_labels import pseudo_label
+from ganaug import Generator
 from ganaug.training import (
     SYSTEMS,
     GANObjective,
     RunFolder,
     Trainer,
     TrainingSettings,
-    choose_preset,
-    init_from,
-    kimg_within,
-    make_trainer,
     new_run_folder,
     start_accelerator,
     train,
 )
 from ganaug.training.plots import loss_curves
-from ganaug.training.presets import MODEL
+from ganaug.training.presets import QUICK
 
 
 @dataclass(frozen=True)
@@ -42,14 +35,14 @@ class TrainingArguments:
         unlabeled_data: Folder of further images, or another source of them; labels that they may have are not looked
             at. They are labelled by classifiers trained on the labelled ones, with init_from on images of that
             generator too, and trained on.
-        output_dir: Folder for the generator, its card and the files of the run; by default outputs/MODEL, or
-            outputs/MODEL-2 and so on where that is taken.
+        output_dir: Folder for the generator, its card and the files of the run; by default outputs/ and the
+            name of its architecture, with -2 and so on where that is taken.
         report_to: Log the monitors and grids to this tracker too; the monitors always go to training/metrics.jsonl.
         latent_dim: Length of the generator's latent vector; by default that of the model. A flow has one number for
             each value of an image, and takes no other.
         init_from: Folder or Hub id of a trained generator of the same model to start from; its classes may be others.
         budget_minutes: Train no longer than about this: a few steps are timed, and the budget in kimg is lowered if it
-            would take more.
+            would take more. Without a model, a network that needs less time is taken where that is better.
         summary: Print a table of the layers of both networks first.
     """
 
@@ -73,18 +66,7 @@ def main(args: Any) -> None:
     """Train, save, and say how to use what was saved."""
     accelerator = start_accelerator(args.training, report_to=args.report_to)
     images, labelled = open_all(args, accelerator)
-    if args.model == "auto":
-        preset = choose_preset(images, labelled=labelled)
-        accelerator.print(preset)
-        # Parsed once more, so that what the user gave stays.
-        args = parse(type(args), default=replace(args, model=preset.model, training=preset.settings))
-        args = replace(args, model=preset.model)
-    trainer = new_trainer(args, images, accelerator)
-    if args.budget_minutes is not None:
-        kimg = kimg_within(args.budget_minutes, trainer)
-        accelerator.print(f"{kimg:.3g} kimg take {args.budget_minutes:g} minutes here")
-        args = replace(args, training=replace(args.training, total_kimg=min(kimg, args.training.total_kimg)))
-        trainer = new_trainer(args, images, accelerator)
+    args, trainer = begin(args, images, labelled, accelerator)
     folder = new_folder(args, trainer) if accelerator.is_main_process else None
     accelerator.print(
         f"images: {images}\n"
@@ -101,42 +83,9 @@ def main(args: Any) -> None:
         print(how_to_use(trained, folder.path))
 
 
-def open_all(args: Any, accelerator: Accelerator) -> tuple[LabelledImages, LabelledImages]:
-    """What is trained on, and those of it that came with labels."""
-    with accelerator.local_main_process_first():  # what is downloaded is downloaded once
-        images = args.data.open()
-        unlabeled = open_unlabeled(args.unlabeled_data, images) if args.unlabeled_data is not None else None
-    if unlabeled is None:
-        return images, images
-    targets = torch.zeros(len(unlabeled), dtype=torch.int64)
-    if accelerator.is_main_process:
-        teacher = None if args.init_from is None else Generator.from_pretrained(args.init_from)
-        flip = "flip" in args.training.augment
-        targets = pseudo_label(images, unlabeled, generator=teacher, horizontal_flip=flip).targets
-    # Classifiers trained on other devices may answer differently.
-    targets = broadcast(targets.to(accelerator.device)).cpu()
-    name = f"{len(targets):,} pseudo-labelled images"
-    return joined(images, LabelledImages(unlabeled, targets, images.classes, name)), images
-
-
-def new_trainer(args: Any, images: LabelledImages, accelerator: Accelerator) -> Trainer:
-    """A trainer of the flags' model, as it starts."""
-    set_seed(args.training.seed)
-    system = SYSTEMS[args.model]
-    generator = system.generator(
-        images.classes if system.conditional else (),
-        image_size=images.image_size,
-        channels=images.channels,
-        **args.network_options(),
-    )
-    if args.init_from is not None:
-        init_from(generator, Generator.from_pretrained(args.init_from))
-    return make_trainer(generator, args.objective, images, args.training, accelerator)
-
-
 def new_folder(args: Any, trainer: Trainer) -> RunFolder:
     """The folder of the run, with its settings."""
-    folder = RunFolder(args.output_dir or new_run_folder(f"outputs/{args.model}"))
+    folder = RunFolder(args.output_dir or new_run_folder(f"outputs/{trainer.bare_generator.architecture}"))
     given = {"unlabeled_data": args.unlabeled_data, "init_from": args.init_from}
     folder.write_settings(
         {
@@ -172,6 +121,6 @@ def run_recipe(arguments: type[Any], description: str | None) -> None:
     models = get_args(get_type_hints(arguments)["model"])
     parser.add_argument("--model", default=arguments.model, choices=models)
     model = parser.parse_known_args()[0].model
-    system = SYSTEMS[MODEL if model == "auto" else model]
+    system = SYSTEMS[QUICK if model == "auto" else model]
     defaults = arguments(model=model, training=system.settings, objective=system.objective)
     run(arguments, main, description, default=replace(defaults, data=DataArguments(resolution=system.resolution)))

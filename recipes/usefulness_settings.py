@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -68,6 +67,7 @@ SETTINGS = {
         20,
         generator_from=UNLABELED,
         generator="unlabeled",
+        kimg=200,
         unlabeled=2000,
         rounds=2,
     ),
@@ -76,6 +76,7 @@ SETTINGS = {
         20,
         generator_from=UNLABELED,
         generator="unlabeled",
+        kimg=200,
         unlabeled=2000,
         rounds=2,
         pseudo_labelled=True,
@@ -92,8 +93,7 @@ def fitted(images: LabelledImages, folder: Path, setting: Setting, start: Genera
         settings = replace(settings, total_kimg=setting.kimg or settings.total_kimg)
 
         def make() -> Generator:
-            cls: Callable[..., Generator] = preset.system.generator
-            generator = cls(images.classes, image_size=images.image_size, channels=images.channels)
+            generator = preset.system.make_generator(images)
             if start is not None:
                 init_from(generator, start)
             return generator

@@ -9,8 +9,17 @@ import pytest
 import torch
 from conftest import small_images
 
-from ganaug import InputError, LabelledImages
-from ganaug.training import SYSTEMS, TrainingSettings, choose_preset, kimg_within, make_trainer, usefulness
+from ganaug import Generator, InputError, LabelledImages
+from ganaug.training import (
+    SYSTEMS,
+    TrainingSettings,
+    budget,
+    choose_preset,
+    kimg_within,
+    make_trainer,
+    presets,
+    usefulness,
+)
 from ganaug.training.usefulness import expected_usefulness
 
 
@@ -21,21 +30,25 @@ def images_of(*counts: int) -> LabelledImages:
 
 
 def test_the_more_images_the_longer_and_it_says_so():
-    kimg = []
-    for count in (10, 100, 1_000, 6_000):
-        preset = choose_preset(images_of(*[count] * 10))
-        assert (preset.model, preset.system) == ("flow", SYSTEMS["flow"])
-        shown = 100 * preset.settings.total_kimg / count
-        assert f"{10 * count:,} images are shown {shown:,.0f} times each" in preset.reason
-        assert str(preset).startswith(f"preset: flow, {preset.settings.total_kimg:g} kimg. ")
-        assert str(preset).endswith(f"{preset.expectation}.")
-        assert preset.settings.class_sampling == 1
-        kimg.append(preset.settings.total_kimg)
+    lengths: dict[bool, list[float]] = {True: [], False: []}
+    for quick, kimg in lengths.items():
+        for count, model in ((10, "flow"), (100, "flow"), (1_000, "flow-wide"), (6_000, "flow-wide")):
+            preset = choose_preset(images_of(*[count] * 10), quick=quick)
+            model = "flow" if quick else model
+            assert (preset.model, preset.system) == (model, SYSTEMS[model])
+            shown = 100 * preset.settings.total_kimg / count
+            assert f"{10 * count:,} images are shown {shown:,.0f} times each" in preset.reason
+            assert str(preset).startswith(f"preset: {model}, {preset.settings.total_kimg:g} kimg. ")
+            assert str(preset).endswith(f"{preset.expectation}.")
+            assert preset.settings.class_sampling == 1
+            assert ("would need more time" in preset.reason) == (quick and count > 500)
+            kimg.append(preset.settings.total_kimg)
+        assert kimg == sorted(kimg)
+        assert kimg[0] < kimg[-1]
+    assert all(few <= many for few, many in zip(lengths[True], lengths[False], strict=True))
     imbalanced = choose_preset(images_of(60, 20, 5))
     assert imbalanced.settings.class_sampling == 0.5
     assert "Classes have 5 to 60 images: small ones are shown more often" in imbalanced.reason
-    assert kimg == sorted(kimg)
-    assert kimg[0] < kimg[-1] == SYSTEMS["flow"].settings.total_kimg
 
 
 ROWS = [
@@ -88,3 +101,20 @@ def test_a_budget_in_minutes_is_kept_about(accelerator):
     for minutes in (0, -1, float("inf"), float("nan")):
         with pytest.raises(InputError, match="budget_minutes must be positive and finite, got"):
             kimg_within(minutes, trainer())
+
+
+def test_without_the_time_for_the_wide_network_the_narrow_one_is_trained(in_process, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(budget, "TIMED", 0.1)
+    monkeypatch.setattr(presets, "LENGTHS", ((10_000, {"flow": 0.256, "flow-wide": 0.064}),))
+    flags = ["--dataset_name", "sklearn:digits", "--mixed_precision", "no", "--train_batch_size", "16"]
+
+    def width(*more: str) -> int:
+        assert in_process(*flags, *more) is None
+        return Generator.from_pretrained(more[-1]).network_options()["width"]
+
+    assert width("--budget_minutes", "5", "--output_dir", "wide") == 192
+    assert "preset: flow-wide, 0.064 kimg" in capsys.readouterr().out
+    assert width("--budget_minutes", "0.0005", "--output_dir", "narrow") == 96
+    assert "preset: flow, 0.256 kimg" in capsys.readouterr().out
+    # A narrow one is trained further as it is.
+    assert width("--init_from", "narrow", "--output_dir", "more") == 96

@@ -31,21 +31,23 @@ TINY = ["--total_kimg", "0.016", "--train_batch_size", "16", "--cpu_threads", "1
         ("train_dcgan", "dcgan-32-conditional", 32),
         ("train_acgan", "sngan", 28),
         ("train_acgan", "flow", 8),
+        ("train_acgan", "flow-wide", 8),
     ],
 )
 def test_every_system_trains_on_the_bundled_digits(in_process, tmp_path, capsys, recipe, model, size):
     smaller = ["--resolution", "8"] if size == 8 else []
     assert in_process("--model", model, *TINY, *smaller, "--summary", name=recipe) is None
-    folder = tmp_path / "outputs" / model
+    folder = tmp_path / "outputs" / SYSTEMS[model].generator.architecture
     generator = Generator.from_pretrained(folder)
     assert type(generator) is SYSTEMS[model].generator
     assert (generator.image_size, generator.channels) == (size, 1)
+    assert SYSTEMS[model].network.items() <= generator.network_options().items()
     assert generator.label_names == (tuple("0123456789") if SYSTEMS[model].conditional else ())
     settings = json.loads((folder / "training" / "settings.json").read_text())
     assert settings["model"] == model
     assert settings["half_batches"] == (model == "dcgan-32")
     assert settings["objective"]["class_weight_real"] == SYSTEMS[model].objective.class_weight_real
-    adversarial = {"sngan": "hinge", "flow": None}.get(model, "non-saturating")
+    adversarial = {"sngan": "hinge", "flow": None, "flow-wide": None}.get(model, "non-saturating")
     assert generator.info["training"].get("adversarial_loss") == adversarial
     with Image.open(folder / "training" / "losses.png") as plot:
         assert plot.width > 500

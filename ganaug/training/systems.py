@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -34,6 +36,7 @@ class System:
         settings (TrainingSettings): how long and how.
         resolution (int, optional): side to resize images to; None keeps theirs.
         conditional (bool): whether the generator is told the classes. Default: True
+        network (mapping): options of the generator, where they are not its own defaults.
     """
 
     generator: type[Generator]
@@ -41,6 +44,19 @@ class System:
     settings: TrainingSettings
     resolution: int | None = None
     conditional: bool = True
+    network: Mapping[str, int] = field(default_factory=dict)
+
+    def make_generator(self, images: LabelledImages, **options: Any) -> Generator:
+        """A new generator for the classes and the form of some images.
+
+        Args:
+            images (LabelledImages): what it will be trained on.
+            options: of the network; they go before the system's own.
+        """
+        make: Callable[..., Generator] = self.generator
+        classes = images.classes if self.conditional else ()
+        options = {**self.network, **options}
+        return make(classes, image_size=images.image_size, channels=images.channels, **options)
 
 
 CLASSIC_SYSTEMS = {  # published ones
@@ -104,6 +120,20 @@ CLASSIC_SYSTEMS = {  # published ones
     ),
 }
 
+_FLOW = System(
+    FlowGenerator,
+    GANObjective(),
+    TrainingSettings(
+        total_kimg=300,
+        train_batch_size=64,
+        learning_rate=2e-3,
+        lr_decay=0.5,
+        adam_beta1=0.9,
+        adam_beta2=0.99,
+        ema_kimg=20,
+    ),
+)
+
 SYSTEMS = CLASSIC_SYSTEMS | {
     "sngan": System(
         SNGANGenerator,
@@ -118,19 +148,8 @@ SYSTEMS = CLASSIC_SYSTEMS | {
             augment=("shift", "cutout", "brightness"),
         ),
     ),
-    "flow": System(
-        FlowGenerator,
-        GANObjective(),
-        TrainingSettings(
-            total_kimg=300,
-            train_batch_size=64,
-            learning_rate=2e-3,
-            lr_decay=0.5,
-            adam_beta1=0.9,
-            adam_beta2=0.99,
-            ema_kimg=20,
-        ),
-    ),
+    "flow": _FLOW,
+    "flow-wide": replace(_FLOW, network={"width": 192}),
 }
 
 
