@@ -64,8 +64,7 @@ def measure(key: str, args: Arguments) -> dict[str, Any]:
         "generator_from": setting.generator_from,
         "images_per_class": len(images) / len(images.classes),
         "imbalance": max(counts) / min(counts),
-        "kimg": generator.info["training"]["total_kimg"],
-        "training_minutes": generator.info["training"]["minutes"],
+        "kimg": setting.rounds * generator.info["training"]["total_kimg"],
         **compare(images, held_out, generator, **options),
     }
 
@@ -134,9 +133,8 @@ def table(results: dict[str, Any]) -> str:
     ]
     for found in results["rows"].values():
         scores, gain = found["scores"], found["difference"]
-        effort = f"{found['kimg']:g} kimg, {found['training_minutes']:.0f} min"
         lines.append(
-            f"| {found['name']} | {found['generator_from']}, {effort} "
+            f"| {found['name']} | {found['generator_from']}, {found['kimg']:g} kimg "
             f"| {found['best_without']}: {spread(scores[found['best_without']])} "
             f"| {spread(scores[found['with']])} at {found['ratio']:g} "
             f"| **{100 * gain['estimate']:+.1f}** [{100 * gain['low']:.1f}, {100 * gain['high']:.1f}] "
