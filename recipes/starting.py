@@ -1,8 +1,8 @@
-"""What a training recipe starts from: images, a preset if none was chosen, a length, networks."""
+"""What a training recipe starts from: images, a preset if none was chosen, a length, networks, a folder."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,16 @@ from arguments import parse
 from ganaug import Generator, LabelledImages
 from ganaug.data import joined, open_unlabeled
 from ganaug.pseudo_labels import pseudo_label
-from ganaug.training import SYSTEMS, Trainer, choose_preset, init_from, kimg_within, make_trainer
+from ganaug.training import (
+    SYSTEMS,
+    RunFolder,
+    Trainer,
+    choose_preset,
+    init_from,
+    kimg_within,
+    make_trainer,
+    new_run_folder,
+)
 from ganaug.training.presets import ENOUGH, WIDE, Preset
 
 
@@ -81,3 +90,20 @@ def new_trainer(args: Any, images: LabelledImages, accelerator: Accelerator) -> 
         generator = system.make_generator(images, **options)
         init_from(generator, trained)
     return make_trainer(generator, args.objective, images, args.training, accelerator)
+
+
+def new_folder(args: Any, trainer: Trainer) -> RunFolder:
+    """The folder of the run, with its settings."""
+    folder = RunFolder(args.output_dir or new_run_folder(f"outputs/{trainer.bare_generator.architecture}"))
+    given = {"unlabeled_data": args.unlabeled_data, "init_from": args.init_from}
+    folder.write_settings(
+        {
+            "model": args.model,
+            **asdict(args.training),
+            "objective": asdict(args.objective),
+            "network": trainer.bare_generator.network_options(),
+            "data": {name: str(value) for name, value in asdict(args.data).items() if value is not None},
+            **{name: value for name, value in given.items() if value is not None},
+        }
+    )
+    return folder

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 from arguments import DataArguments, run
 from layer_table import layer_tables
-from starting import begin, open_all
+from starting import begin, new_folder, open_all
 
 from ganaug import Generator
-from ganaug.training import (
-    SYSTEMS,
-    GANObjective,
-    RunFolder,
-    Trainer,
-    TrainingSettings,
-    new_run_folder,
-    start_accelerator,
-    train,
-)
+from ganaug.training import SYSTEMS, GANObjective, TrainingSettings, start_accelerator, train
 from ganaug.training.plots import loss_curves
 from ganaug.training.presets import QUICK
 
@@ -81,23 +72,6 @@ def main(args: Any) -> None:
     if folder:
         loss_curves(folder)
         print(how_to_use(trained, folder.path))
-
-
-def new_folder(args: Any, trainer: Trainer) -> RunFolder:
-    """The folder of the run, with its settings."""
-    folder = RunFolder(args.output_dir or new_run_folder(f"outputs/{trainer.bare_generator.architecture}"))
-    given = {"unlabeled_data": args.unlabeled_data, "init_from": args.init_from}
-    folder.write_settings(
-        {
-            "model": args.model,
-            **asdict(args.training),
-            "objective": asdict(args.objective),
-            "network": trainer.bare_generator.network_options(),
-            "data": {name: str(value) for name, value in asdict(args.data).items() if value is not None},
-            **{name: value for name, value in given.items() if value is not None},
-        }
-    )
-    return folder
 
 
 def how_to_use(generator: Generator, path: Path) -> str:

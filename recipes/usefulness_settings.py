@@ -51,35 +51,30 @@ class Setting:
     flip: bool = True
 
 
+_UNLABELED = Setting(
+    "Fashion-MNIST, 20 of each class",
+    20,
+    generator_from=UNLABELED,
+    generator="unlabeled",
+    kimg=200,
+    unlabeled=2000,
+    rounds=2,
+)
+
 SETTINGS = {
     "fashion-20": Setting("Fashion-MNIST, 20 of each class", 20),
     "fashion-100": Setting("Fashion-MNIST, 100 of each class", 100),
     "fashion-long-tail": Setting("Fashion-MNIST, 500 of the first class down to 5 of the last", 500, long_tail=100),
     "mnist-10": Setting("MNIST, 10 of each class", 10, source=None, flip=False),
     "fashion-20-published": Setting(
-        "Fashion-MNIST, 20 of each class", 20, generator_from=OTHERS, generator="published", kimg=600
+        "Fashion-MNIST, 20 of each class", 20, generator_from=OTHERS, generator="published"
     ),
     "fashion-alone": Setting(
         "Fashion-MNIST, all, against generated alone", None, generator_from=OTHERS, generator="published", alone=True
     ),
-    "fashion-20-unlabeled": Setting(
-        "Fashion-MNIST, 20 of each class",
-        20,
-        generator_from=UNLABELED,
-        generator="unlabeled",
-        kimg=200,
-        unlabeled=2000,
-        rounds=2,
-    ),
-    "fashion-20-pseudo": Setting(
-        "Fashion-MNIST, 20 of each class and 20,000 pseudo-labelled",
-        20,
-        generator_from=UNLABELED,
-        generator="unlabeled",
-        kimg=200,
-        unlabeled=2000,
-        rounds=2,
-        pseudo_labelled=True,
+    "fashion-20-unlabeled": _UNLABELED,
+    "fashion-20-pseudo": replace(
+        _UNLABELED, name="Fashion-MNIST, 20 of each class and 20,000 pseudo-labelled", pseudo_labelled=True
     ),
 }
 
@@ -89,8 +84,8 @@ def fitted(images: LabelledImages, folder: Path, setting: Setting, start: Genera
 
     def build(path: Path) -> None:
         preset = choose_preset(images)
-        settings = replace(preset.settings, augment=("flip",) if setting.flip else ())
-        settings = replace(settings, total_kimg=setting.kimg or settings.total_kimg)
+        kimg = setting.kimg or preset.settings.total_kimg
+        settings = replace(preset.settings, augment=("flip",) if setting.flip else (), total_kimg=kimg)
 
         def make() -> Generator:
             generator = preset.system.make_generator(images)

@@ -130,12 +130,11 @@ def test_losses_are_those_of_plain_layers_and_plain_adam(monkeypatch, model):
         fake_labels=system.settings.fake_labels,
     )
     accelerator = start_accelerator(settings)
-    names = data.classes if system.conditional else ()
 
     def networks():
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            generator = system.generator(names, image_size=16, channels=1)
+            generator = system.make_generator(data)
             discriminator = generator.make_discriminator()
         for part in discriminator.modules():
             if isinstance(part, ByteDropout):

@@ -29,12 +29,7 @@ def make_trainer(
     chosen = SYSTEMS[system]
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        generator = chosen.generator(
-            data.classes if chosen.conditional else (),
-            image_size=data.image_size,
-            channels=data.channels,
-            latent_dim=8,
-        )
+        generator = chosen.make_generator(data, latent_dim=8)
         discriminator = generator.make_discriminator()
     settings = {"train_batch_size": 8, "total_kimg": 0.05, "ema_kimg": 0.02, **settings}
     return GANTrainer(
