@@ -91,6 +91,18 @@ def test_the_table_has_what_it_says(parts, cells):
         assert result.p_holm is None or result.p_holm >= result.difference.p
 
 
+def test_without_a_learning_curve_no_gain_has_a_worth(parts, cells):
+    found = judged(Replay(parts[1]), parts, cells)
+    train, known, further, held_out = parts
+    options = {"factory": TinyClassifier, "extra": further, "cache_dir": cells}
+    without = utility(train, held_out, {"it": Replay(known)}, settings=replace(STEEP, learning_curve=False), **options)
+    verdict, same = without.verdicts["it"], found.verdicts["it"]
+    assert (verdict.outcome, verdict.difference, verdict.worth) == ("helped", same.difference, None)
+    assert verdict.sentence == same.sentence.split(", worth")[0]
+    assert without.curve.images == (40,)
+    assert without.cells == found.cells - 4 * STEEP.seeds
+
+
 def test_several_generators_share_the_reference(parts, cells):
     train, known, further, held_out = parts
     options = {"factory": TinyClassifier, "settings": STEEP, "extra": further, "cache_dir": cells}

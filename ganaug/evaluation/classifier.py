@@ -45,9 +45,10 @@ class SmallCNN(nn.Module):
         c_in = channels
         for block in range(min(max(2, math.ceil(math.log2(image_size / 4))), 5)):
             c_out = width * 2**block
-            for c in (c_in, c_out):
-                layers += [nn.Conv2d(c, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]
-            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+            layers += [nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
+            layers += [nn.Conv2d(c_out, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out)]
+            # The pool before the ReLU: the same values, a quarter of the ReLU's work.
+            layers += [nn.MaxPool2d(2, ceil_mode=True), nn.ReLU(inplace=True)]
             c_in = c_out
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(c_in, num_classes)

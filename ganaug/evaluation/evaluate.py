@@ -106,8 +106,13 @@ def evaluate(
         processes=processes,
     )
     study = found.study
-    classic = study.augmentation(found.reference)
-    learn = partial(train_classifier, steps=study.settings.steps, augment=classic, device=best_device())
+    learn = partial(
+        train_classifier,
+        steps=study.settings.steps,
+        batch_size=study.settings.batch_size,
+        augment=study.augmentation(found.reference),
+        device=best_device(),
+    )
     # Features of training images are not like those of others; where the two are compared, both were trained on.
     judges = [cast(SmallCNN, learn(images)) for images in (train, joined(train, study.held_out))]
     judged = {}

@@ -140,11 +140,10 @@ def _curve_words(report: dict[str, Any]) -> str:
         f"{count(report['data']['train_images'])} real images."
         for generator in report["generators"]
     ]
-    start = (
-        f"Balanced accuracy goes from {percent(first['mean'])} with {count(first['images'])} real images to "
-        f"{percent(last['mean'])} with {count(last['images'])}."
-    )
-    return " ".join([start, *found])
+    start = f"Balanced accuracy is {percent(last['mean'])} with {count(last['images'])} real images"
+    if first != last:
+        start += f", and {percent(first['mean'])} with {count(first['images'])}"
+    return " ".join([f"{start}.", *found])
 
 
 def _recall_words(report: dict[str, Any]) -> str:
