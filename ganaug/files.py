@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from ganaug.errors import InputError
 
@@ -23,8 +27,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; it takes the final name when the block ends well.
 
     The temporary file keeps the suffix of ``path``. It is synced to disk before the rename and removed on any error,
-    so that a full disk or a crash leaves the old file, or none, under the final name. It may be a folder too, where
-    ``path`` does not exist yet.
+    so that a full disk or a crash leaves the old file, or none, under the final name. It may be a folder too. What a
+    killed process leaves is for :func:`remove_leftovers`.
 
     Raises:
         OSError: the folder cannot be written to or the disk is full.
@@ -34,12 +38,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        for file in [temporary, *temporary.rglob("*")]:
-            if file.is_file():
-                _sync(file)
+        for written in [*temporary.rglob("*"), temporary]:
+            _sync(written)
+        if path.is_dir():  # which cannot be replaced
+            remove(path)
         temporary.replace(path)
+        _sync(path.parent)
     except BaseException:
-        _remove(temporary)
+        _delete(temporary)
         raise
 
 
@@ -66,7 +72,7 @@ def build_once(path: Path, build: Callable[[Path], None], *, what: str) -> Path:
     try:
         if not path.exists():
             for stale in path.parent.glob(f".{path.stem}.tmp-*"):  # of a process that was killed: the lock is ours
-                _remove(stale)
+                _delete(stale)
             with atomic_path(path) as temporary:
                 build(temporary)
     finally:
@@ -107,12 +113,55 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _sync(path: Path) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors of any memory format as safetensors; not atomically.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written to.
+    """
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
+    except SafetensorError as error:  # older versions of safetensors hide the operating system's error in it
+        raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder so that nobody finds half of it: under its name it is whole, or not there."""
+    doomed = folder.with_name(f".{folder.name}.tmp-{os.getpid()}-removed")
+    folder.rename(doomed)
+    _delete(doomed)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed left half-written or half-removed in a folder and those in it.
+
+    There must be nobody at work in it.
+    """
+    for stale in list(folder.rglob(".*.tmp-*")):
+        _delete(stale)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of files, is on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    file = os.open(path, os.O_RDONLY)
+    try:
         os.fsync(file)
+    finally:
+        os.close(file)
 
 
-def _remove(path: Path) -> None:
+def _delete(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

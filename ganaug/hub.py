@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from functools import partial
@@ -20,13 +19,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ganaug import grids
 from ganaug.card import GRID, model_card
 from ganaug.errors import LoadError
-from ganaug.files import atomic_path, write_json, write_text
+from ganaug.files import atomic_path, sha256_of, write_json, write_tensors, write_text
 from ganaug.generators.base import Generator, registered_generators
 
 FORMAT_VERSION = 1
@@ -68,7 +67,7 @@ def save(generator: Generator, folder: str | Path) -> None:
         (folder / SEEN_IMAGES).unlink(missing_ok=True)  # of another generator, saved here before
     else:
         _write_tensors(folder / SEEN_IMAGES, {_SEEN_TENSOR: generator.seen_images.unique()})
-    write_json(folder / CONFIG, _config(generator, _sha256(folder / WEIGHTS)))
+    write_json(folder / CONFIG, _config(generator, sha256_of(folder / WEIGHTS)))
     with atomic_path(folder / GRID) as path:
         grids.sample_grid(generator).save(path)
     if not (folder / CARD).exists():
@@ -96,7 +95,7 @@ def load(folder: str | Path, *, expected: type[SomeGenerator]) -> SomeGenerator:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise LoadError(f"{folder} has no {WEIGHTS}; other weight formats are not loaded")
-    if _sha256(weights) != config["weights"]["sha256"]:
+    if sha256_of(weights) != config["weights"]["sha256"]:
         raise LoadError(
             f"{weights} is not the file that {CONFIG} describes (SHA-256 differs): "
             "the download or the last save was cut short. Download or save it again"
@@ -173,10 +172,7 @@ def fetch(
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     with atomic_path(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={"format": "pt", "library": "ganaug"})
-        except SafetensorError as error:  # older versions of safetensors hide the operating system's error in it
-            raise OSError(f"{path} cannot be written: {error}") from error
+        write_tensors(temporary, tensors, {"format": "pt", "library": "ganaug"})
 
 
 def _read_seen_images(path: Path) -> Tensor | None:
@@ -245,7 +241,3 @@ def _read_config(folder: Path) -> dict[str, Any]:
             "A class of your own must be registered (register_generator) before it can be loaded"
         )
     return config
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

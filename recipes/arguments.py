@@ -12,6 +12,7 @@ import tyro
 
 from ganaug import DataError, InputError, LabelledImages, open_images
 from ganaug.data import reduce_images
+from ganaug.training import StoppedError
 
 Arguments = TypeVar("Arguments")
 
@@ -95,6 +96,12 @@ def parse(arguments: type[Arguments], description: str | None = None, default: A
     )
 
 
+def parse_again(default: Arguments) -> Arguments:
+    """The flags of this program that were parsed before, and other values than before for those not given."""
+    # In pairs: of a switch that is on in the default there would be no_switch alone.
+    return tyro.cli(type(default), default=default, use_underscores=True, config=(tyro.conf.OmitArgPrefixes,))
+
+
 def run(
     arguments: type[Arguments],
     main: Callable[[Arguments], None],
@@ -106,3 +113,6 @@ def run(
         main(parse(arguments, description, default))
     except (InputError, FloatingPointError, OSError) as error:
         sys.exit(f"error: {error}")
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.exit_code)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
-from arguments import parse
+from arguments import parse_again
 
 from ganaug import Generator, LabelledImages
 from ganaug.data import joined, open_unlabeled
+from ganaug.hub import WEIGHTS
 from ganaug.pseudo_labels import pseudo_label
 from ganaug.training import (
     SYSTEMS,
+    Checkpoint,
     RunFolder,
     Trainer,
     choose_preset,
@@ -46,7 +49,7 @@ def begin(
 def with_preset(given: Any, preset: Preset) -> Any:
     """The flags with a preset where the user gave none."""
     # Parsed once more, so that what the user gave stays.
-    args = parse(type(given), default=replace(given, model=preset.model, training=preset.settings))
+    args = parse_again(replace(given, model=preset.model, training=preset.settings))
     return replace(args, model=preset.model)
 
 
@@ -92,17 +95,23 @@ def new_trainer(args: Any, images: LabelledImages, accelerator: Accelerator) -> 
     return make_trainer(generator, args.objective, images, args.training, accelerator)
 
 
-def new_folder(args: Any, trainer: Trainer) -> RunFolder:
+def run_folder(args: Any, trainer: Trainer, checkpoint: Checkpoint | None) -> RunFolder:
     """The folder of the run, with its settings."""
-    folder = RunFolder(args.output_dir or new_run_folder(f"outputs/{trainer.bare_generator.architecture}"))
+    if checkpoint is not None:
+        return RunFolder(checkpoint.run, after_kimg=checkpoint.facts["kimg"])
+    wanted = args.output_dir or new_run_folder(f"outputs/{trainer.bare_generator.architecture}")
+    # One that was stopped before it had a checkpoint starts anew where it was.
+    again = args.resume_from_checkpoint == "latest" and not (wanted / WEIGHTS).exists()
+    folder = RunFolder(wanted, after_kimg=0 if again else None)
     given = {"unlabeled_data": args.unlabeled_data, "init_from": args.init_from}
+    data = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args.data).items()}
     folder.write_settings(
         {
             "model": args.model,
             **asdict(args.training),
             "objective": asdict(args.objective),
             "network": trainer.bare_generator.network_options(),
-            "data": {name: str(value) for name, value in asdict(args.data).items() if value is not None},
+            "data": {name: value for name, value in data.items() if value is not None},
             **{name: value for name, value in given.items() if value is not None},
         }
     )

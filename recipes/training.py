@@ -10,10 +10,18 @@ from typing import Any, Literal, get_args, get_type_hints
 import torch
 from arguments import DataArguments, run
 from layer_table import layer_tables
-from starting import begin, new_folder, open_all
+from resuming import checkpoint_of, with_saved_flags
+from starting import begin, new_trainer, open_all, run_folder
 
 from ganaug import Generator
-from ganaug.training import SYSTEMS, GANObjective, TrainingSettings, start_accelerator, train
+from ganaug.training import (
+    SYSTEMS,
+    GANObjective,
+    TrainingSettings,
+    check_same_run,
+    start_accelerator,
+    train,
+)
 from ganaug.training.plots import loss_curves
 from ganaug.training.presets import QUICK
 
@@ -34,6 +42,10 @@ class TrainingArguments:
         init_from: Folder or Hub id of a trained generator of the same model to start from; its classes may be others.
         budget_minutes: Train no longer than about this: a few steps are timed, and the budget in kimg is lowered if it
             would take more. Without a model, a network that needs less time is taken where that is better.
+        resume_from_checkpoint: Go on with a run that was stopped: latest, of output_dir or of all in outputs/, or the
+            folder of a run or of one of its checkpoints. Its flags need not be given again.
+        override: With resume_from_checkpoint, train to another total_kimg, or with another precision or number of
+            threads.
         summary: Print a table of the layers of both networks first.
     """
 
@@ -46,6 +58,8 @@ class TrainingArguments:
     latent_dim: int | None = None
     init_from: str | None = None
     budget_minutes: float | None = None
+    resume_from_checkpoint: str | None = None
+    override: bool = False
     summary: bool = False
 
     def network_options(self) -> dict[str, Any]:
@@ -53,12 +67,19 @@ class TrainingArguments:
         return {} if self.latent_dim is None else {"latent_dim": self.latent_dim}
 
 
-def main(args: Any) -> None:
+def main(given: Any) -> None:
     """Train, save, and say how to use what was saved."""
+    checkpoint = checkpoint_of(given)
+    args = with_saved_flags(given, checkpoint) if checkpoint else given
     accelerator = start_accelerator(args.training, report_to=args.report_to)
     images, labelled = open_all(args, accelerator)
-    args, trainer = begin(args, images, labelled, accelerator)
-    folder = new_folder(args, trainer) if accelerator.is_main_process else None
+    if checkpoint:
+        trainer = new_trainer(args, images, accelerator)
+        check_same_run(checkpoint, trainer, override=args.override)
+        accelerator.print(f"going on after {checkpoint.facts['kimg']:.1f} kimg, from {checkpoint.path}")
+    else:
+        args, trainer = begin(args, images, labelled, accelerator)
+    folder = run_folder(args, trainer, checkpoint) if accelerator.is_main_process else None
     accelerator.print(
         f"images: {images}\n"
         f"device: {accelerator.device}, processes: {accelerator.num_processes}, "
@@ -67,7 +88,7 @@ def main(args: Any) -> None:
     )
     if args.summary:
         accelerator.print(layer_tables(trainer))
-    trained = train(trainer, folder)
+    trained = train(trainer, folder, resume=checkpoint)
     accelerator.end_training()
     if folder:
         loss_curves(folder)

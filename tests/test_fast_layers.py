@@ -90,7 +90,10 @@ def test_adam_over_memory_in_order_is_adam():
         for w in start
     ]
     theirs = [nn.Parameter(weight.clone()) for weight in start]
-    optimizers = DenseAdam(ours, 0.01, (0.5, 0.999)), torch.optim.Adam(theirs, 0.01, (0.5, 0.999))
+    optimizers = (
+        DenseAdam(zip("abc", ours, strict=True), 0.01, (0.5, 0.999)),
+        torch.optim.Adam(theirs, 0.01, (0.5, 0.999)),
+    )
     for some in gradients:
         for weights, optimizer in zip((ours, theirs), optimizers, strict=True):
             optimizer.zero_grad()
@@ -144,7 +147,7 @@ def test_losses_are_those_of_plain_layers_and_plain_adam(monkeypatch, model):
                 part.register_forward_pre_hook(in_double)
         return generator, discriminator
 
-    def plain_adam(_, network, learning_rate):
+    def plain_adam(_, name, network, learning_rate):
         return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999))
 
     with torch.random.fork_rng():

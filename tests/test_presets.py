@@ -112,7 +112,7 @@ def test_without_the_time_for_the_wide_network_the_narrow_one_is_trained(in_proc
         assert in_process(*flags, *more) is None
         return Generator.from_pretrained(more[-1]).network_options()["width"]
 
-    assert width("--budget_minutes", "5", "--output_dir", "wide") == 192
+    assert width("--budget_minutes", "5", "--summary", "--output_dir", "wide") == 192
     assert "preset: flow-wide, 0.064 kimg" in capsys.readouterr().out
     assert width("--budget_minutes", "0.0005", "--output_dir", "narrow") == 96
     assert "preset: flow, 0.256 kimg" in capsys.readouterr().out

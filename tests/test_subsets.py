@@ -141,7 +141,7 @@ def test_the_flags_of_a_recipe(in_process, tmp_path: Path):
     generator = Generator.from_pretrained(tmp_path / "out")
     assert generator.info["dataset"]["class_counts"] == {"0": 12, "1": 7, "2": 4}
     assert generator.info["dataset"]["name"].endswith(", 23 of 60 images")
-    assert json.loads((tmp_path / "out" / "training" / "settings.json").read_text())["data"]["long_tail"] == "3.0"
+    assert json.loads((tmp_path / "out" / "training" / "settings.json").read_text())["data"]["long_tail"] == 3.0
     kept, rest = data.take([12, 7, 4])
     assert torch.equal(generator.seen_images, kept.image_hashes.unique())
     assert not torch.isin(rest.image_hashes, generator.seen_images).any()

@@ -251,6 +251,8 @@ def test_a_run_leaves_a_generator_metrics_and_grids(accelerator, tmp_path):
     assert files == {
         "model.safetensors", "config.json", "README.md", "training_images.safetensors",
         "training/metrics.jsonl", "samples/grid.png", "samples/real.png", "samples/000000kimg.png",
+        *(f"training/checkpoints/step-00000007/{part}.safetensors" for part in trainer.state()),
+        "training/checkpoints/step-00000007/manifest.json",
     }  # fmt: skip
     rows = [json.loads(line) for line in (folder.training / "metrics.jsonl").read_text().splitlines()]
     assert [row["kimg"] for row in rows] == [0.024, 0.032, 0.04, 0.056]

@@ -1,14 +1,17 @@
 """Training: the loop, the objectives, and what surrounds them."""
 
 from ganaug.training.budget import kimg_within
+from ganaug.training.checkpoints import Checkpoint, Checkpoints, open_checkpoint
 from ganaug.training.fit import fit
 from ganaug.training.flow_trainer import FlowTrainer
 from ganaug.training.gan_trainer import GANTrainer
 from ganaug.training.hardware import start_accelerator
 from ganaug.training.init_from import init_from
+from ganaug.training.interruption import StoppedError
 from ganaug.training.loop import train
 from ganaug.training.objectives import GANObjective, Objective
 from ganaug.training.presets import Preset, choose_preset
+from ganaug.training.resume import check_same_run, find_checkpoint
 from ganaug.training.run_folder import RunFolder, new_run_folder
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.systems import CLASSIC_SYSTEMS, SYSTEMS, System, make_trainer
@@ -17,21 +20,27 @@ from ganaug.training.trainer import Trainer
 __all__ = [
     "CLASSIC_SYSTEMS",
     "SYSTEMS",
+    "Checkpoint",
+    "Checkpoints",
     "FlowTrainer",
     "GANObjective",
     "GANTrainer",
     "Objective",
     "Preset",
     "RunFolder",
+    "StoppedError",
     "System",
     "Trainer",
     "TrainingSettings",
+    "check_same_run",
     "choose_preset",
+    "find_checkpoint",
     "fit",
     "init_from",
     "kimg_within",
     "make_trainer",
     "new_run_folder",
+    "open_checkpoint",
     "start_accelerator",
     "train",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+
+from ganaug.errors import LoadError
 
 
 class DenseAdam(torch.optim.Adam):
@@ -16,13 +18,16 @@ class DenseAdam(torch.optim.Adam):
     as long.
 
     Args:
-        weights (iterable of Tensor): all on one device, their memory format settled.
+        weights (iterable of (str, Tensor)): with their names; all on one device, their memory format settled.
         learning_rate (float)
         betas (tuple of float): decay of the first and second moment.
     """
 
-    def __init__(self, weights: Iterable[Tensor], learning_rate: float, betas: tuple[float, float]) -> None:
-        self._weights = list(weights)
+    def __init__(
+        self, weights: Iterable[tuple[str, Tensor]], learning_rate: float, betas: tuple[float, float]
+    ) -> None:
+        named = dict(weights)
+        self._names, self._weights = list(named), list(named.values())
         fused = self._weights[0].device.type in ("cpu", "cuda")
         super().__init__([_in_order(weight, weight) for weight in self._weights], learning_rate, betas, fused=fused)
 
@@ -39,6 +44,33 @@ class DenseAdam(torch.optim.Adam):
         super().zero_grad(set_to_none)
         for weight in self._weights:
             weight.grad = None
+
+    def moments(self) -> dict[str, Tensor]:
+        """What has been learnt of the gradients: of each weight its moments and number of steps, by name."""
+        return {
+            f"{name}.{key}": value
+            for name, view in self._views()
+            for key, value in cast(dict[str, Tensor], self.state.get(view, {})).items()
+        }
+
+    def set_moments(self, moments: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`moments` gave.
+
+        Raises:
+            LoadError: they are of other weights.
+        """
+        if others := {key.rpartition(".")[0] for key in moments} - set(self._names):
+            raise LoadError(f"the optimizer's state is of other weights: {', '.join(sorted(others)[:5])}")
+        for name, view in self._views():
+            prefix = f"{name}."
+            self.state[view] = {
+                key.removeprefix(prefix): value.to(view.device)
+                for key, value in moments.items()
+                if key.startswith(prefix)
+            }
+
+    def _views(self) -> Iterator[tuple[str, Tensor]]:
+        return zip(self._names, self.param_groups[0]["params"], strict=True)
 
 
 def _in_order(values: Tensor, weight: Tensor) -> Tensor:

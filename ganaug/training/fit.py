@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from accelerate.utils import set_seed
@@ -24,7 +25,7 @@ def fit(
     settings: TrainingSettings,
     folder: str | Path,
 ) -> Generator:
-    """Train a generator and save it; global random states are set by the settings' seed.
+    """Train a generator and save it, without checkpoints; global random states are set by the settings' seed.
 
     Args:
         make_generator (callable): makes it, with its initial weights.
@@ -34,6 +35,7 @@ def fit(
     Returns:
         Generator: the averaged one.
     """
+    settings = replace(settings, checkpointing_kimg=None)
     accelerator = start_accelerator(settings)
     set_seed(settings.seed)
     trained = train(make_trainer(make_generator(), objective, images, settings, accelerator), RunFolder(folder))

@@ -43,7 +43,7 @@ class FlowTrainer(Trainer):
             raise InputError("a flow has no discriminator: leave out half_batches and discriminator_steps")
         super().__init__(generator, data, settings, accelerator)
         self.velocity = self._prepare(_Velocity(generator))
-        self.optimizer = self._adam(generator, settings.learning_rate)
+        self.optimizer = self._adam("generator", generator, settings.learning_rate)
 
     def _update_networks(self, step: int) -> dict[str, Tensor]:
         images, labels = self.batches.real(step)

@@ -51,9 +51,9 @@ class GANTrainer(Trainer):
         # Without the wrapper of distributed training; unwrapping anew in every step takes a millisecond.
         self.bare_discriminator = discriminator
         self.generator, self.discriminator = self._prepare(generator), self._prepare(discriminator)
-        self.generator_optimizer = self._adam(generator, settings.learning_rate)
+        self.generator_optimizer = self._adam("generator", generator, settings.learning_rate)
         self.discriminator_optimizer = self._adam(
-            discriminator, settings.discriminator_learning_rate or settings.learning_rate
+            "discriminator", discriminator, settings.discriminator_learning_rate or settings.learning_rate
         )
 
     def _update_networks(self, step: int) -> dict[str, Tensor]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,62 +16,73 @@ from tqdm import tqdm
 
 from ganaug import grids
 from ganaug.generators.base import Generator
+from ganaug.training.checkpoints import Checkpoint, Checkpoints
+from ganaug.training.interruption import StoppedError, StopSignals
 from ganaug.training.monitors import RunningMeans
+from ganaug.training.resume import run_settings
 from ganaug.training.run_folder import RunFolder
 from ganaug.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 ON_PROGRESS_BAR = ("loss", "D_loss", "G_loss", "D(x)", "D(G(z))_before", "D(G(z))_after", "class_accuracy_fake")
 
 
-def train(trainer: Trainer, folder: RunFolder | None) -> Generator:
-    """Train to the end, with monitors and grids on the way, and save the averaged generator.
+def train(trainer: Trainer, folder: RunFolder | None, *, resume: Checkpoint | None = None) -> Generator:
+    """Train to the end, with monitors, grids and checkpoints on the way, and save the averaged generator.
+
+    Where there are checkpoints, the first SIGTERM or SIGINT ends training at the next step, with one more; a second
+    ends the program at once.
 
     Args:
         trainer (Trainer): as it starts.
-        folder (RunFolder, optional): where grids, metrics and the generator go; None writes nothing, as on all
-            processes but the main one.
+        folder (RunFolder, optional): where grids, metrics, checkpoints and the generator go; None writes nothing, as
+            on all processes but the main one.
+        resume (Checkpoint, optional): to go on from, given to all processes; see :func:`check_same_run`. Default:
+            start anew
 
     Returns:
         Generator: the averaged generator.
 
     Raises:
         FloatingPointError: a loss is not finite.
+        StoppedError: a signal came.
+        LoadError: the checkpoint is of other networks.
         OSError: the folder can no longer be written to.
     """
     accelerator, settings = trainer.accelerator, trainer.settings
-    batch, started = trainer.images_per_step, time.monotonic()
-    monitors = RunningMeans(accelerator)
-    latest: dict[str, float] = {}
+    monitors, watch = RunningMeans(accelerator), _Watch(trainer, folder, resume)
+    first = 0 if resume is None else resume.step
+    if resume is not None:
+        trainer.load_state(resume.state())
     if folder:
         accelerator.project_configuration.logging_dir = str(folder.training / "logs")
     plain = {k: ", ".join(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items() if v is not None}
     accelerator.init_trackers("ganaug", plain)  # TensorBoard takes no tuples
-    if folder:
-        _show(grids.real_grid(trainer.data), "real", "real", 0, trainer, folder)
+    if first == 0:
+        watch.show(grids.real_grid(trainer.data), "real", "real", 0)
     # The dropout seeds move torch's global state; give it back as it was.
-    with torch.random.fork_rng(), _progress_bar(trainer) as bar:
-        for step in range(trainer.total_steps):
+    with (
+        torch.random.fork_rng(),
+        _progress_bar(trainer, first) as bar,
+        StopSignals(accelerator, handle=settings.checkpointing_kimg is not None) as signals,
+    ):
+        for step in range(first, trainer.total_steps):
             monitors.add(trainer.step(step))
-            if settings.compile and step == 0:
-                bar.write(f"the first step, which compiles the networks, took {time.monotonic() - started:.0f} s")
-            bar.update(batch)
-            seen, last = (step + 1) * batch, step + 1 == trainer.total_steps
-            show = last or _crosses(seen, batch, settings.sample_kimg)
-            if show or _crosses(seen, batch, settings.log_kimg):
-                latest = monitors.take()
-                _check_finite(latest, seen)
-                bar.set_postfix({name: f"{latest[name]:.3g}" for name in ON_PROGRESS_BAR if name in latest})
-                if folder:
-                    if show:
-                        latest |= trainer.closer_look()
-                        grid = grids.sample_grid(trainer.averaged_generator, rows=7)
-                        _show(grid, f"{seen // 1000:06d}kimg", "generated", seen, trainer, folder)
-                    clock = {"kimg": seen / 1000, "seconds": round(time.monotonic() - started, 1)}
-                    folder.append_metrics({**clock, **latest})
-                accelerator.log(latest, step=seen)
+            bar.update(trainer.images_per_step)
+            if settings.compile and step == first:
+                bar.write(f"the first step, which compiles the networks, took {watch.seconds:.0f} s")
+            due, signal = _due(trainer, step), signals.received()
+            if due or signal:
+                watch.report(step, monitors.take(), bar, grid="grid" in due)
+            if "checkpoint" in due or signal:
+                watch.save_checkpoint(step)
+            if signal:
+                accelerator.wait_for_everyone()  # one that ended earlier would take the others with it
+                raise StoppedError(signal, watch.kimg(step), watch.saved)
 
     generator = trainer.averaged_generator
-    generator.info = run_facts(trainer, latest, seconds=time.monotonic() - started)
+    generator.info = run_facts(trainer, watch.latest, seconds=watch.seconds)
     # One that is trained further has seen the images of its earlier training too.
     earlier = [] if generator.seen_images is None else [generator.seen_images]
     generator.seen_images = torch.cat([trainer.data.image_hashes, *earlier]).unique()
@@ -79,12 +92,84 @@ def train(trainer: Trainer, folder: RunFolder | None) -> Generator:
     return generator
 
 
-def _show(picture: Image, file_name: str, tag: str, seen: int, trainer: Trainer, folder: RunFolder) -> None:
-    """Save a picture in the run's folder, and show it to the trackers that take pictures."""
-    folder.save_picture(file_name, picture)
-    for tracker in trainer.accelerator.trackers:
-        if hasattr(tracker, "log_images"):
-            tracker.log_images({tag: np.asarray(picture.convert("RGB")).transpose(2, 0, 1)[None]}, step=seen)
+class _Watch:
+    """What a run tells of itself: metrics, grids, checkpoints, on the main process alone.
+
+    Attributes:
+        latest (dict): the last monitors.
+        saved (Path, optional): the last checkpoint.
+    """
+
+    def __init__(self, trainer: Trainer, folder: RunFolder | None, resume: Checkpoint | None) -> None:
+        self._trainer, self._folder = trainer, folder
+        self._started = time.monotonic()
+        self.latest: dict[str, float] = {}
+        self.saved: Path | None = None
+        if resume is not None:
+            self._started -= resume.facts["seconds"]
+            self.latest, self.saved = resume.facts["monitors"], resume.path
+        self._checkpoints = (
+            Checkpoints(folder.checkpoints, trainer.settings.checkpoints_total_limit) if folder else None
+        )
+
+    @property
+    def seconds(self) -> float:
+        """That training took so far."""
+        return time.monotonic() - self._started
+
+    def kimg(self, step: int) -> float:
+        """Thousands of real images that were shown when a step is done."""
+        return (step + 1) * self._trainer.images_per_step / 1000
+
+    def report(self, step: int, monitors: dict[str, float], bar: Any, *, grid: bool) -> None:
+        """Show and log the monitors, with a sample grid where one is due."""
+        seen, trainer = (step + 1) * self._trainer.images_per_step, self._trainer
+        _check_finite(monitors, seen)
+        bar.set_postfix({name: f"{monitors[name]:.3g}" for name in ON_PROGRESS_BAR if name in monitors})
+        self.latest = monitors
+        if self._folder:
+            if grid:
+                self.latest = monitors | trainer.closer_look()
+                picture = grids.sample_grid(trainer.averaged_generator, rows=7)
+                self.show(picture, f"{seen // 1000:06d}kimg", "generated", seen)
+            self._folder.append_metrics({"kimg": seen / 1000, "seconds": round(self.seconds, 1), **self.latest})
+        trainer.accelerator.log(self.latest, step=seen)
+
+    def show(self, picture: Image, file_name: str, tag: str, seen: int) -> None:
+        """Save a picture in the run's folder, and show it to the trackers that take pictures."""
+        if not self._folder:
+            return
+        self._folder.save_picture(file_name, picture)
+        for tracker in self._trainer.accelerator.trackers:
+            if hasattr(tracker, "log_images"):
+                tracker.log_images({tag: np.asarray(picture.convert("RGB")).transpose(2, 0, 1)[None]}, step=seen)
+
+    def save_checkpoint(self, step: int) -> None:
+        """Write a checkpoint; where that fails, the last one is still there, and training goes on."""
+        if not self._checkpoints:
+            return
+        facts = {
+            "settings": run_settings(self._trainer),
+            "kimg": self.kimg(step),
+            "seconds": self.seconds,
+            "monitors": self.latest,
+        }
+        try:
+            self.saved = self._checkpoints.save(step + 1, self._trainer.state(), facts)
+        except OSError as error:
+            logger.warning("a checkpoint could not be written: %s. The last one is %s", error, self.saved)
+
+
+def _due(trainer: Trainer, step: int) -> set[str]:
+    """What is to be done after a step."""
+    settings, last = trainer.settings, step + 1 == trainer.total_steps
+    intervals = {"log": settings.log_kimg, "grid": settings.sample_kimg, "checkpoint": settings.checkpointing_kimg}
+    seen, shown = (step + 1) * trainer.images_per_step, trainer.images_per_step
+    return {
+        name
+        for name, kimg in intervals.items()
+        if kimg is not None and (last or seen // (1000 * kimg) > (seen - shown) // (1000 * kimg))
+    }
 
 
 def run_facts(trainer: Trainer, monitors: dict[str, float], *, seconds: float) -> dict[str, Any]:
@@ -109,15 +194,14 @@ def run_facts(trainer: Trainer, monitors: dict[str, float], *, seconds: float) -
     }
 
 
-def _progress_bar(trainer: Trainer) -> Any:
-    total = trainer.total_steps * trainer.images_per_step
-    return tqdm(total=total, unit="img", unit_scale=True, disable=not trainer.accelerator.is_local_main_process)
-
-
-def _crosses(seen: int, batch: int, interval_kimg: float) -> bool:
-    """Whether the last step went over a multiple of the interval."""
-    interval = interval_kimg * 1000
-    return seen // interval > (seen - batch) // interval
+def _progress_bar(trainer: Trainer, first: int) -> Any:
+    return tqdm(
+        initial=first * trainer.images_per_step,
+        total=trainer.total_steps * trainer.images_per_step,
+        unit="img",
+        unit_scale=True,
+        disable=not trainer.accelerator.is_local_main_process,
+    )
 
 
 def _check_finite(monitors: dict[str, float], seen: int) -> None:

@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from ganaug import hub
 from ganaug.errors import InputError
-from ganaug.files import atomic_path, write_json
+from ganaug.files import atomic_path, remove_leftovers, write_json, write_text
 
 
 def new_run_folder(wanted: str | Path) -> Path:
@@ -27,28 +27,38 @@ def new_run_folder(wanted: str | Path) -> Path:
 
 
 class RunFolder:
-    """Files of one run: ``samples/*.png``, ``training/settings.json``, ``training/metrics.jsonl``.
+    """Files of one run: ``samples/*.png``, ``training/settings.json``, ``metrics.jsonl`` and ``checkpoints``.
 
     Args:
         path (str or Path): made if missing.
+        after_kimg (float, optional): go on with the run that is in it, if there is one, after so many kimg: metrics
+            of later steps, and what a killed process left, are removed. Default: there must be none
 
     Raises:
         InputError: there is a run in it already, or it cannot be written to.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, after_kimg: float | None = None) -> None:
         self.path = Path(path)
-        if new_run_folder(path) != self.path:
+        if after_kimg is None and new_run_folder(path) != self.path:
             raise InputError(f"{path} already holds a run. Give another output_dir, or move that one away")
         try:
-            self.training.mkdir(parents=True)
+            self.training.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"output_dir {path} cannot be written to: {error.strerror}. Give another one") from error
+        if after_kimg is not None:
+            remove_leftovers(self.path)
+            self._drop_metrics(after_kimg)
 
     @property
     def training(self) -> Path:
         """Subfolder with everything about the run that is not needed to use the generator."""
         return self.path / "training"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Subfolder of the checkpoints."""
+        return self.training / "checkpoints"
 
     def write_settings(self, settings: dict[str, Any]) -> None:
         """Write ``training/settings.json``."""
@@ -70,3 +80,9 @@ class RunFolder:
         """Write ``samples/<name>.png``."""
         with atomic_path(self.path / "samples" / f"{name}.png") as path:
             picture.save(path)
+
+    def _drop_metrics(self, kimg: float) -> None:
+        path = self.training / "metrics.jsonl"
+        if path.exists():
+            lines = path.read_text().splitlines(keepends=True)
+            write_text(path, "".join(line for line in lines if json.loads(line)["kimg"] <= kimg))

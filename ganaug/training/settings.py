@@ -28,6 +28,9 @@ class TrainingSettings:
         ema_kimg: Half-life of the averaged generator weights, which are what is sampled and saved.
         log_kimg: How often the monitors are logged.
         sample_kimg: How often a sample grid is written.
+        checkpointing_kimg: How often a checkpoint is written, from which a run that was stopped goes on; None writes
+            none.
+        checkpoints_total_limit: How many checkpoints are kept, the newest ones.
         mixed_precision: bf16, or no for fp32; auto takes bf16 where the processor has it.
         cpu_threads: Threads per process; by default the cores are divided among the local processes.
         compile: Compile the networks with torch.compile first, which takes a minute or so.
@@ -54,6 +57,8 @@ class TrainingSettings:
     ema_kimg: float = 10
     log_kimg: float = 4
     sample_kimg: float = 40
+    checkpointing_kimg: float | None = 10
+    checkpoints_total_limit: int = 2
     mixed_precision: Literal["auto", "bf16", "no"] = "auto"
     cpu_threads: int | None = None
     compile: bool = False

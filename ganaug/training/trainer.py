@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ganaug.data import LabelledImages
+from ganaug.errors import LoadError
 from ganaug.generators.base import Generator
 from ganaug.seeding import Purpose, random_stream
 from ganaug.training.adam import DenseAdam
@@ -60,7 +61,7 @@ class Trainer(ABC):
         if settings.augment:  # the background is a look at all images
             background = data.background.float().div(127.5).sub(1)
             self.augment = DifferentiableAugmentation(settings.augment, background)
-        self._optimizers: dict[torch.optim.Optimizer, float] = {}  # with their peak learning rates
+        self._trained: dict[str, tuple[nn.Module, DenseAdam]] = {}  # networks and their optimizers, by name
         self.bare_generator = generator
         self._place(generator)
         self.ema = GeneratorEMA(generator, settings.ema_kimg * 1000)
@@ -75,10 +76,11 @@ class Trainer(ABC):
             network.compile()
         return self.accelerator.prepare(network)
 
-    def _adam(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    def _adam(self, name: str, network: nn.Module, learning_rate: float) -> DenseAdam:
         # Not through accelerate: its wrapper, for gradient scalers and accumulation, searches the disk every step.
         betas = float(self.settings.adam_beta1), float(self.settings.adam_beta2)
-        self._optimizers[optimizer := DenseAdam(network.parameters(), learning_rate, betas)] = learning_rate
+        optimizer = DenseAdam(network.named_parameters(), learning_rate, betas)
+        self._trained[name] = network, optimizer
         return optimizer
 
     @property
@@ -111,6 +113,30 @@ class Trainer(ABC):
         self.ema.update(images=self.images_per_step, images_seen=(step + 1) * self.images_per_step)
         return monitors
 
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """All that steps change, by name: weights and buffers, their average, and what optimizers have learnt.
+
+        What a step draws depends on its number and the seed alone, so there is no random state in it.
+        """
+        found = {"average": dict(self.averaged_generator.state_dict())}
+        for name, (network, optimizer) in self._trained.items():
+            found |= {name: dict(network.state_dict()), f"{name}_optimizer": optimizer.moments()}
+        return found
+
+    def load_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Put back what :meth:`state` gave.
+
+        Raises:
+            LoadError: it is of other networks.
+        """
+        try:
+            self.averaged_generator.load_state_dict(state["average"])
+            for name, (network, optimizer) in self._trained.items():
+                network.load_state_dict(state[name])
+                optimizer.set_moments(state[f"{name}_optimizer"])
+        except (KeyError, RuntimeError) as error:
+            raise LoadError(f"the state is of other networks: {error}") from error
+
     @abstractmethod
     def _update_networks(self, step: int) -> dict[str, Tensor]: ...
 
@@ -130,8 +156,8 @@ class Trainer(ABC):
     def _set_learning_rates(self, step: int) -> None:
         left = 1 - step / self.total_steps
         if left < self.settings.lr_decay:
-            for optimizer, peak in self._optimizers.items():
-                optimizer.param_groups[0]["lr"] = peak * left / self.settings.lr_decay
+            for _, optimizer in self._trained.values():
+                optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * left / self.settings.lr_decay
 
     def _seed_noise(self, step: int) -> None:
         rng = random_stream(

@@ -1,0 +1,74 @@
+"""SIGTERM and SIGINT during training: it ends at the next step, with a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StoppedError(Exception):
+    """Training was stopped by a signal, and can go on.
+
+    Attributes:
+        exit_code (int): that a program stopped by this signal has: 143 after SIGTERM, 130 after SIGINT.
+    """
+
+    def __init__(self, number: int, kimg: float, checkpoint: Path | None) -> None:
+        where = f"It goes on from {checkpoint} with resume_from_checkpoint" if checkpoint else "Nothing was saved"
+        super().__init__(f"stopped by {signal.Signals(number).name} after {kimg:.1f} kimg. {where}")
+        self.exit_code = 128 + number
+
+
+class StopSignals:
+    """While a block runs, the first signal is noted and a second one ends the program at once.
+
+    On all processes :meth:`received` gives the same, so that they stop at the same step. Outside the main thread,
+    where Python lets nobody handle signals, they do what they did before.
+
+    Args:
+        accelerator (Accelerator): the processes.
+        handle (bool): False leaves signals alone.
+    """
+
+    ECHO = 2.0  # seconds: a launcher passes on what a terminal has sent to all processes already
+
+    def __init__(self, accelerator: Accelerator, *, handle: bool) -> None:
+        self._accelerator = accelerator
+        self._handle = handle
+        self._number, self._came = 0, 0.0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if self._handle and threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def received(self) -> int:
+        """Number of the signal that any process has received, 0 for none; to be called by all of them together."""
+        if not self._handle or self._accelerator.num_processes == 1:
+            return self._number
+        number = torch.tensor(self._number, device=self._accelerator.device)
+        return int(self._accelerator.gather(number).max())
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._number and now - self._came > self.ECHO:
+            os._exit(128 + number)
+        if not self._number:
+            self._number, self._came = number, now

@@ -1,0 +1,94 @@
+"""Training that is started again and again in processes that end at any moment; importable by them."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganaug import open_images
+from ganaug.training import (
+    SYSTEMS,
+    Checkpoints,
+    RunFolder,
+    StoppedError,
+    Trainer,
+    check_same_run,
+    make_trainer,
+    start_accelerator,
+    train,
+)
+
+BATCH = 8
+DIGITS = open_images("sklearn:digits").take([6] * 10)[0]
+# What a run imports on its way, so that it is there before processes are forked.
+PRELOAD = ["killed", "torch._dynamo", "torch.distributed.tensor"]
+
+
+def new_trainer(system: str, precision: str, steps: int, **settings: Any) -> Trainer:
+    """A trainer with a checkpoint after every second step."""
+    chosen = SYSTEMS[system]
+    images_per_step = BATCH * chosen.settings.discriminator_steps
+    options = {"width": 16} if "flow" in system else {}
+    settings = {
+        "train_batch_size": BATCH,
+        "total_kimg": steps * images_per_step / 1000,
+        "checkpointing_kimg": 2 * images_per_step / 1000,
+        "log_kimg": 3 * images_per_step / 1000,
+        "lr_decay": 0.5,
+        "mixed_precision": precision,
+        "cpu_threads": 1,
+        **settings,
+    }
+    settings = replace(chosen.settings, **settings)
+    accelerator = start_accelerator(settings)
+    torch.manual_seed(0)
+    return make_trainer(chosen.make_generator(DIGITS, **options), chosen.objective, DIGITS, settings, accelerator)
+
+
+def go_on(folder: str, system: str, precision: str = "no", steps: int = 12) -> None:
+    """Train to the end, from the newest checkpoint if there is one; exits as a recipe does."""
+    trainer = new_trainer(system, precision, steps)
+    found = Checkpoints(Path(folder) / "training" / "checkpoints").newest()
+    if found:
+        check_same_run(found, trainer)
+    try:
+        train(trainer, RunFolder(folder, after_kimg=found.facts["kimg"] if found else 0), resume=found)
+    except StoppedError as stopped:
+        os._exit(stopped.exit_code)
+
+
+def go_on_without_room(folder: str, system: str) -> None:
+    """As :func:`go_on`, on a disk that takes no file as large as weights are."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    go_on(folder, system)
+
+
+def die_in_call(number: int, folder: str) -> None:
+    """Save a second checkpoint and remove the first, but be killed when something on disk changes for that time."""
+    left = number
+
+    def dying(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            return function(*args, **kwargs)
+
+        return call
+
+    for module, name in ((os, "fsync"), (os, "unlink"), (os, "rmdir"), (os, "mkdir")):
+        setattr(module, name, dying(getattr(module, name)))
+    for name in ("replace", "rename", "mkdir"):
+        setattr(Path, name, dying(getattr(Path, name)))
+    shutil.rmtree = dying(shutil.rmtree)  # type: ignore[assignment]
+    Checkpoints(folder, limit=1).save(2, {"some": {"weight": torch.full((100,), 2.0)}}, {"number": 2})
