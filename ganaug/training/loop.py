@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ganaug import grids
 from ganaug.generators.base import Generator
 from ganaug.training.checkpoints import Checkpoint, Checkpoints
+from ganaug.training.divergence import Recovery
 from ganaug.training.interruption import StoppedError, StopSignals
 from ganaug.training.monitors import RunningMeans
 from ganaug.training.resume import run_settings
@@ -45,14 +46,15 @@ def train(trainer: Trainer, folder: RunFolder | None, *, resume: Checkpoint | No
         Generator: the averaged generator.
 
     Raises:
-        FloatingPointError: a loss is not finite.
+        FloatingPointError: gradients are not finite, also after going back to the last checkpoint with half the
+            learning rate.
         StoppedError: a signal came.
         LoadError: the checkpoint is of other networks.
         OSError: the folder can no longer be written to.
     """
     accelerator, settings = trainer.accelerator, trainer.settings
-    monitors, watch = RunningMeans(accelerator), _Watch(trainer, folder, resume)
-    first = 0 if resume is None else resume.step
+    monitors, watch, recovery = RunningMeans(accelerator), _Watch(trainer, folder, resume), Recovery(trainer, resume)
+    first = step = 0 if resume is None else resume.step
     if resume is not None:
         trainer.load_state(resume.state())
     if folder:
@@ -64,19 +66,27 @@ def train(trainer: Trainer, folder: RunFolder | None, *, resume: Checkpoint | No
     # The dropout seeds move torch's global state; give it back as it was.
     with (
         torch.random.fork_rng(),
-        _progress_bar(trainer, first) as bar,
+        _progress_bar(trainer, step) as bar,
         StopSignals(accelerator, handle=settings.checkpointing_kimg is not None) as signals,
     ):
-        for step in range(first, trainer.total_steps):
-            monitors.add(trainer.step(step))
+        while step < trainer.total_steps:
+            monitors.add(trainer.step(step), trainer.skipped)
             bar.update(trainer.images_per_step)
             if settings.compile and step == first:
                 bar.write(f"the first step, which compiles the networks, took {watch.seconds:.0f} s")
+            step += 1
             due, signal = _due(trainer, step), signals.received()
-            if due or signal:
-                watch.report(step, monitors.take(), bar, grid="grid" in due)
-            if "checkpoint" in due or signal:
-                watch.save_checkpoint(step)
+            if not due and not signal:
+                continue
+            watch.report(step, monitors.take(), bar, grid="grid" in due)
+            skipped = monitors.skipped_in_a_row()
+            if skipped >= (1 if step == trainer.total_steps else Recovery.PATIENCE):
+                step = recovery.roll_back(watch.saved, watch.kimg(step), skipped).step
+                monitors = RunningMeans(accelerator)
+                bar.reset()
+                bar.update(step * trainer.images_per_step)
+            elif not skipped and ("checkpoint" in due or signal):
+                watch.save_checkpoint(step, rollbacks=recovery.rollbacks)
             if signal:
                 accelerator.wait_for_everyone()  # one that ended earlier would take the others with it
                 raise StoppedError(signal, watch.kimg(step), watch.saved)
@@ -118,12 +128,12 @@ class _Watch:
         return time.monotonic() - self._started
 
     def kimg(self, step: int) -> float:
-        """Thousands of real images that were shown when a step is done."""
-        return (step + 1) * self._trainer.images_per_step / 1000
+        """Thousands of real images that so many steps show."""
+        return step * self._trainer.images_per_step / 1000
 
     def report(self, step: int, monitors: dict[str, float], bar: Any, *, grid: bool) -> None:
         """Show and log the monitors, with a sample grid where one is due."""
-        seen, trainer = (step + 1) * self._trainer.images_per_step, self._trainer
+        seen, trainer = step * self._trainer.images_per_step, self._trainer
         _check_finite(monitors, seen)
         bar.set_postfix({name: f"{monitors[name]:.3g}" for name in ON_PROGRESS_BAR if name in monitors})
         self.latest = monitors
@@ -144,7 +154,7 @@ class _Watch:
             if hasattr(tracker, "log_images"):
                 tracker.log_images({tag: np.asarray(picture.convert("RGB")).transpose(2, 0, 1)[None]}, step=seen)
 
-    def save_checkpoint(self, step: int) -> None:
+    def save_checkpoint(self, step: int, *, rollbacks: int) -> None:
         """Write a checkpoint; where that fails, the last one is still there, and training goes on."""
         if not self._checkpoints:
             return
@@ -153,18 +163,19 @@ class _Watch:
             "kimg": self.kimg(step),
             "seconds": self.seconds,
             "monitors": self.latest,
+            "rollbacks": rollbacks,
         }
         try:
-            self.saved = self._checkpoints.save(step + 1, self._trainer.state(), facts)
+            self.saved = self._checkpoints.save(step, self._trainer.state(), facts)
         except OSError as error:
             logger.warning("a checkpoint could not be written: %s. The last one is %s", error, self.saved)
 
 
 def _due(trainer: Trainer, step: int) -> set[str]:
-    """What is to be done after a step."""
-    settings, last = trainer.settings, step + 1 == trainer.total_steps
+    """What is to be done after so many steps."""
+    settings, last = trainer.settings, step == trainer.total_steps
     intervals = {"log": settings.log_kimg, "grid": settings.sample_kimg, "checkpoint": settings.checkpointing_kimg}
-    seen, shown = (step + 1) * trainer.images_per_step, trainer.images_per_step
+    seen, shown = step * trainer.images_per_step, trainer.images_per_step
     return {
         name
         for name, kimg in intervals.items()

@@ -25,6 +25,8 @@ from ganaug.training.settings import TrainingSettings
 class Trainer(ABC):
     """A generator in training, and its average. A subclass says what a step is.
 
+    An update whose gradients are not all finite is skipped.
+
     Args:
         generator (Generator): trained in place.
         data (LabelledImages): training images, of the generator's size, channels and classes.
@@ -33,6 +35,10 @@ class Trainer(ABC):
 
     Raises:
         ValueError: the images are not of the generator's shape or classes.
+
+    Attributes:
+        skipped (Tensor): whether an update of the last step was skipped, float of 0 or 1 on the device.
+        learning_rate_factor (float): of all learning rates. Default: 1
     """
 
     def __init__(
@@ -62,6 +68,8 @@ class Trainer(ABC):
             background = data.background.float().div(127.5).sub(1)
             self.augment = DifferentiableAugmentation(settings.augment, background)
         self._trained: dict[str, tuple[nn.Module, DenseAdam]] = {}  # networks and their optimizers, by name
+        self.learning_rate_factor = 1.0
+        self.skipped = torch.zeros((), device=accelerator.device)
         self.bare_generator = generator
         self._place(generator)
         self.ema = GeneratorEMA(generator, settings.ema_kimg * 1000)
@@ -109,7 +117,12 @@ class Trainer(ABC):
         """
         self._seed_noise(step)
         self._set_learning_rates(step)
+        self.skipped = torch.zeros_like(self.skipped)
+        buffers = [buffer for network, _ in self._trained.values() for buffer in network.buffers()]
+        before = [buffer.clone() for buffer in buffers]
         monitors = self._update_networks(step)
+        for buffer, old in zip(buffers, before, strict=True):  # a running mean that is not finite would stay so
+            buffer.copy_(torch.where(self.skipped > 0, old, buffer))
         self.ema.update(images=self.images_per_step, images_seen=(step + 1) * self.images_per_step)
         return monitors
 
@@ -148,16 +161,17 @@ class Trainer(ABC):
         """What ``config.json`` says of this kind of training beside its settings."""
         return {}
 
-    def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def _update(self, optimizer: DenseAdam, loss: Tensor) -> None:
         optimizer.zero_grad()
         self.accelerator.backward(loss)
         optimizer.step()
+        self.skipped = torch.maximum(self.skipped, optimizer.skipped)
 
     def _set_learning_rates(self, step: int) -> None:
-        left = 1 - step / self.total_steps
-        if left < self.settings.lr_decay:
-            for _, optimizer in self._trained.values():
-                optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * left / self.settings.lr_decay
+        left, decay = 1 - step / self.total_steps, self.settings.lr_decay
+        factor = self.learning_rate_factor * (left / decay if left < decay else 1)
+        for _, optimizer in self._trained.values():
+            optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * factor
 
     def _seed_noise(self, step: int) -> None:
         rng = random_stream(
