@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     SUBSAMPLE = 10
     BOOTSTRAP = 11
     EVALUATION = 12
+    BATCH_NOISE = 13
 
 
 def check_seed(seed: int) -> int:

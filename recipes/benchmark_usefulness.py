@@ -65,6 +65,8 @@ def measure(key: str, args: Arguments) -> dict[str, Any]:
         "images_per_class": len(images) / len(images.classes),
         "imbalance": max(counts) / min(counts),
         "kimg": setting.rounds * generator.info["training"]["total_kimg"],
+        "steps": args.utility.steps,
+        "batch_size": args.utility.batch_size,
         **compare(images, held_out, generator, **options),
     }
 
@@ -127,14 +129,15 @@ def ends(difference: Difference) -> dict[str, float]:
 def table(results: dict[str, Any]) -> str:
     """Markdown table of results."""
     lines = [
-        "| real images | generator trained on | best without generated images | with them, at ratio "
+        "| real images | generator trained on | steps | best without generated images | with them, at ratio "
         "| difference, points [95 % interval] | verdict |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     for found in results["rows"].values():
         scores, gain = found["scores"], found["difference"]
         lines.append(
             f"| {found['name']} | {found['generator_from']}, {found['kimg']:g} kimg "
+            f"| {found['steps']:,} of {found['batch_size']} "
             f"| {found['best_without']}: {spread(scores[found['best_without']])} "
             f"| {spread(scores[found['with']])} at {found['ratio']:g} "
             f"| **{100 * gain['estimate']:+.1f}** [{100 * gain['low']:.1f}, {100 * gain['high']:.1f}] "

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ganaug import open_images
+from ganaug import Generator, open_images
 from ganaug.training import (
     SYSTEMS,
     Checkpoints,
@@ -32,8 +32,15 @@ DIGITS = open_images("sklearn:digits").take([6] * 10)[0]
 PRELOAD = ["killed", "torch._dynamo", "torch.distributed.tensor"]
 
 
-def new_trainer(system: str, precision: str, steps: int, **settings: Any) -> Trainer:
-    """A trainer with a checkpoint after every second step."""
+def new_trainer(
+    system: str,
+    precision: str,
+    steps: int,
+    *,
+    adapt: Callable[[Generator], Generator] = lambda it: it,
+    **settings: Any,
+) -> Trainer:
+    """A trainer with a checkpoint after every second step; ``adapt`` may change the generator that it is given."""
     chosen = SYSTEMS[system]
     images_per_step = BATCH * chosen.settings.discriminator_steps
     options = {"width": 16} if "flow" in system else {}
@@ -50,7 +57,8 @@ def new_trainer(system: str, precision: str, steps: int, **settings: Any) -> Tra
     settings = replace(chosen.settings, **settings)
     accelerator = start_accelerator(settings)
     torch.manual_seed(0)
-    return make_trainer(chosen.make_generator(DIGITS, **options), chosen.objective, DIGITS, settings, accelerator)
+    generator = adapt(chosen.make_generator(DIGITS, **options))
+    return make_trainer(generator, chosen.objective, DIGITS, settings, accelerator)
 
 
 def go_on(folder: str, system: str, precision: str = "no", steps: int = 12) -> None:

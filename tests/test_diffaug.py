@@ -6,14 +6,15 @@ import torch
 from ganaug import InputError
 from ganaug.training import TrainingSettings
 from ganaug.training.diffaug import DifferentiableAugmentation
+from ganaug.training.noise import BatchNoise
 
 BLACK = torch.tensor([-1.0])
 
 
 def augmented(images: torch.Tensor, *operations: str, background: torch.Tensor = BLACK, seed: int = 0) -> torch.Tensor:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return DifferentiableAugmentation(operations, background)(images)
+    noise = BatchNoise(seed, torch.device("cpu"))
+    noise.start(0)
+    return DifferentiableAugmentation(operations, background, noise)(images)
 
 
 def dots(n: int, *, size: int = 16, row: int = 8, column: int = 5) -> torch.Tensor:
@@ -84,7 +85,7 @@ def test_without_operations_nothing_is_drawn_or_changed():
     images = dots(2)
     with torch.random.fork_rng():
         before = torch.get_rng_state()
-        assert DifferentiableAugmentation((), BLACK)(images) is images
+        assert augmented(images) is images
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(augmented(images, "shift"), augmented(images, "shift"))
     assert not torch.equal(augmented(dots(20), "shift"), augmented(dots(20), "shift", seed=1))

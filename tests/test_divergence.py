@@ -22,8 +22,8 @@ def poisoned(tmp_path, monkeypatch):
         trainer = new_trainer(system, "no", steps, **settings)
         shown, updates = trainer.batches.real, trainer.settings.discriminator_steps
 
-        def real(number):
-            images, labels = shown(number)
+        def real(number, part):
+            images, labels = shown(number, part)
             return (images * float("nan") if bad(number // updates, trainer) else images), labels
 
         monkeypatch.setattr(trainer.batches, "real", real)
@@ -63,7 +63,7 @@ def test_a_skipped_step_changes_nothing_but_the_average(accelerator, monkeypatch
         }
         latent = trainer.batches.latent
         monkeypatch.setattr(
-            trainer.batches, "latent", lambda number: (latent(number)[0] * float("inf"), latent(number)[1])
+            trainer.batches, "latent", lambda *which: (latent(*which)[0] * float("inf"), latent(*which)[1])
         )
         trainer.step(1)
         assert trainer.skipped == 1

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ganaug.training.noise import BatchNoise
+
 Operation = Literal["shift", "flip", "cutout", "brightness"]
 
 
@@ -25,18 +27,20 @@ class DifferentiableAugmentation:
             0.4 of the side, at a random place, partly outside at times) and ``"brightness"`` (difference to the
             background times 0.8 to 1.2).
         background (Tensor): float (C,) in [-1, 1]; see :attr:`ganaug.LabelledImages.background`.
+        noise (BatchNoise): what is drawn from, on the images' device.
 
     Source: Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training".
     """
 
     SHIFT, CUTOUT, BRIGHTNESS = 1 / 8, 0.4, 0.2
 
-    def __init__(self, operations: tuple[Operation, ...], background: Tensor) -> None:
+    def __init__(self, operations: tuple[Operation, ...], background: Tensor, noise: BatchNoise) -> None:
         self.operations = operations
         self.background = background
+        self.noise = noise
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Augment float images (N, C, H, W) in [-1, 1]; draws from torch's global random state on their device."""
+        """Augment float images (N, C, H, W) in [-1, 1]."""
         if not self.operations:
             return images
         background = self.background.to(images.device)[:, None, None]
@@ -45,9 +49,9 @@ class DifferentiableAugmentation:
             if "shift" in self.operations or "flip" in self.operations:
                 values = self._moved(values)
             if "cutout" in self.operations:
-                values = values * _outside_squares(values, self.CUTOUT)
+                values = values * self._outside_squares(values)
             if "brightness" in self.operations:
-                factor = 1 + self.BRIGHTNESS * (2 * torch.rand(len(values), 1, 1, 1, device=values.device) - 1)
+                factor = 1 + self.BRIGHTNESS * (2 * self.noise.rand(len(values), 1, 1, 1) - 1)
                 values = values * factor
             return (values + background).contiguous(memory_format=torch.channels_last)
 
@@ -55,30 +59,28 @@ class DifferentiableAugmentation:
         # As products with matrices of zeros and ones: the gradient of indexing takes far longer on a CPU.
         largest = [round(side * self.SHIFT) if "shift" in self.operations else 0 for side in values.shape[2:]]
         rows, columns = (
-            _sources(len(values), side, by, values.device) for side, by in zip(values.shape[2:], largest, strict=True)
+            self._sources(len(values), side, by) for side, by in zip(values.shape[2:], largest, strict=True)
         )
         if "flip" in self.operations:
-            mirrored = torch.rand(len(values), 1, device=values.device) < 0.5
+            mirrored = self.noise.rand(len(values), 1) < 0.5
             columns = torch.where(mirrored, columns.flip(1), columns)
         return _selection(rows) @ values @ _selection(columns).mT
 
+    def _sources(self, count: int, side: int, largest_shift: int) -> Tensor:
+        """For each image, the rows (or columns) that its rows come from, int64 (N, side); outside is background."""
+        shift = self.noise.randint(-largest_shift, largest_shift + 1, count, 1)
+        return torch.arange(side, device=shift.device) + shift
 
-def _sources(count: int, side: int, largest_shift: int, device: torch.device) -> Tensor:
-    """For each image, the rows (or columns) that its rows come from, int64 (N, side); outside ones are background."""
-    shift = torch.randint(-largest_shift, largest_shift + 1, (count, 1), device=device)
-    return torch.arange(side, device=device) + shift
+    def _outside_squares(self, values: Tensor) -> Tensor:
+        """1 outside a random square of each image and 0 inside it, float (N, 1, H, W)."""
+        inside = []
+        for side in values.shape[2:]:
+            centre = side * self.noise.rand(len(values), 1)
+            pixels = torch.arange(side, device=values.device) + 0.5
+            inside.append((pixels - centre).abs() < self.CUTOUT * side / 2)
+        return ~(inside[0][:, None, :, None] & inside[1][:, None, None, :])
 
 
 def _selection(sources: Tensor) -> Tensor:
     """Matrices that pick rows, float (N, 1, side, side)."""
     return (sources[:, None, :, None] == torch.arange(sources.shape[1], device=sources.device)).float()
-
-
-def _outside_squares(values: Tensor, size: float) -> Tensor:
-    """1 outside a random square of each image and 0 inside it, float (N, 1, H, W)."""
-    inside = []
-    for side in values.shape[2:]:
-        centre = side * torch.rand(len(values), 1, device=values.device)
-        pixels = torch.arange(side, device=values.device) + 0.5
-        inside.append((pixels - centre).abs() < size * side / 2)
-    return ~(inside[0][:, None, :, None] & inside[1][:, None, None, :])

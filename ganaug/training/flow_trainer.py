@@ -46,14 +46,16 @@ class FlowTrainer(Trainer):
         self.optimizer = self._adam("generator", generator, settings.learning_rate)
 
     def _update_networks(self, step: int) -> dict[str, Tensor]:
-        images, labels = self.batches.real(step)
+        return self._update(self.optimizer, (self._loss(step, part) for part in self.parts))
+
+    def _loss(self, step: int, part: int) -> tuple[Tensor, dict[str, Tensor]]:
+        images, labels = self.batches.real(step, part)
         images = self.augment(images)
-        noise = self.batches.latent(step)[0].view_as(images)
-        times = torch.randn(len(images), device=images.device).sigmoid()
+        noise = self.batches.latent(step, part)[0].view_as(images)
+        times = self.noise.randn(len(images)).sigmoid()
         between = torch.lerp(noise, images, times[:, None, None, None])
         loss = (self.velocity(between, times, labels) - (images - noise)).square().mean()
-        self._update(self.optimizer, loss)
-        return {"loss": loss.detach()}
+        return loss, {"loss": loss.detach()}
 
 
 class _Velocity(torch.nn.Module):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -21,6 +21,16 @@ from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer
 
 JUDGED = 150  # images of each kind, for the discriminator's accuracy
+
+_Loss = tuple[Tensor, dict[str, Tensor]]  # with monitors
+
+
+class _Batch(NamedTuple):
+    real: Tensor
+    real_labels: Tensor
+    z: Tensor
+    fake_labels: Tensor
+    fake: Tensor
 
 
 class GANTrainer(Trainer):
@@ -57,41 +67,54 @@ class GANTrainer(Trainer):
         )
 
     def _update_networks(self, step: int) -> dict[str, Tensor]:
-        # The images of the last discriminator step are judged again for the generator, so that they are drawn once.
         repeats = self.settings.discriminator_steps
         for number in range(step * repeats, (step + 1) * repeats):
             last = number + 1 == (step + 1) * repeats
-            real, real_labels = self.batches.real(number)
-            z, fake_labels = self.batches.latent(number)
-            if self.settings.fake_labels == "real":
-                fake_labels = real_labels.repeat(len(z) // len(real))
-            with torch.set_grad_enabled(last):
-                fake = self.generator(z, fake_labels)
-            # On as many generated images as real ones.
-            d_monitors = self._update_discriminator(
-                real, real_labels, fake[: len(real)].detach(), fake_labels[: len(real)]
-            )
+            # The images of the last discriminator step are judged again for the generator, so that they are drawn
+            # once, unless they are drawn in parts since all of them do not fit.
+            keep = last and len(self.parts) == 1
+            batches = [self._draw(number, part, for_generator=keep) for part in self.parts]
+            d_monitors = self._update_discriminator(batches)
 
         # D's weights need no gradient, so no process waits for one: D is used without its wrapper.
         with _frozen(self.bare_discriminator):
-            g_loss, g_monitors = self.objective.generator_loss(
-                self.bare_discriminator, self.augment(fake), fake_labels
-            )
-            self._update(self.generator_optimizer, g_loss)
+            g_monitors = self._update(self.generator_optimizer, map(self._generator_loss, batches))
         return {**d_monitors, **g_monitors}
 
-    def _update_discriminator(
-        self, real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor
-    ) -> dict[str, Tensor]:
-        losses = self.objective.discriminator_loss
-        real_loss, real_monitors = losses(self.discriminator, self.augment(real), real_labels, real=True)
-        if self.settings.half_batches:
-            self._update(self.discriminator_optimizer, real_loss)
-            real_loss = real_loss.detach()
-        fake_loss, fake_monitors = losses(self.discriminator, self.augment(fake), fake_labels, real=False)
+    def _draw(self, number: int, part: int, *, for_generator: bool) -> _Batch:
+        real, real_labels = self.batches.real(number, part)
+        z, fake_labels = self.batches.latent(number, part)
+        if self.settings.fake_labels == "real":
+            fake_labels = real_labels.repeat(len(z) // len(real))
+        with torch.set_grad_enabled(for_generator):
+            return _Batch(real, real_labels, z, fake_labels, self.generator(z, fake_labels))
+
+    def _update_discriminator(self, batches: Sequence[_Batch]) -> dict[str, Tensor]:
+        if not self.settings.half_batches:
+            return self._update(self.discriminator_optimizer, map(self._discriminator_loss, batches))
+        real = self._update(self.discriminator_optimizer, map(self._real_loss, batches))
+        fake = self._update(self.discriminator_optimizer, map(self._fake_loss, batches))
+        return {**real, **fake, "D_loss": real["D_loss"] + fake["D_loss"]}
+
+    def _discriminator_loss(self, batch: _Batch) -> _Loss:
+        (real_loss, real), (fake_loss, fake) = self._real_loss(batch), self._fake_loss(batch)
         loss = real_loss + fake_loss
-        self._update(self.discriminator_optimizer, loss)
-        return {"D_loss": loss.detach(), **real_monitors, **fake_monitors}
+        return loss, {**real, **fake, "D_loss": loss.detach()}
+
+    def _real_loss(self, batch: _Batch) -> _Loss:
+        images, labels = self.augment(batch.real), batch.real_labels
+        loss, monitors = self.objective.discriminator_loss(self.discriminator, images, labels, real=True)
+        return loss, {"D_loss": loss.detach(), **monitors}
+
+    def _fake_loss(self, batch: _Batch) -> _Loss:
+        count = len(batch.real)  # as many generated images as real ones
+        images, labels = self.augment(batch.fake[:count].detach()), batch.fake_labels[:count]
+        loss, monitors = self.objective.discriminator_loss(self.discriminator, images, labels, real=False)
+        return loss, {"D_loss": loss.detach(), **monitors}
+
+    def _generator_loss(self, batch: _Batch) -> _Loss:
+        fake = batch.fake if batch.fake.requires_grad else self.generator(batch.z, batch.fake_labels)
+        return self.objective.generator_loss(self.bare_discriminator, self.augment(fake), batch.fake_labels)
 
     def facts(self) -> dict[str, Any]:
         """The objective."""

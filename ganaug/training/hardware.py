@@ -23,13 +23,13 @@ def start_accelerator(settings: TrainingSettings, *, report_to: str | None = Non
         report_to (str, optional): tracker, as accelerate names it.
 
     Raises:
-        InputError: accelerate was launched with fp16 or fp8.
+        InputError: accelerate was launched with fp16 or fp8, or does not see the processes that were started.
     """
     set_cpu_threads(settings.cpu_threads)
     keep_freed_memory()
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32 for what is left in fp32; convolutions have it by default
-    return Accelerator(
+    accelerator = Accelerator(
         # Without this, processes on CPUs started by torchrun would each believe to be alone.
         cpu=not torch.accelerator.is_available(),
         mixed_precision=choose_mixed_precision(settings.mixed_precision),
@@ -39,6 +39,13 @@ def start_accelerator(settings: TrainingSettings, *, report_to: str | None = Non
         # A network passes twice forward (real, fake) before one backward; buffers sent in between would break it.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != accelerator.num_processes:
+        raise InputError(
+            f"{started} processes were started (WORLD_SIZE), and accelerate sees {accelerator.num_processes}. Start "
+            "them with torchrun --nproc_per_node, or with accelerate launch after accelerate config"
+        )
+    return accelerator
 
 
 def choose_mixed_precision(requested: str) -> str:

@@ -14,6 +14,8 @@ class TrainingSettings:
     Args:
         total_kimg: Budget: train until this many thousand real images were shown.
         train_batch_size: Real images per process and update of the discriminator.
+        gradient_accumulation_steps: Batches whose gradients are added up for one update of each network, where so many
+            images at once do not fit into memory; they count for total_kimg.
         discriminator_steps: Updates of the discriminator for each one of the generator.
         learning_rate: Learning rate of Adam, for both networks unless the next one is given.
         discriminator_learning_rate: Learning rate of the discriminator, where it differs.
@@ -46,6 +48,7 @@ class TrainingSettings:
 
     total_kimg: float = 200
     train_batch_size: int = 32
+    gradient_accumulation_steps: int = 1
     discriminator_steps: int = 1
     learning_rate: float = 2e-4
     discriminator_learning_rate: float | None = None

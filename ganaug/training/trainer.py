@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -16,9 +16,11 @@ from ganaug.errors import LoadError
 from ganaug.generators.base import Generator
 from ganaug.seeding import Purpose, random_stream
 from ganaug.training.adam import DenseAdam
+from ganaug.training.batch_norm import synchronise_batch_norm
 from ganaug.training.batches import TrainingBatches
 from ganaug.training.diffaug import DifferentiableAugmentation
 from ganaug.training.ema import GeneratorEMA
+from ganaug.training.noise import BatchNoise
 from ganaug.training.settings import TrainingSettings
 
 
@@ -52,21 +54,24 @@ class Trainer(ABC):
                 f"the data are {tuple(data.images.shape[1:])} of {data.classes}"
             )
         self.settings, self.data, self.accelerator = settings, data, accelerator
+        rank, world_size = accelerator.process_index, accelerator.num_processes
         self.batches = TrainingBatches(
             data,
             latent_dim=generator.latent_dim,
             batch_size=settings.train_batch_size // (2 if settings.half_batches else 1),
+            parts=settings.gradient_accumulation_steps,
             latents_per_image=2 if settings.half_batches else 1,
             class_sampling=settings.class_sampling,
             seed=settings.seed,
             device=accelerator.device,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
+            rank=rank,
+            world_size=world_size,
         )
+        self.noise = BatchNoise(settings.seed, accelerator.device, rank=rank, world_size=world_size)
         self.augment: Callable[[Tensor], Tensor] = nn.Identity()
         if settings.augment:  # the background is a look at all images
             background = data.background.float().div(127.5).sub(1)
-            self.augment = DifferentiableAugmentation(settings.augment, background)
+            self.augment = DifferentiableAugmentation(settings.augment, background, self.noise)
         self._trained: dict[str, tuple[nn.Module, DenseAdam]] = {}  # networks and their optimizers, by name
         self.learning_rate_factor = 1.0
         self.skipped = torch.zeros((), device=accelerator.device)
@@ -76,6 +81,8 @@ class Trainer(ABC):
 
     def _place(self, network: nn.Module) -> None:
         """Bring a network to the device, in the memory format that convolutions are fast in."""
+        if self.accelerator.num_processes > 1:
+            synchronise_batch_norm(network, self.accelerator.device)
         network.to(self.accelerator.device).to(memory_format=torch.channels_last)
 
     def _prepare(self, network: nn.Module) -> Any:
@@ -161,11 +168,21 @@ class Trainer(ABC):
         """What ``config.json`` says of this kind of training beside its settings."""
         return {}
 
-    def _update(self, optimizer: DenseAdam, loss: Tensor) -> None:
+    @property
+    def parts(self) -> range:
+        """Numbers of the parts of a batch, whose gradients make one update together."""
+        return range(self.settings.gradient_accumulation_steps)
+
+    def _update(self, optimizer: DenseAdam, parts: Iterable[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
+        """Update by the mean of the losses of all parts of a batch; their monitors, as means too."""
         optimizer.zero_grad()
-        self.accelerator.backward(loss)
+        monitors = []
+        for loss, some in parts:
+            self.accelerator.backward(loss / len(self.parts))
+            monitors.append(some)
         optimizer.step()
         self.skipped = torch.maximum(self.skipped, optimizer.skipped)
+        return {name: torch.stack([some[name] for some in monitors]).mean() for name in monitors[0]}
 
     def _set_learning_rates(self, step: int) -> None:
         left, decay = 1 - step / self.total_steps, self.settings.lr_decay
@@ -174,6 +191,8 @@ class Trainer(ABC):
             optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * factor
 
     def _seed_noise(self, step: int) -> None:
+        self.noise.start(step)
+        # Dropout draws for its own process.
         rng = random_stream(
             self.settings.seed, Purpose.TRAINING_NOISE, index=step, attempt=self.accelerator.process_index
         )

@@ -1,0 +1,89 @@
+"""Training shared by several processes is that of one; gradients added up are those of a larger batch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import as_a_program, recipe_path
+from killed import BATCH
+from shared_training import comparable_trainer, losses
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+STEPS = 50
+
+
+@pytest.mark.parametrize(("system", "double"), [("flow", False), ("acgan-28", True), ("sngan", True)])
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, system, double):
+    """In float32 the losses of GANs do so for 20 steps; then rounding has grown, as it does between two machines."""
+    program = Path(__file__).with_name("shared_training.py")
+    command = [*TORCHRUN, str(program), system, str(STEPS), str(BATCH // 2), str(double), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    with as_a_program():
+        expected = losses(comparable_trainer(system, STEPS, double=double))
+    assert expected.shape[0] == STEPS
+    assert expected.std(0).min() > 1e-3
+    assert torch.allclose(first["losses"], expected, rtol=1e-4, atol=0)
+    for part, tensors in first["state"].items():  # weights, averages, running means and moments
+        for name, value in tensors.items():
+            assert torch.equal(value, second["state"][part][name]), (part, name)
+
+
+@pytest.mark.parametrize("system", ["acgan-28", "dcgan-32-conditional", "flow"])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_gradients_of_parts_are_added_up_for_each_network_alike(system, parts):
+    split = {"train_batch_size": BATCH // parts, "gradient_accumulation_steps": parts}
+    with as_a_program():
+        trainer = comparable_trainer(system, 10, double=True, **split)
+        found, whole = losses(trainer), losses(comparable_trainer(system, 10, double=True))
+    steps = {
+        float(value)
+        for network in trainer.state()
+        if network.endswith("optimizer")
+        for name, value in trainer.state()[network].items()
+        if name.endswith(".step")
+    }
+    assert steps == {10.0}
+    if system != "acgan-28":  # whose BatchNorm sees the parts
+        assert torch.allclose(found, whole, rtol=1e-4, atol=0)
+
+
+def test_a_process_that_dies_ends_the_run(tmp_path):
+    command = [*TORCHRUN, recipe_path("train_acgan"), "--dataset_name", "sklearn:digits", "--model", "acgan-28"]
+    command += ["--total_kimg", "1000", "--train_batch_size", "8", "--checkpointing_kimg", "0.064"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as launcher:
+        try:
+            while not list(tmp_path.glob("outputs/acgan-28/training/checkpoints/step-*")):
+                assert launcher.poll() is None
+                time.sleep(0.05)
+            children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+            os.kill(int(children[-1]), signal.SIGKILL)
+            told = launcher.communicate(timeout=60)[1]
+        finally:
+            if launcher.poll() is None:
+                os.killpg(launcher.pid, signal.SIGKILL)
+    assert launcher.returncode != 0
+    assert "Signal 9 (SIGKILL)" in told
+
+
+def test_processes_that_do_not_see_one_another_are_an_error(in_process, monkeypatch):
+    def alone(**_):
+        with monkeypatch.context() as patch:
+            patch.delenv("WORLD_SIZE")
+            return Accelerator(cpu=True)
+
+    monkeypatch.setattr("ganaug.training.hardware.Accelerator", alone)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = in_process("--total_kimg", "0.1")
+    assert message.startswith("error: 2 processes were started (WORLD_SIZE), and accelerate sees 1. Start them with")
