@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import as_a_program, recipe_path
+from conftest import REPOSITORY, as_a_program, recipe_path
 from killed import BATCH
 from shared_training import comparable_trainer, losses
 
@@ -55,6 +55,37 @@ def test_gradients_of_parts_are_added_up_for_each_network_alike(system, parts):
     assert steps == {10.0}
     if system != "acgan-28":  # whose BatchNorm sees the parts
         assert torch.allclose(found, whole, rtol=1e-4, atol=0)
+
+
+def test_the_check_for_other_machines_says_what_is_wrong(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
+    from check_distributed import STEPS as CHECKED
+    from check_distributed import compare
+
+    good = {
+        "losses": torch.linspace(1, 2, 2 * CHECKED).view(CHECKED, 2),
+        "processes": torch.tensor(2),
+        "generator_optimizer.w.step": torch.tensor(10.0),
+    }
+    assert compare("flow", [good, good], good)
+    for number, changed in enumerate(
+        [
+            {"processes": torch.tensor(1)},
+            {"losses": good["losses"] * 1.1},
+            {"generator_optimizer.w.step": torch.tensor(5.0)},
+        ]
+    ):
+        bad = good | changed
+        assert not compare("flow", [bad, bad], good), number
+    assert not compare("flow", [good, good | {"generator_optimizer.w.step": torch.tensor(9.0)}], good)
+    shown = capsys.readouterr().out
+    assert shown.count("NO") == 4
+    assert "flow: the same weights, averages and moments on all: NO" in shown
+
+
+@pytest.mark.slow
+def test_the_check_passes_here(in_process):
+    assert in_process(name="check_distributed") is None
 
 
 def test_a_process_that_dies_ends_the_run(tmp_path):

@@ -1,0 +1,120 @@
+"""Does training on all devices here do the same as on one? Takes about two minutes.
+
+    python recipes/check_distributed.py
+    python recipes/check_distributed.py --processes 2
+
+Starts torchrun with one process for each accelerator (two on CPUs), then one process with as many images in a batch,
+on scikit-learn's digits in fp32, and compares: losses, weights on all processes, updates of each network.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from arguments import run
+from safetensors.torch import load_file
+
+from ganaug import InputError, open_images
+from ganaug.files import write_tensors
+from ganaug.training import SYSTEMS, make_trainer, start_accelerator
+
+STEPS = 10
+# A loss after the first updates, relative. Rounding differs between batches, and in a GAN it grows soon.
+COMPARED, TOLERANCE = 2, 1e-3
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Flags of this check.
+
+    Args:
+        processes: How many train together; by default one for each accelerator, and two on CPUs.
+        batch: Images of all together in a step.
+        systems: What is trained. Networks with dropout cannot be compared, as each process drops what it likes.
+        worker: Folder that a process of the check writes to; not for you.
+    """
+
+    processes: int | None = None
+    batch: int = 32
+    systems: tuple[str, ...] = ("flow", "sngan")
+    worker: Path | None = None
+
+
+def work(args: Arguments) -> None:
+    """Train a few steps, and write what is to be compared."""
+    digits = open_images("sklearn:digits")
+    for name in args.systems:
+        system = SYSTEMS[name]
+        settings = replace(system.settings, train_batch_size=args.batch, mixed_precision="no")
+        accelerator = start_accelerator(settings)
+        torch.manual_seed(0)
+        trainer = make_trainer(system.make_generator(digits), system.objective, digits, settings, accelerator)
+        rows = []
+        for step in range(STEPS):
+            losses = {key: value for key, value in trainer.step(step).items() if "loss" in key}
+            rows.append(torch.stack([losses[key].float() for key in sorted(losses)]))
+        values = {f"{part}.{key}": value for part, some in trainer.state().items() for key, value in some.items()}
+        values["losses"] = accelerator.reduce(torch.stack(rows), "mean")
+        values["processes"] = torch.tensor(accelerator.num_processes)
+        write_tensors(args.worker / f"{name}-{accelerator.process_index}.safetensors", values)
+
+
+def start(args: Arguments, processes: int, folder: Path) -> None:
+    """Run the workers."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command += [__file__, "--worker", str(folder), "--batch", str(args.batch // processes)]
+    done = subprocess.run([*command, "--systems", *args.systems], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"{processes} processes could not train:\n{done.stderr}")
+
+
+def main(args: Arguments) -> None:
+    """Train on all and on one, and compare."""
+    if args.worker is not None:
+        work(args)
+        return
+    processes = args.processes or (torch.accelerator.device_count() if torch.accelerator.is_available() else 2)
+    if processes < 2 or args.batch % processes:
+        raise InputError(f"{processes} processes cannot share {args.batch} images. Give two or more, and a multiple")
+    with TemporaryDirectory() as temporary:
+        for number in (processes, 1):
+            start(args, number, Path(temporary) / str(number))
+        good = [compare(name, *found(name, processes, Path(temporary))) for name in args.systems]
+    if not all(good):
+        raise InputError("training on several processes is not what it should be here")
+
+
+def found(name: str, processes: int, folder: Path) -> tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """What the processes that trained together wrote, and what the one did that was alone."""
+    together = [load_file(folder / f"{processes}/{name}-{rank}.safetensors") for rank in range(processes)]
+    return together, load_file(folder / f"1/{name}-0.safetensors")
+
+
+def compare(name: str, together: list[dict[str, torch.Tensor]], alone: dict[str, torch.Tensor]) -> bool:
+    """Print what was found of one system; whether it is as it should be."""
+    first = together[0]
+    losses, expected = first["losses"][:COMPARED], alone["losses"][:COMPARED]
+    difference = ((losses - expected).abs().max() / expected.abs().mean()).item()
+    updates = {float(value) for key, value in first.items() if key.endswith(".step")}
+    checks = {
+        f"{len(together)} processes see one another": int(first["processes"]) == len(together),
+        f"losses as on one, to {TOLERANCE:g} ({difference:.1e})": difference < TOLERANCE,
+        "the same weights, averages and moments on all": all(
+            torch.equal(value, other[key]) for other in together[1:] for key, value in first.items()
+        ),
+        f"as many updates of each network as it should have ({', '.join(f'{n:g}' for n in sorted(updates))})": updates
+        == {float(STEPS), float(STEPS * SYSTEMS[name].settings.discriminator_steps)},
+    }
+    for what, well in checks.items():
+        print(f"{name}: {what}: {'yes' if well else 'NO'}")
+    return all(checks.values())
+
+
+if __name__ == "__main__":
+    run(Arguments, main, __doc__)
