@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -28,14 +28,14 @@ def synchronise_batch_norm(network: nn.Module, device: torch.device) -> None:
 class _Synchronised:
     """Forward pass of a BatchNorm layer, with plain tensor operations."""
 
-    def __init__(self, layer: _BatchNorm) -> None:
+    def __init__(self, layer: Any) -> None:
         self.layer = layer
         self.alone = layer.forward
 
     def __call__(self, values: Tensor) -> Tensor:
         layer = self.layer
         if not layer.training:
-            return self.alone(values)
+            return cast(Tensor, self.alone(values))
         dims = [0, *range(2, values.ndim)]
         shape = [1, -1, *[1] * (values.ndim - 2)]
         wide = values.to(layer.running_mean.dtype)
@@ -46,11 +46,11 @@ class _Synchronised:
         out = centred * (variance + layer.eps).rsqrt().view(shape)
         if layer.affine:
             out = out * layer.weight.view(shape) + layer.bias.view(shape)
-        return out.to(values.dtype)
+        return cast(Tensor, out.to(values.dtype))
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        layer: Any = self.layer
+        layer = self.layer
         layer.num_batches_tracked += 1
         layer.running_mean.lerp_(mean, layer.momentum)
         layer.running_var.lerp_(variance * count / (count - 1), layer.momentum)
