@@ -10,18 +10,11 @@ from typing import Any, Literal, get_args, get_type_hints
 import torch
 from arguments import DataArguments, run
 from layer_table import layer_tables
-from resuming import checkpoint_of, with_saved_flags
-from starting import begin, new_trainer, open_all, run_folder
+from resuming import checkpoint_of, go_on, with_saved_flags
+from starting import begin, open_all, run_folder
 
 from ganaug import Generator
-from ganaug.training import (
-    SYSTEMS,
-    GANObjective,
-    TrainingSettings,
-    check_same_run,
-    start_accelerator,
-    train,
-)
+from ganaug.training import SYSTEMS, GANObjective, TrainingSettings, start_accelerator, train
 from ganaug.training.plots import loss_curves
 from ganaug.training.presets import QUICK
 
@@ -36,7 +29,8 @@ class TrainingArguments:
             generator too, and trained on.
         output_dir: Folder for the generator, its card and the files of the run; by default outputs/ and the
             name of its architecture, with -2 and so on where that is taken.
-        report_to: Log the monitors and grids to this tracker too; the monitors always go to training/metrics.jsonl.
+        report_to: Show the monitors and grids in this tracker; TensorBoard's are in training/logs. The monitors always
+            go to training/metrics.jsonl.
         latent_dim: Length of the generator's latent vector; by default that of the model. A flow has one number for
             each value of an image, and takes no other.
         init_from: Folder or Hub id of a trained generator of the same model to start from; its classes may be others.
@@ -54,7 +48,7 @@ class TrainingArguments:
     objective: GANObjective = field(default_factory=GANObjective)
     unlabeled_data: str | None = None
     output_dir: Path | None = None
-    report_to: Literal["tensorboard"] | None = None
+    report_to: Literal["tensorboard", "trackio", "wandb", "none"] = "tensorboard"
     latent_dim: int | None = None
     init_from: str | None = None
     budget_minutes: float | None = None
@@ -74,9 +68,7 @@ def main(given: Any) -> None:
     accelerator = start_accelerator(args.training, report_to=args.report_to)
     images, labelled = open_all(args, accelerator)
     if checkpoint:
-        trainer = new_trainer(args, images, accelerator)
-        check_same_run(checkpoint, trainer, override=args.override)
-        accelerator.print(f"going on after {checkpoint.facts['kimg']:.1f} kimg, from {checkpoint.path}")
+        trainer = go_on(args, checkpoint, images, accelerator)
     else:
         args, trainer = begin(args, images, labelled, accelerator)
     folder = run_folder(args, trainer, checkpoint) if accelerator.is_main_process else None

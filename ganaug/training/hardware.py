@@ -15,15 +15,16 @@ from ganaug.errors import InputError
 from ganaug.training.settings import TrainingSettings
 
 
-def start_accelerator(settings: TrainingSettings, *, report_to: str | None = None) -> Accelerator:
+def start_accelerator(settings: TrainingSettings, *, report_to: str = "none") -> Accelerator:
     """Accelerator for this process, with its share of the cores and the precision that the hardware is good at.
 
     Args:
         settings (TrainingSettings): for ``mixed_precision`` and ``cpu_threads``.
-        report_to (str, optional): tracker, as accelerate names it.
+        report_to (str): tracker, as accelerate names it, or none.
 
     Raises:
-        InputError: accelerate was launched with fp16 or fp8, or does not see the processes that were started.
+        InputError: the tracker is not installed, or accelerate was launched with fp16 or fp8, or it does not see the
+            processes that were started.
     """
     set_cpu_threads(settings.cpu_threads)
     keep_freed_memory()
@@ -33,12 +34,14 @@ def start_accelerator(settings: TrainingSettings, *, report_to: str | None = Non
         # Without this, processes on CPUs started by torchrun would each believe to be alone.
         cpu=not torch.accelerator.is_available(),
         mixed_precision=choose_mixed_precision(settings.mixed_precision),
-        log_with=report_to,
+        log_with=None if report_to == "none" else report_to,
         # accelerate wants a folder for a tracker here; the run's own is put in its place when the run starts.
         project_config=ProjectConfiguration(logging_dir="."),
         # A network passes twice forward (real, fake) before one backward; buffers sent in between would break it.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    if report_to != "none" and not accelerator.log_with:
+        raise InputError(f"the tracker {report_to} is not installed: pip install {report_to}, or report_to none")
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != accelerator.num_processes:
         raise InputError(

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL.Image import Image
 from tqdm import tqdm
@@ -22,6 +21,7 @@ from ganaug.training.interruption import StoppedError, StopSignals
 from ganaug.training.monitors import RunningMeans
 from ganaug.training.resume import run_settings
 from ganaug.training.run_folder import RunFolder
+from ganaug.training.trackers import Trackers
 from ganaug.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -57,10 +57,6 @@ def train(trainer: Trainer, folder: RunFolder | None, *, resume: Checkpoint | No
     first = step = 0 if resume is None else resume.step
     if resume is not None:
         trainer.load_state(resume.state())
-    if folder:
-        accelerator.project_configuration.logging_dir = str(folder.training / "logs")
-    plain = {k: ", ".join(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items() if v is not None}
-    accelerator.init_trackers("ganaug", plain)  # TensorBoard takes no tuples
     if first == 0:
         watch.show(grids.real_grid(trainer.data), "real", "real", 0)
     # The dropout seeds move torch's global state; give it back as it was.
@@ -88,6 +84,7 @@ def train(trainer: Trainer, folder: RunFolder | None, *, resume: Checkpoint | No
             elif not skipped and ("checkpoint" in due or signal):
                 watch.save_checkpoint(step, rollbacks=recovery.rollbacks)
             if signal:
+                watch.trackers.finish()
                 accelerator.wait_for_everyone()  # one that ended earlier would take the others with it
                 raise StoppedError(signal, watch.kimg(step), watch.saved)
 
@@ -98,6 +95,7 @@ def train(trainer: Trainer, folder: RunFolder | None, *, resume: Checkpoint | No
     generator.seen_images = torch.cat([trainer.data.image_hashes, *earlier]).unique()
     if folder:
         generator.save_pretrained(folder.path)
+    watch.trackers.finish()
     accelerator.wait_for_everyone()
     return generator
 
@@ -112,6 +110,9 @@ class _Watch:
 
     def __init__(self, trainer: Trainer, folder: RunFolder | None, resume: Checkpoint | None) -> None:
         self._trainer, self._folder = trainer, folder
+        self.trackers = Trackers(
+            trainer.accelerator, folder.training / "logs" if folder else None, asdict(trainer.settings)
+        )
         self._started = time.monotonic()
         self.latest: dict[str, float] = {}
         self.saved: Path | None = None
@@ -143,16 +144,13 @@ class _Watch:
                 picture = grids.sample_grid(trainer.averaged_generator, rows=7)
                 self.show(picture, f"{seen // 1000:06d}kimg", "generated", seen)
             self._folder.append_metrics({"kimg": seen / 1000, "seconds": round(self.seconds, 1), **self.latest})
-        trainer.accelerator.log(self.latest, step=seen)
+        self.trackers.log(self.latest, seen)
 
     def show(self, picture: Image, file_name: str, tag: str, seen: int) -> None:
         """Save a picture in the run's folder, and show it to the trackers that take pictures."""
-        if not self._folder:
-            return
-        self._folder.save_picture(file_name, picture)
-        for tracker in self._trainer.accelerator.trackers:
-            if hasattr(tracker, "log_images"):
-                tracker.log_images({tag: np.asarray(picture.convert("RGB")).transpose(2, 0, 1)[None]}, step=seen)
+        if self._folder:
+            self._folder.save_picture(file_name, picture)
+            self.trackers.show(tag, picture, seen)
 
     def save_checkpoint(self, step: int, *, rollbacks: int) -> None:
         """Write a checkpoint; where that fails, the last one is still there, and training goes on."""
