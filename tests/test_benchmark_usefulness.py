@@ -61,7 +61,7 @@ def test_each_setting_is_measured_once(benchmark, tmp_path, capsys):
     assert rows["alone"]["with"] == "generated only"
     assert (tmp_path / "out" / "pseudo-2" / "model.safetensors").exists()
     shown = capsys.readouterr().out
-    assert shown.count("| few digits | the same images, 0.064 kimg | real") == 1
+    assert shown.count("| few digits | the same images, 0.064 kimg | 20 of 32 | real") == 1
     assert (tmp_path / "out" / "usefulness.png").stat().st_size > 5000
     benchmark.main(args)
     assert capsys.readouterr().out == shown

@@ -20,7 +20,9 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 STEPS = 50
 
 
-@pytest.mark.parametrize(("system", "double"), [("flow", False), ("acgan-28", True), ("sngan", True)])
+@pytest.mark.parametrize(
+    ("system", "double"), [("flow", False), ("acgan-28", True), pytest.param("sngan", True, marks=pytest.mark.slow)]
+)
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, system, double):
     """In float32 the losses of GANs do so for 20 steps; then rounding has grown, as it does between two machines."""
     program = Path(__file__).with_name("shared_training.py")
@@ -109,10 +111,10 @@ def test_a_process_that_dies_ends_the_run(tmp_path):
 
 
 def test_processes_that_do_not_see_one_another_are_an_error(in_process, monkeypatch):
-    def alone(**_):
+    def alone(**options):
         with monkeypatch.context() as patch:
             patch.delenv("WORLD_SIZE")
-            return Accelerator(cpu=True)
+            return Accelerator(**options)
 
     monkeypatch.setattr("ganaug.training.hardware.Accelerator", alone)
     monkeypatch.setenv("WORLD_SIZE", "2")
