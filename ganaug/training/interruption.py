@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")  # what accelerate launch and torchrun set
 
 
 class StoppedError(Exception):
@@ -32,8 +33,9 @@ class StoppedError(Exception):
 class StopSignals:
     """While a block runs, the first signal is noted and a second one ends the program at once.
 
-    On all processes :meth:`received` gives the same, so that they stop at the same step. Outside the main thread,
-    where Python lets nobody handle signals, they do what they did before.
+    On all processes :meth:`received` gives the same, so that they stop at the same step. A launcher that has ended
+    counts as SIGTERM: ``accelerate launch`` does not pass it on. Outside the main thread, where Python lets nobody
+    handle signals, they do what they did before.
 
     Args:
         accelerator (Accelerator): the processes.
@@ -46,6 +48,7 @@ class StopSignals:
         self._accelerator = accelerator
         self._handle = handle
         self._number, self._came = 0, 0.0
+        self._launcher = os.getppid() if any(name in os.environ for name in LAUNCHED) else None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -61,6 +64,8 @@ class StopSignals:
 
     def received(self) -> int:
         """Number of the signal that any process has received, 0 for none; to be called by all of them together."""
+        if self._handle and self._launcher not in (None, os.getppid()):
+            self._number = self._number or signal.SIGTERM
         if not self._handle or self._accelerator.num_processes == 1:
             return self._number
         number = torch.tensor(self._number, device=self._accelerator.device)
