@@ -16,6 +16,7 @@ from ganaug.devices import evaluation_mode
 from ganaug.generators.base import Generator
 from ganaug.pixels import to_float
 from ganaug.seeding import Purpose, latents, random_stream
+from ganaug.training.collapse import relative_diversity
 from ganaug.training.objectives import Objective
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer
@@ -124,10 +125,12 @@ class GANTrainer(Trainer):
     def closer_look(self) -> dict[str, float]:
         """How often the discriminator is right, in evaluation mode, on 150 real images and on as many generated ones.
 
-        Near 1 on both, it has won; near 0.5 it is guessing. Always the same real images and latents.
+        Near 1 on both, it has won; near 0.5 it is guessing. Always the same real images and latents. Of the same
+        images, how diverse each class is.
 
         Returns:
-            dict: ``evaluated_accuracy_real`` and ``evaluated_accuracy_fake``, in [0, 1].
+            dict: ``evaluated_accuracy_real`` and ``evaluated_accuracy_fake``, in [0, 1]; ``diversity``, see
+            :func:`relative_diversity`, mean over the classes, or of all together if the generator has none.
         """
         data, seed, device = self.data, self.settings.seed, self.accelerator.device
         generator, discriminator = self.bare_generator, self.bare_discriminator
@@ -135,14 +138,14 @@ class GANTrainer(Trainer):
         labels = data.targets[chosen].to(device)
         z = latents(seed, range(JUDGED), generator.latent_dim).to(device)
         with torch.inference_mode(), evaluation_mode(generator), evaluation_mode(discriminator):
-            real = to_float(data.images[chosen].to(device))
-            taken_for_real = [
-                self.objective.judges_real(discriminator, images, labels) for images in (real, generator(z, labels))
-            ]
-        return {
+            real, fake = to_float(data.images[chosen].to(device)), generator(z, labels)
+            taken_for_real = [self.objective.judges_real(discriminator, images, labels) for images in (real, fake)]
+            diversity = relative_diversity(fake, real, labels if generator.conditional else torch.zeros_like(labels))
+        found = {
             "evaluated_accuracy_real": taken_for_real[0].float().mean().item(),
             "evaluated_accuracy_fake": 1 - taken_for_real[1].float().mean().item(),
         }
+        return {**found, "diversity": diversity.mean().item()} if len(diversity) else found
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ganaug import grids
 from ganaug.generators.base import Generator
 from ganaug.training.checkpoints import Checkpoint, Checkpoints
+from ganaug.training.collapse import signs_of_failure
 from ganaug.training.divergence import Recovery
 from ganaug.training.interruption import StoppedError, StopSignals
 from ganaug.training.monitors import RunningMeans
@@ -141,6 +142,8 @@ class _Watch:
         if self._folder:
             if grid:
                 self.latest = monitors | trainer.closer_look()
+                for sign in signs_of_failure(self.latest):
+                    logger.warning("after %.1f kimg %s", seen / 1000, sign)
                 picture = grids.sample_grid(trainer.averaged_generator, rows=7)
                 self.show(picture, f"{seen // 1000:06d}kimg", "generated", seen)
             self._folder.append_metrics({"kimg": seen / 1000, "seconds": round(self.seconds, 1), **self.latest})

@@ -10,6 +10,7 @@ from ganaug.training.run_folder import RunFolder
 PANELS = {
     "losses": ("loss", "D_loss", "G_loss"),
     "discriminator's score": ("D(x)", "D(G(z))_before", "D(G(z))_after"),
+    "diversity of a class, relative to real images": ("diversity",),
     "discriminator's accuracy": ("accuracy_real", "accuracy_fake", "class_accuracy_real", "class_accuracy_fake"),
 }
 
