@@ -49,7 +49,7 @@ def signs_of_failure(monitors: Mapping[str, float]) -> list[str]:
     accuracies = [monitors.get(f"evaluated_accuracy_{kind}", 0.0) for kind in ("real", "fake")]
     if min(accuracies) >= MOST_ACCURACY:
         found.append(
-            f"the discriminator is right on {accuracies[0]:.0%} of real and {accuracies[1]:.0%} of generated images: it "
-            "has won, and the generator learns little from it. Try a lower discriminator_learning_rate, or augment"
+            f"the discriminator is right on {accuracies[0]:.0%} of real and {accuracies[1]:.0%} of generated images: "
+            "it has won, and the generator learns little from it. Try a lower discriminator_learning_rate, or augment"
         )
     return found
