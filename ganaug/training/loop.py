@@ -77,7 +77,7 @@ def train(trainer: Trainer, folder: RunFolder | None, *, resume: Checkpoint | No
                 continue
             watch.report(step, monitors.take(), bar, grid="grid" in due)
             skipped = monitors.skipped_in_a_row()
-            if skipped >= min(Recovery.PATIENCE, trainer.total_steps - 1):
+            if skipped and skipped >= min(Recovery.PATIENCE, trainer.total_steps - 1):
                 step = recovery.roll_back(watch.saved, watch.kimg(step), skipped).step
                 monitors = RunningMeans(accelerator)
                 bar.reset()
