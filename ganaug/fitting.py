@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.utils.data import get_worker_info
 
 from ganaug import fingerprints, hub
 from ganaug.data import LabelledImages, open_images
 from ganaug.errors import DataError, InputError
-from ganaug.files import build_once, user_cache, write_json
+from ganaug.files import build_once, user_cache, write_json, write_tensors
 from ganaug.generators.base import Generator, registered_generators
 from ganaug.training import GANObjective, TrainingSettings, choose_preset, fit
 
@@ -133,8 +133,7 @@ def _train(images: LabelledImages, job: dict[str, Any], kept_in: Path, output: P
     )
     folder = output / "job"  # goes where the rest goes if this process is killed
     folder.mkdir(parents=True)
-    tensors = {"images": images.images.contiguous(), "targets": images.targets.contiguous()}
-    save_file(tensors, folder / _IMAGES)
+    write_tensors(folder / _IMAGES, {"images": images.images, "targets": images.targets})
     write_json(folder / _JOB, job)
     code, last_lines = _run_showing_output([sys.executable, "-c", _RUN_JOB, str(folder), str(output)], cwd=folder)
     if code:

@@ -61,7 +61,7 @@ def save(generator: Generator, folder: str | Path) -> None:
         OSError: the folder cannot be written to or the disk is full.
     """
     folder = Path(folder)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    tensors = {name: tensor.detach().cpu() for name, tensor in generator.state_dict().items()}
     _write_tensors(folder / WEIGHTS, tensors)
     if generator.seen_images is None:
         (folder / SEEN_IMAGES).unlink(missing_ok=True)  # of another generator, saved here before

@@ -13,6 +13,7 @@ from starting import new_trainer
 
 from ganaug import InputError, LabelledImages
 from ganaug.training import Checkpoint, GANObjective, Trainer, TrainingSettings, check_same_run, find_checkpoint
+from ganaug.training.checkpoints import IN_RUN
 
 
 def checkpoint_of(args: Any) -> Checkpoint | None:
@@ -26,7 +27,7 @@ def checkpoint_of(args: Any) -> Checkpoint | None:
         return None
     if where == "latest":
         run = args.output_dir or latest_run(Path("outputs"))
-        if run is None or not any(Path(run).glob("training/checkpoints/step-*")):
+        if run is None or not any(run.glob(f"{IN_RUN}/step-*")):
             print(f"no checkpoint in {run or 'outputs'}: the run starts anew")
             return None
         return find_checkpoint(run)
@@ -38,7 +39,7 @@ def checkpoint_of(args: Any) -> Checkpoint | None:
 
 def latest_run(folder: Path) -> Path | None:
     """The run in a folder that wrote a checkpoint last."""
-    found = folder.glob("*/training/checkpoints/step-*")
+    found = folder.glob(f"*/{IN_RUN}/step-*")
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     return None if newest is None else newest.parents[2]
 

@@ -23,15 +23,15 @@ def comparable(generator: Any, *, double: bool) -> Any:
             if isinstance(part, ByteDropout | nn.Dropout):
                 part.p = 0.0
             if double:
-                part.register_forward_pre_hook(lambda _, inputs: tuple(map(in_double, inputs)))
+                part.register_forward_pre_hook(in_double)
         return network.double() if double else network
 
     generator.make_discriminator = lambda: adapted(make_discriminator())
     return adapted(generator)
 
 
-def in_double(value: Any) -> Any:
-    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+def in_double(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(value.double() if value.is_floating_point() else value for value in inputs)
 
 
 def losses(trainer: Trainer) -> Tensor:

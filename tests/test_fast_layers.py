@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import REPOSITORY, small_images
+from shared_training import in_double
 from torch import nn
 
 from ganaug.generators.convolutions import DoublingConv2d, HalvingConv2d, ToGreyConv2d, UpsampledConv2d
@@ -102,10 +103,6 @@ def test_adam_over_memory_in_order_is_adam():
             optimizer.step()
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-6)
-
-
-def in_double(_, arguments):
-    return tuple(value.double() if value.is_floating_point() else value for value in arguments)
 
 
 def losses(trainer, steps=20):

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,7 +24,7 @@ from ganaug import fingerprints
 from ganaug.devices import best_device, has_bf16, one_thread_each
 from ganaug.evaluation.classifier import predict_probabilities, train_classifier
 from ganaug.evaluation.study import Arm, Study
-from ganaug.files import atomic_path, user_cache
+from ganaug.files import atomic_path, user_cache, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class Cells:
             "seconds": torch.tensor(answers.seconds),
         }
         with atomic_path(self.path(arm, seed)) as path:
-            save_file(tensors, path, metadata={"arm": arm.name, "seed": str(seed)})
+            write_tensors(path, tensors, {"arm": arm.name, "seed": str(seed)})
 
 
 def run_cell(study: Study, arm: Arm, seed: int, pools: Path) -> Answers:

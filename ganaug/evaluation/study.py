@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ganaug import fingerprints
@@ -19,7 +19,7 @@ from ganaug.drawing import ConditionalGenerator
 from ganaug.errors import InputError
 from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
 from ganaug.evaluation.classifier import BatchTransform, ClassifierFactory, SmallCNN
-from ganaug.files import build_once
+from ganaug.files import build_once, write_tensors
 
 CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # sizes of the real training set, beside itself, on the learning curve
 POOL = 10_000  # generated images of a seed; more where there are more real ones, fewer where training sees fewer
@@ -221,7 +221,7 @@ class Study:
 
         def draw(path: Path) -> None:
             mixed = ConditionalGANAugment(self.train, source, seed=seed, device=best_device())
-            save_file({"images": mixed.sampler.draw(labels, range(len(labels)))}, path)
+            write_tensors(path, {"images": mixed.sampler.draw(labels, range(len(labels)))})
 
         path = cache_dir / f"{fingerprints.of_callable(source)[:32]}-{seed}.safetensors"
         images = load_file(build_once(path, draw, what=f"images of {generator}"))["images"]

@@ -22,6 +22,7 @@ from ganaug.files import atomic_path, remove, sha256_of, write_json, write_tenso
 
 logger = logging.getLogger(__name__)
 
+IN_RUN = Path("training") / "checkpoints"  # where they are in a run's folder
 MANIFEST = "manifest.json"
 FORMAT = 1
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ganaug.errors import InputError
-from ganaug.training.checkpoints import Checkpoint, Checkpoints, open_checkpoint
+from ganaug.training.checkpoints import IN_RUN, Checkpoint, Checkpoints, open_checkpoint
 from ganaug.training.trainer import Trainer
 
 # What a run leaves on disk, and when; nothing that is trained depends on it.
@@ -64,7 +64,7 @@ def find_checkpoint(where: str | Path) -> Checkpoint:
     path = Path(where)
     if path.name.startswith("step-"):
         return open_checkpoint(path)
-    folder = path / "training" / "checkpoints"
+    folder = path / IN_RUN
     found = Checkpoints(folder).newest()
     if found is None:
         raise InputError(f"no whole checkpoint in {folder}. Give the folder of a run, or start without resuming")

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from ganaug import hub
 from ganaug.errors import InputError
 from ganaug.files import atomic_path, remove_leftovers, write_json, write_text
+from ganaug.training.checkpoints import IN_RUN
 
 
 def new_run_folder(wanted: str | Path) -> Path:
@@ -58,7 +59,7 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         """Subfolder of the checkpoints."""
-        return self.training / "checkpoints"
+        return self.path / IN_RUN
 
     def write_settings(self, settings: dict[str, Any]) -> None:
         """Write ``training/settings.json``."""
