@@ -58,10 +58,7 @@ class Arguments:
 
 def train_one(model: str, kimg: int, folder: Path, args: Arguments) -> float:
     """Train by the recipe's own command; returns its wall time in seconds."""
-    flags = ["--model", model, "--total_kimg", str(kimg), "--output_dir", str(folder)]
-    for name, value in vars(args.data).items():
-        if value is not None and value is not False:
-            flags += [f"--{name}", *([] if value is True else [str(value)])]
+    flags = ["--model", model, "--total_kimg", str(kimg), "--output_dir", str(folder), *args.data.flags()]
     if args.settings.horizontal_flip and model not in CLASSIC_SYSTEMS:
         flags += ["--augment", *SYSTEMS[model].settings.augment, "flip"]
     recipe = str(Path(__file__).with_name("train_acgan.py"))

@@ -7,12 +7,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
 from arguments import DataArguments, parse_again
-from starting import new_trainer
 
-from ganaug import InputError, LabelledImages
-from ganaug.training import Checkpoint, GANObjective, Trainer, TrainingSettings, check_same_run, find_checkpoint
+from ganaug import InputError
+from ganaug.training import Checkpoint, GANObjective, TrainingSettings, find_checkpoint
 from ganaug.training.checkpoints import IN_RUN
 
 
@@ -64,11 +62,3 @@ def with_saved_flags(given: Any, checkpoint: Checkpoint) -> Any:
     )
     # Parsed once more, so that what the user gave stays, to be refused or to be taken.
     return replace(parse_again(default), budget_minutes=None)
-
-
-def go_on(args: Any, checkpoint: Checkpoint, images: LabelledImages, accelerator: Accelerator) -> Trainer:
-    """A trainer of the same run, before it has loaded the checkpoint."""
-    trainer = new_trainer(args, images, accelerator)
-    check_same_run(checkpoint, trainer, override=args.override)
-    accelerator.print(f"going on after {checkpoint.facts['kimg']:.1f} kimg, from {checkpoint.path}")
-    return trainer

@@ -20,6 +20,7 @@ from ganaug.training import (
     Checkpoint,
     RunFolder,
     Trainer,
+    TrainingSettings,
     choose_preset,
     init_from,
     kimg_within,
@@ -28,11 +29,12 @@ from ganaug.training import (
 )
 from ganaug.training.presets import ENOUGH, WIDE, Preset
 
+HELD_BACK = 0.1  # of each class's images, to choose the best generator by
+FEWEST_HELD_BACK = 20  # images, of classes that have two
 
-def begin(
-    given: Any, images: LabelledImages, labelled: LabelledImages, accelerator: Accelerator
-) -> tuple[Any, Trainer]:
-    """A trainer, and the flags with what was chosen where the user did not choose."""
+
+def with_choices(given: Any, images: LabelledImages, labelled: LabelledImages, accelerator: Accelerator) -> Any:
+    """The flags, with what is chosen here where the user did not choose: a preset, a length."""
     args = given
     if given.model == "auto":
         preset = choose_preset(images, labelled=labelled)
@@ -43,7 +45,7 @@ def begin(
             preset = choose_preset(images, labelled=labelled, quick=True)
             args = within_budget(with_preset(given, preset), images, accelerator)
         accelerator.print(preset)
-    return args, new_trainer(args, images, accelerator)
+    return args
 
 
 def with_preset(given: Any, preset: Preset) -> Any:
@@ -78,6 +80,23 @@ def open_all(args: Any, accelerator: Accelerator) -> tuple[LabelledImages, Label
     targets = broadcast(targets.to(accelerator.device)).cpu()
     name = f"{len(targets):,} pseudo-labelled images"
     return joined(images, LabelledImages(unlabeled, targets, images.classes, name)), images
+
+
+def hold_back(
+    settings: TrainingSettings, images: LabelledImages, labelled: LabelledImages
+) -> tuple[LabelledImages, LabelledImages | None]:
+    """What is trained on, and the labelled images that are held back to choose the best generator by.
+
+    None are where nothing is scored, or only once, or by so few images that it would say nothing.
+    """
+    if settings.evaluation_kimg is None or settings.total_kimg <= settings.evaluation_kimg:
+        return images, None
+    kept, held_out = labelled.split(HELD_BACK)
+    if sum(count for count in held_out.class_counts if count > 1) < FEWEST_HELD_BACK:
+        return images, None
+    if len(images) == len(labelled):
+        return kept, held_out
+    return joined(kept, images.subset(torch.arange(len(labelled), len(images)), "pseudo-labelled images")), held_out
 
 
 def new_trainer(args: Any, images: LabelledImages, accelerator: Accelerator) -> Trainer:

@@ -10,13 +10,13 @@ from typing import Any, Literal, get_args, get_type_hints
 import torch
 from arguments import DataArguments, run
 from layer_table import layer_tables
-from resuming import checkpoint_of, go_on, with_saved_flags
-from starting import begin, open_all, run_folder
+from resuming import checkpoint_of, with_saved_flags
+from starting import hold_back, new_trainer, open_all, run_folder, with_choices
 
 from ganaug import Generator
-from ganaug.training import SYSTEMS, GANObjective, TrainingSettings, start_accelerator, train
-from ganaug.training.plots import loss_curves
+from ganaug.training import SYSTEMS, GANObjective, TrainingSettings, check_same_run, start_accelerator, train
 from ganaug.training.presets import QUICK
+from ganaug.training.run_page import write_run_page
 
 
 @dataclass(frozen=True)
@@ -67,23 +67,27 @@ def main(given: Any) -> None:
     args = with_saved_flags(given, checkpoint) if checkpoint else given
     accelerator = start_accelerator(args.training, report_to=args.report_to)
     images, labelled = open_all(args, accelerator)
+    if checkpoint is None:
+        args = with_choices(args, images, labelled, accelerator)
+    images, held_out = hold_back(args.training, images, labelled)
+    trainer = new_trainer(args, images, accelerator)
     if checkpoint:
-        trainer = go_on(args, checkpoint, images, accelerator)
-    else:
-        args, trainer = begin(args, images, labelled, accelerator)
+        check_same_run(checkpoint, trainer, override=args.override)
+        accelerator.print(f"going on after {checkpoint.facts['kimg']:.1f} kimg, from {checkpoint.path}")
     folder = run_folder(args, trainer, checkpoint) if accelerator.is_main_process else None
     accelerator.print(
         f"images: {images}\n"
+        f"held back, to choose the best generator by: {held_out or 'none, so the last one is saved'}\n"
         f"device: {accelerator.device}, processes: {accelerator.num_processes}, "
         f"threads: {torch.get_num_threads()}, precision: {accelerator.mixed_precision}\n"
         f"output: {folder and folder.path}"
     )
     if args.summary:
         accelerator.print(layer_tables(trainer))
-    trained = train(trainer, folder, resume=checkpoint)
+    trained = train(trainer, folder, resume=checkpoint, held_out=held_out)
     accelerator.end_training()
     if folder:
-        loss_curves(folder)
+        write_run_page(folder.path)
         print(how_to_use(trained, folder.path))
 
 

@@ -49,7 +49,7 @@ def test_every_system_trains_on_the_bundled_digits(in_process, tmp_path, capsys,
     assert settings["objective"]["class_weight_real"] == SYSTEMS[model].objective.class_weight_real
     adversarial = {"sngan": "hinge", "flow": None, "flow-wide": None}.get(model, "non-saturating")
     assert generator.info["training"].get("adversarial_loss") == adversarial
-    with Image.open(folder / "training" / "losses.png") as plot:
+    with Image.open(folder / "training" / "curves.png") as plot:
         assert plot.width > 500
     shown = capsys.readouterr().out
     weights = sum(p.numel() for p in generator.parameters())

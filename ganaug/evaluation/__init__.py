@@ -10,6 +10,7 @@ from ganaug.evaluation.classifier import (
 )
 from ganaug.evaluation.evaluate import Evaluation, evaluate
 from ganaug.evaluation.fidelity import Fidelity, fidelity
+from ganaug.evaluation.generator_score import GeneratorScore
 from ganaug.evaluation.label_fidelity import LabelFidelity, label_fidelity
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage
 from ganaug.evaluation.memorization import Memorization, memorization
@@ -21,6 +22,7 @@ from ganaug.evaluation.utility import Utility, Verdict, utility
 __all__ = [
     "Evaluation",
     "Fidelity",
+    "GeneratorScore",
     "LabelFidelity",
     "LeakageCheck",
     "Memorization",

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 IN_RUN = Path("training") / "checkpoints"  # where they are in a run's folder
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 State = Mapping[str, Mapping[str, Tensor]]  # of each part of a run, tensors by name
 

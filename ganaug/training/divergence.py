@@ -33,7 +33,7 @@ class Recovery:
         self._slow_down()
 
     def roll_back(self, saved: Path | None, kimg: float, skipped: int) -> Checkpoint:
-        """Load the last checkpoint and halve the learning rates; to be called by all processes together.
+        """Halve the learning rates, and give the checkpoint to load; to be called by all processes together.
 
         Args:
             saved (Path, optional): the last checkpoint, on the main process; None if there is none.
@@ -41,7 +41,7 @@ class Recovery:
             skipped (int): number of the last steps that were skipped.
 
         Returns:
-            Checkpoint: that training goes on from.
+            Checkpoint: the last one, from which training goes on.
 
         Raises:
             FloatingPointError: there is none, or it was rolled back as often as it may.
@@ -54,7 +54,6 @@ class Recovery:
             tried = f", and so it was after {self.rollbacks} halvings of the learning rate" if self.rollbacks else ""
             raise FloatingPointError(f"{diagnosis}{tried}. Try a smaller learning_rate, or mixed_precision no")
         checkpoint = open_checkpoint(path)
-        self._trainer.load_state(checkpoint.state())
         self.rollbacks += 1
         self._slow_down()
         logger.warning(

@@ -25,7 +25,9 @@ def fit(
     settings: TrainingSettings,
     folder: str | Path,
 ) -> Generator:
-    """Train a generator and save it, without checkpoints; global random states are set by the settings' seed.
+    """Train a generator on all images, and save it as it is in the end; there are no checkpoints.
+
+    Global random states are set by the settings' seed.
 
     Args:
         make_generator (callable): makes it, with its initial weights.
@@ -35,7 +37,7 @@ def fit(
     Returns:
         Generator: the averaged one.
     """
-    settings = replace(settings, checkpointing_kimg=None)
+    settings = replace(settings, checkpointing_kimg=None, evaluation_kimg=None)
     accelerator = start_accelerator(settings)
     set_seed(settings.seed)
     trained = train(make_trainer(make_generator(), objective, images, settings, accelerator), RunFolder(folder))

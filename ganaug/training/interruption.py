@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -30,6 +32,10 @@ class StoppedError(Exception):
         self.exit_code = 128 + number
 
 
+class BrokenOffError(Exception):
+    """A signal came in a block of :meth:`StopSignals.raising`."""
+
+
 class StopSignals:
     """While a block runs, the first signal is noted and a second one ends the program at once.
 
@@ -48,6 +54,7 @@ class StopSignals:
         self._accelerator = accelerator
         self._handle = handle
         self._number, self._came = 0, 0.0
+        self._raises = False
         self._launcher = os.getppid() if any(name in os.environ for name in LAUNCHED) else None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -71,9 +78,26 @@ class StopSignals:
         number = torch.tensor(self._number, device=self._accelerator.device)
         return int(self._accelerator.gather(number).max())
 
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """A block that takes long, leaves nothing half-done, and is broken off by the first signal.
+
+        Raises:
+            BrokenOffError: it came, before the block or in it.
+        """
+        self._raises = True
+        try:
+            if self._number:
+                raise BrokenOffError
+            yield
+        finally:
+            self._raises = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self._number and now - self._came > self.ECHO:
             os._exit(128 + number)
         if not self._number:
             self._number, self._came = number, now
+            if self._raises:
+                raise BrokenOffError

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
-from PIL.Image import Image
+from accelerate import Accelerator
 from tqdm import tqdm
 
 from ganaug import grids
+from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
-from ganaug.training.checkpoints import Checkpoint, Checkpoints
-from ganaug.training.collapse import signs_of_failure
+from ganaug.training.checkpoints import Checkpoint
 from ganaug.training.divergence import Recovery
 from ganaug.training.interruption import StoppedError, StopSignals
 from ganaug.training.monitors import RunningMeans
-from ganaug.training.resume import run_settings
 from ganaug.training.run_folder import RunFolder
-from ganaug.training.trackers import Trackers
+from ganaug.training.selection import Selection
 from ganaug.training.trainer import Trainer
-
-logger = logging.getLogger(__name__)
-
-ON_PROGRESS_BAR = ("loss", "D_loss", "G_loss", "D(x)", "D(G(z))_before", "D(G(z))_after", "class_accuracy_fake")
+from ganaug.training.watch import Watch
 
 
-def train(trainer: Trainer, folder: RunFolder | None, *, resume: Checkpoint | None = None) -> Generator:
+def train(
+    trainer: Trainer,
+    folder: RunFolder | None,
+    *,
+    resume: Checkpoint | None = None,
+    held_out: LabelledImages | None = None,
+) -> Generator:
     """Train to the end, with monitors, grids and checkpoints on the way, and save the averaged generator.
 
-    Where there are checkpoints, the first SIGTERM or SIGINT ends training at the next step, with one more; a second
-    ends the program at once.
+    With held-out images, that is the averaged generator of the run that had the best score on them; the last one is
+    saved too, in ``training/last``. Where there are checkpoints, the first SIGTERM or SIGINT ends training at the next
+    step, with one more; a second ends the program at once.
 
     Args:
         trainer (Trainer): as it starts.
@@ -42,146 +41,114 @@ def train(trainer: Trainer, folder: RunFolder | None, *, resume: Checkpoint | No
             on all processes but the main one.
         resume (Checkpoint, optional): to go on from, given to all processes; see :func:`check_same_run`. Default:
             start anew
+        held_out (LabelledImages, optional): real images to choose the best generator by, given to all processes; see
+            :class:`ganaug.evaluation.GeneratorScore`. They count as seen by the generator. Default: the last is taken
 
     Returns:
         Generator: the averaged generator.
 
     Raises:
+        InputError: the held-out images are no other ones of the same kind, or too few.
         FloatingPointError: gradients are not finite, also after going back to the last checkpoint with half the
             learning rate.
         StoppedError: a signal came.
         LoadError: the checkpoint is of other networks.
         OSError: the folder can no longer be written to.
     """
-    accelerator, settings = trainer.accelerator, trainer.settings
-    monitors, watch, recovery = RunningMeans(accelerator), _Watch(trainer, folder, resume), Recovery(trainer, resume)
-    first = step = 0 if resume is None else resume.step
-    if resume is not None:
-        trainer.load_state(resume.state())
+    accelerator = trainer.accelerator
+    monitors, watch, recovery = RunningMeans(accelerator), Watch(trainer, folder, resume), Recovery(trainer, resume)
+    stop = StopSignals(accelerator, handle=trainer.settings.checkpointing_kimg is not None)
+    selection = Selection(trainer, held_out, stop)
+    first = step = 0 if resume is None else _load(resume, trainer, selection)
     if first == 0:
         watch.show(grids.real_grid(trainer.data), "real", "real", 0)
     # The dropout seeds move torch's global state; give it back as it was.
-    with (
-        torch.random.fork_rng(),
-        _progress_bar(trainer, step) as bar,
-        StopSignals(accelerator, handle=settings.checkpointing_kimg is not None) as signals,
-    ):
-        while step < trainer.total_steps:
+    with torch.random.fork_rng(), _progress_bar(trainer, step) as bar, stop:
+        if selection.missed(step):  # a signal came while it was scored
+            _look(step, {"evaluation"}, {}, watch, selection, bar)
+            _end_if(stop.received(), step, watch, accelerator)
+        while step < trainer.total_steps and not selection.exhausted:
             monitors.add(trainer.step(step), trainer.skipped)
             bar.update(trainer.images_per_step)
-            if settings.compile and step == first:
+            if trainer.settings.compile and step == first:
                 bar.write(f"the first step, which compiles the networks, took {watch.seconds:.0f} s")
             step += 1
-            due, signal = _due(trainer, step), signals.received()
+            due, signal = _due(trainer, selection, step), stop.received()
             if not due and not signal:
                 continue
-            watch.report(step, monitors.take(), bar, grid="grid" in due)
-            skipped = monitors.skipped_in_a_row()
+            means, skipped = monitors.take(), monitors.skipped_in_a_row()
+            _look(step, due - {"evaluation"} if skipped else due, means, watch, selection, bar)
+            signal = signal or stop.received()
             if skipped and skipped >= min(Recovery.PATIENCE, trainer.total_steps - 1):
-                step = recovery.roll_back(watch.saved, watch.kimg(step), skipped).step
+                step = _load(recovery.roll_back(watch.saved, watch.kimg(step), skipped), trainer, selection)
                 monitors = RunningMeans(accelerator)
                 bar.reset()
                 bar.update(step * trainer.images_per_step)
-            elif not skipped and ("checkpoint" in due or signal):
-                watch.save_checkpoint(step, rollbacks=recovery.rollbacks)
-            if signal:
-                watch.trackers.finish()
-                accelerator.wait_for_everyone()  # one that ended earlier would take the others with it
-                raise StoppedError(signal, watch.kimg(step), watch.saved)
+            elif not skipped and ("checkpoint" in due or signal or selection.exhausted):
+                watch.save_checkpoint(step, selection, rollbacks=recovery.rollbacks)
+            _end_if(signal, step, watch, accelerator)
 
-    generator = trainer.averaged_generator
-    generator.info = run_facts(trainer, watch.latest, seconds=watch.seconds)
-    # One that is trained further has seen the images of its earlier training too.
-    earlier = [] if generator.seen_images is None else [generator.seen_images]
-    generator.seen_images = torch.cat([trainer.data.image_hashes, *earlier]).unique()
-    if folder:
-        generator.save_pretrained(folder.path)
+    generator = _finish(trainer, folder, watch, selection, held_out)
     watch.trackers.finish()
     accelerator.wait_for_everyone()
     return generator
 
 
-class _Watch:
-    """What a run tells of itself: metrics, grids, checkpoints, on the main process alone.
-
-    Attributes:
-        latest (dict): the last monitors.
-        saved (Path, optional): the last checkpoint.
-    """
-
-    def __init__(self, trainer: Trainer, folder: RunFolder | None, resume: Checkpoint | None) -> None:
-        self._trainer, self._folder = trainer, folder
-        self.trackers = Trackers(
-            trainer.accelerator, folder.training / "logs" if folder else None, asdict(trainer.settings)
-        )
-        self._started = time.monotonic()
-        self.latest: dict[str, float] = {}
-        self.saved: Path | None = None
-        if resume is not None:
-            self._started -= resume.facts["seconds"]
-            self.latest, self.saved = resume.facts["monitors"], resume.path
-        self._checkpoints = (
-            Checkpoints(folder.checkpoints, trainer.settings.checkpoints_total_limit) if folder else None
-        )
-
-    @property
-    def seconds(self) -> float:
-        """That training took so far."""
-        return time.monotonic() - self._started
-
-    def kimg(self, step: int) -> float:
-        """Thousands of real images that so many steps show."""
-        return step * self._trainer.images_per_step / 1000
-
-    def report(self, step: int, monitors: dict[str, float], bar: Any, *, grid: bool) -> None:
-        """Show and log the monitors, with a sample grid where one is due."""
-        seen, trainer = step * self._trainer.images_per_step, self._trainer
-        _check_finite(monitors, seen)
-        bar.set_postfix({name: f"{monitors[name]:.3g}" for name in ON_PROGRESS_BAR if name in monitors})
-        self.latest = monitors
-        if self._folder:
-            if grid:
-                self.latest = monitors | trainer.closer_look()
-                for sign in signs_of_failure(self.latest):
-                    logger.warning("after %.1f kimg %s", seen / 1000, sign)
-                picture = grids.sample_grid(trainer.averaged_generator, rows=7)
-                self.show(picture, f"{seen // 1000:06d}kimg", "generated", seen)
-            self._folder.append_metrics({"kimg": seen / 1000, "seconds": round(self.seconds, 1), **self.latest})
-        self.trackers.log(self.latest, seen)
-
-    def show(self, picture: Image, file_name: str, tag: str, seen: int) -> None:
-        """Save a picture in the run's folder, and show it to the trackers that take pictures."""
-        if self._folder:
-            self._folder.save_picture(file_name, picture)
-            self.trackers.show(tag, picture, seen)
-
-    def save_checkpoint(self, step: int, *, rollbacks: int) -> None:
-        """Write a checkpoint; where that fails, the last one is still there, and training goes on."""
-        if not self._checkpoints:
-            return
-        facts = {
-            "settings": run_settings(self._trainer),
-            "kimg": self.kimg(step),
-            "seconds": self.seconds,
-            "monitors": self.latest,
-            "rollbacks": rollbacks,
-        }
-        try:
-            self.saved = self._checkpoints.save(step, self._trainer.state(), facts)
-        except OSError as error:
-            logger.warning("a checkpoint could not be written: %s. The last one is %s", error, self.saved)
+def _load(checkpoint: Checkpoint, trainer: Trainer, selection: Selection) -> int:
+    """Go back, or on, to a checkpoint; the number of steps it was made after."""
+    state = checkpoint.state()
+    trainer.load_state(state)
+    selection.load(checkpoint, state)
+    return checkpoint.step
 
 
-def _due(trainer: Trainer, step: int) -> set[str]:
+def _due(trainer: Trainer, selection: Selection, step: int) -> set[str]:
     """What is to be done after so many steps."""
-    settings, last = trainer.settings, step == trainer.total_steps
-    intervals = {"log": settings.log_kimg, "grid": settings.sample_kimg, "checkpoint": settings.checkpointing_kimg}
-    seen, shown = step * trainer.images_per_step, trainer.images_per_step
-    return {
-        name
-        for name, kimg in intervals.items()
-        if kimg is not None and (last or seen // (1000 * kimg) > (seen - shown) // (1000 * kimg))
+    settings = trainer.settings
+    intervals = {
+        "log": settings.log_kimg,
+        "grid": settings.sample_kimg,
+        "evaluation": selection.interval,
+        "checkpoint": settings.checkpointing_kimg,
     }
+    return {name for name, kimg in intervals.items() if trainer.is_due(kimg, step)}
+
+
+def _look(step: int, due: set[str], monitors: dict[str, float], watch: Watch, selection: Selection, bar: Any) -> None:
+    """Report the monitors, with what else is due; a candidate comes with a sample grid."""
+    closer, signs = watch.closer_look(step) if due & {"grid", "evaluation"} else ({}, [])
+    scores = selection.consider(step, signs) if "evaluation" in due else {}
+    watch.report(step, {**monitors, **closer, **scores}, bar, grid="grid" in due or bool(scores))
+
+
+def _end_if(signal: int, step: int, watch: Watch, accelerator: Accelerator) -> None:
+    """End training where a signal came."""
+    if signal:
+        watch.trackers.finish()
+        accelerator.wait_for_everyone()  # one that ended earlier would take the others with it
+        raise StoppedError(signal, watch.kimg(step), watch.saved)
+
+
+def _finish(
+    trainer: Trainer, folder: RunFolder | None, watch: Watch, selection: Selection, held_out: LabelledImages | None
+) -> Generator:
+    """The chosen generator, with what is known of it, saved; and the last one beside it."""
+    last, best = trainer.averaged_generator, selection.best
+    chosen = last if best is None else selection.chosen()
+    # One that is trained further has seen the images of its earlier training too.
+    seen = [trainer.data.image_hashes, *(data.image_hashes for data in [held_out] if data)]
+    seen += [last.seen_images] if last.seen_images is not None else []
+    for generator in (last, chosen):
+        generator.seen_images = torch.cat(seen).unique()
+        generator.info = run_facts(trainer, watch.latest, seconds=watch.seconds)
+    if best is not None:
+        chosen.info["training"] |= {"chosen_after_kimg": best.kimg, "candidates": len(selection.candidates)}
+        chosen.info["training"] |= {f"chosen_{name}": round(value, 4) for name, value in best.scores.items()}
+    if folder:
+        if best is not None:
+            last.save_pretrained(folder.training / "last")
+        chosen.save_pretrained(folder.path)
+    return chosen
 
 
 def run_facts(trainer: Trainer, monitors: dict[str, float], *, seconds: float) -> dict[str, Any]:
@@ -214,11 +181,3 @@ def _progress_bar(trainer: Trainer, first: int) -> Any:
         unit_scale=True,
         disable=not trainer.accelerator.is_local_main_process,
     )
-
-
-def _check_finite(monitors: dict[str, float], seen: int) -> None:
-    if not all(math.isfinite(value) for value in monitors.values()):
-        raise FloatingPointError(
-            f"training diverged after {seen / 1000:.1f} kimg: {monitors}. "
-            "Try a smaller learning_rate, or mixed_precision no"
-        )

@@ -14,7 +14,7 @@ from ganaug.training.trainer import Trainer
 # What a run leaves on disk, and when; nothing that is trained depends on it.
 WATCHING = ("log_kimg", "sample_kimg", "checkpointing_kimg", "checkpoints_total_limit")
 # What changes results, as much as another machine would or by training longer, but leaves steps what they are.
-BUDGET = ("total_kimg", "mixed_precision", "cpu_threads", "compile")
+BUDGET = ("total_kimg", "evaluation_kimg", "patience", "mixed_precision", "cpu_threads", "compile")
 
 
 def run_settings(trainer: Trainer) -> dict[str, Any]:

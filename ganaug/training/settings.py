@@ -30,6 +30,9 @@ class TrainingSettings:
         ema_kimg: Half-life of the averaged generator weights, which are what is sampled and saved.
         log_kimg: How often the monitors are logged.
         sample_kimg: How often a sample grid is written.
+        evaluation_kimg: How often the averaged generator is scored on real images that are held back, a tenth of each
+            class; the best one is saved in the end. None holds back nothing, and saves the last one.
+        patience: End training when so many scores in a row were no better than one before them; None never does.
         checkpointing_kimg: How often a checkpoint is written, from which a run that was stopped goes on; None writes
             none.
         checkpoints_total_limit: How many checkpoints are kept, the newest ones.
@@ -60,6 +63,8 @@ class TrainingSettings:
     ema_kimg: float = 10
     log_kimg: float = 4
     sample_kimg: float = 40
+    evaluation_kimg: float | None = 40
+    patience: int | None = None
     checkpointing_kimg: float | None = 10
     checkpoints_total_limit: int = 2
     mixed_precision: Literal["auto", "bf16", "no"] = "auto"

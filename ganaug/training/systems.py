@@ -63,7 +63,7 @@ CLASSIC_SYSTEMS = {  # published ones
     "cgan-mlp": System(
         CGANMLPGenerator,
         GANObjective(),
-        TrainingSettings(total_kimg=400, train_batch_size=64, log_kimg=8, sample_kimg=80),
+        TrainingSettings(total_kimg=400, train_batch_size=64, log_kimg=8, sample_kimg=80, evaluation_kimg=80),
     ),
     "cgan-maxout": System(
         CGANMaxoutGenerator,
@@ -77,6 +77,7 @@ CLASSIC_SYSTEMS = {  # published ones
             discriminator_learning_rate=5e-4,
             log_kimg=12,
             sample_kimg=120,
+            evaluation_kimg=120,
             fake_labels="real",
         ),
     ),
@@ -91,7 +92,13 @@ CLASSIC_SYSTEMS = {  # published ones
         # wanted class from images that do not look like it, and the generator has nothing left to learn.
         GANObjective(class_weight_real=1, class_weight_fake=0, class_weight_generator=1),
         TrainingSettings(
-            total_kimg=36, train_batch_size=16, learning_rate=4e-4, ema_kimg=4, log_kimg=1, sample_kimg=4
+            total_kimg=36,
+            train_batch_size=16,
+            learning_rate=4e-4,
+            ema_kimg=4,
+            log_kimg=1,
+            sample_kimg=4,
+            evaluation_kimg=12,
         ),
         resolution=64,
     ),
@@ -106,6 +113,7 @@ CLASSIC_SYSTEMS = {  # published ones
             half_batches=True,
             log_kimg=4,
             sample_kimg=20,
+            evaluation_kimg=20,
         ),
         resolution=32,
         conditional=False,
@@ -131,6 +139,7 @@ _FLOW = System(
         adam_beta1=0.9,
         adam_beta2=0.99,
         ema_kimg=20,
+        evaluation_kimg=None,  # nothing collapses, and few images are better trained on than held back
     ),
 )
 

@@ -108,6 +108,13 @@ class Trainer(ABC):
         """Steps until ``total_kimg`` thousand real images were shown, by all processes together."""
         return math.ceil(self.settings.total_kimg * 1000 / self.images_per_step)
 
+    def is_due(self, kimg: float | None, step: int) -> bool:
+        """Whether what is done every ``kimg`` thousand images, and at the end, is to be done after so many steps."""
+        if kimg is None or step == 0:
+            return False
+        seen, each = step * self.images_per_step, 1000 * kimg
+        return step == self.total_steps or seen // each > (seen - self.images_per_step) // each
+
     @property
     def averaged_generator(self) -> Generator:
         """The generator with averaged weights: what is sampled, scored and saved."""

@@ -1,0 +1,133 @@
+"""One number for how good a generator is, to choose among those that a training run passes through."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from functools import cached_property
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ganaug.data import LabelledImages
+from ganaug.devices import best_device
+from ganaug.errors import InputError
+from ganaug.evaluation.augmentations import ShiftFlip
+from ganaug.evaluation.classifier import SmallCNN, predict, train_classifier
+from ganaug.evaluation.distances import kernel_distance, mean_pairwise_distance
+from ganaug.evaluation.fidelity import check_comparable, class_features
+from ganaug.evaluation.scores import recalls
+from ganaug.generators.base import Generator
+
+IMAGES = 1000  # generated for a score, about, as many of each class
+STEPS = 200  # of the classifier that is trained on them
+REFERENCE_STEPS = 600  # of the one that is trained on real images, once
+BATCH_SIZE = 64
+
+
+class GeneratorScore:
+    """Scores generators by real images that they were not trained on.
+
+    The score is the product of shares, each 1 for images like real ones and 0 for useless ones:
+
+    - ``label_fidelity``: generated images in which a classifier trained on real ones sees the class asked for;
+    - ``class_diversity``: mean distance of two generated images of a class over that of two held-out ones, in that
+      classifier's features, at most 1; mean over the classes;
+    - ``closeness``: 1 - (d / d')^(1/2), where d is the kernel distance of generated images to held-out ones in these
+      features, a squared one, and d' the mean one of the held-out images of a class to those of all others;
+    - ``usefulness``: balanced accuracy on the held-out images of a classifier that was trained on the generated images
+      alone, for 200 steps (a quick classification accuracy score).
+
+    An unconditional generator has one class, and neither the first nor the last. Images, weights and batches have the
+    same seeds in all scores, so that generators differ by what they are alone.
+
+    Args:
+        train (LabelledImages): real images that the classifier is trained on; generators may have been, too.
+        held_out (LabelledImages): real images that no generator was trained on.
+        horizontal_flip (bool): mirror the classifiers' images; only where a mirrored image is still of its class.
+            Default: False
+
+    Raises:
+        InputError: the two have other classes or another form, or fewer than two classes have two held-out images.
+
+    Sources: Ravuri and Vinyals 2019, "Classification accuracy score for conditional generative models"; of the
+    distances, see :mod:`ganaug.evaluation.distances`.
+    """
+
+    def __init__(self, train: LabelledImages, held_out: LabelledImages, *, horizontal_flip: bool = False) -> None:
+        check_comparable(train, held_out)
+        if sum(count > 1 for count in held_out.class_counts) < 2:
+            raise InputError(
+                f"{held_out.name}: a score needs two images of two classes at least, there are "
+                f"{', '.join(map(str, held_out.class_counts))} of the classes. Hold out more"
+            )
+        self._train, self._held_out = train, held_out
+        self._augment = ShiftFlip(train.image_size // 8, flip=horizontal_flip, background=train.background)
+
+    def __call__(self, generator: Generator) -> dict[str, float]:
+        """The score, as ``score``, and what it is made of.
+
+        The global random state stays as it is, and so does the generator.
+
+        Raises:
+            InputError: the generator has other classes or another form than the real images.
+        """
+        real, classes = self._held_out, self._held_out.classes
+        names = generator.label_names if generator.conditional else classes
+        labels = torch.arange(len(names) if generator.conditional else 1)
+        labels = labels.repeat(-(-IMAGES // len(labels)))
+        made = LabelledImages(generator.sample(labels), labels, names, "generated images")
+        check_comparable(made, real)
+        features = class_features(self._reference, made.images)
+        targets = real.targets if generator.conditional else torch.zeros_like(real.targets)
+        shares = {
+            "class_diversity": _diversity(features, labels, self._real_features, targets),
+            "closeness": self._closeness(features),
+        }
+        if generator.conditional:
+            right = predict(self._reference, made.images) == labels
+            shares |= {"label_fidelity": right.double().mean().item(), "usefulness": self._usefulness(made)}
+        return {"score": math.prod(shares.values()), **shares}
+
+    def _closeness(self, features: Tensor) -> float:
+        squared = max(0.0, kernel_distance(self._real_features, features)) / self._class_distance
+        return max(0.0, 1 - math.sqrt(squared))
+
+    def _usefulness(self, made: LabelledImages) -> float:
+        student = self._learn(made, STEPS)
+        right = (predict(student, self._held_out.images) == self._held_out.targets)[None]
+        # A class of which nothing is held out has no recall.
+        return recalls(right, self._held_out.targets, len(made.classes)).nanmean().item()
+
+    def _learn(self, images: LabelledImages, steps: int) -> SmallCNN:
+        classifier = train_classifier(
+            images, steps=steps, batch_size=BATCH_SIZE, augment=self._augment, device=best_device()
+        )
+        return cast(SmallCNN, classifier)
+
+    @cached_property
+    def _reference(self) -> SmallCNN:
+        return self._learn(self._train, REFERENCE_STEPS)
+
+    @cached_property
+    def _real_features(self) -> Tensor:
+        return class_features(self._reference, self._held_out.images)
+
+    @cached_property
+    def _class_distance(self) -> float:
+        """Mean kernel distance of the held-out images of a class to all others."""
+        features, targets = self._real_features, self._held_out.targets
+        parts = [(features[targets == k], features[targets != k]) for k in targets.unique()]
+        return statistics.fmean(kernel_distance(own, others) for own, others in parts if len(own) > 1)
+
+
+def _diversity(made: Tensor, labels: Tensor, real: Tensor, targets: Tensor) -> float:
+    """Mean over the classes with two real images; each is at most 1, so that no class makes up for another."""
+    ratios = []
+    for label in targets.unique():
+        theirs = real[targets == label]
+        if len(theirs) > 1:
+            spread = max(mean_pairwise_distance(theirs), 1e-9)  # real images of a class may be all the same
+            ratios.append(min(1.0, mean_pairwise_distance(made[labels == label]) / spread))
+    return statistics.fmean(ratios)

@@ -1,0 +1,100 @@
+"""The page of a finished training run: how it went, which generator was chosen, and why."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from ganaug.evaluation.wording import FILTERS, number
+from ganaug.files import atomic_path, write_text
+from ganaug.hub import CONFIG
+from ganaug.training.collapse import signs_of_failure
+from ganaug.training.curves import training_curves
+
+SHARES = ("label_fidelity", "class_diversity", "closeness", "usefulness")
+MOST_GRIDS = 12  # beside the chosen one's
+
+
+def write_run_page(folder: str | Path) -> None:
+    """Write ``training/run.html``, one file that needs nothing beside it, and its curves, ``training/curves.png``.
+
+    Args:
+        folder (str or Path): of a run that has ended.
+
+    Raises:
+        OSError: a file of the run is missing, or the folder cannot be written to.
+        ImportError: matplotlib is not installed.
+    """
+    folder = Path(folder)
+    config = json.loads((folder / CONFIG).read_text())
+    rows = [json.loads(line) for line in (folder / "training" / "metrics.jsonl").read_text().splitlines()]
+    chosen = config["training"].get("chosen_after_kimg")
+    candidates = [{**row, "signs": signs_of_failure(row)} for row in rows if "score" in row]
+    curves = io.BytesIO()
+    training_curves(rows, chosen=chosen).savefig(curves, format="png", dpi=110)
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("ganaug.training", "."), PackageLoader("ganaug.evaluation", ".")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS, png=_png)
+    html = environment.get_template("run_page.html.j2").render(
+        config=config,
+        choice=_choice(candidates, chosen),
+        candidates=candidates,
+        chosen=chosen,
+        shares=SHARES,
+        curves=curves.getvalue(),
+        grids=_grids(folder / "samples", chosen),
+    )
+    with atomic_path(folder / "training" / "curves.png") as path:
+        path.write_bytes(curves.getvalue())
+    write_text(folder / "training" / "run.html", html)
+
+
+def _choice(candidates: list[dict[str, Any]], chosen: float | None) -> list[str]:
+    """Which generator was chosen, in plain sentences."""
+    if chosen is None:
+        return ["The generator that was saved is the last one. No other was looked at."]
+    best, last = next(row for row in candidates if row["kimg"] == chosen), candidates[-1]
+    sentences = [
+        f"The generator that was saved is the one after {chosen:g} kimg: of {len(candidates)} that were scored on "
+        f"real images which were held back, it has the highest score, {number(best['score'])}."
+    ]
+    without = [row for row in candidates if not row["signs"]]
+    if best["score"] < max(row["score"] for row in candidates):
+        sentences = [sentences[0].replace("the highest score", "the highest of those without signs of failure")]
+    if best is last:
+        return [*sentences, "It is the last one."]
+    sentences.append(
+        f"The last one, after {last['kimg']:g} kimg, has {number(last['score'])}; it is in training/last."
+    )
+    if not without:
+        sentences.append("All of them have signs that training failed, which are below.")
+    return sentences
+
+
+def _grids(folder: Path, chosen: float | None) -> list[tuple[str, bytes, bool]]:
+    """Titles, PNG files, and whether they are of the chosen generator: of real images, then over time."""
+    found = [(int(name[1]), path) for path in folder.glob("*kimg.png") if (name := re.match(r"(\d+)kimg", path.name))]
+    found.sort()
+    step = max(1, -(-len(found) // MOST_GRIDS))
+    shown = [
+        (f"after {kimg:,} kimg", path.read_bytes(), chosen is not None and kimg == int(chosen))
+        for number, (kimg, path) in enumerate(found)
+        if (len(found) - 1 - number) % step == 0 or (chosen is not None and kimg == int(chosen))
+    ]
+    real = folder / "real.png"
+    return [("real images", real.read_bytes(), False), *shown] if real.exists() else shown
+
+
+def _png(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,131 @@
+"""Which of the generators that a run passes through is kept: the one with the best score on held-out images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+
+from ganaug.data import LabelledImages
+from ganaug.evaluation import GeneratorScore
+from ganaug.generators.base import Generator
+from ganaug.training.checkpoints import Checkpoint, State
+from ganaug.training.interruption import BrokenOffError, StopSignals
+from ganaug.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An averaged generator that was scored.
+
+    Attributes:
+        step (int): number of steps it was trained for.
+        kimg (float): the same in thousands of real images.
+        scores (dict): ``"score"``, and what it is made of.
+        signs (list of str): that training had failed then, in sentences.
+    """
+
+    step: int
+    kimg: float
+    scores: dict[str, float]
+    signs: list[str]
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What candidates are compared by: one without signs of failure goes before all that have some."""
+        return not self.signs, self.scores["score"]
+
+
+class Selection:
+    """Scores the averaged generator, and keeps the weights of the best one.
+
+    Args:
+        trainer (Trainer): whose averaged generator is scored, on the main process.
+        held_out (LabelledImages, optional): what it is scored by; see :class:`ganaug.evaluation.GeneratorScore`.
+            Default: nothing is scored, and the last generator is the chosen one
+        signals (StopSignals): the first one breaks off a score.
+
+    Attributes:
+        candidates (list of Candidate): all so far, the same on all processes.
+    """
+
+    def __init__(self, trainer: Trainer, held_out: LabelledImages | None, signals: StopSignals) -> None:
+        self._trainer, self._signals = trainer, signals
+        flip = "flip" in trainer.settings.augment
+        self._score = None if held_out is None else GeneratorScore(trainer.data, held_out, horizontal_flip=flip)
+        self.candidates: list[Candidate] = []
+        self._best_weights: dict[str, Tensor] = {}
+
+    @property
+    def interval(self) -> float | None:
+        """Thousands of real images from one candidate to the next; None if there are none."""
+        return self._trainer.settings.evaluation_kimg if self._score else None
+
+    def missed(self, step: int) -> bool:
+        """Whether a candidate is due after so many steps, and is not there."""
+        return self._trainer.is_due(self.interval, step) and all(each.step != step for each in self.candidates)
+
+    @property
+    def best(self) -> Candidate | None:
+        """The first of the best candidates so far."""
+        return max(self.candidates, key=lambda candidate: candidate.rank, default=None)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last candidates, as many as the settings' patience, were no better than one before them."""
+        patience = self._trainer.settings.patience
+        if patience is None or self.best is None:
+            return False
+        return len(self.candidates) - 1 - self.candidates.index(self.best) >= patience
+
+    def consider(self, step: int, signs: Sequence[str]) -> dict[str, float]:
+        """Score the averaged generator as it is after so many steps; to be called by all processes together.
+
+        Args:
+            step (int): number of steps that were taken.
+            signs (sequence of str): that training has failed, on the main process.
+
+        Returns:
+            dict: its scores; empty if a signal came, and the generator is no candidate then.
+        """
+        found: Candidate | None = None
+        if self._score and self._trainer.accelerator.is_main_process:
+            kimg = step * self._trainer.images_per_step / 1000
+            try:
+                with self._signals.raising():
+                    found = Candidate(step, kimg, dict(self._score(self._trainer.averaged_generator)), list(signs))
+            except BrokenOffError:
+                pass
+        candidate: Candidate | None = broadcast_object_list([found])[0]
+        if candidate is None:
+            return {}
+        self.candidates.append(candidate)
+        if self.best is candidate:
+            weights = self._trainer.averaged_generator.state_dict()
+            self._best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+        return candidate.scores
+
+    def chosen(self) -> Generator:
+        """The best candidate, or the averaged generator as it is where nothing was scored."""
+        generator = self._trainer.averaged_generator
+        if self._best_weights:
+            generator = copy.deepcopy(generator)
+            generator.load_state_dict(self._best_weights)
+        return generator
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint keeps beside the trainer's state."""
+        return {"best": self._best_weights} if self._best_weights else {}
+
+    def facts(self) -> list[dict[str, Any]]:
+        """The candidates as JSON values."""
+        return [asdict(candidate) for candidate in self.candidates]
+
+    def load(self, checkpoint: Checkpoint, state: State) -> None:
+        """Put back what :meth:`facts` and :meth:`state` gave."""
+        self.candidates = [Candidate(**facts) for facts in checkpoint.facts["candidates"]]
+        self._best_weights = dict(state.get("best", {}))

@@ -1,0 +1,140 @@
+"""Is the generator that a run chooses better than its last one? Both are judged by images that the run never saw.
+
+Each run is trained by its recipe, long enough for adversarial training to fail on few images. Then the chosen and the
+last generator are compared with held-out images, in features of a classifier trained on other real images, and by the
+accuracy of classifiers trained on their images alone. A command that was stopped goes on where it was.
+
+    python recipes/benchmark_selection.py --train_data_dir /usr/share/datasets/fashion-mnist --horizontal_flip
+    python recipes/benchmark_selection.py --table outputs/selection/selection.json
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from arguments import DataArguments, run
+from results import machine, spread
+
+from ganaug import Generator, InputError, LabelledImages
+from ganaug.evaluation import SmallCNN, accuracy, fidelity, train_classifier
+from ganaug.evaluation.augmentations import ShiftFlip
+from ganaug.files import write_json
+from ganaug.hub import WEIGHTS
+
+GENERATED = 10_000
+CLASSIFIERS = 3  # trained on generated images, for their spread
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Flags of this benchmark.
+
+    Args:
+        model: Which one of recipes/train_acgan.py.
+        kimg: Length of each run.
+        seeds: Runs.
+        horizontal_flip: Mirror the images of the classifiers; only where a mirrored image is still of its class.
+        output_dir: Folder for the runs and selection.json, to which results are added.
+        table: Train nothing: print the table of this selection.json.
+    """
+
+    data: DataArguments = field(default_factory=lambda: DataArguments(images_per_class=100))
+    model: str = "acgan-28"
+    kimg: int = 1000
+    seeds: tuple[int, ...] = (0, 1)
+    horizontal_flip: bool = False
+    output_dir: Path = Path("outputs/selection")
+    table: Path | None = None
+
+
+def trained(seed: int, args: Arguments) -> Path:
+    """Folder of a finished run, which is trained, or trained to its end, by the recipe's own command."""
+    folder = args.output_dir / f"{args.model}-{seed}"
+    if not (folder / WEIGHTS).exists():
+        flags = ["--model", args.model, "--total_kimg", str(args.kimg), "--seed", str(seed)]
+        flags += ["--output_dir", str(folder), "--resume_from_checkpoint", "latest", *args.data.flags()]
+        recipe = str(Path(__file__).with_name("train_acgan.py"))
+        subprocess.run([sys.executable, "-m", "accelerate.commands.launch", recipe, *flags], check=True)
+    return folder
+
+
+def judge(generator: Generator, held_out: LabelledImages, judging: SmallCNN, args: Arguments) -> dict[str, Any]:
+    """What a generator's images are like."""
+    labels = torch.arange(GENERATED) % len(held_out.classes)
+    made = LabelledImages(generator.sample(labels, seed=1), labels, held_out.classes, "generated images")
+    found = fidelity(made, held_out, judging)
+    diversity = [value for value in found.diversity.values() if value is not None]
+    augment = ShiftFlip(made.image_size // 8, flip=args.horizontal_flip, background=held_out.background)
+    return {
+        "label_fidelity": found.label_fidelity,
+        "diversity": statistics.mean(diversity),
+        "lowest_diversity": found.lowest_diversity,
+        "kd_cnn": found.generated.kd_cnn,
+        "scores": [
+            accuracy(train_classifier(made, seed=seed, augment=augment), held_out) for seed in range(CLASSIFIERS)
+        ],
+    }
+
+
+def measure(args: Arguments, results: dict[str, Any], path: Path) -> None:
+    """Fill what is not there yet."""
+    images, others = args.data.open_with_rest()
+    held_out = args.data.open_split("test")
+    if others is None:
+        raise InputError("the judge is trained on images that the runs do not see: give images_per_class")
+    augment = ShiftFlip(images.image_size // 8, flip=args.horizontal_flip, background=images.background)
+    judging = cast(SmallCNN, train_classifier(others, steps=2000, augment=augment))
+    results |= {"data": f"{images}", "machine": machine(), "judge": accuracy(judging, held_out)}
+    runs = results.setdefault("runs", {})
+    for seed in args.seeds:
+        name = f"{args.model}-{seed}"
+        if name in runs:
+            continue
+        folder = trained(seed, args)
+        both = {
+            "chosen": Generator.from_pretrained(folder),
+            "last": Generator.from_pretrained(folder / "training/last"),
+        }
+        runs[name] = {
+            "seed": seed,
+            "kimg": {"chosen": both["chosen"].info["training"]["chosen_after_kimg"], "last": args.kimg},
+            **{which: judge(generator, held_out, judging, args) for which, generator in both.items()},
+        }
+        write_json(path, results)
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown table of results."""
+    lines = [
+        "| seed | generator | after kimg | label fidelity | diversity, mean and lowest class | KD-cnn | CAS |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for found in results["runs"].values():
+        for which in ("chosen", "last"):
+            row = found[which]
+            lines.append(
+                f"| {found['seed']} | {which} | {found['kimg'][which]:,.0f} | {row['label_fidelity']:.1%} "
+                f"| {row['diversity']:.2f}, {row['lowest_diversity']:.2f} | {row['kd_cnn']:.3g} "
+                f"| {spread(row['scores'])} |"
+            )
+    return "\n".join(lines)
+
+
+def main(args: Arguments) -> None:
+    """Train and judge, and print the table of all results so far."""
+    path = args.table or args.output_dir / "selection.json"
+    results = json.loads(path.read_text()) if path.exists() or args.table else {}
+    if not args.table:
+        measure(args, results, path)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    run(Arguments, main, __doc__)
