@@ -87,9 +87,10 @@ def hold_back(
 ) -> tuple[LabelledImages, LabelledImages | None]:
     """What is trained on, and the labelled images that are held back to choose the best generator by.
 
-    None are where nothing is scored, or only once, or by so few images that it would say nothing.
+    None are where nothing is scored, or by so few images that it would say nothing. The length of the run has no
+    say, for it may be trained further.
     """
-    if settings.evaluation_kimg is None or settings.total_kimg <= settings.evaluation_kimg:
+    if settings.evaluation_kimg is None:
         return images, None
     kept, held_out = labelled.split(HELD_BACK)
     if sum(count for count in held_out.class_counts if count > 1) < FEWEST_HELD_BACK:

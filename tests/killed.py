@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ganaug import Generator, open_images
+from ganaug.evaluation import generator_score
 from ganaug.training import (
     SYSTEMS,
     Checkpoints,
@@ -22,12 +23,14 @@ from ganaug.training import (
     Trainer,
     check_same_run,
     make_trainer,
+    selection,
     start_accelerator,
     train,
 )
 
 BATCH = 8
 DIGITS = open_images("sklearn:digits").take([6] * 10)[0]
+HELD_OUT = open_images("sklearn:digits", split="test").take([3] * 10)[0]
 # What a run imports on its way, so that it is there before processes are forked.
 PRELOAD = ["killed", "torch._dynamo", "torch.distributed.tensor"]
 
@@ -61,14 +64,28 @@ def new_trainer(
     return make_trainer(generator, chosen.objective, DIGITS, settings, accelerator)
 
 
-def go_on(folder: str, system: str, precision: str = "no", steps: int = 12) -> None:
-    """Train to the end, from the newest checkpoint if there is one; exits as a recipe does."""
-    trainer = new_trainer(system, precision, steps)
+def go_on(folder: str, system: str, precision: str = "no", steps: int = 12, *, scoring: int = 2) -> None:
+    """Train to the end, from the newest checkpoint if there is one; exits as a recipe does.
+
+    Every fourth step gives a candidate, whose score takes a classifier of ``scoring`` steps; the file ``scoring`` in
+    the folder says that one is made.
+    """
+    for name, value in (("STEPS", scoring), ("REFERENCE_STEPS", 2), ("IMAGES", 40)):
+        setattr(generator_score, name, value)
+
+    class Score(generator_score.GeneratorScore):
+        def __call__(self, generator: Generator) -> dict[str, float]:
+            (Path(folder) / "scoring").touch()
+            return super().__call__(generator)
+
+    selection.GeneratorScore = Score  # type: ignore[misc]
+    trainer = new_trainer(system, precision, steps, evaluation_kimg=4 * BATCH / 1000)
     found = Checkpoints(Path(folder) / "training" / "checkpoints").newest()
     if found:
         check_same_run(found, trainer)
+    run = RunFolder(folder, after_kimg=found.facts["kimg"] if found else 0)
     try:
-        train(trainer, RunFolder(folder, after_kimg=found.facts["kimg"] if found else 0), resume=found)
+        train(trainer, run, resume=found, held_out=HELD_OUT)
     except StoppedError as stopped:
         os._exit(stopped.exit_code)
 

@@ -10,15 +10,14 @@ import signal
 import pytest
 import torch
 from conftest import as_a_program, small_images
-from killed import DIGITS, new_trainer
+from killed import DIGITS, HELD_OUT, new_trainer
 from PIL import Image
 from safetensors.torch import load_file
 
-from ganaug import Generator, InputError, open_images
+from ganaug import Generator, InputError
 from ganaug.training import RunFolder, StoppedError, find_checkpoint, open_checkpoint, selection, train
 from ganaug.training.run_page import write_run_page
 
-HELD_OUT = open_images("sklearn:digits", split="test").take([3] * 10)[0]
 HEALTHY, COLLAPSED = {"diversity": 1.0}, {"diversity": 0.1}
 EVERY = 2 * 8 / 1000  # kimg: every second step
 
@@ -108,8 +107,9 @@ def test_a_resumed_run_knows_the_candidates_before_it(run, tmp_path):
     assert trained.info["training"]["candidates"] == 6
     # One that was better in steps that are taken anew does not count before they are.
     early = open_checkpoint(tmp_path / "run" / "training" / "checkpoints" / "step-00000002")
+    expected = early.state()["average"]
     _, trained = run([0.01, 0.02, 0.03, 0.04, 0.05], resume=early)
-    assert same(dict(trained.state_dict()), early.state()["average"])
+    assert same(dict(trained.state_dict()), expected)
 
 
 def test_a_signal_breaks_off_a_score_which_is_made_up_for(run, tmp_path):
@@ -212,13 +212,17 @@ def test_the_page_of_a_run_without_a_choice_says_so(tmp_path):
 def test_the_recipe_holds_back_a_tenth_where_there_is_a_choice(in_process, tmp_path, capsys):
     flags = ["--dataset_name", "sklearn:digits", "--model", "acgan-28", "--train_batch_size", "16"]
     flags += ["--total_kimg", "0.064", "--cpu_threads", "1", "--latent_dim", "8"]
-    assert in_process(*flags) is None
+    held_back = r"held back, to choose the best generator by: .*held-out part: \(143,"
+    assert in_process(*flags, "--images_per_class", "5") is None
     assert "so the last one is saved" in capsys.readouterr().out
-    assert in_process(*flags, "--images_per_class", "5", "--evaluation_kimg", "0.032") is None
-    assert "so the last one is saved" in capsys.readouterr().out
-    assert in_process(*flags, "--evaluation_kimg", "0.032") is None
-    assert re.search(r"held back, to choose the best generator by: .*held-out part: \(143,", capsys.readouterr().out)
-    folder = tmp_path / "outputs" / "acgan-28-3"
-    assert Generator.from_pretrained(folder).info["dataset"]["num_images"] == 1438 - 143
+    assert in_process(*flags) is None  # it may be trained further
+    assert re.search(held_back, capsys.readouterr().out)
+    folder = tmp_path / "outputs" / "acgan-28-2"
+    assert "candidates" not in Generator.from_pretrained(folder).info["training"]
+    longer = ["--resume_from_checkpoint", str(folder), "--total_kimg", "0.16", "--evaluation_kimg", "0.048"]
+    assert in_process(*longer, "--override") is None
+    assert re.search(held_back, capsys.readouterr().out)
+    info = Generator.from_pretrained(folder).info
+    assert info["dataset"]["num_images"] == 1438 - 143
+    assert info["training"]["candidates"] == 3  # after 96, 144 and 160 images
     assert (folder / "training" / "run.html").exists()
-    assert in_process("--resume_from_checkpoint", str(folder)) is None  # of the same images

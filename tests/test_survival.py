@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,17 @@ def leftovers(folder: Path) -> list[Path]:
     return list(folder.rglob(".*.tmp-*"))
 
 
+def assert_same_result(ours: Path, theirs: Path) -> None:
+    """The chosen generator and the last one, bit for bit, chosen of the same candidates."""
+    for part in (".", "training/last"):
+        mine, other = (load_file(folder / part / "model.safetensors") for folder in (ours, theirs))
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(mine[name], other[name]) for name in mine), part
+    candidates = [find_checkpoint(folder).facts["candidates"] for folder in (ours, theirs)]
+    assert len(candidates[0]) > 1
+    assert candidates[0] == candidates[1]
+
+
 @pytest.mark.parametrize(
     ("system", "precision", "kills"),
     [("acgan-28", "bf16", 3), ("flow", "no", 3), *(pytest.param(*each, marks=pytest.mark.slow) for each in ALL)],
@@ -89,9 +101,7 @@ def test_a_run_that_is_killed_ends_with_the_same_weights(processes, tmp_path, sy
     process.join()
     assert process.exitcode == 0
     assert not leftovers(killed)
-    ours, theirs = load_file(killed / "model.safetensors"), load_file(whole / "model.safetensors")
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert_same_result(killed, whole)
     assert [open_checkpoint(path).step for path in checkpoints(killed)] == [steps - 2, steps]
     last = [open_checkpoint(checkpoints(folder)[-1]).state() for folder in (killed, whole)]
     assert all(torch.equal(last[0][part][name], last[1][part][name]) for part in last[1] for name in last[1][part])
@@ -134,8 +144,25 @@ def test_a_signal_ends_training_with_a_checkpoint(processes, tmp_path, number, c
         assert find_checkpoint(stopped).path not in before
         assert not leftovers(stopped)
     processes(go_on, str(stopped), "acgan-28").join()
-    ours, theirs = load_file(stopped / "model.safetensors"), load_file(whole / "model.safetensors")
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert_same_result(stopped, whole)
+
+
+def test_a_signal_ends_training_while_a_candidate_is_scored(processes, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    processes(go_on, str(whole), "flow").join()
+    process = processes(partial(go_on, scoring=20_000), str(stopped), "flow")
+    while not (stopped / "scoring").exists():
+        time.sleep(0.001)
+    time.sleep(1)
+    started = time.monotonic()
+    os.kill(process.pid, signal.SIGTERM)
+    process.join()
+    assert process.exitcode == 143
+    assert time.monotonic() - started < 20  # of minutes that the score would take
+    checkpoint = find_checkpoint(stopped)
+    assert (checkpoint.step, checkpoint.facts["candidates"]) == (4, [])
+    processes(go_on, str(stopped), "flow").join()
+    assert_same_result(stopped, whole)
 
 
 @pytest.fixture
@@ -235,8 +262,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(processes, tmp_path):
     assert [open_checkpoint(path).step for path in checkpoints(full)] == kept
     assert not leftovers(full)
     processes(go_on, str(full), "acgan-28").join()
-    ours, theirs = load_file(full / "model.safetensors"), load_file(whole / "model.safetensors")
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert_same_result(full, whole)
 
 
 @pytest.mark.parametrize("launcher", [[], ["-m", "accelerate.commands.launch"]], ids=["python", "accelerate"])

@@ -62,8 +62,11 @@ class Selection:
 
     @property
     def interval(self) -> float | None:
-        """Thousands of real images from one candidate to the next; None if there are none."""
-        return self._trainer.settings.evaluation_kimg if self._score else None
+        """Thousands of real images from one candidate to the next; None where there is none, or only the last."""
+        settings = self._trainer.settings
+        if self._score is None or settings.evaluation_kimg is None or settings.total_kimg <= settings.evaluation_kimg:
+            return None
+        return settings.evaluation_kimg
 
     def missed(self, step: int) -> bool:
         """Whether a candidate is due after so many steps, and is not there."""
