@@ -16,6 +16,9 @@ from conftest import REPOSITORY, as_a_program, recipe_path
 from killed import BATCH
 from shared_training import comparable_trainer, losses
 
+from ganaug import Generator
+from ganaug.training import find_checkpoint
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 STEPS = 50
 
@@ -88,6 +91,18 @@ def test_the_check_for_other_machines_says_what_is_wrong(monkeypatch, capsys):
 @pytest.mark.slow
 def test_the_check_passes_here(in_process):
     assert in_process(name="check_distributed") is None
+
+
+def test_two_processes_choose_together(tmp_path):
+    command = [*TORCHRUN, recipe_path("train_acgan"), "--dataset_name", "sklearn:digits", "--model", "acgan-28"]
+    command += ["--total_kimg", "0.128", "--train_batch_size", "16", "--evaluation_kimg", "0.064"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "outputs" / "acgan-28"
+    training = Generator.from_pretrained(folder).info["training"]
+    assert (training["num_processes"], training["candidates"]) == (2, 2)
+    assert [found["step"] for found in find_checkpoint(folder).facts["candidates"]] == [2, 4]
+    assert Generator.from_pretrained(folder / "training" / "last").info["training"]["num_processes"] == 2
 
 
 def test_a_process_that_dies_ends_the_run(tmp_path):
