@@ -19,7 +19,7 @@ from ganaug.pixels import to_float
 from ganaug.training import SYSTEMS, GANObjective, GANTrainer, RunFolder, TrainingSettings, new_run_folder, train
 from ganaug.training.ema import GeneratorEMA
 from ganaug.training.hardware import choose_mixed_precision, set_cpu_threads
-from ganaug.training.loop import ON_PROGRESS_BAR
+from ganaug.training.watch import ON_PROGRESS_BAR
 
 
 def make_trainer(
