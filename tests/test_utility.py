@@ -156,6 +156,16 @@ def test_imbalanced_images_are_oversampled_and_rare_classes_get_as_many_generate
         assert len(images) - len(train) == QUICK.steps * QUICK.batch_size
 
 
+def test_balancing_is_tried_with_each_augmentation(parts):
+    study = Study(imbalanced(parts), parts[3], {}, settings=replace(QUICK, trivial_augment=True))
+    ways = [(arm.augmentation, arm.oversampled, arm.class_balanced) for arm in study.real_arms()]
+    each = [(False, False), (True, False), (False, True)]
+    assert sorted(ways) == sorted(
+        [("none", False, False), *((a, *way) for a in ("classic", "trivial") for way in each)]
+    )
+    assert study.real_arms()[-1].name == "real + classic + TrivialAugment + class-balanced loss"
+
+
 def test_classes_with_few_images_weigh_more_in_a_class_balanced_loss(parts, tmp_path):
     train = imbalanced(parts)
     study = Study(train, parts[3], {}, settings=QUICK)

@@ -119,12 +119,14 @@ class Study:
 
     def real_arms(self) -> list[Arm]:
         """Arms without generated images; one of them is the reference."""
-        arms = [Arm("real", "none"), Arm("real + classic")]
+        augmented = [Arm("real + classic")]
         if self.settings.trivial_augment:
-            arms.append(Arm("real + classic + TrivialAugment", "trivial"))
-        if not self.balanced:
-            arms.append(Arm("real + classic + oversampling", oversampled=True))
-            arms.append(Arm("real + classic + class-balanced loss", class_balanced=True))
+            augmented.append(Arm("real + classic + TrivialAugment", "trivial"))
+        arms = [Arm("real", "none"), *augmented]
+        if not self.balanced:  # which may be worth more beside the stronger augmentation, or less
+            for arm in augmented:
+                arms.append(replace(arm, name=f"{arm.name} + oversampling", oversampled=True))
+                arms.append(replace(arm, name=f"{arm.name} + class-balanced loss", class_balanced=True))
         return arms
 
     def mixed_arms(self, generator: str, reference: Arm) -> list[Arm]:
