@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +84,11 @@ def go_on(folder: str, system: str, precision: str = "no", steps: int = 12, *, s
     found = Checkpoints(Path(folder) / "training" / "checkpoints").newest()
     if found:
         check_same_run(found, trainer)
-    run = RunFolder(folder, after_kimg=found.facts["kimg"] if found else 0)
+    run = (
+        RunFolder(folder, after_kimg=found.facts["kimg"] if found else 0)
+        if trainer.accelerator.is_main_process
+        else None
+    )
     try:
         train(trainer, run, resume=found, held_out=HELD_OUT)
     except StoppedError as stopped:
@@ -117,3 +122,7 @@ def die_in_call(number: int, folder: str) -> None:
         setattr(Path, name, dying(getattr(Path, name)))
     shutil.rmtree = dying(shutil.rmtree)  # type: ignore[assignment]
     Checkpoints(folder, limit=1).save(2, {"some": {"weight": torch.full((100,), 2.0)}}, {"number": 2})
+
+
+if __name__ == "__main__":  # of several processes
+    go_on(*sys.argv[1:])

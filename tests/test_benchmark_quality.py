@@ -69,5 +69,5 @@ def test_the_command_that_it_trains_by(benchmark, monkeypatch, tmp_path):
     command = " ".join(seen[0])
     assert command.startswith(f"{sys.executable} -m accelerate.commands.launch")
     assert "--model sngan --total_kimg 100" in command
-    assert f"--train_data_dir {tmp_path} --background white --images_per_class 20" in command
+    assert f"--train_data_dir {tmp_path} --images_per_class 20" in command
     assert command.endswith("--augment shift cutout brightness flip")

@@ -94,15 +94,17 @@ def test_the_check_passes_here(in_process):
 
 
 def test_two_processes_choose_together(tmp_path):
-    command = [*TORCHRUN, recipe_path("train_acgan"), "--dataset_name", "sklearn:digits", "--model", "acgan-28"]
-    command += ["--total_kimg", "0.128", "--train_batch_size", "16", "--evaluation_kimg", "0.064"]
+    folder, program = tmp_path / "run", str(Path(__file__).with_name("killed.py"))
+    command = [*TORCHRUN, program, str(folder), "flow"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "outputs" / "acgan-28"
     training = Generator.from_pretrained(folder).info["training"]
-    assert (training["num_processes"], training["candidates"]) == (2, 2)
-    assert [found["step"] for found in find_checkpoint(folder).facts["candidates"]] == [2, 4]
-    assert Generator.from_pretrained(folder / "training" / "last").info["training"]["num_processes"] == 2
+    assert (training["num_processes"], training["candidates"]) == (2, 3)
+    candidates = find_checkpoint(folder).facts["candidates"]
+    best = max(candidates, key=lambda found: (not found["signs"], found["scores"]["score"]))
+    assert best["kimg"] == training["chosen_after_kimg"]
+    assert len(candidates) == 3
+    assert (folder / "training" / "last" / "model.safetensors").exists()
 
 
 def test_a_process_that_dies_ends_the_run(tmp_path):
