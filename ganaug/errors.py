@@ -11,3 +11,9 @@ class DataError(InputError):
 
 class LoadError(InputError):
     """A saved generator that cannot be loaded: files missing, changed, or not made by this library."""
+
+
+def in_short(value: object) -> str:
+    """A value for a message, in at most 101 printable characters, whoever it comes from."""
+    text = value if isinstance(value, str) and value.isprintable() else ascii(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"

@@ -20,11 +20,12 @@ import torch
 from safetensors.torch import load_file
 from torch.utils.data import get_worker_info
 
-from ganaug import fingerprints, hub
+from ganaug import fingerprints
 from ganaug.data import LabelledImages, open_images
 from ganaug.errors import DataError, InputError
 from ganaug.files import build_once, user_cache, write_json, write_tensors
 from ganaug.generators.base import Generator, registered_generators
+from ganaug.model_config import FORMAT_VERSION
 from ganaug.training import GANObjective, TrainingSettings, choose_preset, fit
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
     key = fingerprints.of_values(
         images.fingerprint,
         *(job[name] for name in ("architecture", "network", "settings", "objective")),
-        hub.FORMAT_VERSION,
+        FORMAT_VERSION,
     )
     folder = Path(cache_dir or user_cache()).absolute() / "fitted" / key[:32]
     if folder.exists():

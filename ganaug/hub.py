@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,21 +25,11 @@ from ganaug.card import GRID, model_card
 from ganaug.errors import LoadError
 from ganaug.files import atomic_path, sha256_of, write_json, write_tensors, write_text
 from ganaug.generators.base import Generator, registered_generators
+from ganaug.model_config import CONFIG, config_of, read_config
+from ganaug.model_weights import WEIGHTS, read_weights
 
-FORMAT_VERSION = 1
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CARD = "README.md"
 SEEN_IMAGES, _SEEN_TENSOR = "training_images.safetensors", "sha256_prefix"
-_CONFIG_KEYS = {
-    "architecture",
-    "format_version",
-    "ganaug_version",
-    "label_names",
-    "image",
-    "network",
-    "dataset",
-    "training",
-    "weights",
-}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -67,7 +55,7 @@ def save(generator: Generator, folder: str | Path) -> None:
         (folder / SEEN_IMAGES).unlink(missing_ok=True)  # of another generator, saved here before
     else:
         _write_tensors(folder / SEEN_IMAGES, {_SEEN_TENSOR: generator.seen_images.unique()})
-    write_json(folder / CONFIG, _config(generator, sha256_of(folder / WEIGHTS)))
+    write_json(folder / CONFIG, config_of(generator, sha256_of(folder / WEIGHTS)))
     with atomic_path(folder / GRID) as path:
         grids.sample_grid(generator).save(path)
     if not (folder / CARD).exists():
@@ -88,35 +76,37 @@ def load(folder: str | Path, *, expected: type[SomeGenerator]) -> SomeGenerator:
             do not fit the config.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     cls = registered_generators()[config["architecture"]]
     if not issubclass(cls, expected):
         raise LoadError(f"{folder} holds {config['architecture']} ({cls.__name__}), not a {expected.__name__}")
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise LoadError(f"{folder} has no {WEIGHTS}; other weight formats are not loaded")
-    if sha256_of(weights) != config["weights"]["sha256"]:
-        raise LoadError(
-            f"{weights} is not the file that {CONFIG} describes (SHA-256 differs): "
-            "the download or the last save was cut short. Download or save it again"
-        )
+    # First without memory for its weights: what a config asks for may be larger than any computer.
+    with torch.device("meta"):
+        skeleton = _build(cls, config, folder)
+    weights = read_weights(folder, skeleton.state_dict(), config["weights"]["sha256"])
+    generator = _build(cls, config, folder)
+    generator.load_state_dict(weights)
+    generator.info = {"dataset": config["dataset"], "training": config["training"]}
+    generator.seen_images = _read_seen_images(folder / SEEN_IMAGES)
+    generator.eval()
+    return generator  # type: ignore[return-value]
+
+
+def _build(cls: type[Generator], config: dict[str, Any], folder: Path) -> Generator:
+    image = config["image"]
     try:
-        image = config["image"]
         # Layers draw initial weights when they are made; the caller's random state is not ours to move.
         with torch.random.fork_rng(devices=[]):
             generator = cls(
                 config["label_names"], image_size=image["size"], channels=image["channels"], **config["network"]
             )
-        generator.load_state_dict(load_file(weights))
-    except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise LoadError(f"{folder}: config and weights do not fit {config['architecture']}: {error}") from error
-    broken = [name for name, tensor in generator.state_dict().items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise LoadError(f"{weights} has NaN or infinite values in {broken[0]}; the run that wrote it diverged")
-    generator.info = {"dataset": config["dataset"], "training": config["training"]}
-    generator.seen_images = _read_seen_images(folder / SEEN_IMAGES)
-    generator.eval()
-    return generator  # type: ignore[return-value]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LoadError(f"{folder}: the config does not fit {config['architecture']}: {error}") from error
+    if generator.network_options() != config["network"]:
+        raise LoadError(
+            f"{folder}: network must be all options of {config['architecture']}, {generator.network_options()}"
+        )
+    return generator
 
 
 def fetch(
@@ -190,54 +180,3 @@ def _read_seen_images(path: Path) -> Tensor | None:
             "Download or save it again"
         )
     return hashes
-
-
-def _config(generator: Generator, weights_sha256: str) -> dict[str, Any]:
-    return {
-        "architecture": generator.architecture,
-        "format_version": FORMAT_VERSION,
-        "ganaug_version": version("ganaug"),
-        "label_names": list(generator.label_names),
-        "image": {"size": generator.image_size, "channels": generator.channels, "range": [-1, 1]},
-        "network": generator.network_options(),
-        "dataset": generator.info["dataset"],
-        "training": generator.info["training"],
-        "weights": {
-            "sha256": weights_sha256,
-            "num_parameters": sum(parameter.numel() for parameter in generator.parameters()),
-            "dtype": "float32",
-        },
-    }
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise LoadError(f"{folder} has no {CONFIG}, so it holds no generator of ganaug") from error
-    except (ValueError, OSError) as error:
-        raise LoadError(f"{folder / CONFIG} cannot be read: {error}") from error
-    if not isinstance(config, dict) or type(config.get("format_version")) is not int:
-        raise LoadError(f"{folder / CONFIG} is not a config of ganaug: it has no format_version")
-    if config["format_version"] > FORMAT_VERSION:
-        raise LoadError(
-            f"{folder} has format_version {config['format_version']} and this ganaug reads up to {FORMAT_VERSION}; "
-            f"it was written by ganaug {config.get('ganaug_version')}: upgrade to that"
-        )
-    if config.keys() != _CONFIG_KEYS:
-        wrong = ", ".join(sorted(config.keys() ^ _CONFIG_KEYS))
-        raise LoadError(f"{folder / CONFIG} has missing or unknown keys: {wrong}")
-    for key in ("image", "network", "dataset", "training", "weights"):
-        if not isinstance(config[key], dict):
-            raise LoadError(f"{folder / CONFIG}: {key} must be an object, got {config[key]!r}")
-    if config["image"].keys() != {"size", "channels", "range"} or "sha256" not in config["weights"]:
-        raise LoadError(f"{folder / CONFIG}: image or weights lack a key, or have an unknown one")
-    if not isinstance(config["label_names"], list):
-        raise LoadError(f"{folder / CONFIG}: label_names must be a list, got {config['label_names']!r}")
-    if str(config["architecture"]) not in registered_generators():
-        known = ", ".join(sorted(registered_generators()))
-        raise LoadError(
-            f"{folder} holds architecture {config['architecture']!r}; known are {known}. "
-            "A class of your own must be registered (register_generator) before it can be loaded"
-        )
-    return config

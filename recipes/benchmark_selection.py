@@ -26,7 +26,7 @@ from ganaug import Generator, InputError, LabelledImages
 from ganaug.evaluation import SmallCNN, accuracy, fidelity, train_classifier
 from ganaug.evaluation.augmentations import ShiftFlip
 from ganaug.files import write_json
-from ganaug.hub import WEIGHTS
+from ganaug.model_weights import WEIGHTS
 
 GENERATED = 10_000
 CLASSIFIERS = 3  # trained on generated images, for their spread

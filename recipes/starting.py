@@ -13,7 +13,7 @@ from arguments import parse_again
 
 from ganaug import Generator, LabelledImages
 from ganaug.data import joined, open_unlabeled
-from ganaug.hub import WEIGHTS
+from ganaug.model_weights import WEIGHTS
 from ganaug.pseudo_labels import pseudo_label
 from ganaug.training import (
     SYSTEMS,

@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL.Image import Image
 
-from ganaug import hub
 from ganaug.errors import InputError
 from ganaug.files import atomic_path, remove_leftovers, write_json, write_text
+from ganaug.model_weights import WEIGHTS
 from ganaug.training.checkpoints import IN_RUN
 
 
@@ -21,7 +21,7 @@ def new_run_folder(wanted: str | Path) -> Path:
     For a default name: an earlier result is never overwritten, and no flag is needed to run again.
     """
     folder, number = Path(wanted), 1
-    while (folder / "training").exists() or (folder / hub.WEIGHTS).exists():
+    while (folder / "training").exists() or (folder / WEIGHTS).exists():
         number += 1
         folder = Path(f"{wanted}-{number}")
     return folder

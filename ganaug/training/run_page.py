@@ -13,7 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from ganaug.evaluation.wording import FILTERS, number
 from ganaug.files import atomic_path, write_text
-from ganaug.hub import CONFIG
+from ganaug.model_config import CONFIG
 from ganaug.training.collapse import signs_of_failure
 from ganaug.training.curves import training_curves
 
