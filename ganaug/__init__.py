@@ -2,9 +2,10 @@
 
 from ganaug.augment import ConditionalGANAugment
 from ganaug.data import LabelledImages, bundled_digits, open_images
-from ganaug.errors import DataError, InputError, LoadError
+from ganaug.errors import DataError, InputError, LoadError, PublishError
 from ganaug.generators import Generator, register_generator
 from ganaug.hf import augment_dataset, generate_dataset
+from ganaug.publishing import publish
 from ganaug.samplers import MixedBatchSampler
 from ganaug.sampling import sample
 from ganaug.stream import ConditionalGANStream
@@ -18,10 +19,12 @@ __all__ = [
     "LabelledImages",
     "LoadError",
     "MixedBatchSampler",
+    "PublishError",
     "augment_dataset",
     "bundled_digits",
     "generate_dataset",
     "open_images",
+    "publish",
     "register_generator",
     "sample",
 ]

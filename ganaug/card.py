@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -12,84 +13,178 @@ from ganaug.files import write_text
 from ganaug.generators.base import Generator
 
 GRID = "samples/grid.png"
-_BEGIN, _END = "<!-- ganaug evaluation: begin -->", "<!-- ganaug evaluation: end -->"
+UNPUBLISHED = "path/to/this/folder"
+_GENERATOR = ("<!-- ganaug generator: begin -->", "<!-- ganaug generator: end -->")
+_VERDICT = ("<!-- ganaug evaluation: begin -->", "<!-- ganaug evaluation: end -->")
 _TASK = "Image classification with generated training images (ganaug)"  # marks our entries of the model-index
+_UNMEASURED = (
+    "Not measured yet. `recipes/evaluate.py` trains classifiers with and without its images, and writes the verdict "
+    "here."
+)
 
 
-def model_card(generator: Generator) -> str:
-    """README.md of a generator: what it is, a picture, how to use it, what it was trained on, its limits."""
-    dataset, training = generator.info["dataset"], generator.info["training"]
-    size, channels = generator.image_size, generator.channels
-    shape = f"uint8 (10, {channels}, {size}, {size})"
-    if generator.conditional:
-        title, kind, picture = (
-            f"{generator.num_classes} classes, {size}x{size} pixels",
-            "class-conditional",
-            "generated images, one class per column",
-        )
-        imports, use = (
-            "ConditionalGANAugment, Generator",
-            f"images = generator.sample([0] * 10, seed=0)  # {shape}, ten of class 0\n"
-            "train = ConditionalGANAugment(dataset, generator, ratio=0.3)",
-        )
-    else:
-        title, kind, picture = f"{size}x{size} pixels", "unconditional", "generated images"
-        imports, use = "Generator", f"images = generator.sample([0] * 10, seed=0)  # {shape}"
+def model_card(generator: Generator, weights_sha256: str, *, source: str = UNPUBLISHED) -> str:
+    """README.md of a generator: what it is, a picture, how to use it, what it was trained on, its limits.
+
+    Args:
+        generator (Generator): what it is about.
+        weights_sha256 (str): of its weights' file.
+        source (str): folder or Hub id to load it from, in the lines that say how.
+    """
+    kind = "class-conditional" if generator.conditional else "unconditional"
     header = ModelCardData(
         library_name="ganaug",
         pipeline_tag="unconditional-image-generation",
         tags=["ganaug", generator.architecture, kind, *["data-augmentation"] * generator.conditional],
     ).to_yaml()
-    counts = dataset.get("class_counts", {})
-    classes = "\n".join(
-        f"| {k} | {name} | {counts.get(name, 'not recorded')} |"
-        for k, name in enumerate(generator.label_names or counts)
-    )
-    settings = "\n".join(f"| `{key}` | {value} |" for key, value in training.items()) or "| not recorded | |"
+    size = f"{generator.image_size}x{generator.image_size} pixels"
+    title = f"{generator.num_classes} classes, {size}" if generator.conditional else size
     return f"""---
 {header}
 ---
 
 # {generator.architecture}: {title}
 
-This image generator is {kind} and was trained with ganaug. Nothing in the picture was selected:
-
-![{picture}]({GRID})
-
-## Use
-
-```python
-from ganaug import {imports}
-
-generator = Generator.from_pretrained("path/to/this/folder")
-{use}
-```
-
-## Trained on
-
-{dataset.get("name", "Not recorded")}
-
-| label | class | training images |
-|---|---|---|
-{classes}
-
-## Training
-
-| setting | value |
-|---|---|
-{settings}
+{_marked(_GENERATOR, _generator_block(generator, weights_sha256, source))}
 
 ## Does it help a classifier?
 
-{_BEGIN}
-Not measured yet. `recipes/evaluate.py` trains classifiers with and without its images, and writes the verdict here.
-{_END}
+{_marked(_VERDICT, _UNMEASURED)}
 
 ## Limits
 
 Generated images can repeat or resemble training images, and adding them does not always help a classifier: compare
 against training without them, on real held-out images.
 """
+
+
+def updated_card(card: str, generator: Generator, weights_sha256: str, *, source: str = UNPUBLISHED) -> str:
+    """A card with what it says of the generator brought up to date, and every other word as it was.
+
+    A verdict on other weights is taken out. A card without the marks around that block stays as it is.
+
+    Args:
+        card (str): README.md as it is.
+        generator, weights_sha256, source: as of :func:`model_card`.
+    """
+    before = _inside(card, _GENERATOR)
+    if before is None:
+        return card
+    if weights_sha256 not in before and _inside(card, _VERDICT) is not None:
+        card = _replaced(card, _VERDICT, _UNMEASURED)
+        if _TASK in card:
+            loaded = ModelCard(card)
+            metadata = cast(ModelCardData, loaded.data)
+            metadata.eval_results = _of_others(metadata) or None
+            card = str(loaded)
+    return _replaced(card, _GENERATOR, _generator_block(generator, weights_sha256, source))
+
+
+def published_card(ours: str, theirs: str | None, *, licence: str | None) -> str:
+    """The card to publish: the blocks and metadata of ours, in the words that are on the Hub already.
+
+    Args:
+        ours (str): README.md of the folder.
+        theirs (str, optional): README.md on the Hub, if there is one.
+        licence (str, optional): of the generator, for the metadata. Default: as it is
+
+    Raises:
+        ValueError: the metadata of one is not valid.
+    """
+    local, card = ModelCard(ours), ModelCard(ours if theirs is None else theirs)
+    if theirs is not None:
+        for marks in (_GENERATOR, _VERDICT):
+            block = _inside(ours, marks)
+            if block is not None:
+                card.text = _replaced(card.text, marks, block.strip())
+    metadata, own = cast(ModelCardData, card.data), cast(ModelCardData, local.data)
+    metadata.library_name, metadata.pipeline_tag = own.library_name, metadata.pipeline_tag or own.pipeline_tag
+    metadata.tags = list(dict.fromkeys([*(metadata.tags or []), *(own.tags or [])]))
+    ours_measured = [result for result in own.eval_results or [] if result.task_name == _TASK]
+    metadata.eval_results = [*_of_others(metadata), *ours_measured] or None
+    metadata.model_name = metadata.model_name or own.model_name
+    metadata.license = licence or metadata.license or own.license
+    return str(card)
+
+
+def _generator_block(generator: Generator, weights_sha256: str, source: str) -> str:
+    dataset, training = generator.info["dataset"], generator.info["training"]
+    shape = f"uint8 (10, {generator.channels}, {generator.image_size}, {generator.image_size})"
+    if generator.conditional:
+        kind, picture = "class-conditional", "generated images, one class per column"
+        imports, use = (
+            "ConditionalGANAugment, Generator",
+            f"images = generator.sample([0] * 10, seed=0)  # {shape}, ten of class 0\n"
+            "train = ConditionalGANAugment(dataset, generator, ratio=0.3)",
+        )
+    else:
+        kind, picture = "unconditional", "generated images"
+        imports, use = "Generator", f"images = generator.sample([0] * 10, seed=0)  # {shape}"
+    pin = "" if source == UNPUBLISHED else '  # or "@" and a commit after it, which never changes'
+    counts = dataset.get("class_counts", {})
+    classes = "\n".join(
+        f"| {k} | {_cell(name)} | {counts.get(name, 'not recorded')} |"
+        for k, name in enumerate(generator.label_names or counts)
+    )
+    settings = "\n".join(f"| `{key}` | {_cell(value)} |" for key, value in training.items()) or "| not recorded | |"
+    return f"""This image generator is {kind} and was trained with ganaug. Nothing in the picture was selected:
+
+![{picture}]({GRID})
+
+### Use
+
+```python
+from ganaug import {imports}
+
+generator = Generator.from_pretrained("{source}"){pin}
+{use}
+```
+
+### Trained on
+
+{_cell(dataset.get("name", "Not recorded"))}
+
+| label | class | training images |
+|---|---|---|
+{classes}
+
+### Training
+
+| setting | value |
+|---|---|
+{settings}
+
+Weights: safetensors, SHA-256 `{weights_sha256}`."""
+
+
+def _cell(value: object) -> str:
+    """A value in a table: what Markdown or HTML would take for its own is written out."""
+    text = html.escape(str(value), quote=False)
+    return "".join(f"\\{letter}" if letter in "\\|`*_[]" else letter for letter in text)
+
+
+def _marked(marks: tuple[str, str], block: str) -> str:
+    return f"{marks[0]}\n{block}\n{marks[1]}"
+
+
+def _inside(card: str, marks: tuple[str, str]) -> str | None:
+    """What is between two marks; None where they are not there."""
+    _, begin, rest = card.partition(marks[0])
+    inside, end, _ = rest.partition(marks[1])
+    return inside if begin and end else None
+
+
+def _replaced(card: str, marks: tuple[str, str], block: str) -> str:
+    """The card with another block between the marks, which are added at its end where they are not there."""
+    if _inside(card, marks) is None:
+        title = "## Does it help a classifier?\n\n" if marks == _VERDICT else ""
+        return f"{card.rstrip()}\n\n{title}{_marked(marks, block)}\n"
+    before, _, rest = card.partition(marks[0])
+    return before + _marked(marks, block) + rest.partition(marks[1])[2]
+
+
+def _of_others(metadata: ModelCardData) -> list[EvalResult]:
+    return [result for result in metadata.eval_results or [] if result.task_name != _TASK]
 
 
 def add_verdict(card: str | Path, report: Mapping[str, Any], name: str) -> None:
@@ -108,14 +203,8 @@ def add_verdict(card: str | Path, report: Mapping[str, Any], name: str) -> None:
     """
     loaded = ModelCard(Path(card).read_text(encoding="utf-8"))
     metadata = cast(ModelCardData, loaded.data)
-    block = f"{_BEGIN}\n{_verdict_block(report, name)}\n{_END}"
-    before, begin, rest = loaded.text.partition(_BEGIN)
-    if begin and _END in rest:
-        loaded.text = before + block + rest.partition(_END)[2]
-    else:
-        loaded.text = f"{loaded.text.rstrip()}\n\n## Does it help a classifier?\n\n{block}\n"
-    others = [result for result in metadata.eval_results or [] if result.task_name != _TASK]
-    metadata.eval_results = others + _eval_results(report, name)
+    loaded.text = _replaced(loaded.text, _VERDICT, _verdict_block(report, name))
+    metadata.eval_results = _of_others(metadata) + _eval_results(report, name)
     metadata.model_name = metadata.model_name or name
     write_text(card, str(loaded))
 

@@ -13,6 +13,10 @@ class LoadError(InputError):
     """A saved generator that cannot be loaded: files missing, changed, or not made by this library."""
 
 
+class PublishError(InputError):
+    """A generator that could not be uploaded; what is on disk is as it was."""
+
+
 def in_short(value: object) -> str:
     """A value for a message, in at most 101 printable characters, whoever it comes from."""
     text = value if isinstance(value, str) and value.isprintable() else ascii(value)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ganaug import grids
-from ganaug.card import GRID, model_card
+from ganaug.card import GRID, model_card, updated_card
 from ganaug.errors import LoadError
 from ganaug.files import atomic_path, sha256_of, write_json, write_tensors, write_text
 from ganaug.generators.base import Generator, registered_generators
@@ -40,7 +40,7 @@ def save(generator: Generator, folder: str | Path) -> None:
     """Write weights, hashes of the training images, config, card and sample grid, each file whole or not at all.
 
     The config is written last of the first three and names the hash of the weights, so an interrupted save over an
-    older one is noticed when it is loaded. An existing README.md is left as it is.
+    older one is noticed when it is loaded. Of an existing README.md, only what stands between ganaug's marks changes.
 
     The hashes let an evaluation refuse held-out images that were trained on. Someone who has an image can find out
     from them whether exactly that image was trained on; remove the file where that must stay secret.
@@ -55,11 +55,15 @@ def save(generator: Generator, folder: str | Path) -> None:
         (folder / SEEN_IMAGES).unlink(missing_ok=True)  # of another generator, saved here before
     else:
         _write_tensors(folder / SEEN_IMAGES, {_SEEN_TENSOR: generator.seen_images.unique()})
-    write_json(folder / CONFIG, config_of(generator, sha256_of(folder / WEIGHTS)))
+    digest = sha256_of(folder / WEIGHTS)
+    write_json(folder / CONFIG, config_of(generator, digest))
     with atomic_path(folder / GRID) as path:
         grids.sample_grid(generator).save(path)
-    if not (folder / CARD).exists():
-        write_text(folder / CARD, model_card(generator))
+    card = folder / CARD
+    if card.exists():
+        write_text(card, updated_card(card.read_text(encoding="utf-8"), generator, digest))
+    else:
+        write_text(card, model_card(generator, digest))
 
 
 def load(folder: str | Path, *, expected: type[SomeGenerator]) -> SomeGenerator:

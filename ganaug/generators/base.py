@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, TypeVar, cast
 
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
@@ -142,23 +143,42 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
         can find out from it whether exactly that image was trained on.
 
         Args:
-            save_directory (str or Path): made if missing. An existing ``README.md`` is left as it is.
+            save_directory (str or Path): made if missing. Of an existing ``README.md``, only what stands between
+                ganaug's marks changes.
             repo_id (str, optional): with ``push_to_hub``; default: the folder's name.
-            push_to_hub (bool): upload too. Default: False
-            kwargs: for ``push_to_hub``.
+            push_to_hub (bool): publish the folder too. Default: False
+            kwargs: as of :func:`ganaug.publish`.
 
         Returns:
             str or None: address of the commit, with ``push_to_hub``.
-        """
-        from ganaug import hub  # hub needs the registry below
 
-        # What the mixin collects by itself; our config.json is written from the generator instead.
-        kwargs.pop("config", None)
-        kwargs.pop("model_card_kwargs", None)
+        Raises:
+            OSError: the folder cannot be written to.
+            PublishError: as :func:`ganaug.publish`; everything is saved then.
+        """
+        from ganaug import hub, publishing  # hub needs the registry below
+
         hub.save(self, save_directory)
         if push_to_hub:
-            return self.push_to_hub(repo_id or Path(save_directory).name, **kwargs)
+            return publishing.publish(save_directory, repo_id or Path(save_directory).name, **kwargs).url
         return None
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:  # type: ignore[override]
+        """Publish the generator on the Hub, in one commit.
+
+        Args:
+            repo_id (str): ``"user/repo"``; made if missing.
+            kwargs: ``private``, ``token``, ``branch``, ``commit_message``, ``create_pr``, ``licence``, ``endpoint``;
+                as of :func:`ganaug.publish`.
+
+        Returns:
+            str: address of the commit.
+
+        Raises:
+            PublishError: as :func:`ganaug.publish`.
+        """
+        with TemporaryDirectory() as folder:
+            return cast(str, self.save_pretrained(folder, repo_id=repo_id, push_to_hub=True, **kwargs))
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

@@ -1,0 +1,160 @@
+"""Generators on the Hugging Face Hub: what of a folder is published, and how."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+from ganaug import hub
+from ganaug.card import GRID, published_card, updated_card
+from ganaug.errors import PublishError
+from ganaug.generators.base import Generator
+from ganaug.model_config import CONFIG, read_config
+from ganaug.model_weights import WEIGHTS
+
+# Nothing else of a folder is ever published: no checkpoint, no optimizer, no image but the grid of generated ones.
+PUBLISHED = (CONFIG, WEIGHTS, hub.SEEN_IMAGES, GRID, "evaluation/report.html", "evaluation/report.json")
+RETRIES, PAUSE = 3, 1.0  # of a request that the Hub fails to answer; seconds before the first, doubled each time
+
+_TransportError: type[Exception] = HfHubHTTPError.__bases__[
+    0
+]  # of the HTTP library, which older clients have another of
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What would be, or was, published.
+
+    Attributes:
+        repo_id (str): where to.
+        files (dict): path in the repository to the local file; the card comes on top.
+        card (str): README.md as published.
+        url (str, optional): address of the commit, once there is one.
+        commit (str, optional): its hash, which pins this generator.
+    """
+
+    repo_id: str
+    files: dict[str, Path]
+    card: str
+    url: str | None = None
+    commit: str | None = None
+
+
+def publish(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    licence: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    branch: str | None = None,
+    commit_message: str = "Publish a generator",
+    create_pr: bool = False,
+    endpoint: str | None = None,
+    dry_run: bool = False,
+) -> Publication:
+    """Upload a saved generator in one commit, which fails if the repository changes meanwhile.
+
+    Files of the repository that are not ours stay. Of its README.md, only what stands between ganaug's marks and
+    ganaug's own metadata change.
+
+    Args:
+        folder (str or Path): of a generator, as :meth:`Generator.save_pretrained` or a training run writes it.
+        repo_id (str): ``"user/repo"``; made if missing.
+        licence (str, optional): of the generator, for its card, such as ``"mit"``. Default: as the card says
+        private (bool, optional): of a new repository. Default: as your account is set
+        token (str or bool, optional): of the Hub. Default: the one that you are logged in with
+        branch (str, optional): to publish on, made if missing. Default: main
+        commit_message (str): title of the commit. Default: Publish a generator
+        create_pr (bool): propose the change instead of making it. Default: False
+        endpoint (str, optional): address of the Hub. Default: huggingface.co
+        dry_run (bool): only find out what would be published, without a change on the Hub. Default: False
+
+    Raises:
+        LoadError: the folder holds no generator that could be loaded again.
+        PublishError: the Hub refuses or is out of reach, or the repository was changed meanwhile. The folder stays as
+            it was.
+    """
+    folder = Path(folder)
+    generator = Generator.from_pretrained(folder)
+    files = {name: folder / name for name in PUBLISHED if (folder / name).is_file()}
+    api = HfApi(endpoint=endpoint, token=token)
+    with _explained(repo_id):
+        if not dry_run:
+            _patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+            if branch is not None:
+                _patiently(lambda: api.create_branch(repo_id, branch=branch, exist_ok=True))
+        parent, theirs = _there(api, repo_id, branch)
+        card = (folder / hub.CARD).read_text(encoding="utf-8")
+        card = updated_card(card, generator, read_config(folder)["weights"]["sha256"], source=repo_id)
+        publication = Publication(repo_id, files, published_card(card, theirs, licence=licence))
+        if dry_run:
+            return publication
+        adding = [CommitOperationAdd(name, path) for name, path in files.items()]
+        adding.append(CommitOperationAdd(hub.CARD, publication.card.encode()))
+        made = _patiently(
+            lambda: api.create_commit(
+                repo_id,
+                adding,
+                commit_message=commit_message,
+                revision=branch,
+                create_pr=create_pr,
+                parent_commit=parent,
+            )
+        )
+    return Publication(repo_id, files, publication.card, made.pr_url or made.commit_url, made.oid)
+
+
+def _there(api: HfApi, repo_id: str, branch: str | None) -> tuple[str | None, str | None]:
+    """Last commit of a branch and its README.md, where there are any."""
+    try:
+        sha = _patiently(lambda: api.model_info(repo_id, revision=branch)).sha
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        return None, None
+    if sha is None:
+        return None, None
+    try:
+        with TemporaryDirectory() as cache:
+            path = _patiently(lambda: api.hf_hub_download(repo_id, hub.CARD, revision=sha, cache_dir=cache))
+            return sha, Path(path).read_text(encoding="utf-8")
+    except EntryNotFoundError:
+        return sha, None
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """Ask again where the Hub has trouble of its own."""
+    for attempt in range(RETRIES):
+        try:
+            return ask()
+        except HfHubHTTPError as error:
+            if error.response.status_code < 500 or attempt + 1 == RETRIES:
+                raise
+            time.sleep(PAUSE * 2**attempt)
+    raise AssertionError  # the last attempt returns or raises
+
+
+@contextmanager
+def _explained(repo_id: str) -> Iterator[None]:
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        advice = {
+            401: "the token is not valid, or there is none. Log in with `hf auth login`, or pass token",
+            403: "the token may not write there",
+            404: "there is no such repository, or the token may not see it",
+            412: "it was changed meanwhile. Run the same again",
+        }.get(status, f"the Hub answered {status}")
+        raise PublishError(f"{repo_id} was not published: {advice}. Nothing local was changed") from error
+    except (_TransportError, OSError, ValueError) as error:
+        raise PublishError(f"{repo_id} was not published: {error}. Nothing local was changed") from error
