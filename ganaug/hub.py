@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -25,13 +28,18 @@ from ganaug.card import GRID, model_card, updated_card
 from ganaug.errors import LoadError
 from ganaug.files import atomic_path, sha256_of, write_json, write_tensors, write_text
 from ganaug.generators.base import Generator, registered_generators
-from ganaug.model_config import CONFIG, config_of, read_config
-from ganaug.model_weights import WEIGHTS, read_weights
+from ganaug.model_config import CONFIG, MOST_BYTES, config_of, read_config
+from ganaug.model_weights import WEIGHTS, longest_file, read_weights
+
+logger = logging.getLogger(__name__)
 
 CARD = "README.md"
 SEEN_IMAGES, _SEEN_TENSOR = "training_images.safetensors", "sha256_prefix"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+
+MOST_BYTES_OF_HASHES = 2**30  # of a hundred million images
+TransportError: type[Exception] = HfHubHTTPError.__bases__[0]  # of the HTTP library; older clients have another
 
 SomeGenerator = TypeVar("SomeGenerator", bound=Generator)
 
@@ -84,16 +92,28 @@ def load(folder: str | Path, *, expected: type[SomeGenerator]) -> SomeGenerator:
     cls = registered_generators()[config["architecture"]]
     if not issubclass(cls, expected):
         raise LoadError(f"{folder} holds {config['architecture']} ({cls.__name__}), not a {expected.__name__}")
-    # First without memory for its weights: what a config asks for may be larger than any computer.
-    with torch.device("meta"):
-        skeleton = _build(cls, config, folder)
-    weights = read_weights(folder, skeleton.state_dict(), config["weights"]["sha256"])
+    weights = check(folder, config)
     generator = _build(cls, config, folder)
     generator.load_state_dict(weights)
     generator.info = {"dataset": config["dataset"], "training": config["training"]}
     generator.seen_images = _read_seen_images(folder / SEEN_IMAGES)
     generator.eval()
     return generator  # type: ignore[return-value]
+
+
+def check(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights in a folder, if they are what the config says.
+
+    Raises:
+        LoadError: they are not.
+    """
+    return read_weights(folder, _expected_weights(folder, config), config["weights"]["sha256"])
+
+
+def _expected_weights(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
+    """Names, shapes and types of the weights: a network without memory, for it may be larger than any computer."""
+    with torch.device("meta"):
+        return _build(registered_generators()[config["architecture"]], config, folder).state_dict()
 
 
 def _build(cls: type[Generator], config: dict[str, Any], folder: Path) -> Generator:
@@ -122,13 +142,22 @@ def fetch(
     local_files_only: bool = False,
     force_download: bool = False,
     endpoint: str | None = None,
+    with_card: bool = False,
 ) -> Path:
     """Folder of a generator: ``name`` itself where it is a folder, else a download of one commit from the Hub.
 
+    Files that are larger than they can be are not downloaded.
+
     Raises:
-        LoadError: there is no such folder, repository or revision, or the Hub cannot be reached.
+        LoadError: there is no such folder, repository or revision, it has no generator, or the Hub cannot be reached.
     """
     if Path(name).is_dir():
+        if revision is not None:
+            raise LoadError(
+                f"{name} is a folder here, which has no revisions; got revision={revision!r}. Leave it out"
+            )
+        if isinstance(name, str) and _HUB_ID.fullmatch(name):
+            logger.warning("%s is a folder here, and is loaded instead of a Hub repository of that name", name)
         return Path(name)
     if not isinstance(name, str) or not _HUB_ID.fullmatch(name):
         raise LoadError(f"no folder {str(name)!r}, and it is not a Hub id ('user/repo' or 'user/repo@revision')")
@@ -148,10 +177,36 @@ def fetch(
         force_download=force_download,
         endpoint=endpoint,
     )
-    try:
-        rest = Path(download(revision=revision, allow_patterns=[CONFIG, SEEN_IMAGES]))
+    with _explained(repo_id, revision):
+        sizes = {} if local_files_only else _sizes(HfApi(endpoint=endpoint, token=token), repo_id, revision)
+        _refuse_large(repo_id, sizes, {CONFIG: MOST_BYTES, SEEN_IMAGES: MOST_BYTES_OF_HASHES, CARD: MOST_BYTES})
+        small = [CONFIG, SEEN_IMAGES, *[CARD] * with_card]
+        rest = Path(download(revision=revision, allow_patterns=small))
+        if WEIGHTS in sizes:
+            _refuse_large(repo_id, sizes, {WEIGHTS: longest_file(_expected_weights(rest, read_config(rest)))})
         # Weights come last and of the same commit: where they are cached, so is all that the repository has.
         return Path(download(revision=rest.name, allow_patterns=[WEIGHTS]))
+
+
+def _sizes(api: HfApi, repo_id: str, revision: str | None) -> dict[str, int]:
+    """Bytes of the files of a repository; empty where the Hub does not say, which the download will find out too."""
+    try:
+        files = api.model_info(repo_id, revision=revision, files_metadata=True).siblings or []
+    except (TransportError, OSError):
+        return {}
+    return {file.rfilename: file.size for file in files if file.size is not None}
+
+
+def _refuse_large(repo_id: str, sizes: Mapping[str, int], most: Mapping[str, int]) -> None:
+    for name in sizes.keys() & most.keys():
+        if sizes[name] > most[name]:
+            raise LoadError(f"{repo_id}: {name} has {sizes[name]:,} bytes, and at most {most[name]:,} can be right")
+
+
+@contextmanager
+def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
+    try:
+        yield
     except GatedRepoError as error:
         raise LoadError(f"{repo_id} is gated: ask for access on its page, then pass token=") from error
     except RepositoryNotFoundError as error:
@@ -160,7 +215,7 @@ def fetch(
         raise LoadError(f"{repo_id} has no revision {revision!r}") from error
     except LocalEntryNotFoundError as error:
         raise LoadError(f"{repo_id} is not in the cache and the Hub was not reached: {error}") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (TransportError, OSError) as error:
         raise LoadError(f"{repo_id} could not be downloaded: {error}") from error
 
 

@@ -61,12 +61,24 @@ def read_weights(folder: Path, expected: Mapping[str, Tensor], sha256: str) -> d
     return tensors
 
 
+def longest_file(expected: Mapping[str, Tensor]) -> int:
+    """Bytes that the file of a network's weights has at most."""
+    return 8 + _longest_header(expected) + _size(expected)
+
+
+def _longest_header(expected: Mapping[str, Tensor]) -> int:
+    return _METADATA_BYTES + sum(_BYTES_PER_TENSOR + 6 * len(name) for name in expected)  # 6: \u1234
+
+
+def _size(expected: Mapping[str, Tensor]) -> int:
+    return sum(each.numel() * each.element_size() for each in expected.values())
+
+
 def _check_header(path: Path, expected: Mapping[str, Tensor]) -> None:
-    longest = _METADATA_BYTES + sum(_BYTES_PER_TENSOR + 6 * len(name) for name in expected)  # 6: \u1234
     with open(path, "rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= longest:
+        if not 2 <= length <= _longest_header(expected):
             raise LoadError(f"{path} is damaged, or holds other weights: its header has {length:,} bytes")
         found = _parse(path, file.read(length))
     found.pop("__metadata__", None)
@@ -82,10 +94,7 @@ def _check_header(path: Path, expected: Mapping[str, Tensor]) -> None:
                 f"{path}: {name} must be {wanted[0]} of {wanted[1]} by the config, and is {in_short(there[0])} of "
                 f"{in_short(there[1])}"
             )
-    size, right = (
-        path.stat().st_size,
-        8 + length + sum(each.numel() * each.element_size() for each in expected.values()),
-    )
+    size, right = path.stat().st_size, 8 + length + _size(expected)
     if size != right:
         raise LoadError(f"{path} has {size:,} bytes instead of {right:,}: it is damaged. Download or save it again")
 

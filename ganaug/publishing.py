@@ -24,10 +24,6 @@ from ganaug.model_weights import WEIGHTS
 PUBLISHED = (CONFIG, WEIGHTS, hub.SEEN_IMAGES, GRID, "evaluation/report.html", "evaluation/report.json")
 RETRIES, PAUSE = 3, 1.0  # of a request that the Hub fails to answer; seconds before the first, doubled each time
 
-_TransportError: type[Exception] = HfHubHTTPError.__bases__[
-    0
-]  # of the HTTP library, which older clients have another of
-
 Answer = TypeVar("Answer")
 
 
@@ -156,5 +152,5 @@ def _explained(repo_id: str) -> Iterator[None]:
             412: "it was changed meanwhile. Run the same again",
         }.get(status, f"the Hub answered {status}")
         raise PublishError(f"{repo_id} was not published: {advice}. Nothing local was changed") from error
-    except (_TransportError, OSError, ValueError) as error:
+    except (hub.TransportError, OSError, ValueError) as error:
         raise PublishError(f"{repo_id} was not published: {error}. Nothing local was changed") from error
