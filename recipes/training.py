@@ -13,7 +13,7 @@ from layer_table import layer_tables
 from resuming import checkpoint_of, with_saved_flags
 from starting import hold_back, new_trainer, open_all, run_folder, with_choices
 
-from ganaug import Generator
+from ganaug import Generator, InputError, PublishError, publish
 from ganaug.training import SYSTEMS, GANObjective, TrainingSettings, check_same_run, start_accelerator, train
 from ganaug.training.presets import QUICK
 from ganaug.training.run_page import write_run_page
@@ -41,6 +41,11 @@ class TrainingArguments:
         override: With resume_from_checkpoint, train to another total_kimg, or with another precision or number of
             threads.
         summary: Print a table of the layers of both networks first.
+        push_to_hub: Publish the generator when it is trained; see recipes/publish.py.
+        hub_model_id: Where to, as user/repo.
+        hub_strategy: Publish the best generator of the run, or the one at its end.
+        hub_private_repo: Make a new repository private.
+        licence: Of the generator, for its card, such as mit.
     """
 
     data: DataArguments = field(default_factory=DataArguments)
@@ -55,6 +60,11 @@ class TrainingArguments:
     resume_from_checkpoint: str | None = None
     override: bool = False
     summary: bool = False
+    push_to_hub: bool = False
+    hub_model_id: str | None = None
+    hub_strategy: Literal["best", "end"] = "best"
+    hub_private_repo: bool = False
+    licence: str | None = None
 
     def network_options(self) -> dict[str, Any]:
         """Arguments of the generator beside those that the images give."""
@@ -62,7 +72,8 @@ class TrainingArguments:
 
 
 def main(given: Any) -> None:
-    """Train, save, and say how to use what was saved."""
+    """Train, save, publish if that is asked for, and say how to use what was saved."""
+    check_hub_flags(given)
     checkpoint = checkpoint_of(given)
     args = with_saved_flags(given, checkpoint) if checkpoint else given
     accelerator = start_accelerator(args.training, report_to=args.report_to)
@@ -89,6 +100,26 @@ def main(given: Any) -> None:
     if folder:
         write_run_page(folder.path)
         print(how_to_use(trained, folder.path))
+        if args.push_to_hub:
+            publish_run(folder.path, args)
+
+
+def check_hub_flags(args: Any) -> None:
+    """Refuse, before training, what would fail after it."""
+    if args.push_to_hub and (args.hub_model_id is None or args.licence is None):
+        raise InputError("push_to_hub needs hub_model_id (user/repo) and licence (such as mit)")
+
+
+def publish_run(path: Path, args: Any) -> None:
+    """Publish the generator of a run; where that fails, say how to do it later."""
+    last = path / "training" / "last"
+    folder = last if args.hub_strategy == "end" and last.exists() else path
+    try:
+        made = publish(folder, args.hub_model_id, licence=args.licence, private=args.hub_private_repo or None)
+    except PublishError as error:
+        again = f"python recipes/publish.py {folder} {args.hub_model_id} --licence {args.licence}"
+        raise PublishError(f"{error}. The generator is in {folder}. To publish it: {again}") from error
+    print(f"\npublished: {made.url}")
 
 
 def how_to_use(generator: Generator, path: Path) -> str:

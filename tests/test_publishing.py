@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
+import time
 
 import huggingface_hub
 import pytest
 import torch
 from conftest import make_generator
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard
 from loopback_hub import LoopbackHub, cut_after, flipped
 
 from ganaug import Generator, LoadError, PublishError, publish, publishing
+from ganaug.__main__ import main
 
 HIS = "models/alice/digits"
 
@@ -207,3 +210,89 @@ def test_downloads_that_are_cut_go_on_and_wrong_bytes_are_refused(hub, put, load
     with pytest.raises(LoadError, match="SHA-256 differs"):
         load(force_download=True)
     assert load(f"alice/digits@{made.commit}", force_download=True).num_classes == 10
+
+
+def test_the_recipe_shows_what_it_will_publish_and_how_to_load_it(hub, in_process, folder, monkeypatch, capsys, load):
+    monkeypatch.setenv("HF_TOKEN", "alices")
+    flags = [str(folder), "alice/digits", "--endpoint", hub.endpoint]
+    assert in_process(*flags, "--dry_run", name="publish") is None
+    shown = capsys.readouterr().out
+    assert re.search(r"1,310,612 bytes  model\.safetensors", shown)
+    assert "# acgan-28: 10 classes, 28x28 pixels" in shown
+    assert not hub.commits
+    assert "the card names no licence" in in_process(*flags, name="publish")
+    assert not hub.commits
+    assert in_process(*flags, "--licence", "mit", "--private", name="publish") is None
+    shown = capsys.readouterr().out
+    pinned = re.search(r'Generator\.from_pretrained\("(alice/digits@[0-9a-f]{40})"\)', shown).group(1)
+    assert load(pinned, token="alices").num_classes == 10
+    assert in_process(*flags, name="publish") is None  # the licence is on the card by now
+
+
+TINY = ["--dataset_name", "sklearn:digits", "--model", "acgan-28", "--total_kimg", "0.064", "--cpu_threads", "1"]
+
+
+def test_training_publishes_and_never_loses_what_it_trained(hub, in_process, tmp_path, monkeypatch, load):
+    monkeypatch.setenv("HF_TOKEN", "alices")
+    monkeypatch.setattr("ganaug.publishing.HfApi", lambda **options: HfApi(**{**options, "endpoint": hub.endpoint}))
+    assert "push_to_hub needs hub_model_id (user/repo) and licence" in in_process(*TINY, "--push_to_hub")
+    assert not (tmp_path / "outputs").exists()
+    flags = [*TINY, "--push_to_hub", "--hub_model_id", "alice/digits", "--licence", "mit"]
+    hub.fail("commit/main", 500, times=9)
+    told = in_process(*flags)
+    assert "To publish it: python recipes/publish.py outputs/acgan-28 alice/digits --licence mit" in told
+    assert Generator.from_pretrained("outputs/acgan-28").image_size == 8
+    hub.faults.clear()
+    assert in_process(*flags) is None
+    assert load().image_size == 8
+    assert not any("training/" in path for path in hub.head(HIS))
+
+
+def test_inspecting_says_what_it_is_without_building_it(hub, put, folder, tmp_path, capsys, monkeypatch):
+    made = put()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    for name in (str(folder), "alice/digits", f"alice/digits@{made.commit}"):
+        main(["inspect", name, "--endpoint", hub.endpoint])
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"{name}\n")
+        assert re.search(r"architecture +acgan-28, 326,601 parameters", shown)
+        assert re.search(r"classes +10: 0, 1, 2, 3", shown)
+        assert re.search(r"verdict +not measured", shown)
+        assert re.search(r"SHA-256 [0-9a-f]{64}", shown)
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(SystemExit, match=r"error: .*model\.safetensors is damaged"):
+        main(["inspect", str(folder)])
+
+
+def test_files_that_are_too_large_are_not_downloaded(hub, put, load):
+    put()
+    files = hub.head(HIS)
+    for name, content in (
+        ("config.json", b" " * 2**21),
+        ("model.safetensors", files["model.safetensors"] + b"\0" * 2**20),
+    ):
+        hub.put(HIS, {**files, name: content})
+        hub.requests.clear()
+        with pytest.raises(
+            LoadError, match=rf"alice/digits: {name} has [\d,]+ bytes, and at most [\d,]+ can be right"
+        ):
+            load()
+        assert not any(f"/{name}" in request for request in hub.requests)
+
+
+def test_a_cached_branch_loads_without_the_hub(hub, put, load, generator):
+    put()
+    load()
+    hub.close()
+    started = time.monotonic()
+    assert torch.equal(load().sample([3]), generator.sample([3]))
+    assert time.monotonic() - started < 3
+
+
+def test_a_folder_does_not_silently_stand_for_a_repository(folder, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, tmp_path / "alice" / "digits")
+    assert Generator.from_pretrained("alice/digits").num_classes == 10
+    assert "alice/digits is a folder here, and is loaded instead of a Hub repository of that name" in caplog.text
+    with pytest.raises(LoadError, match="alice/digits is a folder here, which has no revisions"):
+        Generator.from_pretrained("alice/digits", revision="v2")
