@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import random
 import shutil
 import struct
 import subprocess
@@ -293,6 +294,38 @@ def test_files_with_any_bytes_changed_load_or_are_refused(folder, file, where, n
 def loads_or_is_refused(folder: Path) -> None:
     with suppress(LoadError):
         Generator.from_pretrained(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ten_minutes_of_changed_bytes_load_or_are_refused(folder):
+    """Several at a time, taken from each other, repeated or left out; of the weights, in the header."""
+    rng, originals = (
+        random.Random(0),
+        {name: (folder / name).read_bytes() for name in ("config.json", "model.safetensors")},
+    )
+    ended, tried = time.monotonic() + 600, 0
+    while time.monotonic() < ended:
+        name = rng.choice(list(originals))
+        content = originals[name]
+        end = len(content) if name == "config.json" else 8 + struct.unpack("<Q", content[:8])[0]
+        for _ in range(rng.randint(1, 4)):
+            start, length = rng.randrange(end), rng.choice((0, 1, 2, 8, 40))
+            other = rng.randrange(end)
+            new = rng.choice(
+                (rng.randbytes(length), content[other : other + length], b"", b'"', b"9" * length, b"[{" * length)
+            )
+            content = content[:start] + new + content[start + rng.choice((0, len(new), length)) :]
+        (folder / name).write_bytes(content)
+        if name != "config.json":
+            config(weights={"sha256": hashlib.sha256(content).hexdigest()})(folder)
+        started = time.monotonic()
+        loads_or_is_refused(folder)
+        assert time.monotonic() - started < LONGEST
+        for each, original in originals.items():
+            (folder / each).write_bytes(original)
+        tried += 1
+    assert tried > 1000
 
 
 PROGRAM = """
