@@ -13,8 +13,8 @@ def benchmark(monkeypatch):
 
     trained = []
 
-    def train_one(folder, learning_rate, seed, args):
-        trained.append((learning_rate, seed))
+    def train_one(folder, seed, args):
+        trained.append(seed)
         generator = make_generator(image_size=8)
         generator.info["training"] = {"chosen_after_kimg": 3.0}
         for path in (folder, folder / "training" / "last"):
@@ -33,19 +33,19 @@ def test_both_generators_of_each_run_are_judged_once(benchmark, tmp_path, capsys
     args = module.Arguments(
         data=module.DataArguments(dataset_name="sklearn:digits", images_per_class=20),
         kimg=5,
-        learning_rates=(0.1, 0.2),
+        seeds=(3, 4),
         output_dir=tmp_path / "selection",
     )
     module.main(args)
-    assert trained == [(0.1, 0), (0.2, 0)]
+    assert trained == [3, 4]
     results = json.loads((tmp_path / "selection" / "selection.json").read_text())
-    run = results["runs"]["acgan-28-0.2-0"]
+    run = results["runs"]["acgan-28-4"]
     assert run["kimg"] == {"chosen": 3.0, "last": 5}
     assert run["chosen"] == run["last"]  # the same images here
     assert 0 <= run["last"]["label_fidelity"] <= 0.4
     assert len(run["last"]["scores"]) == 3
     shown = capsys.readouterr().out
-    assert shown.count("| 0.1 | chosen | 3 |") == shown.count("| 0.2 | last | 5 |") == 1
+    assert shown.count("| 3 | chosen | 3 |") == shown.count("| 4 | last | 5 |") == 1
     module.main(args)
     assert len(trained) == 2
     assert capsys.readouterr().out == shown
@@ -58,9 +58,9 @@ def test_the_command_that_it_trains_by(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(module.subprocess, "run", lambda command, check: seen.append(" ".join(command)))
     args = module.Arguments(data=module.DataArguments(dataset_name="sklearn:digits", images_per_class=20))
-    module.train_one(tmp_path / "run", 4e-3, 1, args)
-    assert "--model acgan-28 --total_kimg 1000 --seed 1 --learning_rate 0.004" in seen[0]
+    module.train_one(tmp_path / "run", 1, args)
+    assert "--model acgan-28 --total_kimg 1000 --seed 1" in seen[0]
     assert f"--output_dir {tmp_path / 'run'} --resume_from_checkpoint latest --dataset_name sklearn:digits" in seen[0]
     make_generator(image_size=8).save_pretrained(tmp_path / "run")
-    module.train_one(tmp_path / "run", 4e-3, 1, args)
+    module.train_one(tmp_path / "run", 1, args)
     assert len(seen) == 1
