@@ -31,8 +31,8 @@ def train(
 ) -> Generator:
     """Train to the end, with monitors, grids and checkpoints on the way, and save the averaged generator.
 
-    With held-out images, that is the averaged generator of the run that had the best score on them; the last one is
-    saved too, in ``training/last``. Where there are checkpoints, the first SIGTERM or SIGINT ends training at the next
+    With held-out images, that is the one that :class:`Selection` chooses of those along the run; the last one is saved
+    too, in ``training/last``. Where there are checkpoints, the first SIGTERM or SIGINT ends training at the next
     step, with one more; a second ends the program at once.
 
     Args:
@@ -41,7 +41,7 @@ def train(
             on all processes but the main one.
         resume (Checkpoint, optional): to go on from, given to all processes; see :func:`check_same_run`. Default:
             start anew
-        held_out (LabelledImages, optional): real images to choose the best generator by, given to all processes; see
+        held_out (LabelledImages, optional): real images to choose a generator by, given to all processes; see
             :class:`ganaug.evaluation.GeneratorScore`. They count as seen by the generator. Default: the last is taken
 
     Returns:
@@ -133,19 +133,19 @@ def _finish(
     trainer: Trainer, folder: RunFolder | None, watch: Watch, selection: Selection, held_out: LabelledImages | None
 ) -> Generator:
     """The chosen generator, with what is known of it, saved; and the last one beside it."""
-    last, best = trainer.averaged_generator, selection.best
-    chosen = last if best is None else selection.chosen()
+    last, candidate = trainer.averaged_generator, selection.chosen
+    chosen = last if candidate is None else selection.generator()
     # One that is trained further has seen the images of its earlier training too.
     seen = [trainer.data.image_hashes, *(data.image_hashes for data in [held_out] if data)]
     seen += [last.seen_images] if last.seen_images is not None else []
     for generator in (last, chosen):
         generator.seen_images = torch.cat(seen).unique()
         generator.info = run_facts(trainer, watch.latest, seconds=watch.seconds)
-    if best is not None:
-        chosen.info["training"] |= {"chosen_after_kimg": best.kimg, "candidates": len(selection.candidates)}
-        chosen.info["training"] |= {f"chosen_{name}": round(value, 4) for name, value in best.scores.items()}
+    if candidate is not None:
+        chosen.info["training"] |= {"chosen_after_kimg": candidate.kimg, "candidates": len(selection.candidates)}
+        chosen.info["training"] |= {f"chosen_{name}": round(value, 4) for name, value in candidate.scores.items()}
     if folder:
-        if best is not None:
+        if candidate is not None:
             last.save_pretrained(folder.training / "last")
         chosen.save_pretrained(folder.path)
     return chosen

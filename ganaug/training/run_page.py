@@ -64,21 +64,23 @@ def _choice(candidates: list[dict[str, Any]], chosen: float | None) -> list[str]
     """Which generator was chosen, in plain sentences."""
     if chosen is None:
         return ["The generator that was saved is the last one. No other was looked at."]
-    best, last = next(row for row in candidates if row["kimg"] == chosen), candidates[-1]
+    it, last = next(row for row in candidates if row["kimg"] == chosen), candidates[-1]
+    peers = [row for row in candidates if not row["signs"]] or candidates
+    best = max(peers, key=lambda row: row["score"])
+    among = f"Of {len(candidates)} that were scored on real images which were held back"
+    if len(peers) < len(candidates):
+        among += f", {len(peers)} have no signs that training failed; of these"
+    elif candidates[0]["signs"]:
+        among += ", all have signs that training failed; of these"
+    why = f"the highest has {number(best['score'])}, and this is the last within 5 % of it"
     sentences = [
-        f"The generator that was saved is the one after {chosen:g} kimg: of {len(candidates)} that were scored on "
-        f"real images which were held back, it has the highest score, {number(best['score'])}."
+        f"The generator that was saved is the one after {chosen:g} kimg, with a score of {number(it['score'])}.",
+        f"{among}, {'it has the highest' if it is best else why}.",
     ]
-    without = [row for row in candidates if not row["signs"]]
-    if best["score"] < max(row["score"] for row in candidates):
-        sentences = [sentences[0].replace("the highest score", "the highest of those without signs of failure")]
-    if best is last:
-        return [*sentences, "It is the last one."]
-    sentences.append(
-        f"The last one, after {last['kimg']:g} kimg, has {number(last['score'])}; it is in training/last."
-    )
-    if not without:
-        sentences.append("All of them have signs that training failed, which are below.")
+    if it is not last:
+        sentences.append(
+            f"The run's last one, after {last['kimg']:g} kimg, has {number(last['score'])}; it is in training/last."
+        )
     return sentences
 
 

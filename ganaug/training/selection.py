@@ -1,4 +1,4 @@
-"""Which of the generators that a run passes through is kept: the one with the best score on held-out images."""
+"""Which of the generators that a run passes through is kept, by scores on held-out images."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from ganaug.training.checkpoints import Checkpoint, State
 from ganaug.training.interruption import BrokenOffError, StopSignals
 from ganaug.training.trainer import Trainer
 
+TOLERANCE = 0.95  # of the best score
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -34,14 +36,9 @@ class Candidate:
     scores: dict[str, float]
     signs: list[str]
 
-    @property
-    def rank(self) -> tuple[bool, float]:
-        """What candidates are compared by: one without signs of failure goes before all that have some."""
-        return not self.signs, self.scores["score"]
-
 
 class Selection:
-    """Scores the averaged generator, and keeps the weights of the best one.
+    """Scores the averaged generator, and keeps the weights of the one to choose.
 
     Args:
         trainer (Trainer): whose averaged generator is scored, on the main process.
@@ -58,7 +55,7 @@ class Selection:
         flip = "flip" in trainer.settings.augment
         self._score = None if held_out is None else GeneratorScore(trainer.data, held_out, horizontal_flip=flip)
         self.candidates: list[Candidate] = []
-        self._best_weights: dict[str, Tensor] = {}
+        self._weights: dict[str, Tensor] = {}
 
     @property
     def interval(self) -> float | None:
@@ -73,17 +70,27 @@ class Selection:
         return self._trainer.is_due(self.interval, step) and all(each.step != step for each in self.candidates)
 
     @property
-    def best(self) -> Candidate | None:
-        """The first of the best candidates so far."""
-        return max(self.candidates, key=lambda candidate: candidate.rank, default=None)
+    def chosen(self) -> Candidate | None:
+        """The last one whose score is within 5 % of the best, of those without signs of failure, if there are any.
+
+        Scores of equally good generators differ by about as much, and the last one was trained for longest.
+        """
+        peers = self._peers()
+        best = max((candidate.scores["score"] for candidate in peers), default=0.0)
+        good = [candidate for candidate in peers if candidate.scores["score"] >= TOLERANCE * best]
+        return good[-1] if good else None
 
     @property
     def exhausted(self) -> bool:
         """Whether the last candidates, as many as the settings' patience, were no better than one before them."""
-        patience = self._trainer.settings.patience
-        if patience is None or self.best is None:
+        patience, peers = self._trainer.settings.patience, self._peers()
+        if patience is None or not peers:
             return False
-        return len(self.candidates) - 1 - self.candidates.index(self.best) >= patience
+        best = max(peers, key=lambda candidate: candidate.scores["score"])
+        return len(self.candidates) - 1 - self.candidates.index(best) >= patience
+
+    def _peers(self) -> list[Candidate]:
+        return [candidate for candidate in self.candidates if not candidate.signs] or self.candidates
 
     def consider(self, step: int, signs: Sequence[str]) -> dict[str, float]:
         """Score the averaged generator as it is after so many steps; to be called by all processes together.
@@ -107,22 +114,22 @@ class Selection:
         if candidate is None:
             return {}
         self.candidates.append(candidate)
-        if self.best is candidate:
+        if self.chosen is candidate:
             weights = self._trainer.averaged_generator.state_dict()
-            self._best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+            self._weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
         return candidate.scores
 
-    def chosen(self) -> Generator:
-        """The best candidate, or the averaged generator as it is where nothing was scored."""
+    def generator(self) -> Generator:
+        """The chosen candidate, or the averaged generator as it is where nothing was scored."""
         generator = self._trainer.averaged_generator
-        if self._best_weights:
+        if self._weights:
             generator = copy.deepcopy(generator)
-            generator.load_state_dict(self._best_weights)
+            generator.load_state_dict(self._weights)
         return generator
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint keeps beside the trainer's state."""
-        return {"best": self._best_weights} if self._best_weights else {}
+        return {"chosen": self._weights} if self._weights else {}
 
     def facts(self) -> list[dict[str, Any]]:
         """The candidates as JSON values."""
@@ -131,4 +138,4 @@ class Selection:
     def load(self, checkpoint: Checkpoint, state: State) -> None:
         """Put back what :meth:`facts` and :meth:`state` gave."""
         self.candidates = [Candidate(**facts) for facts in checkpoint.facts["candidates"]]
-        self._best_weights = dict(state.get("best", {}))
+        self._weights = dict(state.get("chosen", {}))

@@ -31,7 +31,7 @@ class TrainingSettings:
         log_kimg: How often the monitors are logged.
         sample_kimg: How often a sample grid is written.
         evaluation_kimg: How often the averaged generator is scored on real images that are held back, a tenth of each
-            class; the best one is saved in the end. None holds back nothing, and saves the last one.
+            class; the last of the best ones is saved in the end. None holds back nothing, and saves the last one.
         patience: End training when so many scores in a row were no better than one before them; None never does.
         checkpointing_kimg: How often a checkpoint is written, from which a run that was stopped goes on; None writes
             none.
