@@ -156,8 +156,9 @@ def fetch(
             raise LoadError(
                 f"{name} is a folder here, which has no revisions; got revision={revision!r}. Leave it out"
             )
-        if isinstance(name, str) and _HUB_ID.fullmatch(name):
-            logger.warning("%s is a folder here, and is loaded instead of a Hub repository of that name", name)
+        # Most folders have names that could be a repository's; those that were loaded from one could be confused.
+        if isinstance(name, str) and _HUB_ID.fullmatch(name) and _is_cached(name, cache_dir):
+            logger.warning("%s is a folder here, and is loaded instead of the Hub repository of that name", name)
         return Path(name)
     if not isinstance(name, str) or not _HUB_ID.fullmatch(name):
         raise LoadError(f"no folder {str(name)!r}, and it is not a Hub id ('user/repo' or 'user/repo@revision')")
@@ -186,6 +187,10 @@ def fetch(
             _refuse_large(repo_id, sizes, {WEIGHTS: longest_file(_expected_weights(rest, read_config(rest)))})
         # Weights come last and of the same commit: where they are cached, so is all that the repository has.
         return Path(download(revision=rest.name, allow_patterns=[WEIGHTS]))
+
+
+def _is_cached(repo_id: str, cache_dir: str | Path | None) -> bool:
+    return isinstance(try_to_load_from_cache(repo_id, CONFIG, cache_dir=cache_dir), str)
 
 
 def _sizes(api: HfApi, repo_id: str, revision: str | None) -> dict[str, int]:

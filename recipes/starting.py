@@ -29,7 +29,7 @@ from ganaug.training import (
 )
 from ganaug.training.presets import ENOUGH, WIDE, Preset
 
-HELD_BACK = 0.1  # of each class's images, to choose the best generator by
+HELD_BACK = 0.1  # of each class's images, to choose a generator by
 FEWEST_HELD_BACK = 20  # images, of classes that have two
 
 
@@ -85,7 +85,7 @@ def open_all(args: Any, accelerator: Accelerator) -> tuple[LabelledImages, Label
 def hold_back(
     settings: TrainingSettings, images: LabelledImages, labelled: LabelledImages
 ) -> tuple[LabelledImages, LabelledImages | None]:
-    """What is trained on, and the labelled images that are held back to choose the best generator by.
+    """What is trained on, and the labelled images that are held back to choose a generator by.
 
     None are where nothing is scored, or by so few images that it would say nothing. The length of the run has no
     say, for it may be trained further.
@@ -93,7 +93,8 @@ def hold_back(
     if settings.evaluation_kimg is None:
         return images, None
     kept, held_out = labelled.split(HELD_BACK)
-    if sum(count for count in held_out.class_counts if count > 1) < FEWEST_HELD_BACK:
+    usable = [count for count in held_out.class_counts if count > 1]
+    if len(usable) < 2 or sum(usable) < FEWEST_HELD_BACK:
         return images, None
     if len(images) == len(labelled):
         return kept, held_out

@@ -43,7 +43,7 @@ class TrainingArguments:
         summary: Print a table of the layers of both networks first.
         push_to_hub: Publish the generator when it is trained; see recipes/publish.py.
         hub_model_id: Where to, as user/repo.
-        hub_strategy: Publish the best generator of the run, or the one at its end.
+        hub_strategy: Publish the best generator of the run, which is the one that is saved, or the one at its end.
         hub_private_repo: Make a new repository private.
         licence: Of the generator, for its card, such as mit.
     """
@@ -88,7 +88,7 @@ def main(given: Any) -> None:
     folder = run_folder(args, trainer, checkpoint) if accelerator.is_main_process else None
     accelerator.print(
         f"images: {images}\n"
-        f"held back, to choose the best generator by: {held_out or 'none, so the last one is saved'}\n"
+        f"held back, to choose a generator by: {held_out or 'none, so the last one is saved'}\n"
         f"device: {accelerator.device}, processes: {accelerator.num_processes}, "
         f"threads: {torch.get_num_threads()}, precision: {accelerator.mixed_precision}\n"
         f"output: {folder and folder.path}"

@@ -289,10 +289,14 @@ def test_a_cached_branch_loads_without_the_hub(hub, put, load, generator):
     assert time.monotonic() - started < 3
 
 
-def test_a_folder_does_not_silently_stand_for_a_repository(folder, tmp_path, monkeypatch, caplog):
+def test_a_folder_does_not_silently_stand_for_a_repository(put, load, folder, tmp_path, monkeypatch, caplog):
+    put()
+    load()
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(folder, tmp_path / "alice" / "digits")
-    assert Generator.from_pretrained("alice/digits").num_classes == 10
-    assert "alice/digits is a folder here, and is loaded instead of a Hub repository of that name" in caplog.text
+    for name in ("alice/digits", "outputs/flow"):
+        shutil.copytree(folder, tmp_path / name)
+        assert load(name).num_classes == 10
+    assert "alice/digits is a folder here, and is loaded instead of the Hub repository of that name" in caplog.text
+    assert "outputs/flow" not in caplog.text
     with pytest.raises(LoadError, match="alice/digits is a folder here, which has no revisions"):
         Generator.from_pretrained("alice/digits", revision="v2")
