@@ -27,10 +27,15 @@ from ganaug import Generator, LoadError
 MOST_GROWTH, LONGEST = 50e6, 2.0  # bytes, seconds
 
 
-@pytest.fixture
-def folder(generator_folder, tmp_path):
+@pytest.fixture(scope="module")
+def loaded_before(generator_folder):
     Generator.from_pretrained(generator_folder)  # the meta device imports much when it is first used
-    return shutil.copytree(generator_folder, tmp_path / "copy")
+    return generator_folder
+
+
+@pytest.fixture
+def folder(loaded_before, tmp_path):
+    return shutil.copytree(loaded_before, tmp_path / "copy")
 
 
 def config_of(folder: Path) -> dict[str, Any]:
