@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ganaug.description import description
 from ganaug.errors import InputError
 from ganaug.hub import fetch
-from ganaug.inspect_generator import description
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ganaug.files import write_text
-from ganaug.generators.base import Generator
+from ganaug.generators.base import Generator, as_text
 
 GRID = "samples/grid.png"
 UNPUBLISHED = "path/to/this/folder"
@@ -159,7 +159,7 @@ Weights: safetensors, SHA-256 `{weights_sha256}`."""
 
 def _cell(value: object) -> str:
     """A value in a table: what Markdown or HTML would take for its own is written out."""
-    text = html.escape(str(value), quote=False)
+    text = html.escape(as_text(str(value)), quote=False)
     return "".join(f"\\{letter}" if letter in "\\|`*_[]" else letter for letter in text)
 
 

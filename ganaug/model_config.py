@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ganaug.errors import LoadError, in_short
-from ganaug.generators.base import Generator, registered_generators
+from ganaug.generators.base import LONGEST_NAME, Generator, as_text, is_name, is_text, registered_generators
 
 CONFIG = "config.json"
 FORMAT_VERSION = 1
 MOST_BYTES = 2**20  # of the file: thousands of class names
 MOST_CLASSES = 10_000
-LONGEST_NAME, LONGEST_TEXT = 200, 2_000  # characters
+LONGEST_TEXT = 2_000  # characters
 LARGEST_SIDE, MOST_CHANNELS, LARGEST_OPTION = 1024, 4, 100_000
 _DATASET = {"name": str, "fingerprint": str, "num_images": int, "class_counts": dict}  # each of them may be missing
 
@@ -31,7 +31,7 @@ def config_of(generator: Generator, weights_sha256: str) -> dict[str, Any]:
         "label_names": list(generator.label_names),
         "image": {"size": generator.image_size, "channels": generator.channels, "range": [-1, 1]},
         "network": generator.network_options(),
-        "dataset": generator.info["dataset"],
+        "dataset": _readable(generator.info["dataset"]),
         "training": generator.info["training"],
         "weights": {
             "sha256": weights_sha256,
@@ -39,6 +39,12 @@ def config_of(generator: Generator, weights_sha256: str) -> dict[str, Any]:
             "dtype": "float32",
         },
     }
+
+
+def _readable(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts on the data, whose name comes from a path and may hold anything."""
+    name = dataset.get("name")
+    return {**dataset, "name": as_text(name)[:LONGEST_TEXT]} if isinstance(name, str) else dict(dataset)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -114,13 +120,15 @@ def _check(path: Path, config: Mapping[str, Any]) -> None:
     _require_keys(path, "", config, wanted)
     for key, kind in wanted.items():
         require(type(config[key]) is kind, f"{key} must be {_called(kind)}", config[key])
-    require(_is_name(config["architecture"]), "architecture must be a name", config["architecture"])
+    require(is_name(config["architecture"]), "architecture must be a name", config["architecture"])
     release = config["ganaug_version"]
     require(re.fullmatch(r"[\w.+!-]{1,50}", release) is not None, "ganaug_version must be a version", release)
     names = config["label_names"]
     require(len(names) <= MOST_CLASSES, f"label_names must be at most {MOST_CLASSES:,}", f"{len(names):,} of them")
     for name in names:
-        require(_is_name(name), f"label_names must be printable and of 1 to {LONGEST_NAME} characters", name)
+        require(
+            is_name(name), f"label_names must be of 1 to {LONGEST_NAME} characters, none a control character", name
+        )
 
     image = config["image"]
     _require_keys(path, "image: ", image, ("size", "channels", "range"))
@@ -136,7 +144,7 @@ def _check(path: Path, config: Mapping[str, Any]) -> None:
     require(weights["dtype"] == "float32", "weights: dtype must be float32", weights["dtype"])
 
     for name, value in config["network"].items():
-        good = _is_name(value) if type(value) is str else _is_option(value)
+        good = is_name(value) if type(value) is str else _is_option(value)
         require(name.isidentifier() and good, f"network: {in_short(name)} must be a name or a small number", value)
     dataset = config["dataset"]
     for name, value in dataset.items():
@@ -144,17 +152,13 @@ def _check(path: Path, config: Mapping[str, Any]) -> None:
     for name, value in {**dataset, **dataset.get("class_counts", {}), **config["training"]}.items():
         values = value if type(value) is list else [value]
         good = value is dataset.get("class_counts") or (len(values) <= 100 and all(map(_is_plain, values)))
-        require(_is_name(name) and good, f"{in_short(name)} must be plain JSON of little length", value)
+        require(is_name(name) and good, f"{in_short(name)} must be plain JSON of little length", value)
 
 
 def _require_keys(path: Path, where: str, found: Mapping[str, Any], wanted: Any) -> None:
     wrong = sorted(set(found) ^ set(wanted))
     if wrong:
         raise LoadError(f"{path}: {where}missing or unknown keys: {in_short(', '.join(wrong))}")
-
-
-def _is_name(value: object) -> bool:
-    return type(value) is str and 1 <= len(value) <= LONGEST_NAME and value.isprintable()
 
 
 def _is_option(value: object) -> bool:
@@ -165,7 +169,7 @@ def _is_option(value: object) -> bool:
 
 def _is_plain(value: object) -> bool:
     if type(value) is str:
-        return len(value) <= LONGEST_TEXT and value.isprintable()
+        return is_text(value, most=LONGEST_TEXT)
     if type(value) is int:
         return abs(value) < 2**63
     return value is None or type(value) is bool or (type(value) is float and math.isfinite(value))

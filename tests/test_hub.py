@@ -46,6 +46,19 @@ def test_all_of_the_configuration_comes_back(tmp_path):
     )
 
 
+def test_names_of_all_scripts_come_back_and_those_that_would_not_are_refused_at_once(tmp_path):
+    names = ("a\u3000b", "c\u00a0d", "👩\u200d🔬", "क्ष", "x" * 200)
+    made = make_generator(names, image_size=8, latent_dim=4)
+    made.info["dataset"] = {"name": "photos\n\x1b[2J/\udcff/" + "y" * 5000, "class_counts": dict.fromkeys(names, 3)}
+    made.save_pretrained(tmp_path)
+    loaded = Generator.from_pretrained(tmp_path)
+    assert loaded.label_names == names
+    assert loaded.info["dataset"]["name"].startswith("photos\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[2J/")
+    for bad in ("", "a\n", "\x00", "\ud800", "x" * 201):
+        with pytest.raises(ValueError, match="label_names must be one or more strings of 1 to 200 characters"):
+            make_generator((bad, "b"), image_size=8)
+
+
 def test_what_is_in_the_folder(generator, generator_folder):
     files = {str(path.relative_to(generator_folder)) for path in generator_folder.rglob("*") if path.is_file()}
     assert files == {"model.safetensors", "config.json", "README.md", "samples/grid.png"}

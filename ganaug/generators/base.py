@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,27 @@ from ganaug.errors import InputError
 
 GeneratorClass = TypeVar("GeneratorClass", bound="type[Generator]")
 _REGISTRY: dict[str, type[Generator]] = {}
+
+
+LONGEST_NAME = 200  # characters, of a class
+_TURNS = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}  # of the direction of writing
+
+
+def is_text(value: object, *, most: int) -> bool:
+    """Whether a value is a string of at most so many characters that changes nothing but itself where it is shown."""
+    if type(value) is not str or len(value) > most:
+        return False
+    return all(unicodedata.category(letter) not in ("Cc", "Cs") and letter not in _TURNS for letter in value)
+
+
+def as_text(value: str) -> str:
+    """A string with a mark in place of each character that :func:`is_text` refuses."""
+    return "".join(letter if is_text(letter, most=1) else "\N{REPLACEMENT CHARACTER}" for letter in value)
+
+
+def is_name(value: object) -> bool:
+    """Whether a value can be the name of a class."""
+    return bool(value) and is_text(value, most=LONGEST_NAME)
 
 
 class Generator(nn.Module, PyTorchModelHubMixin, ABC):
@@ -39,7 +61,8 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
             part of ``state_dict``.
 
     Raises:
-        ValueError: a class name is missing or double, or a size is not a positive int.
+        ValueError: a class name is missing, double, too long or has control characters, or a size is not a positive
+            int.
     """
 
     architecture: ClassVar[str]
@@ -49,8 +72,11 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
         super().__init__()
         self.label_names = tuple(label_names)
         enough = self.label_names or self.can_be_unconditional
-        if not enough or not all(isinstance(name, str) and name for name in self.label_names):
-            raise ValueError(f"label_names must be one or more non-empty strings, got {list(label_names)!r}")
+        if not enough or not all(is_name(name) for name in self.label_names):
+            raise ValueError(
+                f"label_names must be one or more strings of 1 to {LONGEST_NAME} characters, not of control; got "
+                f"{list(label_names)!r}"
+            )
         if len(set(self.label_names)) < len(self.label_names):
             raise ValueError(f"label_names must differ from one another, got {list(label_names)!r}")
         for name, value in [("image_size", image_size), ("channels", channels), ("latent_dim", latent_dim)]:
