@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from ganaug.errors import LoadError, in_short
 from ganaug.generators.base import LONGEST_NAME, Generator, as_text, is_name, is_text, registered_generators
+from ganaug.strict_json import strict_json
 
 CONFIG = "config.json"
 FORMAT_VERSION = 1
@@ -77,28 +77,13 @@ def _parse(path: Path) -> Any:
         size = path.stat().st_size
         if size > MOST_BYTES:
             raise LoadError(f"{path} has {size:,} bytes; a config has at most {MOST_BYTES:,}")
-        return json.loads(
-            path.read_bytes().decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_number
-        )
+        return strict_json(path.read_bytes())
     except FileNotFoundError as error:
         raise LoadError(f"{path.parent} has no {CONFIG}, so it holds no generator of ganaug") from error
-    except RecursionError as error:
-        raise LoadError(f"{path} cannot be read: it is nested too deeply") from error
     except LoadError:
         raise
     except (ValueError, OSError) as error:
         raise LoadError(f"{path} cannot be read: {in_short(str(error))}") from error
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number in JSON")
 
 
 def _check(path: Path, config: Mapping[str, Any]) -> None:

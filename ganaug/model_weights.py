@@ -1,8 +1,7 @@
-"""Weights of a generator as a safetensors file: writing one, and reading one that anybody may have written."""
+"""Weights of a generator as a safetensors file: reading one that anybody may have written."""
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ganaug.errors import LoadError, in_short
 from ganaug.files import sha256_of
+from ganaug.strict_json import strict_json
 
 WEIGHTS = "model.safetensors"
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # what networks and their counters are made of
@@ -100,15 +100,9 @@ def _check_header(path: Path, expected: Mapping[str, Tensor]) -> None:
 
 
 def _parse(path: Path, header: bytes) -> dict[str, Any]:
-    def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError("a tensor is there twice")
-        return found
-
     try:
-        found = json.loads(header.decode("utf-8"), object_pairs_hook=without_doubles)
-    except (ValueError, RecursionError) as error:
+        found = strict_json(header, entry="tensor")
+    except ValueError as error:
         raise LoadError(f"{path} is damaged: its header cannot be read: {in_short(str(error))}") from error
     if not isinstance(found, dict):
         raise LoadError(f"{path} is damaged: its header is no object")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -45,14 +45,6 @@ class DataArguments:
     skip_bad_images: bool = False
     images_per_class: int | None = None
     long_tail: float | None = None
-
-    def flags(self) -> list[str]:
-        """These flags for another recipe's command, without those that are as they are by default."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        changed = {name: value for name, value in given.items() if value != getattr(DataArguments, name)}
-        return [
-            part for name, value in changed.items() for part in (f"--{name}", *([] if value is True else [str(value)]))
-        ]
 
     def open(self) -> LabelledImages:
         """Open the images to train on.

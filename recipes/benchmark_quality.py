@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from arguments import DataArguments, run
+from launching import data_flags, train_by_recipe
 from results import machine, spread
 
 from ganaug import Generator, InputError, LabelledImages
@@ -58,12 +57,11 @@ class Arguments:
 
 def train_one(model: str, kimg: int, folder: Path, args: Arguments) -> float:
     """Train by the recipe's own command; returns its wall time in seconds."""
-    flags = ["--model", model, "--total_kimg", str(kimg), "--output_dir", str(folder), *args.data.flags()]
+    flags = ["--model", model, "--total_kimg", str(kimg), "--output_dir", str(folder), *data_flags(args.data)]
     if args.settings.horizontal_flip and model not in CLASSIC_SYSTEMS:
         flags += ["--augment", *SYSTEMS[model].settings.augment, "flip"]
-    recipe = str(Path(__file__).with_name("train_acgan.py"))
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "accelerate.commands.launch", recipe, *flags], check=True)
+    train_by_recipe("train_acgan", *flags)
     return time.perf_counter() - started
 
 

@@ -11,15 +11,13 @@ accuracy of classifiers trained on their images alone. A command that was stoppe
 from __future__ import annotations
 
 import json
-import statistics
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from arguments import DataArguments, run
+from launching import data_flags, train_by_recipe
 from results import machine, spread
 
 from ganaug import Generator, InputError, LabelledImages
@@ -58,9 +56,8 @@ def train_one(folder: Path, seed: int, args: Arguments) -> None:
     """Train to the end by the recipe's own command, if that is not done."""
     if not (folder / WEIGHTS).exists():
         flags = ["--model", args.model, "--total_kimg", str(args.kimg), "--seed", str(seed)]
-        flags += ["--output_dir", str(folder), "--resume_from_checkpoint", "latest", *args.data.flags()]
-        recipe = str(Path(__file__).with_name("train_acgan.py"))
-        subprocess.run([sys.executable, "-m", "accelerate.commands.launch", recipe, *flags], check=True)
+        flags += ["--output_dir", str(folder), "--resume_from_checkpoint", "latest", *data_flags(args.data)]
+        train_by_recipe("train_acgan", *flags)
 
 
 def judge(generator: Generator, held_out: LabelledImages, judging: SmallCNN, args: Arguments) -> dict[str, Any]:
@@ -68,11 +65,10 @@ def judge(generator: Generator, held_out: LabelledImages, judging: SmallCNN, arg
     labels = torch.arange(GENERATED) % len(held_out.classes)
     made = LabelledImages(generator.sample(labels, seed=1), labels, held_out.classes, "generated images")
     found = fidelity(made, held_out, judging)
-    diversity = [value for value in found.diversity.values() if value is not None]
     augment = ShiftFlip(made.image_size // 8, flip=args.horizontal_flip, background=held_out.background)
     return {
         "label_fidelity": found.label_fidelity,
-        "diversity": statistics.mean(diversity),
+        "diversity": found.mean_diversity,
         "lowest_diversity": found.lowest_diversity,
         "kd_cnn": found.generated.kd_cnn,
         "scores": [

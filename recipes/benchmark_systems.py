@@ -14,14 +14,13 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from arguments import run
+from launching import train_by_recipe
 from results import machine
 
 from ganaug import Generator, InputError, open_images
@@ -54,10 +53,8 @@ class Arguments:
 
 def train_one(model: str, folder: Path) -> float:
     """Train by the recipe's own command; returns its wall time in seconds."""
-    recipe = Path(__file__).with_name(f"train_{model.split('-')[0]}.py")
-    command = ["-m", "accelerate.commands.launch", str(recipe), "--model", model, "--output_dir", str(folder)]
     started = time.perf_counter()
-    subprocess.run([sys.executable, *command], check=True)
+    train_by_recipe(f"train_{model.split('-')[0]}", "--model", model, "--output_dir", str(folder))
     return time.perf_counter() - started
 
 

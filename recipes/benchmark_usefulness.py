@@ -11,7 +11,6 @@ others judge. Finished generators and classifiers are kept, so that a command th
 from __future__ import annotations
 
 import json
-import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,6 @@ def mixed(images: LabelledImages, held_out: LabelledImages, generator: Generator
     """What evaluate() says of generated images beside real ones."""
     found = evaluate(images, held_out, {"flow": generator}, **options)
     verdict, judged = found.utility.verdicts["flow"], found.judged["flow"]
-    diversity = [value for value in judged.fidelity.diversity.values() if value is not None]
     return {
         "best_without": found.utility.reference.name,
         "with": verdict.primary.arm.name,
@@ -86,7 +84,7 @@ def mixed(images: LabelledImages, held_out: LabelledImages, generator: Generator
         "sentence": verdict.sentence,
         "difference": ends(verdict.difference),
         "label_fidelity": judged.fidelity.label_fidelity,
-        "diversity": statistics.mean(diversity),
+        "diversity": judged.fidelity.mean_diversity,
         "lowest_diversity": judged.fidelity.lowest_diversity,
         "near_copies": judged.memorization.near_copies,
         "closer_to_train": judged.memorization.closer_to_train,

@@ -20,7 +20,6 @@ from ganaug.training import (
     Checkpoint,
     RunFolder,
     Trainer,
-    TrainingSettings,
     choose_preset,
     init_from,
     kimg_within,
@@ -28,9 +27,6 @@ from ganaug.training import (
     new_run_folder,
 )
 from ganaug.training.presets import ENOUGH, WIDE, Preset
-
-HELD_BACK = 0.1  # of each class's images, to choose a generator by
-FEWEST_HELD_BACK = 20  # images, of classes that have two
 
 
 def with_choices(given: Any, images: LabelledImages, labelled: LabelledImages, accelerator: Accelerator) -> Any:
@@ -80,25 +76,6 @@ def open_all(args: Any, accelerator: Accelerator) -> tuple[LabelledImages, Label
     targets = broadcast(targets.to(accelerator.device)).cpu()
     name = f"{len(targets):,} pseudo-labelled images"
     return joined(images, LabelledImages(unlabeled, targets, images.classes, name)), images
-
-
-def hold_back(
-    settings: TrainingSettings, images: LabelledImages, labelled: LabelledImages
-) -> tuple[LabelledImages, LabelledImages | None]:
-    """What is trained on, and the labelled images that are held back to choose a generator by.
-
-    None are where nothing is scored, or by so few images that it would say nothing. The length of the run has no
-    say, for it may be trained further.
-    """
-    if settings.evaluation_kimg is None:
-        return images, None
-    kept, held_out = labelled.split(HELD_BACK)
-    usable = [count for count in held_out.class_counts if count > 1]
-    if len(usable) < 2 or sum(usable) < FEWEST_HELD_BACK:
-        return images, None
-    if len(images) == len(labelled):
-        return kept, held_out
-    return joined(kept, images.subset(torch.arange(len(labelled), len(images)), "pseudo-labelled images")), held_out
 
 
 def new_trainer(args: Any, images: LabelledImages, accelerator: Accelerator) -> Trainer:

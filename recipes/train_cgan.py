@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from training import TrainingArguments, run_recipe
+from training import run_recipe
+from training_flags import TrainingArguments
 
 
 @dataclass(frozen=True)

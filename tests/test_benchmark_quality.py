@@ -60,7 +60,7 @@ def test_the_command_that_it_trains_by(benchmark, monkeypatch, tmp_path):
     module, _ = benchmark
     monkeypatch.undo()
     seen = []
-    monkeypatch.setattr(module.subprocess, "run", lambda command, check: seen.append(command))
+    monkeypatch.setattr("launching.subprocess.run", lambda command, check: seen.append(command))
     args = module.Arguments(
         data=module.DataArguments(train_data_dir=tmp_path, images_per_class=20),
         settings=module.UtilitySettings(horizontal_flip=True),

@@ -56,7 +56,7 @@ def test_the_command_that_it_trains_by(monkeypatch, tmp_path):
     import benchmark_selection as module
 
     seen = []
-    monkeypatch.setattr(module.subprocess, "run", lambda command, check: seen.append(" ".join(command)))
+    monkeypatch.setattr("launching.subprocess.run", lambda command, check: seen.append(" ".join(command)))
     args = module.Arguments(data=module.DataArguments(dataset_name="sklearn:digits", images_per_class=20))
     module.train_one(tmp_path / "run", 1, args)
     assert "--model acgan-28 --total_kimg 1000 --seed 1" in seen[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +72,15 @@ class Fidelity:
     pixel_diversity: dict[str, float | None]
     lowest_diversity: float | None
     lowest_diversity_class: str | None
+
+    @property
+    def mean_diversity(self) -> float:
+        """Mean over ``diversity``, of the classes that have one.
+
+        Raises:
+            statistics.StatisticsError: none has.
+        """
+        return statistics.mean(value for value in self.diversity.values() if value is not None)
 
 
 def fidelity(generated: LabelledImages, real: LabelledImages, classifier: SmallCNN) -> Fidelity:

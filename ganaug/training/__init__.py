@@ -13,6 +13,7 @@ from ganaug.training.objectives import GANObjective, Objective
 from ganaug.training.presets import Preset, choose_preset
 from ganaug.training.resume import check_same_run, find_checkpoint
 from ganaug.training.run_folder import RunFolder, new_run_folder
+from ganaug.training.selection import hold_back
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.systems import CLASSIC_SYSTEMS, SYSTEMS, System, make_trainer
 from ganaug.training.trainer import Trainer
@@ -36,6 +37,7 @@ __all__ = [
     "choose_preset",
     "find_checkpoint",
     "fit",
+    "hold_back",
     "init_from",
     "kimg_within",
     "make_trainer",

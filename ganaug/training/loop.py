@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from tqdm import tqdm
 
 from ganaug import grids
@@ -66,7 +65,7 @@ def train(
     with torch.random.fork_rng(), _progress_bar(trainer, step) as bar, stop:
         if selection.missed(step):  # a signal came while it was scored
             _look(step, {"evaluation"}, {}, watch, selection, bar)
-            _end_if(stop.received(), step, watch, accelerator)
+            _end_if(stop.received(), step, watch, trainer)
         while step < trainer.total_steps and not selection.exhausted:
             monitors.add(trainer.step(step), trainer.skipped)
             bar.update(trainer.images_per_step)
@@ -80,13 +79,13 @@ def train(
             _look(step, due - {"evaluation"} if skipped else due, means, watch, selection, bar)
             signal = signal or stop.received()
             if skipped and skipped >= min(Recovery.PATIENCE, trainer.total_steps - 1):
-                step = _load(recovery.roll_back(watch.saved, watch.kimg(step), skipped), trainer, selection)
+                step = _load(recovery.roll_back(watch.saved, trainer.kimg(step), skipped), trainer, selection)
                 monitors = RunningMeans(accelerator)
                 bar.reset()
                 bar.update(step * trainer.images_per_step)
             elif not skipped and ("checkpoint" in due or signal or selection.exhausted):
                 watch.save_checkpoint(step, selection, rollbacks=recovery.rollbacks)
-            _end_if(signal, step, watch, accelerator)
+            _end_if(signal, step, watch, trainer)
 
     generator = _finish(trainer, folder, watch, selection, held_out)
     watch.trackers.finish()
@@ -121,12 +120,12 @@ def _look(step: int, due: set[str], monitors: dict[str, float], watch: Watch, se
     watch.report(step, {**monitors, **closer, **scores}, bar, grid="grid" in due or bool(scores))
 
 
-def _end_if(signal: int, step: int, watch: Watch, accelerator: Accelerator) -> None:
+def _end_if(signal: int, step: int, watch: Watch, trainer: Trainer) -> None:
     """End training where a signal came."""
     if signal:
         watch.trackers.finish()
-        accelerator.wait_for_everyone()  # one that ended earlier would take the others with it
-        raise StoppedError(signal, watch.kimg(step), watch.saved)
+        trainer.accelerator.wait_for_everyone()  # one that ended earlier would take the others with it
+        raise StoppedError(signal, trainer.kimg(step), watch.saved)
 
 
 def _finish(

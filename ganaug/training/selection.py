@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from ganaug.data import LabelledImages
+from ganaug.data import LabelledImages, joined
 from ganaug.evaluation import GeneratorScore
 from ganaug.generators.base import Generator
 from ganaug.training.checkpoints import Checkpoint, State
 from ganaug.training.interruption import BrokenOffError, StopSignals
+from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer
 
+HELD_BACK = 0.1  # of each class's images
+FEWEST_HELD_BACK = 20  # images, of classes that have two
 TOLERANCE = 0.95  # of the best score
 
 
@@ -104,10 +108,10 @@ class Selection:
         """
         found: Candidate | None = None
         if self._score and self._trainer.accelerator.is_main_process:
-            kimg = step * self._trainer.images_per_step / 1000
             try:
                 with self._signals.raising():
-                    found = Candidate(step, kimg, dict(self._score(self._trainer.averaged_generator)), list(signs))
+                    scores = self._score(self._trainer.averaged_generator)
+                    found = Candidate(step, self._trainer.kimg(step), scores, list(signs))
             except BrokenOffError:
                 pass
         candidate: Candidate | None = broadcast_object_list([found])[0]
@@ -139,3 +143,27 @@ class Selection:
         """Put back what :meth:`facts` and :meth:`state` gave."""
         self.candidates = [Candidate(**facts) for facts in checkpoint.facts["candidates"]]
         self._weights = dict(state.get("chosen", {}))
+
+
+def hold_back(
+    settings: TrainingSettings, images: LabelledImages, labelled: LabelledImages
+) -> tuple[LabelledImages, LabelledImages | None]:
+    """What to train on, and the images that are held back from it to choose a generator by.
+
+    None are where nothing is scored, or by so few images that it would say nothing. The length of the run has no
+    say, for it may be trained further.
+
+    Args:
+        settings (TrainingSettings): whether and how often generators are scored.
+        images (LabelledImages): all there are; first those that came with labels, then pseudo-labelled ones.
+        labelled (LabelledImages): those of them that came with labels.
+    """
+    if settings.evaluation_kimg is None:
+        return images, None
+    kept, held_out = labelled.split(HELD_BACK)
+    usable = [count for count in held_out.class_counts if count > 1]
+    if len(usable) < 2 or sum(usable) < FEWEST_HELD_BACK:
+        return images, None
+    if len(images) == len(labelled):
+        return kept, held_out
+    return joined(kept, images.subset(torch.arange(len(labelled), len(images)), "pseudo-labelled images")), held_out

@@ -108,6 +108,10 @@ class Trainer(ABC):
         """Steps until ``total_kimg`` thousand real images were shown, by all processes together."""
         return math.ceil(self.settings.total_kimg * 1000 / self.images_per_step)
 
+    def kimg(self, step: int) -> float:
+        """Thousands of real images that so many steps show."""
+        return step * self.images_per_step / 1000
+
     def is_due(self, kimg: float | None, step: int) -> bool:
         """Whether what is done every ``kimg`` thousand images, and at the end, is to be done after so many steps."""
         if kimg is None or step == 0:

@@ -58,10 +58,6 @@ class Watch:
         """That training took so far."""
         return time.monotonic() - self._started
 
-    def kimg(self, step: int) -> float:
-        """Thousands of real images that so many steps show."""
-        return step * self._trainer.images_per_step / 1000
-
     def closer_look(self, step: int) -> tuple[dict[str, float], list[str]]:
         """Monitors that take longer, and signs of failure in them, which are warned about."""
         if not self._trainer.accelerator.is_main_process:
@@ -69,7 +65,7 @@ class Watch:
         found = self._trainer.closer_look()
         signs = signs_of_failure(found)
         for sign in signs:
-            logger.warning("after %.1f kimg %s", self.kimg(step), sign)
+            logger.warning("after %.1f kimg %s", self._trainer.kimg(step), sign)
         return found, signs
 
     def report(self, step: int, monitors: dict[str, float], bar: Any, *, grid: bool) -> None:
@@ -81,8 +77,10 @@ class Watch:
         if self._folder:
             if grid:
                 picture = grids.sample_grid(self._trainer.averaged_generator, rows=7)
-                self.show(picture, grid_name(seen), "generated", seen)
-            self._folder.append_metrics({"kimg": seen / 1000, "seconds": round(self.seconds, 1), **monitors})
+                self.show(picture, f"{seen // 1000:06d}kimg", "generated", seen)
+            self._folder.append_metrics(
+                {"kimg": self._trainer.kimg(step), "seconds": round(self.seconds, 1), **monitors}
+            )
         self.trackers.log(monitors, seen)
 
     def show(self, picture: Image, file_name: str, tag: str, seen: int) -> None:
@@ -97,7 +95,7 @@ class Watch:
             return
         facts = {
             "settings": run_settings(self._trainer),
-            "kimg": self.kimg(step),
+            "kimg": self._trainer.kimg(step),
             "seconds": self.seconds,
             "monitors": self.latest,
             "rollbacks": rollbacks,
@@ -107,11 +105,6 @@ class Watch:
             self.saved = self._checkpoints.save(step, self._trainer.state() | selection.state(), facts)
         except OSError as error:
             logger.warning("a checkpoint could not be written: %s. The last one is %s", error, self.saved)
-
-
-def grid_name(seen: int) -> str:
-    """Name of the sample grid after so many images."""
-    return f"{seen // 1000:06d}kimg"
 
 
 def _check_finite(monitors: dict[str, float], seen: int) -> None:
