@@ -5,7 +5,7 @@ from ganaug.data import LabelledImages, bundled_digits, open_images
 from ganaug.errors import DataError, InputError, LoadError, PublishError
 from ganaug.generators import Generator, register_generator
 from ganaug.hf import augment_dataset, generate_dataset
-from ganaug.publishing import publish
+from ganaug.publishing import publish, publish_dataset
 from ganaug.samplers import MixedBatchSampler
 from ganaug.sampling import sample
 from ganaug.stream import ConditionalGANStream
@@ -25,6 +25,7 @@ __all__ = [
     "generate_dataset",
     "open_images",
     "publish",
+    "publish_dataset",
     "register_generator",
     "sample",
 ]

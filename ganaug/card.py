@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,12 +11,14 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ganaug.files import write_text
 from ganaug.generators.base import Generator, as_text
+from ganaug.markdown import cell, inside, marked, marks, replaced
 
 GRID = "samples/grid.png"
 UNPUBLISHED = "path/to/this/folder"
-_GENERATOR = ("<!-- ganaug generator: begin -->", "<!-- ganaug generator: end -->")
-_VERDICT = ("<!-- ganaug evaluation: begin -->", "<!-- ganaug evaluation: end -->")
+_GENERATOR, _VERDICT = marks("generator"), marks("evaluation")
+_QUESTION = "## Does it help a classifier?\n\n"
 _TASK = "Image classification with generated training images (ganaug)"  # marks our entries of the model-index
+_HUB_DATASET = re.compile(r"HF dataset ([\w.-]+/[\w.-]+)@[0-9a-f]{40}")  # in the name of the data
 _UNMEASURED = (
     "Not measured yet. `recipes/evaluate.py` trains classifiers with and without its images, and writes the verdict "
     "here."
@@ -35,6 +37,7 @@ def model_card(generator: Generator, weights_sha256: str, *, source: str = UNPUB
     header = ModelCardData(
         library_name="ganaug",
         pipeline_tag="unconditional-image-generation",
+        datasets=sorted(set(_HUB_DATASET.findall(str(generator.info["dataset"].get("name"))))) or None,
         tags=["ganaug", generator.architecture, kind, *["data-augmentation"] * generator.conditional],
     ).to_yaml()
     size = f"{generator.image_size}x{generator.image_size} pixels"
@@ -45,11 +48,9 @@ def model_card(generator: Generator, weights_sha256: str, *, source: str = UNPUB
 
 # {generator.architecture}: {title}
 
-{_marked(_GENERATOR, _generator_block(generator, weights_sha256, source))}
+{marked(_generator_block(generator, weights_sha256, source), _GENERATOR)}
 
-## Does it help a classifier?
-
-{_marked(_VERDICT, _UNMEASURED)}
+{_QUESTION}{marked(_UNMEASURED, _VERDICT)}
 
 ## Limits
 
@@ -67,17 +68,17 @@ def updated_card(card: str, generator: Generator, weights_sha256: str, *, source
         card (str): README.md as it is.
         generator, weights_sha256, source: as of :func:`model_card`.
     """
-    before = _inside(card, _GENERATOR)
+    before = inside(card, _GENERATOR)
     if before is None:
         return card
-    if weights_sha256 not in before and _inside(card, _VERDICT) is not None:
-        card = _replaced(card, _VERDICT, _UNMEASURED)
+    if weights_sha256 not in before and inside(card, _VERDICT) is not None:
+        card = replaced(card, _UNMEASURED, _VERDICT)
         if _TASK in card:
             loaded = ModelCard(card)
             metadata = cast(ModelCardData, loaded.data)
             metadata.eval_results = _of_others(metadata) or None
             card = str(loaded)
-    return _replaced(card, _GENERATOR, _generator_block(generator, weights_sha256, source))
+    return replaced(card, _generator_block(generator, weights_sha256, source), _GENERATOR)
 
 
 def published_card(ours: str, theirs: str | None, *, licence: str | None) -> str:
@@ -93,12 +94,13 @@ def published_card(ours: str, theirs: str | None, *, licence: str | None) -> str
     """
     local, card = ModelCard(ours), ModelCard(ours if theirs is None else theirs)
     if theirs is not None:
-        for marks in (_GENERATOR, _VERDICT):
-            block = _inside(ours, marks)
+        for of, title in ((_GENERATOR, ""), (_VERDICT, _QUESTION)):
+            block = inside(ours, of)
             if block is not None:
-                card.text = _replaced(card.text, marks, block.strip())
+                card.text = replaced(card.text, block, of, title=title)
     metadata, own = cast(ModelCardData, card.data), cast(ModelCardData, local.data)
     metadata.library_name, metadata.pipeline_tag = own.library_name, metadata.pipeline_tag or own.pipeline_tag
+    metadata.datasets = own.datasets or metadata.datasets
     metadata.tags = list(dict.fromkeys([*(metadata.tags or []), *(own.tags or [])]))
     ours_measured = [result for result in own.eval_results or [] if result.task_name == _TASK]
     metadata.eval_results = [*_of_others(metadata), *ours_measured] or None
@@ -123,10 +125,12 @@ def _generator_block(generator: Generator, weights_sha256: str, source: str) -> 
     pin = "" if source == UNPUBLISHED else '  # or "@" and a commit after it, which never changes'
     counts = dataset.get("class_counts", {})
     classes = "\n".join(
-        f"| {k} | {_cell(name)} | {counts.get(name, 'not recorded')} |"
+        f"| {k} | {cell(name)} | {counts.get(name, 'not recorded')} |"
         for k, name in enumerate(generator.label_names or counts)
     )
-    settings = "\n".join(f"| `{key}` | {_cell(value)} |" for key, value in training.items()) or "| not recorded | |"
+    command = f"\n```\n{as_text(training['command'])}\n```\n" if "command" in training else ""
+    rows = [f"| `{key}` | {cell(value)} |" for key, value in training.items() if key != "command"]
+    settings = "\n".join(rows) or "| not recorded | |"
     return f"""This image generator is {kind} and was trained with ganaug. Nothing in the picture was selected:
 
 ![{picture}]({GRID})
@@ -142,45 +146,19 @@ generator = Generator.from_pretrained("{source}"){pin}
 
 ### Trained on
 
-{_cell(dataset.get("name", "Not recorded"))}
+{cell(dataset.get("name", "Not recorded"))}
 
 | label | class | training images |
 |---|---|---|
 {classes}
 
 ### Training
-
+{command}
 | setting | value |
 |---|---|
 {settings}
 
 Weights: safetensors, SHA-256 `{weights_sha256}`."""
-
-
-def _cell(value: object) -> str:
-    """A value in a table: what Markdown or HTML would take for its own is written out."""
-    text = html.escape(as_text(str(value)), quote=False)
-    return "".join(f"\\{letter}" if letter in "\\|`*_[]" else letter for letter in text)
-
-
-def _marked(marks: tuple[str, str], block: str) -> str:
-    return f"{marks[0]}\n{block}\n{marks[1]}"
-
-
-def _inside(card: str, marks: tuple[str, str]) -> str | None:
-    """What is between two marks; None where they are not there."""
-    _, begin, rest = card.partition(marks[0])
-    inside, end, _ = rest.partition(marks[1])
-    return inside if begin and end else None
-
-
-def _replaced(card: str, marks: tuple[str, str], block: str) -> str:
-    """The card with another block between the marks, which are added at its end where they are not there."""
-    if _inside(card, marks) is None:
-        title = "## Does it help a classifier?\n\n" if marks == _VERDICT else ""
-        return f"{card.rstrip()}\n\n{title}{_marked(marks, block)}\n"
-    before, _, rest = card.partition(marks[0])
-    return before + _marked(marks, block) + rest.partition(marks[1])[2]
 
 
 def _of_others(metadata: ModelCardData) -> list[EvalResult]:
@@ -203,7 +181,7 @@ def add_verdict(card: str | Path, report: Mapping[str, Any], name: str) -> None:
     """
     loaded = ModelCard(Path(card).read_text(encoding="utf-8"))
     metadata = cast(ModelCardData, loaded.data)
-    loaded.text = _replaced(loaded.text, _VERDICT, _verdict_block(report, name))
+    loaded.text = replaced(loaded.text, _verdict_block(report, name), _VERDICT, title=_QUESTION)
     metadata.eval_results = _of_others(metadata) + _eval_results(report, name)
     metadata.model_name = metadata.model_name or name
     write_text(card, str(loaded))

@@ -7,7 +7,7 @@ from typing import cast
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from ganaug import hub
+from ganaug.generator_files import CARD, check
 from ganaug.model_config import read_config
 from ganaug.model_weights import WEIGHTS
 
@@ -25,7 +25,7 @@ def description(folder: Path, name: str) -> str:
         LoadError: it is none, or would be refused when it is loaded.
     """
     config = read_config(folder)
-    hub.check(folder, config)
+    check(folder, config)
     image, weights, dataset = config["image"], config["weights"], config["dataset"]
     classes = config["label_names"]
     size = f"{image['size']}x{image['size']} pixels, {'grey' if image['channels'] == 1 else 'RGB'}"
@@ -49,7 +49,7 @@ def description(folder: Path, name: str) -> str:
 
 def _verdict(folder: Path) -> str:
     """The differences that its card claims."""
-    card = folder / hub.CARD
+    card = folder / CARD
     if not card.is_file():
         return "no card"
     try:

@@ -23,9 +23,11 @@ from tqdm import tqdm
 
 from ganaug import fingerprints
 from ganaug.class_sampler import ClassSampler
+from ganaug.dataset_card import dataset_card, drawn_by
 from ganaug.devices import one_thread_each
 from ganaug.errors import InputError
-from ganaug.files import atomic_path, write_json
+from ganaug.files import atomic_path, write_json, write_text
+from ganaug.generator_files import CARD
 from ganaug.materialized import IMAGES, INDEX
 from ganaug.pixels import to_pil
 
@@ -63,8 +65,8 @@ def generate_shards(
         classes (sequence of str): draw only these; label k is ``classes[k]``. Default: all of the sampler's
         format (str): ``"parquet"``, for ``datasets.load_dataset``, or ``"npy"``. The one gives
             ``data/train-00000-of-00005.parquet`` and so on, with the columns image (PNG), label (ClassLabel), seed
-            (uint64) and index (int64), the image's number k; the other ``images.npy``, uint8 (num_images, C, H, W),
-            ``labels.npy``, int64 (num_images,), and ``index.json``. Default: parquet
+            (uint64) and index (int64), the image's number k, and a card, ``README.md``; the other ``images.npy``,
+            uint8 (num_images, C, H, W), ``labels.npy``, int64 (num_images,), and ``index.json``. Default: parquet
         images_per_shard (int): each thread loses fewer than these when it is stopped. Default: 2048
         cpu_threads (int): shards that this process works on at a time. Default: 1
         processes (PartialState, optional): share the work; its timeout must outlast the wait for the slowest. Default:
@@ -193,6 +195,11 @@ class _Generation:
     def _complete(self) -> bool:
         return all(path.exists() for path in self._results)
 
+    @property
+    def _counts(self) -> dict[str, int]:
+        """Images of each class."""
+        return {name: len(range(k, self.size, len(self.classes))) for k, name in enumerate(self.classes)}
+
     def _path(self, shard: int) -> Path:
         place = f"{shard:05d}-of-{len(self.shards):05d}"
         if self.format == "npy":
@@ -248,6 +255,7 @@ class _Generation:
                 "folder that all processes share, and leave its files alone"
             )
         if not self._complete() and self.format == "parquet":
+            write_text(self.folder / CARD, dataset_card(drawn_by(self.sampler), self._counts))
             self._unfinished.rename(self._results[0])
         elif not self._complete():
             self._join()
@@ -259,14 +267,13 @@ class _Generation:
             _write_npy(path, "uint8", shape, (np.load(self._path(shard), mmap_mode="r") for shard in self.shards))
         with atomic_path(self.folder / LABELS) as path:
             _write_npy(path, "int64", shape[:1], (np.arange(k.start, k.stop) % len(self.classes) for k in numbers))
-        counts = {name: len(range(k, self.size, len(self.classes))) for k, name in enumerate(self.classes)}
         what_it_holds = {
             "images": {"file": IMAGES, "shape": shape, "dtype": "uint8"},
             "labels": {"file": LABELS, "shape": shape[:1], "dtype": "int64"},
             "generator": self.sampler.name,
             "fingerprint": self.sampler.fingerprint,
             "seed": self.sampler.seed,
-            "label_counts": counts,
+            "label_counts": self._counts,
         }
         write_json(self.folder / INDEX, what_it_holds)
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ganaug import fingerprints, inspection
 from ganaug.class_sampler import ClassSampler
 from ganaug.data.huggingface import labels_of_rows, only_column
+from ganaug.dataset_card import SOURCES, drawn_by
 from ganaug.drawing import ConditionalGenerator
 from ganaug.errors import DataError, InputError
 from ganaug.files import build_once, user_cache
@@ -28,7 +29,6 @@ from ganaug.pixels import to_pil
 if TYPE_CHECKING:
     import datasets
 
-SOURCES = ("real", "generated")  # class names of a source column
 _CHUNK = 256  # images drawn between two writes: what is in memory at a time
 
 
@@ -116,6 +116,8 @@ def augment_dataset(
         plan = labels_in_class_order(quotas)
         parts.append(_generated(sampler, plan, len(dataset), parts[0].features, columns, cache_dir))
     mixed = datasets.concatenate_datasets(parts, split=dataset.split)
+    if any(quotas):  # said afterwards, since the same generator from elsewhere must not change the fingerprint
+        mixed.info.description = "\n\n".join(filter(None, [dataset.info.description, drawn_by(sampler)]))
     return _with_format_of(dataset, mixed)
 
 
@@ -176,7 +178,9 @@ def generate_dataset(
     made = dict(features or {image_column: datasets.Image(), label_column: datasets.ClassLabel(names=names)})
     if source_column is not None:
         made[source_column] = datasets.ClassLabel(names=list(SOURCES))
-    return _generated(sampler, _plan(counts, names), 0, datasets.Features(made), columns, cache_dir)
+    rows = _generated(sampler, _plan(counts, names), 0, datasets.Features(made), columns, cache_dir)
+    rows.info.description = drawn_by(sampler)
+    return rows
 
 
 @dataclass(frozen=True)

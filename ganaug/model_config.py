@@ -32,7 +32,7 @@ def config_of(generator: Generator, weights_sha256: str) -> dict[str, Any]:
         "image": {"size": generator.image_size, "channels": generator.channels, "range": [-1, 1]},
         "network": generator.network_options(),
         "dataset": _readable(generator.info["dataset"]),
-        "training": generator.info["training"],
+        "training": _readable(generator.info["training"]),
         "weights": {
             "sha256": weights_sha256,
             "num_parameters": sum(parameter.numel() for parameter in generator.parameters()),
@@ -41,10 +41,9 @@ def config_of(generator: Generator, weights_sha256: str) -> dict[str, Any]:
     }
 
 
-def _readable(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts on the data, whose name comes from a path and may hold anything."""
-    name = dataset.get("name")
-    return {**dataset, "name": as_text(name)[:LONGEST_TEXT]} if isinstance(name, str) else dict(dataset)
+def _readable(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as they may be read: the name of the data and the command have paths, which may hold anything."""
+    return {name: as_text(value)[:LONGEST_TEXT] if isinstance(value, str) else value for name, value in facts.items()}
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
-from arguments import parse_again
+from arguments import command, parse_again
 
 from ganaug import Generator, LabelledImages
 from ganaug.data import joined, open_unlabeled
@@ -105,6 +105,7 @@ def run_folder(args: Any, trainer: Trainer, checkpoint: Checkpoint | None) -> Ru
     data = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args.data).items()}
     folder.write_settings(
         {
+            "command": command(),
             "model": args.model,
             **asdict(args.training),
             "objective": asdict(args.objective),

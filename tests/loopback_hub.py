@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 Commit = dict[str, bytes]  # path -> content
-LFS = (".safetensors", ".png")  # what goes another way than text
+LFS = (".safetensors", ".png", ".parquet")  # what goes another way than text
 
 
 class LoopbackHub:
@@ -116,9 +116,12 @@ class _Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/api/((?:models|datasets)/[^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(/.*)?)?", path):
             repository, what, revision, under = match.groups()
             if found := self._find(repository, revision or "main"):
-                self._json(
-                    self._tree(found[1], under, recursive) if what == "tree" else self._info(repository, *found)
-                )
+                if what != "tree":
+                    self._json(self._info(repository, *found))
+                elif (rows := self._tree(found[1], under, recursive)) or not under:
+                    self._json(rows)
+                else:
+                    self._error(404, "EntryNotFound")
         elif match := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             kind, name, revision, file = match.groups()
             if found := self._find(f"{'datasets' if kind else 'models'}/{name}", revision):
@@ -142,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(401, "", {"X-Error-Message": "Invalid credentials in Authorization header"})
         if path == "/api/repos/create":
             return self._create(json.loads(body))
-        match = re.fullmatch(r"/api/(models/([^/]+)/[^/]+)/(preupload|commit|branch)/(.+)", path)
+        match = re.fullmatch(r"/api/((?:models|datasets)/([^/]+)/[^/]+)/(preupload|commit|branch)/(.+)", path)
         if path.endswith(".git/info/lfs/objects/batch"):
             return self._batch(json.loads(body))
         if match is None:
@@ -156,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _create(self, wanted: dict[str, Any]) -> None:
         owner = wanted.get("organization") or self._user()
-        repository = f"models/{owner}/{wanted['name']}"
+        repository = f"{wanted.get('type', 'model')}s/{owner}/{wanted['name']}"
         answer = json.dumps({"url": f"{self.hub.endpoint}/{repository.removeprefix('models/')}"}).encode()
         if owner != self._user():
             return self._error(403, "")
@@ -209,6 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
                     files[value["path"]] = base64.b64decode(value["content"])
                 elif line["key"] == "lfsFile":
                     files[value["path"]] = self.hub.uploads[value["oid"]]
+                elif line["key"] == "deletedFile":
+                    del files[value["path"]]
             sha = self.hub.put(repository, files, branch)
         url = f"{self.hub.endpoint}/{repository.removeprefix('models/')}/commit/{sha}"
         self._json({"success": True, "commitOid": sha, "commitUrl": url, "hookOutput": ""})

@@ -62,6 +62,7 @@ def test_one_process_or_two_make_the_same_files(generate, generator_folder, tmp_
 
 def test_parquet_loads_with_its_features_and_all_images(generate, generator, capsys):
     from datasets import ClassLabel, Image, Value
+    from huggingface_hub import DatasetCard
 
     assert generate(*SMALL, "--output_dir", "out", "--seed", str(2**64 - 1)) is None
     assert sorted(path.name for path in Path("out", "data").iterdir()) == [
@@ -79,6 +80,10 @@ def test_parquet_loads_with_its_features_and_all_images(generate, generator, cap
     assert dataset["index"] == list(range(203))
     assert dataset["label"] == [k % 10 for k in range(203)]
     assert set(dataset["seed"]) == {2**64 - 1}
+    card = DatasetCard.load("out/README.md")
+    assert re.search(rf"\*\*Synthetic data\.\*\* .* with a generator .*acgan-28.*, seed {2**64 - 1}\.", card.text)
+    assert "| 2 | 2 | 21 |\n| 3 | 3 | 20 |" in card.text
+    assert "synthetic" in card.data["tags"]
     drawn = ClassSampler(generator, seed=2**64 - 1).draw(torch.arange(203) % 10, range(203))
     assert np.array_equal(np.stack([np.asarray(image) for image in dataset["image"]]), drawn[:, 0].numpy())
 
@@ -288,7 +293,8 @@ def test_what_a_kill_before_the_plan_leaves_is_no_obstacle(sampler, tmp_path):
     for name in (".generation.lock", "..generation.tmp-1.json"):
         (tmp_path / name).touch()
     assert generate_shards(sampler, 5, tmp_path) == 0
-    assert set(content(tmp_path)) == {".generation.json", ".generation.lock", "data/train-00000-of-00001.parquet"}
+    files = {".generation.json", ".generation.lock", "README.md", "data/train-00000-of-00001.parquet"}
+    assert set(content(tmp_path)) == files
 
 
 def test_a_second_command_waits_for_the_first(sampler, tmp_path, caplog):

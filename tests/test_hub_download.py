@@ -119,7 +119,7 @@ def test_an_hf_dataset_by_its_hub_id(hub, tmp_path):
     data = small_images(channels=3)
     (tmp_path / "repo" / "data").mkdir(parents=True)
     hf_dataset(data).to_parquet(tmp_path / "repo" / "data" / "train-00000-of-00001.parquet")
-    hub.commit("datasets/user/pets", tmp_path / "repo")
+    sha = hub.commit("datasets/user/pets", tmp_path / "repo")
     program = (
         "import json; from ganaug import open_images; d = open_images('user/pets'); "
         "print(json.dumps([d.name, d.classes, d.class_counts, d.fingerprint]))"
@@ -130,5 +130,5 @@ def test_an_hf_dataset_by_its_hub_id(hub, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [
-        "HF dataset user/pets, train split", list(data.classes), data.class_counts, data.fingerprint,
+        f"HF dataset user/pets@{sha}, train split", list(data.classes), data.class_counts, data.fingerprint,
     ]  # fmt: skip

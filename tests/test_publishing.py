@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import threading
 import time
+from hashlib import sha256
 
+import datasets
 import huggingface_hub
 import pytest
 import torch
 from conftest import make_generator
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import DatasetCard, HfApi, ModelCard
 from loopback_hub import LoopbackHub, cut_after, flipped
 
-from ganaug import Generator, LoadError, PublishError, publish, publishing
+from ganaug import (
+    Generator,
+    InputError,
+    LoadError,
+    PublishError,
+    augment_dataset,
+    generate_dataset,
+    hub_requests,
+    publish,
+    publish_dataset,
+    publishing,
+)
 from ganaug.__main__ import main
+from ganaug.dataset_card import facts_of
 
 HIS = "models/alice/digits"
 
@@ -23,7 +38,7 @@ HIS = "models/alice/digits"
 @pytest.fixture
 def hub(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)  # no server for it here
-    monkeypatch.setattr(publishing, "PAUSE", 0.01)
+    monkeypatch.setattr(hub_requests, "PAUSE", 0.01)
     server = LoopbackHub(tokens={"alices": "alice", "bobs": "bob"})
     yield server
     server.close()
@@ -89,6 +104,8 @@ def test_private_repositories_want_a_token(hub, put, load):
         load()
     with pytest.raises(LoadError, match="a private one needs token="):
         load(token="bobs")
+    with pytest.raises(LoadError, match="could not be downloaded: the token is not valid"):
+        load(token="wrong")
     assert load(token="alices").num_classes == 10
 
 
@@ -173,6 +190,18 @@ def test_a_hub_with_trouble_is_asked_again(hub, put, load, request_):
     assert load().num_classes == 10
 
 
+@pytest.mark.parametrize("request_", [r"digits\?", "revision", "tree", "HEAD", "GET .*/config", "GET .*/model.s"])
+def test_loading_from_a_hub_with_trouble(hub, put, load, generator, request_):
+    put()
+    hub.fail(request_, 503)
+    assert torch.equal(load().sample([3]), generator.sample([3]))
+    assert not hub.faults
+    if request_.startswith("GET"):  # others have been answered by the cache, or are asked again for half a minute
+        hub.fail(request_, 503, times=99)
+        with pytest.raises(LoadError, match=r"alice/digits could not be downloaded: the Hub answered 503\. Try again"):
+            load(force_download=True)
+
+
 def test_a_hub_that_stays_in_trouble_or_is_gone_is_reported(hub, put):
     hub.fail("commit/main", 500, times=9)
     with pytest.raises(PublishError, match=r"the Hub answered 500\. Nothing local was changed"):
@@ -207,9 +236,13 @@ def test_downloads_that_are_cut_go_on_and_wrong_bytes_are_refused(hub, put, load
     hub.fail("GET .*/resolve/.*model.safetensors", cut_after(100_000))
     assert torch.equal(load().sample([3]), generator.sample([3]))
     hub.fail("GET .*/resolve/.*model.safetensors", flipped)
-    with pytest.raises(LoadError, match="SHA-256 differs"):
+    with pytest.raises(LoadError, match="model.safetensors has other bytes than the Hub says"):
         load(force_download=True)
     assert load(f"alice/digits@{made.commit}", force_download=True).num_classes == 10
+    hub.fail("GET .*/resolve/.*config.json", flipped)  # harmless as JSON: a space at its end
+    for again in ({"force_download": True}, {}):
+        with pytest.raises(LoadError, match="config.json has other bytes than the Hub says.*force_download=True"):
+            load(**again)
 
 
 def test_the_recipe_shows_what_it_will_publish_and_how_to_load_it(hub, in_process, folder, monkeypatch, capsys, load):
@@ -237,15 +270,20 @@ def test_training_publishes_and_never_loses_what_it_trained(hub, in_process, tmp
     monkeypatch.setattr("ganaug.publishing.HfApi", lambda **options: HfApi(**{**options, "endpoint": hub.endpoint}))
     assert "push_to_hub needs hub_model_id (user/repo) and licence" in in_process(*TINY, "--push_to_hub")
     assert not (tmp_path / "outputs").exists()
-    flags = [*TINY, "--push_to_hub", "--hub_model_id", "alice/digits", "--licence", "mit"]
+    there = str(tmp_path / "outputs" / "acgan-28")
+    flags = [*TINY, "--push_to_hub", "--hub_model_id", "alice/digits", "--licence", "mit", "--output_dir"]
     hub.fail("commit/main", 500, times=9)
-    told = in_process(*flags)
-    assert "To publish it: python recipes/publish.py outputs/acgan-28 alice/digits --licence mit" in told
+    told = in_process(*flags, there)
+    assert f"To publish it: python recipes/publish.py {there} alice/digits --licence mit" in told
     assert Generator.from_pretrained("outputs/acgan-28").image_size == 8
     hub.faults.clear()
-    assert in_process(*flags) is None
+    assert in_process(*flags, f"{there}-2") is None
     assert load().image_size == 8
     assert not any("training/" in path for path in hub.head(HIS))
+    published = b"".join(hub.head(HIS).values()).decode(errors="replace")
+    assert "\nrecipes/train_acgan.py --dataset_name sklearn:digits" in published  # on the card, on a line of its own
+    assert "--output_dir acgan-28-2" in published
+    assert str(tmp_path) not in published
 
 
 def test_inspecting_says_what_it_is_without_building_it(hub, put, folder, tmp_path, capsys, monkeypatch):
@@ -300,3 +338,78 @@ def test_a_folder_does_not_silently_stand_for_a_repository(put, load, folder, tm
     assert "outputs/flow" not in caplog.text
     with pytest.raises(LoadError, match="alice/digits is a folder here, which has no revisions"):
         Generator.from_pretrained("alice/digits", revision="v2")
+
+
+@pytest.fixture
+def his_dataset(hub, monkeypatch, tmp_path):
+    """``publish_dataset`` to the loopback Hub as alice; its README.md and rows."""
+    monkeypatch.setattr("ganaug.publishing.HfApi", lambda **options: HfApi(**{**options, "endpoint": hub.endpoint}))
+    monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.endpoint)
+
+    def put(rows, **options):
+        state = random.getstate()  # the client draws how long it would wait
+        url = publish_dataset(rows, "alice/made", token="alices", **options)
+        files = hub.head("datasets/alice/made", options.get("branch", "main"))
+        assert url.endswith(hub.refs["datasets/alice/made", options.get("branch", "main")])
+        random.setstate(state)
+        (tmp_path / "shard").write_bytes(next(content for path, content in files.items() if path.startswith("data/")))
+        rows = datasets.Dataset.from_parquet(str(tmp_path / "shard"), cache_dir=str(tmp_path / "cache"))
+        return files["README.md"].decode(), rows
+
+    return put
+
+
+def test_generated_datasets_say_what_they_are(hub, put, load, his_dataset, tmp_path):
+    made = put()
+    rows = generate_dataset(load(), {"3": 5, "7": 2}, seed=4, cache_dir=tmp_path)
+    card, back = his_dataset(rows, licence="cc0-1.0")
+    weights = sha256(hub.head(HIS)["model.safetensors"]).hexdigest()
+    assert f"alice/digits@{made.commit} (acgan-28, SHA-256 of its weights {weights}), seed 4" in card
+    assert re.findall(r"^\| (\d) \| (\d) \| (\d+) \|$", card, re.M) == [
+        (str(k), str(k), {3: "5", 7: "2"}.get(k, "0")) for k in range(10)
+    ]
+    metadata = DatasetCard(card).data
+    assert metadata.license == "cc0-1.0"
+    assert {"ganaug", "synthetic"} <= set(metadata["tags"])
+    assert metadata.task_categories == ["image-classification"]
+    assert back["label"][:] == [3] * 5 + [7] * 2
+    assert back["image"][0].tobytes() == rows["image"][0].tobytes()
+    assert metadata["dataset_info"]["features"][1]["dtype"]["class_label"]["names"]["9"] == "9"  # the client's own
+
+
+def test_publishing_a_dataset_again_keeps_what_is_not_ours(hub, generator, his_dataset, tmp_path):
+    rows = generate_dataset(generator, 1, cache_dir=tmp_path)
+    card, _ = his_dataset(rows, licence="mit", branch="small")
+    assert "a generator that was not saved (ACGAN28Generator), seed 0" in card
+    files = hub.head("datasets/alice/made", "small")
+    theirs = card.replace("# Labelled images", "# My digits").replace("license: mit", "license: mit\nlanguage: de")
+    hub.put("datasets/alice/made", {**files, "README.md": theirs.encode(), "notes.txt": b"mine"}, "small")
+    card, back = his_dataset(rows.select(range(3)).map(lambda row: row), branch="small")
+    assert len(back) == 3
+    assert card.count("**Synthetic data.**") == 1
+    assert ("# My digits" in card, "| 9 | 9 | 0 |" in card, "language: de" in card) == (True, True, True)
+    assert hub.head("datasets/alice/made", "small")["notes.txt"] == b"mine"
+    hub.fail("commit/small", 412)
+    with pytest.raises(
+        PublishError, match="alice/made was not published: it was changed meanwhile. Run the same again"
+    ):
+        his_dataset(rows, branch="small")
+
+
+def test_where_generated_images_come_from(folder, tmp_path):
+    loaded = Generator.from_pretrained(folder)
+    rows = generate_dataset(loaded, 1, cache_dir=tmp_path)
+    assert "a generator that is not on the Hub (acgan-28, SHA-256 of its weights" in rows.info.description
+    real = rows.select(range(5))
+    real.info.description = "Photos."
+    mixed = augment_dataset(real, loaded, 0.5, source_column="source", cache_dir=tmp_path)
+    assert mixed.info.description == f"Photos.\n\n{rows.info.description}"
+    assert facts_of(mixed)[1] == {str(k): 2 * (k < 5) for k in range(10)}
+    with torch.no_grad():
+        next(loaded.parameters()).add_(1)
+    changed = generate_dataset(loaded, 1, cache_dir=tmp_path)
+    assert "a generator that was not saved (ACGAN28Generator)" in changed.info.description
+    with pytest.raises(InputError, match="does not say that ganaug generated images in it"):
+        publish_dataset(real, "alice/made")
+    with pytest.raises(InputError, match=r"must have one ClassLabel column, found \['label', 'other'\]"):
+        publish_dataset(rows.add_column("other", rows["label"][:], feature=rows.features["label"]), "alice/made")

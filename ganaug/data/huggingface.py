@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ def from_hub(name: str, config_name: str | None, *, split: str, conversion: Conv
             f"dataset {name!r}, split {split!r}, cannot be opened: {error}. Give an existing folder, "
             "torchvision:NAME, sklearn:digits, or the id of a dataset on the Hugging Face Hub"
         ) from error
-    published = Path(name).name if Path(name).is_dir() else name  # no path of this machine
+    # No path of this machine; of a dataset on the Hub the commit, after which the client names the cache's folder.
+    folders = {Path(file["filename"]).parent.name for file in dataset.cache_files}
+    commits = [folder for folder in folders if re.fullmatch("[0-9a-f]{40}", folder)]
+    published = Path(name).name if Path(name).is_dir() else "@".join([name, *commits])
     return from_hf_dataset(dataset, name=f"HF dataset {published}, {split} split", conversion=conversion)
 
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
@@ -40,6 +40,20 @@ def is_name(value: object) -> bool:
     return bool(value) and is_text(value, most=LONGEST_NAME)
 
 
+class Origin(NamedTuple):
+    """Where a generator was loaded from.
+
+    Attributes:
+        name: ``"user/repo@commit"`` on the Hub; None for a folder.
+        weights_sha256: of the file.
+        fingerprint: of the module as loaded, by which a changed one is told apart.
+    """
+
+    name: str | None
+    weights_sha256: str
+    fingerprint: str
+
+
 class Generator(nn.Module, PyTorchModelHubMixin, ABC):
     """Class-conditional image generator.
 
@@ -59,6 +73,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
         seen_images (Tensor, optional): ``LabelledImages.image_hashes`` of the images it was trained on, int64 (N,),
             sorted, none twice; None where they were not recorded. It is no buffer: it stays on the CPU and is not
             part of ``state_dict``.
+        origin (Origin, optional): where it was loaded from; None for one that was made here.
 
     Raises:
         ValueError: a class name is missing, double, too long or has control characters, or a size is not a positive
@@ -87,6 +102,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
         self.latent_dim = latent_dim
         self.info: dict[str, Any] = {"dataset": {}, "training": {}}
         self.seen_images: Tensor | None = None
+        self.origin: Origin | None = None
 
     @property
     def num_classes(self) -> int:
@@ -182,9 +198,9 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
             OSError: the folder cannot be written to.
             PublishError: as :func:`ganaug.publish`; everything is saved then.
         """
-        from ganaug import hub, publishing  # hub needs the registry below
+        from ganaug import generator_files, publishing  # which need the registry below
 
-        hub.save(self, save_directory)
+        generator_files.save(self, save_directory)
         if push_to_hub:
             return publishing.publish(save_directory, repo_id or Path(save_directory).name, **kwargs).url
         return None
@@ -233,7 +249,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
             LoadError: there is no such folder or repository, it holds no generator of ours, or its weights do not
                 fit its config.
         """
-        from ganaug import hub
+        from ganaug import generator_files, hub
 
         folder = hub.fetch(
             pretrained_model_name_or_path,
@@ -244,7 +260,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
             force_download=force_download,
             endpoint=endpoint,
         )
-        return hub.load(folder, expected=cls)
+        return generator_files.load(folder, expected=cls)
 
 
 GeneratorSelf = TypeVar("GeneratorSelf", bound=Generator)

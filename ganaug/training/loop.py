@@ -144,6 +144,9 @@ def _finish(
         chosen.info["training"] |= {"chosen_after_kimg": candidate.kimg, "candidates": len(selection.candidates)}
         chosen.info["training"] |= {f"chosen_{name}": round(value, 4) for name, value in candidate.scores.items()}
     if folder:
+        if folder.command is not None:
+            for generator in (last, chosen):
+                generator.info["training"]["command"] = folder.command
         if candidate is not None:
             last.save_pretrained(folder.training / "last")
         chosen.save_pretrained(folder.path)

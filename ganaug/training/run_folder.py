@@ -65,6 +65,12 @@ class RunFolder:
         """Write ``training/settings.json``."""
         write_json(self.training / "settings.json", settings)
 
+    @property
+    def command(self) -> str | None:
+        """The command that started the run, as far as its settings name it."""
+        path = self.training / "settings.json"
+        return json.loads(path.read_text()).get("command") if path.exists() else None
+
     def append_metrics(self, row: dict[str, float]) -> None:
         """Add a line to ``training/metrics.jsonl``, whole or not at all."""
         line = (json.dumps(row) + "\n").encode()
