@@ -122,7 +122,7 @@ def _generator_block(generator: Generator, weights_sha256: str, source: str) -> 
     else:
         kind, picture = "unconditional", "generated images"
         imports, use = "Generator", f"images = generator.sample([0] * 10, seed=0)  # {shape}"
-    pin = "" if source == UNPUBLISHED else '  # or "@" and a commit after it, which never changes'
+    pin = "" if source == UNPUBLISHED else "  # with @COMMIT it never changes"
     counts = dataset.get("class_counts", {})
     classes = "\n".join(
         f"| {k} | {cell(name)} | {counts.get(name, 'not recorded')} |"

@@ -198,9 +198,11 @@ def generator(name: str, outcome: str, primary: dict, generated_only: float, cla
             "same_images": known,
             "checked_against": 1000 if known else 0,
             "overlap": 0,
-            "note": "the generator was trained on the training images; none of the held-out images is among them"
+            "note": "None of the 1,000 held-out images is among the 1,000 that the generator was trained on, which are "
+            "the training images."
             if known
-            else "the generator does not say which images it was trained on, so it may have seen held-out ones",
+            else "Whether the generator saw held-out images could not be checked: Mine has no record of the images it "
+            "was trained on.",
         },
         "training": {"total_kimg": 400, "train_batch_size": 128, "loss": "hinge"} if known else {},
     }
