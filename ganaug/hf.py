@@ -54,7 +54,8 @@ def augment_dataset(
     Features and format stay; columns beside image and label are None in generated rows. Generated images are those
     that :class:`ganaug.ConditionalGANAugment` mixes in for the same arguments, as large as the generator makes them.
     They are drawn once, kept in an Arrow file and mapped from there. The same call gives the same fingerprint, so what
-    ``map`` makes of the result is found in its cache.
+    ``map`` makes of the result is found in its cache. ``info.description`` says which generator drew them, and
+    :func:`ganaug.publish_dataset` makes a card of it.
 
     Args:
         dataset (datasets.Dataset): with an Image and a ClassLabel column. It is not modified.

@@ -53,9 +53,8 @@ def main(args: Arguments) -> None:
         "endpoint": args.endpoint,
     }
     planned = publish(args.folder, args.repo_id, dry_run=True, **options)
-    print(listing(planned))
+    print(f"{listing(planned)}\n\n{planned.card}")
     if args.dry_run:
-        print(f"\n{planned.card}")
         return
     if "\nlicense: " not in planned.card:
         raise InputError(

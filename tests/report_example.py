@@ -198,8 +198,8 @@ def generator(name: str, outcome: str, primary: dict, generated_only: float, cla
             "same_images": known,
             "checked_against": 1000 if known else 0,
             "overlap": 0,
-            "note": "None of the 1,000 held-out images is among the 1,000 that the generator was trained on, which are "
-            "the training images."
+            "note": "None of the 1,000 held-out images is among the 1,000 that the generator was trained on, which "
+            "are the training images."
             if known
             else "Whether the generator saw held-out images could not be checked: Mine has no record of the images it "
             "was trained on.",

@@ -257,6 +257,7 @@ def test_the_recipe_shows_what_it_will_publish_and_how_to_load_it(hub, in_proces
     assert not hub.commits
     assert in_process(*flags, "--licence", "mit", "--private", name="publish") is None
     shown = capsys.readouterr().out
+    assert shown.index("license: mit") < shown.index("published: ")
     pinned = re.search(r'Generator\.from_pretrained\("(alice/digits@[0-9a-f]{40})"\)', shown).group(1)
     assert load(pinned, token="alices").num_classes == 10
     assert in_process(*flags, name="publish") is None  # the licence is on the card by now
