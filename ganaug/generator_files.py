@@ -47,6 +47,9 @@ def save(generator: Generator, folder: str | Path) -> None:
     write_json(folder / CONFIG, config_of(generator, digest))
     with atomic_path(folder / GRID) as path:
         grids.sample_grid(generator).save(path)
+    fingerprint = fingerprints.of_module(generator)
+    if generator.origin is None or generator.origin.fingerprint != fingerprint:  # one of the Hub stays one of the Hub
+        generator.origin = Origin(None, digest, fingerprint)
     card = folder / CARD
     if card.exists():
         write_text(card, updated_card(card.read_text(encoding="utf-8"), generator, digest))

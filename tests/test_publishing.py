@@ -89,10 +89,12 @@ def test_what_is_published_comes_back(hub, put, load, folder, generator):
     assert "path/to/this/folder" in (folder / "README.md").read_text()  # which is as it was
 
 
-def test_a_generator_publishes_itself(hub, load, generator):
+def test_a_generator_publishes_itself(hub, load):
+    generator = make_generator()
     url = generator.push_to_hub("alice/digits", token="alices", endpoint=hub.endpoint, branch="small")
     assert url.startswith(hub.endpoint)
     assert torch.equal(load("alice/digits@small").sample([3]), generator.sample([3]))
+    assert generator.origin.name == f"alice/digits@{url.rpartition('/')[2]}"
     with pytest.raises(LoadError, match="has no config"):
         load("alice/digits@main")
 
@@ -378,8 +380,8 @@ def test_generated_datasets_say_what_they_are(hub, put, load, his_dataset, tmp_p
     assert metadata["dataset_info"]["features"][1]["dtype"]["class_label"]["names"]["9"] == "9"  # the client's own
 
 
-def test_publishing_a_dataset_again_keeps_what_is_not_ours(hub, generator, his_dataset, tmp_path):
-    rows = generate_dataset(generator, 1, cache_dir=tmp_path)
+def test_publishing_a_dataset_again_keeps_what_is_not_ours(hub, his_dataset, tmp_path):
+    rows = generate_dataset(make_generator(), 1, cache_dir=tmp_path)
     card, _ = his_dataset(rows, licence="mit", branch="small")
     assert "a generator that was not saved (ACGAN28Generator), seed 0" in card
     files = hub.head("datasets/alice/made", "small")
@@ -410,6 +412,9 @@ def test_where_generated_images_come_from(folder, tmp_path):
         next(loaded.parameters()).add_(1)
     changed = generate_dataset(loaded, 1, cache_dir=tmp_path)
     assert "a generator that was not saved (ACGAN28Generator)" in changed.info.description
+    loaded.save_pretrained(folder)
+    saved = generate_dataset(loaded, 1, cache_dir=tmp_path).info.description
+    assert saved == generate_dataset(folder, 1, cache_dir=tmp_path).info.description != rows.info.description
     with pytest.raises(InputError, match="does not say that ganaug generated images in it"):
         publish_dataset(real, "alice/made")
     with pytest.raises(InputError, match=r"must have one ClassLabel column, found \['label', 'other'\]"):

@@ -41,12 +41,12 @@ def is_name(value: object) -> bool:
 
 
 class Origin(NamedTuple):
-    """Where a generator was loaded from.
+    """Where a generator was loaded from, or saved to.
 
     Attributes:
         name: ``"user/repo@commit"`` on the Hub; None for a folder.
         weights_sha256: of the file.
-        fingerprint: of the module as loaded, by which a changed one is told apart.
+        fingerprint: of the module then, by which a changed one is told apart.
     """
 
     name: str | None
@@ -73,7 +73,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
         seen_images (Tensor, optional): ``LabelledImages.image_hashes`` of the images it was trained on, int64 (N,),
             sorted, none twice; None where they were not recorded. It is no buffer: it stays on the CPU and is not
             part of ``state_dict``.
-        origin (Origin, optional): where it was loaded from; None for one that was made here.
+        origin (Origin, optional): where it was loaded from, or saved to last; None for one that was only made here.
 
     Raises:
         ValueError: a class name is missing, double, too long or has control characters, or a size is not a positive
@@ -202,7 +202,9 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
 
         generator_files.save(self, save_directory)
         if push_to_hub:
-            return publishing.publish(save_directory, repo_id or Path(save_directory).name, **kwargs).url
+            made = publishing.publish(save_directory, repo_id or Path(save_directory).name, **kwargs)
+            self.origin = cast(Origin, self.origin)._replace(name=f"{made.repo_id}@{made.commit}")
+            return made.url
         return None
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:  # type: ignore[override]
