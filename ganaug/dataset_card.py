@@ -54,8 +54,8 @@ def facts_of(rows: datasets.Dataset) -> tuple[str, dict[str, int]]:
     """
     import datasets
 
-    said = next((part for part in (rows.info.description or "").split("\n\n") if part.startswith(_DRAWN)), None)
-    if said is None:
+    said = [part for part in (rows.info.description or "").split("\n\n") if part.startswith(_DRAWN)]
+    if not said:
         raise InputError(
             "the dataset does not say that ganaug generated images in it. Pass the result of generate_dataset or "
             "augment_dataset, or what map and select make of it; others have a push_to_hub of their own"
@@ -69,7 +69,7 @@ def facts_of(rows: datasets.Dataset) -> tuple[str, dict[str, int]]:
         raise InputError(f"the dataset must have one ClassLabel column, found {list(classes) or 'none'}")
     ((column, names),) = classes.items()
     labels = rows.with_format(None)[column][:]
-    return said, {name: labels.count(k) for k, name in enumerate(names)}
+    return " ".join(said), {name: labels.count(k) for k, name in enumerate(names)}
 
 
 def dataset_card(

@@ -408,6 +408,8 @@ def test_where_generated_images_come_from(folder, tmp_path):
     mixed = augment_dataset(real, loaded, 0.5, source_column="source", cache_dir=tmp_path)
     assert mixed.info.description == f"Photos.\n\n{rows.info.description}"
     assert facts_of(mixed)[1] == {str(k): 2 * (k < 5) for k in range(10)}
+    other = generate_dataset(loaded, 1, seed=1, cache_dir=tmp_path)
+    assert facts_of(datasets.concatenate_datasets([rows, other]))[0].count(" were drawn by ganaug ") == 2
     with torch.no_grad():
         next(loaded.parameters()).add_(1)
     changed = generate_dataset(loaded, 1, cache_dir=tmp_path)
