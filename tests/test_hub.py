@@ -82,6 +82,12 @@ def test_the_card_is_one_the_hub_reads(generator_folder):
     assert "| 9 | 9 | not recorded |" in card.text
 
 
+def test_arguments_that_would_have_no_effect_are_refused(generator, tmp_path):
+    with pytest.raises(TypeError, match="licence: only with push_to_hub=True"):
+        generator.save_pretrained(tmp_path / "out", licence="mit")
+    assert not (tmp_path / "out").exists()
+
+
 def test_saving_again_keeps_the_users_readme(generator, folder):
     (folder / "README.md").write_text("my own words")
     generator.save_pretrained(folder)

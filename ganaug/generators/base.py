@@ -197,9 +197,12 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
         Raises:
             OSError: the folder cannot be written to.
             PublishError: as :func:`ganaug.publish`; everything is saved then.
+            TypeError: one of ``kwargs`` is not known, or given without ``push_to_hub``.
         """
         from ganaug import generator_files, publishing  # which need the registry below
 
+        if kwargs and not push_to_hub:
+            raise TypeError(f"{', '.join(kwargs)}: only with push_to_hub=True")
         generator_files.save(self, save_directory)
         if push_to_hub:
             made = publishing.publish(save_directory, repo_id or Path(save_directory).name, **kwargs)
