@@ -207,7 +207,9 @@ chosen on other held-out images.
 |---|---|---|
 {rows}
 
-A classifier sees the class that was asked for in {fidelity["label_fidelity"]:.1%} of the generated images. {diversity}
+A classifier trained on the real training images sees the class that was asked for in
+{fidelity["label_fidelity"]:.1%} of the generated images; of real held-out images it sees the class of
+{fidelity["real_label_fidelity"]:.1%}. {diversity}
 {copies["exact_copies"]:.1%} are exact copies of training images and {copies["near_copies"]:.1%} near ones, of which an
 honest generator has about 1 %. {found["leakage"]["note"]}
 

@@ -84,6 +84,7 @@ def mixed(images: LabelledImages, held_out: LabelledImages, generator: Generator
         "sentence": verdict.sentence,
         "difference": ends(verdict.difference),
         "label_fidelity": judged.fidelity.label_fidelity,
+        "real_label_fidelity": judged.fidelity.real_label_fidelity,
         "diversity": judged.fidelity.mean_diversity,
         "lowest_diversity": judged.fidelity.lowest_diversity,
         "near_copies": judged.memorization.near_copies,

@@ -172,6 +172,8 @@ def generator(name: str, outcome: str, primary: dict, generated_only: float, cla
             "per_class_real": {k: distances(None, 0.002) for k in classes},
             "label_fidelity": 0.981,
             "label_fidelity_per_class": dict.fromkeys(classes, 0.981),
+            "real_label_fidelity": 0.964,
+            "real_label_fidelity_per_class": dict.fromkeys(classes, 0.964),
             "diversity": diversity,
             "pixel_diversity": {k: 0.95 * value for k, value in diversity.items()},
             "lowest_diversity": lowest,

@@ -69,6 +69,9 @@ def test_what_is_compared_is_what_is_said(parts, classifier):
     assert found.generated.fd_cnn == pytest.approx(frechet_distance(theirs, ours))
     assert found.real.fd_cnn == pytest.approx(frechet_distance(theirs, others))
     assert found.label_fidelity == (predict(classifier, generated.images) == generated.targets).double().mean().item()
+    right = predict(classifier, held_out.images) == held_out.targets
+    assert found.real_label_fidelity == right.double().mean().item()
+    assert found.real_label_fidelity_per_class["4"] == right[held_out.targets == 4].double().mean().item()
     spread = [
         mean_pairwise_distance(data.images[data.targets == 4].flatten(1).float()) for data in (held_back, held_out)
     ]

@@ -53,6 +53,8 @@ class Fidelity:
         per_class, per_class_real (dict): the same of the images of one class, by class name.
         label_fidelity (float): share of the generated images that the classifier sees their class in, in [0, 1].
         label_fidelity_per_class (dict): the same for each class name.
+        real_label_fidelity (float), real_label_fidelity_per_class (dict): the same of the real images, which says how
+            good a judge the classifier is: one of few images is wrong about real ones too.
         diversity (dict): for each class name, mean distance of two generated images over mean distance of two real
             ones, in features, of all images given; about 1 for a good generator, 0 for one that repeats an image. None
             for a class with fewer than 2 images, or whose real ones are all the same.
@@ -68,6 +70,8 @@ class Fidelity:
     per_class_real: dict[str, SetDistances]
     label_fidelity: float
     label_fidelity_per_class: dict[str, float]
+    real_label_fidelity: float
+    real_label_fidelity_per_class: dict[str, float]
     diversity: dict[str, float | None]
     pixel_diversity: dict[str, float | None]
     lowest_diversity: float | None
@@ -106,7 +110,7 @@ def fidelity(generated: LabelledImages, real: LabelledImages, classifier: SmallC
     every = class_features(classifier, generated.images)
     features = [class_features(classifier, half.images) for half in (reference, other)]
     compared, others, made = map(_of_each_class, [*features, every[chosen]], (reference, other, first))
-    right = (predict(classifier, first.images) == first.targets).double()
+    right, right_real = ((predict(classifier, data.images) == data.targets).double() for data in (first, real))
     names = generated.classes
     # Means over pairs do not depend on how many there are, so all images are used.
     real_parts = [torch.cat(halves) for halves in zip(compared, others, strict=True)]
@@ -121,9 +125,9 @@ def fidelity(generated: LabelledImages, real: LabelledImages, classifier: SmallC
         per_class=dict(zip(names, map(_set_distances, compared, made), strict=True)),
         per_class_real=dict(zip(names, map(_set_distances, compared, others), strict=True)),
         label_fidelity=right.mean().item(),
-        label_fidelity_per_class={
-            name: part.mean().item() for name, part in zip(names, _of_each_class(right, first), strict=True)
-        },
+        label_fidelity_per_class=_means(right, first),
+        real_label_fidelity=right_real.mean().item(),
+        real_label_fidelity_per_class=_means(right_real, real),
         diversity=diversity,
         pixel_diversity=_diversity(pixels[0], pixels[1], names),
         lowest_diversity=None if lowest is None else known[lowest],
@@ -178,6 +182,11 @@ def _first_of_each_class(data: LabelledImages, counts: list[int]) -> Tensor:
 
 def _of_each_class(values: Tensor, data: LabelledImages) -> list[Tensor]:
     return [values[data.targets == k] for k in range(len(data.classes))]
+
+
+def _means(values: Tensor, data: LabelledImages) -> dict[str, float]:
+    """Mean over the images of each class, by its name."""
+    return {name: part.mean().item() for name, part in zip(data.classes, _of_each_class(values, data), strict=True)}
 
 
 def _set_distances(real: Tensor, other: Tensor) -> SetDistances:
