@@ -31,7 +31,7 @@ def quick(monkeypatch, tmp_path):
 def test_an_oracle_is_mixed_in_and_wrong_labels_are_not(parts):
     train, known, _, held_out = parts
     chosen = choose_ratio(train, held_out, Replay(known), factory=TinyClassifier)
-    assert set(chosen.scores) == {0, 0.1, 0.2, 0.3, 0.5}
+    assert set(chosen.scores) == {0, 0.1, 0.2, 0.3, 0.5, 0.8}
     assert chosen.ratio == chosen.best == max(chosen.scores, key=chosen.scores.get) > 0
     assert chosen.gain == pytest.approx(chosen.scores[chosen.ratio] - chosen.scores[0])
     assert chosen.gain > chosen.standard_error > 0

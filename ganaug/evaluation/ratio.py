@@ -14,7 +14,7 @@ from ganaug.evaluation.leakage import check_leakage, without_overlap
 from ganaug.evaluation.scores import balanced_accuracy, clear_gain
 from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
 
-CANDIDATES = (0.1, 0.2, 0.3, 0.5)
+CANDIDATES = (0.1, 0.2, 0.3, 0.5, 0.8)
 
 
 @dataclass(frozen=True)
