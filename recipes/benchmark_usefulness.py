@@ -63,7 +63,7 @@ def measure(key: str, args: Arguments) -> dict[str, Any]:
         "generator_from": setting.generator_from,
         "images_per_class": len(images) / len(images.classes),
         "imbalance": max(counts) / min(counts),
-        "kimg": setting.rounds * generator.info["training"]["total_kimg"],
+        "kimg": generator.info["training"]["total_kimg"],
         "steps": args.utility.steps,
         "batch_size": args.utility.batch_size,
         **compare(images, held_out, generator, **options),

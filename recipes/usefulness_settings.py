@@ -11,7 +11,7 @@ from ganaug.data import joined, reduce_images
 from ganaug.evaluation.leakage import without_overlap
 from ganaug.files import build_once
 from ganaug.pseudo_labels import pseudo_label
-from ganaug.training import choose_preset, fit, init_from
+from ganaug.training import choose_preset, fit
 from ganaug.training.usefulness import OTHERS, SAME, UNLABELED
 
 FASHION = "/usr/share/datasets/fashion-mnist"
@@ -29,8 +29,6 @@ class Setting:
         generator_from: what the generator is trained on.
         generator: folder of the generator, which settings may share.
         kimg: how long it is trained; by default as the preset says.
-        rounds: how often a generator is trained; from the second time on it starts from the one before, which also
-            helps to label.
         unlabeled: further images of each class whose labels are not used; classifiers label them.
         pseudo_labelled: whether they are training images of the classifiers too.
         alone: compare generated images alone with the real ones, instead of adding them.
@@ -44,7 +42,6 @@ class Setting:
     generator_from: str = SAME
     generator: str | None = None
     kimg: float | None = None
-    rounds: int = 1
     unlabeled: int = 0
     pseudo_labelled: bool = False
     alone: bool = False
@@ -58,7 +55,6 @@ _UNLABELED = Setting(
     generator="unlabeled",
     kimg=200,
     unlabeled=2000,
-    rounds=2,
 )
 
 SETTINGS = {
@@ -79,21 +75,14 @@ SETTINGS = {
 }
 
 
-def fitted(images: LabelledImages, folder: Path, setting: Setting, start: Generator | None = None) -> Generator:
+def fitted(images: LabelledImages, folder: Path, setting: Setting) -> Generator:
     """A generator by the default preset, or the one that is in the folder."""
 
     def build(path: Path) -> None:
         preset = choose_preset(images)
         kimg = setting.kimg or preset.settings.total_kimg
         settings = replace(preset.settings, augment=("flip",) if setting.flip else (), total_kimg=kimg)
-
-        def make() -> Generator:
-            generator = preset.system.make_generator(images)
-            if start is not None:
-                init_from(generator, start)
-            return generator
-
-        fit(make, preset.system.objective, images, settings, path)
+        fit(lambda: preset.system.make_generator(images), preset.system.objective, images, settings, path)
 
     return Generator.from_pretrained(build_once(folder, build, what=f"a generator for {images.name}"))
 
@@ -111,9 +100,5 @@ def prepare(setting: Setting, folder: Path) -> tuple[LabelledImages, LabelledIma
         left = reduce_images(everything, images_per_class=20)[1] or everything
         return images, held_out, fitted(left, folder, setting)
     unlabeled = cast(LabelledImages, others).take([setting.unlabeled] * len(images.classes))[0].images
-    plain = pseudo_label(images, unlabeled, horizontal_flip=setting.flip)
-    generator = fitted(joined(images, plain), folder, setting)
-    for number in range(2, setting.rounds + 1):
-        better = pseudo_label(images, unlabeled, generator=generator, horizontal_flip=setting.flip)
-        generator = fitted(joined(images, better), folder.with_name(f"{folder.name}-{number}"), setting, generator)
-    return joined(images, plain) if setting.pseudo_labelled else images, held_out, generator
+    both = joined(images, pseudo_label(images, unlabeled, horizontal_flip=setting.flip))
+    return both if setting.pseudo_labelled else images, held_out, fitted(both, folder, setting)
