@@ -11,6 +11,7 @@ from arguments import DataArguments, run
 
 from ganaug import DataError, Generator, InputError
 from ganaug.evaluation import accuracy, label_fidelity, train_classifier
+from ganaug.evaluation.augmentations import ShiftFlip
 from ganaug.training.hardware import set_cpu_threads
 
 
@@ -44,7 +45,10 @@ def main(args: Arguments) -> None:
             f"{args.generator} draws {', '.join(generator.label_names) or 'no classes: it is unconditional'}; "
             f"{images.name} has {', '.join(images.classes)}. Give images of the generator's classes"
         )
-    classifier = train_classifier(images, steps=args.classifier_steps, seed=args.seed)
+    # A generator that was trained on mirrored images draws them too, so the classifier has to know them.
+    mirrored = "flip" in generator.info["training"].get("augment", ())
+    augment = ShiftFlip(0, flip=True, background=images.background) if mirrored else None
+    classifier = train_classifier(images, steps=args.classifier_steps, seed=args.seed, augment=augment)
     print(f"classifier trained on {images}")
     try:
         print(f"its accuracy on held-out real images: {accuracy(classifier, data.open_split('test')):.1%}")

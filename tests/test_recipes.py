@@ -10,13 +10,15 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import recipe_path, small_images, write_idx_pair
 from PIL import Image
 from test_data import write_class_folders
 
-from ganaug import Generator
+from ganaug import Generator, open_images
 
 RECIPE = recipe_path("train_acgan")
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
@@ -182,3 +184,23 @@ def test_label_fidelity_recipe(first_run, in_process):
     flags = ["--generator", str(cwd / "outputs" / "flow"), "--train_data_dir", "pets"]
     message = in_process(*flags, name="label_fidelity")
     assert re.search(r"flow draws 0, 1, .*; class folders pets has class 0, class 1\. Give images", message)
+
+
+def test_mirrored_images_are_judged_by_a_classifier_that_knows_them(in_process, monkeypatch, capsys):
+    digits = open_images("sklearn:digits")
+    made = SimpleNamespace(
+        image_size=8, channels=1, label_names=digits.classes, num_classes=10, conditional=True, info={"training": {}}
+    )
+    places = torch.argsort(digits.targets, stable=True)
+    starts = torch.bincount(digits.targets).cumsum(0)
+    made.sample = lambda labels, seed: digits.images[places[starts[labels] - 1 - torch.arange(len(labels)) % 50]].flip(
+        3
+    )
+    monkeypatch.setattr(Generator, "from_pretrained", lambda _: made)
+    shares = []
+    for augment in ([], ["flip"]):
+        made.info["training"]["augment"] = augment
+        flags = ["--dataset_name", "sklearn:digits", "--classifier_steps", "120", "--num_images", "300"]
+        assert in_process("--generator", "mirrored", *flags, name="label_fidelity") is None
+        shares.append(float(re.search(r"over 300 generated images: ([\d.]+)%", capsys.readouterr().out)[1]))
+    assert shares[1] > shares[0] + 20
