@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,11 +20,11 @@ from ganaug.class_sampler import ClassSampler
 from ganaug.devices import best_device
 from ganaug.drawing import ConditionalGenerator
 from ganaug.epochs import SharedEpoch
-from ganaug.files import build_once, user_cache
+from ganaug.files import user_cache
 from ganaug.filters import Filter
 from ganaug.forms import ItemForm
+from ganaug.generated_items import GeneratedItems
 from ganaug.inspection import Transforms
-from ganaug.materialized import MappedImages, write_images
 from ganaug.mixing import DEFAULT_RATIO, Plan, Strategy
 from ganaug.seeding import check_seed
 
@@ -155,8 +154,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
             self._set_plan(plan(ratio=chosen))
         self._epoch = SharedEpoch()
         self._device = device
-        self._materialized = False
-        self._current: _Epoch | None = None
+        self._generated = GeneratedItems(self._plan, self.sampler, resample=resample, cache_dir=self._cache_dir)
 
     def _set_plan(self, plan: Plan) -> None:
         self._plan, self.targets = plan, plan.targets
@@ -167,7 +165,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
     @property
     def source(self) -> Tensor:
         """0 for each real and 1 for each generated item, uint8 (len(self),)."""
-        return (self._in_epoch().row >= 0).to(torch.uint8)
+        return (self._generated.rows(self.epoch) >= 0).to(torch.uint8)
 
     @property
     def epoch(self) -> int:
@@ -197,12 +195,12 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, ...]]:
         """Items of a batch, in order; all its generated images are made together."""
         wanted = [self._check_index(index) for index in indices]
-        now = self._in_epoch()
-        rows = now.row[wanted].tolist()
+        epoch = self.epoch
+        rows = self._generated.rows(epoch)[wanted].tolist()
         fake = [index for index, row in zip(wanted, rows, strict=True) if row >= 0]
         real = [index for index, row in zip(wanted, rows, strict=True) if row < 0]
         reals = iter(self._read(real) if real else [])
-        fakes = iter(self._generate(fake, now) if fake else [])
+        fakes = iter(self._generate(fake, epoch) if fake else [])
         items = [next(fakes) if row >= 0 else next(reals) for row in rows]
         return [(*item, int(row >= 0)) for item, row in zip(items, rows, strict=True)] if self.return_source else items
 
@@ -223,16 +221,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         """
         if get_worker_info() is not None:
             raise RuntimeError("materialize() was called in a DataLoader worker. Call it before the loader starts")
-        epoch = self.epoch
-        fakes = self._plan.fakes(epoch)
         sampler = self.sampler.moved_to(best_device()) if self._device is None else self.sampler
-        folder = build_once(
-            self._materialized_path(fakes, epoch),
-            lambda path: write_images(path, sampler, self.targets[fakes], fakes, epoch=self._image_epoch(epoch)),
-            what="the generated images of this dataset",
-        )
-        self._materialized, self._current = True, None
-        return folder
+        return self._generated.materialize(self.epoch, sampler)
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch, and what the items depend on: plain JSON values."""
@@ -271,8 +261,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         Raises:
             ValueError: they differ in type, dtype, shape, range or mean; see :func:`ganaug.alignment.compare`.
         """
-        row = self._in_epoch().row
-        parts = [alignment.spread(torch.nonzero(kind).squeeze(1), n) for kind in (row < 0, row >= 0)]
+        rows = self._generated.rows(self.epoch)
+        parts = [alignment.spread(torch.nonzero(kind).squeeze(1), n) for kind in (rows < 0, rows >= 0)]
         if all(parts):
             with torch.random.fork_rng(devices=[]):  # transforms draw from the global state
                 looks = [Look.of([item[0] for item in self.__getitems__(part)]) for part in parts]
@@ -295,46 +285,20 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         head = f"Number of datapoints: {len(self)} ({len(self) - self.n_fake} real, {self.n_fake} generated)"
         return f"{type(self).__name__}\n" + textwrap.indent(f"{head}\n{self.extra_repr()}", " " * 4)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_current": None}
-
-    def _in_epoch(self) -> _Epoch:
-        """What there is to know about the current epoch, looked up once."""
-        epoch = self.epoch
-        if self._current is None or self._current.number != epoch:
-            fakes = self._plan.fakes(epoch)
-            row = torch.full((len(self),), -1, dtype=torch.int64)
-            row[fakes] = torch.arange(len(fakes))
-            path = self._materialized_path(fakes, epoch) if self._materialized else None
-            self._current = _Epoch(epoch, row, MappedImages(path) if path and path.exists() else None)
-        return self._current
-
     def _identity(self) -> dict[str, Any]:
         plan = fingerprints.of_values(self.targets, self._plan.quotas, self.mode, self.resample)
         return {"seed": self.sampler.seed, "plan": plan, "generator": self.sampler.identity}
-
-    def _image_epoch(self, number: int) -> int:
-        return number if self.resample else 0
-
-    def _materialized_path(self, fakes: Tensor, epoch: int) -> Path:
-        name = fingerprints.of_values(self.sampler.fingerprint, fakes, self.targets[fakes], self._image_epoch(epoch))
-        return self._cache_dir / "materialized" / name[:32]
 
     def _read(self, indices: list[int]) -> list[tuple[Any, Any]]:
         read_batch = getattr(self.dataset, "__getitems__", None)
         items = read_batch(indices) if callable(read_batch) else [self.dataset[index] for index in indices]
         return [self._transforms(*item) for item in items] if self._transforms else items
 
-    def _generate(self, indices: list[int], now: _Epoch) -> list[tuple[Any, Any]]:
-        labels = self.targets[indices]
-        if now.images is not None:
-            images = now.images.read(now.row[indices].tolist())
-        else:
-            images = self.sampler.draw(labels, indices, epoch=self._image_epoch(now.number))
+    def _generate(self, indices: list[int], epoch: int) -> list[tuple[Any, Any]]:
+        images, labels = self._generated.images(indices, epoch), self.targets[indices].tolist()
         own, given = Transforms.of(self.dataset), self._transforms
         return [
-            self._form.dress(image, label, own=own, given=given)
-            for image, label in zip(images, labels.tolist(), strict=True)
+            self._form.dress(image, label, own=own, given=given) for image, label in zip(images, labels, strict=True)
         ]
 
     def _check_index(self, index: int) -> int:
@@ -342,12 +306,3 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         if not -len(self) <= position < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} items")
         return position % len(self)
-
-
-@dataclass(frozen=True)
-class _Epoch:
-    """An epoch's number, the place of each item among the generated ones (-1: real), and their file, if any."""
-
-    number: int
-    row: Tensor
-    images: MappedImages | None
