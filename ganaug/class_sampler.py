@@ -39,6 +39,7 @@ class ClassSampler:
 
     Attributes:
         image_shape (tuple): (C, H, W).
+        weights (str): fingerprint of the module; see :func:`ganaug.fingerprints.of_module`.
 
     Raises:
         TypeError: the generator is none.
@@ -68,7 +69,7 @@ class ClassSampler:
                 "asked for, so its images have no label. Train a conditional one, for instance with "
                 "recipes/train_dcgan.py --model dcgan-32-conditional"
             )
-        self._weights = fingerprints.of_module(self._module)
+        self.weights = fingerprints.of_module(self._module)
         if device is not None:
             self._module.to(device)
         self.device = device_of(self._module)
@@ -96,7 +97,7 @@ class ClassSampler:
         check_usable_here(self.device, "the generator")
         if self._module is None:
             module = Generator.from_pretrained(cast(Path, self._folder))
-            if fingerprints.of_module(module) != self._weights:
+            if fingerprints.of_module(module) != self.weights:
                 raise RuntimeError(
                     f"{self._folder} holds another generator than when the dataset was made. Make the dataset anew"
                 )
@@ -156,7 +157,7 @@ class ClassSampler:
     def identity(self) -> str:
         """SHA-256 of generator, class map, seed and filter."""
         filtered = [self.max_tries, fingerprints.of_callable(self.accept)] if self.accept else []
-        return fingerprints.of_values(self._weights, self._generator_label, self.seed, *filtered)
+        return fingerprints.of_values(self.weights, self._generator_label, self.seed, *filtered)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from huggingface_hub import DatasetCard
 
-from ganaug import fingerprints
 from ganaug.card import UNPUBLISHED
 from ganaug.errors import InputError
 from ganaug.markdown import cell, marks, replaced
@@ -40,7 +39,7 @@ def _generator(sampler: ClassSampler) -> str:
     generator = cast(Any, sampler.generator)
     origin = getattr(generator, "origin", None)
     # One that was loaded may have been trained further.
-    if origin is None or origin.fingerprint != fingerprints.of_module(generator):
+    if origin is None or origin.fingerprint != sampler.weights:
         return f"a generator that was not saved ({sampler.name})"
     which = f"the generator {origin.name}" if origin.name else "a generator that is not on the Hub"
     return f"{which} ({generator.architecture}, SHA-256 of its weights {origin.weights_sha256})"

@@ -21,7 +21,6 @@ from numpy.lib import format as npy
 from torch import Tensor
 from tqdm import tqdm
 
-from ganaug import fingerprints
 from ganaug.class_sampler import ClassSampler
 from ganaug.dataset_card import dataset_card, drawn_by
 from ganaug.devices import one_thread_each
@@ -119,7 +118,7 @@ class _Generation:
         self.classes = _checked_classes(classes, sampler)
         self.plan = {
             "generator": sampler.name,
-            "weights": fingerprints.of_module(sampler.generator)[:16],  # type: ignore[arg-type]
+            "weights": sampler.weights[:16],
             "classes": list(self.classes),
             "seed": sampler.seed,
             "num_images": size,

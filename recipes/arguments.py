@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,15 +100,6 @@ def parse_again(default: Arguments) -> Arguments:
     """The flags of this program that were parsed before, and other values than before for those not given."""
     # In pairs: of a switch that is on in the default there would be no_switch alone.
     return tyro.cli(type(default), default=default, use_underscores=True, config=(tyro.conf.OmitArgPrefixes,))
-
-
-def command() -> str:
-    """How this program was started; of folders of this machine only the last name, since it is published."""
-    words = [f"recipes/{Path(sys.argv[0]).name}"]
-    for word in sys.argv[1:]:
-        flag, equals, value = word.rpartition("=")
-        words.append(f"{flag}{equals}{Path(value).name if Path(value).is_absolute() else value}")
-    return shlex.join(words)
 
 
 def run(

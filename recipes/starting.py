@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
-from arguments import command, parse_again
+from arguments import parse_again
+from launching import command
 
 from ganaug import Generator, LabelledImages
 from ganaug.data import joined, open_unlabeled
