@@ -12,7 +12,7 @@ from ganaug.evaluation.leakage import without_overlap
 from ganaug.files import build_once
 from ganaug.pseudo_labels import pseudo_label
 from ganaug.training import choose_preset, fit
-from ganaug.training.usefulness import OTHERS, SAME, UNLABELED
+from ganaug.training.usefulness import OTHERS, PSEUDO_LABELLED, SAME, UNLABELED
 
 FASHION = "/usr/share/datasets/fashion-mnist"
 
@@ -30,7 +30,6 @@ class Setting:
         generator: folder of the generator, which settings may share.
         kimg: how long it is trained; by default as the preset says.
         unlabeled: further images of each class whose labels are not used; classifiers label them.
-        pseudo_labelled: whether they are training images of the classifiers too.
         alone: compare generated images alone with the real ones, instead of adding them.
         flip: whether a mirrored image is still of its class.
     """
@@ -43,7 +42,6 @@ class Setting:
     generator: str | None = None
     kimg: float | None = None
     unlabeled: int = 0
-    pseudo_labelled: bool = False
     alone: bool = False
     flip: bool = True
 
@@ -70,7 +68,9 @@ SETTINGS = {
     ),
     "fashion-20-unlabeled": _UNLABELED,
     "fashion-20-pseudo": replace(
-        _UNLABELED, name="Fashion-MNIST, 20 of each class and 20,000 pseudo-labelled", pseudo_labelled=True
+        _UNLABELED,
+        name="Fashion-MNIST, 20 of each class and 20,000 pseudo-labelled",
+        generator_from=PSEUDO_LABELLED,
     ),
 }
 
@@ -101,4 +101,4 @@ def prepare(setting: Setting, folder: Path) -> tuple[LabelledImages, LabelledIma
         return images, held_out, fitted(left, folder, setting)
     unlabeled = cast(LabelledImages, others).take([setting.unlabeled] * len(images.classes))[0].images
     both = joined(images, pseudo_label(images, unlabeled, horizontal_flip=setting.flip))
-    return both if setting.pseudo_labelled else images, held_out, fitted(both, folder, setting)
+    return both if setting.generator_from == PSEUDO_LABELLED else images, held_out, fitted(both, folder, setting)

@@ -6,7 +6,7 @@ import pytest
 from conftest import REPOSITORY, as_a_program
 
 from ganaug import pseudo_labels
-from ganaug.training.usefulness import OTHERS, SAME, UNLABELED, expected_usefulness, measured
+from ganaug.training.usefulness import OTHERS, PSEUDO_LABELLED, SAME, expected_usefulness, measured
 
 DIGITS = {"source": "sklearn:digits", "kimg": 0.064, "flip": False}
 
@@ -25,9 +25,8 @@ def benchmark(monkeypatch, tmp_path):
         "pseudo": Setting(
             "more digits",
             4,
-            generator_from=UNLABELED,
+            generator_from=PSEUDO_LABELLED,
             unlabeled=6,
-            pseudo_labelled=True,
             **DIGITS,
         ),
         "alone": Setting("all digits", None, generator_from=OTHERS, alone=True, **DIGITS),

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 SAME, OTHERS, UNLABELED = "the same images", "all other training images", "the same and unlabelled images"
+PSEUDO_LABELLED = "those images"  # which the classifiers see too
 IMBALANCED = 5  # largest class to smallest, from which on the rows of imbalanced images are the nearest
 
 
