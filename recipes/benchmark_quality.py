@@ -25,7 +25,7 @@ from results import machine, spread
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.evaluation import UtilitySettings
 from ganaug.evaluation.cells import Cells, right_answers
-from ganaug.evaluation.study import Arm, Study
+from ganaug.evaluation.study import POOL, Arm, Study
 from ganaug.files import write_json
 from ganaug.training import CLASSIC_SYSTEMS, SYSTEMS
 from ganaug.training.hardware import set_cpu_threads
@@ -69,6 +69,8 @@ def scores(
     train: LabelledImages, held_out: LabelledImages, generator: Generator | None, args: Arguments
 ) -> list[float]:
     """Accuracy on held-out images of classifiers trained on generated images, or on real ones, for each seed."""
+    if generator:  # a study draws as many images as there are real ones, where those are more than POOL
+        train = train.take([min(count, POOL // len(train.classes)) for count in train.class_counts])[0]
     study = Study(train, held_out, {"it": generator} if generator else {}, settings=args.settings)
     arm = study.generated_arm("it", REAL) if generator else REAL
     cells = Cells(study, processes=args.processes or set_cpu_threads(None))
