@@ -112,6 +112,16 @@ def test_several_generators_share_the_reference(parts, cells):
     assert torch.equal(found.verdicts["good"].primary.scores, alone.verdicts["it"].primary.scores)
 
 
+def test_a_generator_that_does_not_fit_is_refused_before_anything_is_trained(parts, tmp_path):
+    train, _, _, held_out = parts
+    wrong = make_generator(train.classes, image_size=12)
+    with pytest.raises(
+        InputError, match=r"has images of \(C, H, W\) = \(1, 8, 8\), the generator 'it' makes \(1, 12, 12\)"
+    ):
+        utility(train, held_out, {"it": wrong}, factory=TinyClassifier, settings=QUICK, cache_dir=tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_under_the_null_few_runs_claim_help(tmp_path):

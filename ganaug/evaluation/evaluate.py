@@ -13,7 +13,6 @@ import torch
 from PIL.Image import Image
 from tqdm import tqdm
 
-from ganaug.class_sampler import ClassSampler
 from ganaug.data import LabelledImages, joined
 from ganaug.devices import best_device
 from ganaug.drawing import ConditionalGenerator
@@ -126,8 +125,7 @@ def _judge(name: str, found: Utility, judges: Sequence[SmallCNN], inception_weig
     if len(held_out) > MOST_JUDGED:
         share = MOST_JUDGED / len(held_out)
         held_out = held_out.take([max(2, int(count * share)) for count in held_out.class_counts])[0]
-    sampler = ClassSampler(found.study.generators[name], train.classes, device=best_device())
-    images = sampler.draw(held_out.targets, range(len(held_out)))
+    images = found.study.sampler(name).draw(held_out.targets, range(len(held_out)))
     generated = LabelledImages(images, held_out.targets, train.classes, f"images of {name}")
     inception = None
     if inception_weights is not None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ganaug import fingerprints
-from ganaug.augment import ConditionalGANAugment
+from ganaug.class_sampler import ClassSampler
 from ganaug.data import LabelledImages, joined
 from ganaug.devices import best_device
 from ganaug.drawing import ConditionalGenerator
@@ -214,6 +214,21 @@ class Study:
             [(1 - arm.ratio) * weights, arm.ratio * share * classes[generated.targets]]
         )
 
+    def sampler(self, generator: str, *, seed: int = 0) -> ClassSampler:
+        """What draws a generator's images of the classes, on the best device.
+
+        Raises:
+            ValueError: it is unconditional, does not know a class, or makes images of another shape.
+        """
+        sampler = ClassSampler(self.generators[generator], self.train.classes, seed=seed, device=best_device())
+        real = tuple(self.train.images.shape[1:])
+        if sampler.image_shape != real:
+            raise InputError(
+                f"{self.train.name} has images of (C, H, W) = {real}, the generator {generator!r} makes "
+                f"{sampler.image_shape}. Open the images with its resolution and channels"
+            )
+        return sampler
+
     def pool(self, generator: str, seed: int, cache_dir: Path) -> LabelledImages:
         """Generated images, as many of each class, that all arms of a seed draw theirs from."""
         source, num_classes = self.generators[generator], len(self.train.classes)
@@ -222,8 +237,7 @@ class Study:
         labels = torch.arange(num_classes).repeat_interleave(each)
 
         def draw(path: Path) -> None:
-            mixed = ConditionalGANAugment(self.train, source, seed=seed, device=best_device())
-            write_tensors(path, {"images": mixed.sampler.draw(labels, range(len(labels)))})
+            write_tensors(path, {"images": self.sampler(generator, seed=seed).draw(labels, range(len(labels)))})
 
         path = cache_dir / f"{fingerprints.of_callable(source)[:32]}-{seed}.safetensors"
         images = load_file(build_once(path, draw, what=f"images of {generator}"))["images"]

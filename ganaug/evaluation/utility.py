@@ -168,13 +168,16 @@ def utility(
             by spawning, so a script needs ``if __name__ == "__main__"``. Default: 1
 
     Raises:
-        InputError: classes, sizes or channels differ, or a class has too few held-out images.
+        ValueError: classes, sizes or channels differ, a generator is unconditional or does not fit the images, or a
+            class has too few held-out images.
     """
     check_comparable(train, held_out)
     validation, test = _split(held_out)
     # Validation images first: the answers are cut where they end.
     both = replace(joined(validation, test), name=held_out.name, train=False)
     study = Study(train, both, dict(generators), extra, factory, settings or UtilitySettings())
+    for name in study.generators:
+        study.sampler(name)  # one that does not fit is refused before minutes of training
     cells = Cells(study, cache_dir, processes=processes)
     answers = cells.run(study.real_arms(), "without generated images")
     reference = max(study.real_arms(), key=lambda arm: _validation_scores(answers[arm.name], validation).mean().item())
