@@ -34,7 +34,7 @@ class Look:
     @classmethod
     def of(cls, images: Sequence[Any]) -> Look:
         """Look of PIL images (then of shape (H, W, C)), arrays or tensors (C, H, W)."""
-        arrays = [image.numpy() if isinstance(image, Tensor) else np.asarray(image) for image in images]
+        arrays = [_array(image) if isinstance(image, Tensor) else np.asarray(image) for image in images]
         channels = [
             array.reshape(len(array), -1) if isinstance(image, Tensor) else array.reshape(-1, (*array.shape, 1)[2]).T
             for image, array in zip(images, arrays, strict=True)
@@ -42,12 +42,21 @@ class Look:
         comparable = len({len(array) for array in channels}) == 1
         return cls(
             type=" or ".join(sorted({type(image).__name__ for image in images})),
-            dtype=" or ".join(sorted({str(array.dtype) for array in arrays})),
+            dtype=" or ".join(sorted({_dtype(image, array) for image, array in zip(images, arrays, strict=True)})),
             shapes=tuple(sorted({array.shape for array in arrays})),
             low=float(min(array.min() for array in arrays)),
             high=float(max(array.max() for array in arrays)),
             mean=tuple(np.mean([array.mean(1) for array in channels], axis=0).tolist()) if comparable else (),
         )
+
+
+def _dtype(image: Any, array: Any) -> str:
+    return str(getattr(image, "dtype", array.dtype)).removeprefix("torch.")
+
+
+def _array(image: Tensor) -> Any:
+    image = image.detach().cpu()
+    return (image.float() if image.dtype == torch.bfloat16 else image).numpy()  # numpy has no bfloat16
 
 
 def compare(real: Look, generated: Look) -> None:

@@ -116,7 +116,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         inspection.check_not_evaluation(dataset, allow_eval=allow_eval)
         self.dataset = dataset
         self.mode, self.resample, self.return_source = mode, resample, return_source
-        self._cache_dir = Path(cache_dir) if cache_dir is not None else user_cache()
+        # Absolute: workers and copies may be elsewhere.
+        self._cache_dir = Path(cache_dir).absolute() if cache_dir is not None else user_cache()
         self._transforms = inspection.only_transforms(dataset, Transforms(transform, target_transform, transforms))
         labels = inspection.labels_of(dataset)
         self.classes = inspection.class_names_of(dataset, labels)
@@ -176,7 +177,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         """Move on to an epoch: with ``resample`` for other images, in mode replace for other items to replace.
 
         Workers that are running, persistent ones too, see it with their next batch; call it between epochs. Training
-        libraries do not all call it for you.
+        libraries do not all call it for you. accelerate does: a prepared loader tells its dataset the loader's own
+        epoch whenever an iteration begins, so there call ``loader.set_epoch(epoch)`` instead.
 
         Args:
             epoch (int): from 0.

@@ -61,7 +61,8 @@ class ClassSampler:
     ) -> None:
         if isinstance(max_tries, bool) or not isinstance(max_tries, int) or max_tries < 1:
             raise ValueError(f"max_tries must be a positive int, got {max_tries!r}")
-        self._folder = hub.fetch(generator) if isinstance(generator, str | Path) else None
+        # Absolute: workers and copies may be elsewhere.
+        self._folder = hub.fetch(generator).absolute() if isinstance(generator, str | Path) else None
         self._module = Generator.from_pretrained(self._folder) if self._folder else _own_copy(generator)
         if not getattr(self._module, "conditional", True):
             raise ValueError(
@@ -170,7 +171,7 @@ class ClassSampler:
 
     def moved_to(self, device: torch.device) -> ClassSampler:
         """This sampler on another device; the original stays where it is."""
-        if device == self.device:
+        if device.type == self.device.type and device.index in (None, self.device.index):
             return self
         moved = copy.copy(self)
         moved._module = copy.deepcopy(cast(nn.Module, self.generator)).to(device)

@@ -62,6 +62,18 @@ def one_thread_each() -> Iterator[int]:
 
 
 @contextmanager
+def deterministic_cudnn() -> Iterator[None]:
+    """Without cuDNN's benchmark mode, which picks what is fastest today, and without algorithms that vary."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+
+
+@contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Put a module and all its parts in evaluation mode, and each back as it was."""
     modes: list[tuple[Any, bool]] = [(part, part.training) for part in module.modules()]

@@ -152,8 +152,11 @@ def remove_leftovers(folder: Path) -> None:
 
 def _sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of files where the system can say so, is on the disk."""
+    windows = os.name == "nt"  # which syncs by handles that may write, and no folders
+    if windows and not os.access(path, os.W_OK):
+        return
     with suppress(OSError) if path.is_dir() else nullcontext():
-        file = os.open(path, os.O_RDONLY)
+        file = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
         try:
             os.fsync(file)
         finally:

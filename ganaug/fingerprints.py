@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+PROVENANCE = ("info", "origin", "seen_images")  # of a generator: they change no image
+
 
 def of_values(*values: Any) -> str:
     """Fingerprint of plain JSON values, tensors and other fingerprints, in order."""
@@ -39,12 +41,18 @@ def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
 
 
 def of_callable(function: Callable[..., Any]) -> str:
-    """Fingerprint of a function or other callable by what it is made of, its closure included.
+    """Fingerprint of a function, module or other callable by what it is made of, its closure or attributes included.
 
     One that cannot be told apart reliably gets a new fingerprint in every process, never an old one.
     """
-    if isinstance(function, nn.Module):
-        return of_module(function)
     from datasets.fingerprint import Hasher  # takes a second to import
 
+    if isinstance(function, nn.Module):
+        return of_values(of_module(function), str(Hasher.hash([_attributes(part) for part in function.modules()])))
     return str(Hasher.hash(function))
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module keeps beside layers and state, such as a threshold, and is not of every module."""
+    common = {*vars(nn.Module()), *PROVENANCE}
+    return {name: value for name, value in vars(module).items() if name not in common}

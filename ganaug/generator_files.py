@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,10 +14,10 @@ from torch import Tensor
 
 from ganaug import fingerprints, grids
 from ganaug.card import GRID, model_card, updated_card
-from ganaug.errors import LoadError
+from ganaug.errors import InputError, LoadError, in_short
 from ganaug.files import atomic_path, sha256_of, write_json, write_tensors, write_text
 from ganaug.generators.base import Generator, Origin, registered_generators
-from ganaug.model_config import CONFIG, config_of, read_config
+from ganaug.model_config import CONFIG, check_config, config_of, read_config
 from ganaug.model_weights import WEIGHTS, read_weights
 
 CARD = "README.md"
@@ -34,10 +36,13 @@ def save(generator: Generator, folder: str | Path) -> None:
     from them whether exactly that image was trained on; remove the file where that must stay secret.
 
     Raises:
+        InputError: it could not be loaded again, so nothing was written.
         OSError: the folder cannot be written to or the disk is full.
     """
     folder = Path(folder)
     tensors = {name: tensor.detach().cpu() for name, tensor in generator.state_dict().items()}
+    _check_loadable(generator, tensors)
+    grid = grids.sample_grid(generator)
     _write_tensors(folder / WEIGHTS, tensors)
     if generator.seen_images is None:
         (folder / SEEN_IMAGES).unlink(missing_ok=True)  # of another generator, saved here before
@@ -46,7 +51,7 @@ def save(generator: Generator, folder: str | Path) -> None:
     digest = sha256_of(folder / WEIGHTS)
     write_json(folder / CONFIG, config_of(generator, digest))
     with atomic_path(folder / GRID) as path:
-        grids.sample_grid(generator).save(path)
+        grid.save(path)
     fingerprint = fingerprints.of_module(generator)
     if generator.origin is None or generator.origin.fingerprint != fingerprint:  # one of the Hub stays one of the Hub
         generator.origin = Origin(None, digest, fingerprint)
@@ -55,6 +60,28 @@ def save(generator: Generator, folder: str | Path) -> None:
         write_text(card, updated_card(card.read_text(encoding="utf-8"), generator, digest))
     else:
         write_text(card, model_card(generator, digest))
+
+
+def _check_loadable(generator: Generator, tensors: dict[str, Tensor]) -> None:
+    """Refuse what :func:`load` would refuse: weights that the options do not build, a config that is not plain."""
+    where = Path(type(generator).__name__)
+    try:
+        config = json.loads(json.dumps(config_of(generator, "0" * 64)))
+        check_config(where, config)
+        built = _forms(expected_weights(where, config, type(generator)))
+    except (LoadError, TypeError, ValueError) as error:
+        raise InputError(f"this generator could not be loaded again, so it was not saved: {error}") from error
+    there = _forms(tensors)
+    if built != there:
+        different = fingerprints.differences(built, there) or fingerprints.differences(there, built)
+        raise InputError(
+            "this generator could not be loaded again, so it was not saved: its options build other weights than it "
+            f"has ({in_short(different)})"
+        )
+
+
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    return {name: f"{tensor.dtype} {list(tensor.shape)}" for name, tensor in tensors.items()}
 
 
 def load(folder: str | Path, *, expected: type[SomeGenerator]) -> SomeGenerator:
@@ -102,10 +129,10 @@ def check(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
     return read_weights(folder, expected_weights(folder, config), config["weights"]["sha256"])
 
 
-def expected_weights(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
+def expected_weights(folder: Path, config: dict[str, Any], cls: type[Generator] | None = None) -> dict[str, Tensor]:
     """Names, shapes and types of the weights: a network without memory, for it may be larger than any computer."""
     with torch.device("meta"):
-        return _build(registered_generators()[config["architecture"]], config, folder).state_dict()
+        return _build(cls or registered_generators()[config["architecture"]], config, folder).state_dict()
 
 
 def _build(cls: type[Generator], config: dict[str, Any], folder: Path) -> Generator:

@@ -34,11 +34,13 @@ class Transforms:
 
     @classmethod
     def of(cls, dataset: Dataset[Any]) -> Transforms:
-        """Those that the innermost dataset applies by itself, as they are now."""
-        base = base_dataset(dataset)
-        found = cls(*(getattr(base, name, None) for name in _TRANSFORM_NAMES))
-        if found.transform or found.target_transform:
-            # torchvision keeps a joint form of the two as they were at construction.
+        """Those that a dataset, the one inside of plain subsets, applies by itself, as they are now."""
+        while is_plain_subset(dataset):
+            dataset = cast(Subset[Any], dataset).dataset
+        found = cls(*(getattr(dataset, name, None) for name in _TRANSFORM_NAMES))
+        # torchvision keeps a joint form of the two as they were at construction.
+        joint = found.transforms
+        if found.transform or found.target_transform or type(joint).__name__ == "StandardTransform":
             return cls(found.transform, found.target_transform)
         return found
 
@@ -79,14 +81,22 @@ def base_dataset(dataset: Any) -> Any:
     return dataset
 
 
+def is_plain_subset(dataset: Any) -> bool:
+    """Whether a dataset is a ``Subset`` whose items are those of the dataset inside, with nothing done to them."""
+    return isinstance(dataset, Subset) and all(
+        getattr(type(dataset), name) is getattr(Subset, name) for name in ("__getitem__", "__getitems__")
+    )
+
+
 def raw_item(dataset: Dataset[Any], index: int) -> tuple[Any, Any]:
     """Item of a dataset before its transforms; the dataset itself is not touched.
 
     Raises:
         TypeError: items are not (image, label) pairs.
     """
-    while isinstance(dataset, Subset):
-        index, dataset = dataset.indices[index], dataset.dataset
+    while is_plain_subset(dataset):
+        subset = cast(Subset[Any], dataset)
+        index, dataset = subset.indices[index], subset.dataset
     item = _without_transforms(dataset)[index]
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise TypeError(
@@ -174,7 +184,7 @@ def class_names_of(dataset: Dataset[Any], labels: Tensor) -> tuple[str, ...]:
     """
     lowest, highest = int(labels.min()), int(labels.max())
     names = getattr(base_dataset(dataset), "classes", None)
-    names = tuple(str(name) for name in names) if names else tuple(str(k) for k in range(highest + 1))
+    names = tuple(map(str, range(highest + 1))) if names is None or not len(names) else tuple(map(str, names))
     if lowest < 0 or highest >= len(names):
         raise ValueError(
             f"labels must be from 0 to {len(names) - 1} for the classes {', '.join(names)}; got {lowest} to {highest}"
@@ -236,7 +246,7 @@ def describe(value: Any) -> str:
 def _as_labels(values: Any) -> Tensor | None:
     """Int64 (N,) if ``values`` are N single ints, else None."""
     try:
-        labels = torch.as_tensor(np.asarray(values))
+        labels = torch.as_tensor(np.asarray(values.cpu() if isinstance(values, Tensor) else values))
     except (TypeError, ValueError, RuntimeError):
         return None
     integral = not labels.is_floating_point() and not labels.is_complex() and labels.dtype != torch.bool

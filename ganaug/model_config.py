@@ -61,7 +61,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} has format_version {config['format_version']} and this ganaug reads up to {FORMAT_VERSION}; "
             f"it was written by ganaug {in_short(config.get('ganaug_version'))}: upgrade to that"
         )
-    _check(path, config)
+    check_config(path, config)
     if config["architecture"] not in registered_generators():
         known = ", ".join(sorted(registered_generators()))
         raise LoadError(
@@ -85,7 +85,17 @@ def _parse(path: Path) -> Any:
         raise LoadError(f"{path} cannot be read: {in_short(str(error))}") from error
 
 
-def _check(path: Path, config: Mapping[str, Any]) -> None:
+def check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a config with other keys, types or sizes than :func:`config_of` gives.
+
+    Args:
+        path (Path): of the file, for the message.
+        config (mapping): what it holds.
+
+    Raises:
+        LoadError: it has.
+    """
+
     def require(holds: bool, what: str, value: object) -> None:
         if not holds:
             raise LoadError(f"{path}: {what}, got {in_short(value)}")

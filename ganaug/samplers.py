@@ -16,6 +16,7 @@ class MixedBatchSampler(Sampler[list[int]]):
     """Shuffled batches of a mixed dataset, each with the same share of generated items, as nearly as it divides.
 
     All items come once. Of the first b batches together, the number of generated items is the exact share rounded.
+    Batches are the same in every epoch that :meth:`set_epoch` does not say is another.
 
     Args:
         dataset (ConditionalGANAugment): what to draw from.

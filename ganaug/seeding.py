@@ -85,11 +85,18 @@ def latents(seed: int, indices: Sequence[int], latent_dim: int, *, epoch: int = 
 
 @contextmanager
 def forked_rng(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global random state for a block, and give it back as it was, on the CPU and ``device``."""
+    """Seed torch's global random state for a block, and give it back as it was, on the CPU and ``device``.
+
+    Other devices are left alone, which torch.manual_seed would seed too.
+    """
     if device.type == "cpu":
-        fork = torch.random.fork_rng(devices=[])
-    else:
-        fork = torch.random.fork_rng([torch.accelerator.current_device_index()], device_type=device.type)
-    with fork:
-        torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
+        return
+    index = torch.accelerator.current_device_index() if device.index is None else device.index
+    with torch.random.fork_rng([index], device_type=device.type):
+        torch.default_generator.manual_seed(seed)
+        with torch.accelerator.device_index(index):
+            torch.get_device_module(device).manual_seed(seed)
         yield

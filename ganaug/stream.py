@@ -94,7 +94,7 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         names = getattr(dataset, "classes", None)
         self.sampler = ClassSampler(
             generator,
-            [str(name) for name in names] if names else None,
+            None if names is None or not len(names) else [str(name) for name in names],
             class_map=class_map,
             accept=accept,
             max_tries=max_tries,
@@ -124,7 +124,8 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         """Draw other images in the next iteration, in workers that are running too.
 
         The dataset inside is told as well if it has a ``set_epoch``, again in each process that iterates: set the
-        epoch here, not there. A loaded state of another epoch is dropped.
+        epoch here, not there. A loaded state of another epoch is dropped. A loader that accelerate prepared calls this
+        with its own epoch whenever an iteration begins: after resuming, call ``loader.set_epoch(stream.epoch)``.
 
         Raises:
             ValueError: ``epoch`` is not an int from 0.

@@ -79,7 +79,7 @@ class GANMix(nn.Module):
 
         Args:
             images (Tensor): (N, C, H, W), uint8 or float; left as it is.
-            labels (Tensor): int (N,), or float (N, K), one-hot or smoothed: the class is where the maximum is.
+            labels (Tensor): int (N,), or (N, K), one-hot or, as float, smoothed: the class is where the maximum is.
 
         Returns:
             tuple: images of the same shape, dtype and device, and ``labels``.
@@ -140,11 +140,11 @@ class GANMix(nn.Module):
     def _classes_of(self, labels: Tensor) -> Tensor:
         """Labels of one number each, int64 (N,), on the CPU."""
         names = self._sampler.classes
-        one_hot = labels.ndim == 2 and labels.is_floating_point()
+        one_hot = labels.ndim == 2 and (labels.is_floating_point() or _is_one_hot(labels))
         if not one_hot and (labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool):
             raise TypeError(
-                f"labels must be int (N,) or float (N, {len(names)}), got {inspection.describe(labels)}. Multi-label "
-                "and continuous targets have no class to generate"
+                f"labels must be int (N,), or float or one-hot (N, {len(names)}), got {inspection.describe(labels)}. "
+                "Multi-label and continuous targets have no class to generate"
             )
         if one_hot and labels.shape[1] != len(names):
             raise ValueError(
@@ -180,3 +180,7 @@ class GANMix(nn.Module):
                 "pass fake_transform with the same steps, such as "
                 "v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])"
             )
+
+
+def _is_one_hot(labels: Tensor) -> bool:
+    return bool(((labels == 1).sum(1) == 1).all() and ((labels == 0) | (labels == 1)).all())

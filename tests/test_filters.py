@@ -135,3 +135,40 @@ def test_answers_of_another_kind_are_refused(answer):
 def test_bad_tries_are_refused(tries):
     with pytest.raises(ValueError, match="max_tries must be a positive int, got"):
         ConditionalGANAugment(small_images(), Grey(), max_tries=tries)
+
+
+def test_filters_that_differ_in_what_is_no_weight_are_told_apart(tmp_path):
+    """So that files of one are not taken for the other's."""
+
+    class Bright(nn.Module):
+        def __init__(self, least):
+            super().__init__()
+            self.least = least
+
+        def forward(self, images, labels):
+            return images.float().mean((1, 2, 3)) >= self.least
+
+    def dark(images):
+        return -images.float() / 127.5 + 1
+
+    made = [
+        Bright(60),
+        Bright(90),
+        ClassifierAgreement(Brightness()),
+        ClassifierAgreement(Brightness(), transform=dark),
+    ]
+    mixes = [
+        ConditionalGANAugment(small_images(), Grey(), ratio=0.2, accept=accept, max_tries=99, cache_dir=tmp_path)
+        for accept in made
+    ]
+    assert len({mixed.sampler.fingerprint for mixed in mixes}) == 4
+    assert (
+        mixes[0].sampler.fingerprint
+        == ConditionalGANAugment(
+            small_images(), Grey(), ratio=0.2, accept=Bright(60), max_tries=99
+        ).sampler.fingerprint
+    )
+    for mixed in mixes:
+        drawn = [mixed[index][0] for index in range(60, len(mixed))]
+        mixed.materialize()
+        assert all(torch.equal(mixed[index][0], image) for index, image in enumerate(drawn, 60))

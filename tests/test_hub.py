@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ganaug import Generator, LoadError, register_generator
+from ganaug import Generator, InputError, LoadError, register_generator
 from ganaug.generators import ACGAN28Generator
 
 
@@ -262,4 +262,24 @@ def test_a_failed_save_leaves_the_old_generator(generator, folder, monkeypatch):
     monkeypatch.setattr(ganaug.files, "save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         make_generator(latent_dim=9).save_pretrained(folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda made: made.bfloat16(), "its options build other weights than it has .*float32.*bfloat16"),
+        (lambda made: made.info.update(training={"lr": {"G": 1e-3}}), "lr must be plain JSON of little length"),
+        (lambda made: made.info.update(dataset={"licence": "mit"}), "licence is unknown"),
+        (lambda made: made.info.update(training={"when": object()}), "not JSON serializable"),
+        (lambda made: made.register_buffer("more", torch.zeros(2)), "here None|saved None"),
+    ],
+)
+def test_what_could_not_be_loaded_again_is_not_saved(generator, folder, change, message):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    wrong = copy.deepcopy(generator)
+    wrong.info = copy.deepcopy(generator.info)
+    change(wrong)
+    with pytest.raises(InputError, match=f"could not be loaded again, so it was not saved: .*{message}"):
+        wrong.save_pretrained(folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

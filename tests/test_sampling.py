@@ -189,6 +189,25 @@ class _NaN(nn.Module):
         return torch.full((len(z), 1, 8, 8), float("nan"))
 
 
+def test_passes_are_deterministic_where_cudnn_would_choose(monkeypatch):
+    """Its flags are torch's on every machine, whether there is a GPU or not."""
+
+    class Watching(nn.Module):
+        latent_dim = 1
+
+        def forward(self, z, labels):
+            seen.append((torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic))
+            return z.clamp(-1, 1).view(-1, 1, 1, 1)
+
+    seen = []
+    form = DrawingForm(Watching())
+    seen.clear()
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    sample(form, [0] * 100)
+    assert set(seen) == {(False, True)}
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (True, False)
+
+
 def test_images_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="NaN or infinite"):
         sample(_NaN(), [0])

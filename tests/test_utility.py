@@ -403,3 +403,10 @@ def test_a_cell_does_not_move_what_is_not_its_own(parts, tmp_path):
     first, second = (run_cell(study, arm, 0, tmp_path) for _ in range(2))
     assert torch.equal(first.confidence, second.confidence)
     assert not torch.equal(first.confidence, run_cell(study, arm, 1, tmp_path).confidence)
+
+
+def test_training_a_classifier_on_a_cpu_leaves_other_devices_alone(parts, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    train_classifier(parts[0], TinyClassifier, steps=1)
+    assert not seeded
