@@ -58,8 +58,9 @@ class Arguments:
 def load(name: str) -> Generator:
     """A trained generator, or an untrained one of a system, on the best device."""
     if name in SYSTEMS:
-        size = {"image_size": SYSTEMS[name].resolution} if SYSTEMS[name].resolution else {}
-        return SYSTEMS[name].generator(tuple("0123456789"), **size).eval().to(best_device())
+        system = SYSTEMS[name]
+        size = {"image_size": system.resolution} if system.resolution else {}
+        return system.generator(tuple("0123456789"), **size, **system.network).eval().to(best_device())
     return Generator.from_pretrained(name).to(best_device())
 
 

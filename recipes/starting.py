@@ -1,21 +1,19 @@
-"""What a training recipe starts from: images, a preset if none was chosen, a length, networks, a folder."""
+"""What a training recipe starts from: a preset if none was chosen, a length, networks, a folder."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, set_seed
+from accelerate.utils import set_seed
 from arguments import parse_again
 from launching import command
 
-from ganaug import Generator, LabelledImages
-from ganaug.data import joined, open_unlabeled
+from ganaug import Generator, InputError, LabelledImages
 from ganaug.model_weights import WEIGHTS
-from ganaug.pseudo_labels import pseudo_label
 from ganaug.training import (
     SYSTEMS,
     Checkpoint,
@@ -35,20 +33,21 @@ def with_choices(given: Any, images: LabelledImages, labelled: LabelledImages, a
     args = given
     if given.model == "auto":
         preset = choose_preset(images, labelled=labelled)
-        args = with_preset(given, preset)
+        args = with_preset(given, preset, accelerator)
     args = within_budget(args, images, accelerator)
     if given.model == "auto":
         if preset.model == WIDE and args.training.total_kimg < ENOUGH * preset.settings.total_kimg:
             preset = choose_preset(images, labelled=labelled, quick=True)
-            args = within_budget(with_preset(given, preset), images, accelerator)
+            args = within_budget(with_preset(given, preset, accelerator), images, accelerator)
         accelerator.print(preset)
     return args
 
 
-def with_preset(given: Any, preset: Preset) -> Any:
-    """The flags with a preset where the user gave none."""
+def with_preset(given: Any, preset: Preset, accelerator: Accelerator) -> Any:
+    """The flags with a preset where the user gave none; its batch is that of all processes together."""
+    share = max(1, preset.settings.train_batch_size // accelerator.num_processes)
     # Parsed once more, so that what the user gave stays.
-    args = parse_again(replace(given, model=preset.model, training=preset.settings))
+    args = parse_again(replace(given, model=preset.model, training=replace(preset.settings, train_batch_size=share)))
     return replace(args, model=preset.model)
 
 
@@ -61,28 +60,12 @@ def within_budget(args: Any, images: LabelledImages, accelerator: Accelerator) -
     return replace(args, training=replace(args.training, total_kimg=min(kimg, args.training.total_kimg)))
 
 
-def open_all(args: Any, accelerator: Accelerator) -> tuple[LabelledImages, LabelledImages]:
-    """What is trained on, and those of it that came with labels."""
-    with accelerator.local_main_process_first():  # what is downloaded is downloaded once
-        images = args.data.open()
-        unlabeled = open_unlabeled(args.unlabeled_data, images) if args.unlabeled_data is not None else None
-    if unlabeled is None:
-        return images, images
-    targets = torch.zeros(len(unlabeled), dtype=torch.int64)
-    if accelerator.is_main_process:
-        teacher = None if args.init_from is None else Generator.from_pretrained(args.init_from)
-        flip = "flip" in args.training.augment
-        targets = pseudo_label(images, unlabeled, generator=teacher, horizontal_flip=flip).targets
-    # Classifiers trained on other devices may answer differently.
-    targets = broadcast(targets.to(accelerator.device)).cpu()
-    name = f"{len(targets):,} pseudo-labelled images"
-    return joined(images, LabelledImages(unlabeled, targets, images.classes, name)), images
-
-
 def new_trainer(args: Any, images: LabelledImages, accelerator: Accelerator) -> Trainer:
     """A trainer of the flags' model, as it starts."""
     set_seed(args.training.seed)
     system, options = SYSTEMS[args.model], args.network_options()
+    if "latent_dim" in options and "latent_dim" not in signature(system.generator).parameters:
+        raise InputError(f"the latents of {args.model} follow from the images; leave out --latent_dim")
     if args.init_from is None:
         generator = system.make_generator(images, **options)
     else:

@@ -10,9 +10,10 @@ from typing import Any, get_args, get_type_hints
 import torch
 from arguments import DataArguments, run
 from layer_table import layer_tables
+from opening import open_all
 from publish import check_hub_flags, publish_run
 from resuming import checkpoint_of, with_saved_flags
-from starting import new_trainer, open_all, run_folder, with_choices
+from starting import new_trainer, run_folder, with_choices
 
 from ganaug import Generator
 from ganaug.training import (

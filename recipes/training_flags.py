@@ -29,7 +29,8 @@ class TrainingArguments:
         budget_minutes: Train no longer than about this: a few steps are timed, and the budget in kimg is lowered if it
             would take more. Without a model, a network that needs less time is taken where that is better.
         resume_from_checkpoint: Go on with a run that was stopped: latest, of output_dir or of all in outputs/, or the
-            folder of a run or of one of its checkpoints. Its flags need not be given again.
+            folder of a run or of one of its checkpoints. Its flags need not be given again, but those of publishing
+            and report_to.
         override: With resume_from_checkpoint, train to another total_kimg, or with another precision or number of
             threads.
         summary: Print a table of the layers of both networks first.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -132,3 +133,13 @@ def test_what_cannot_be_compared_is_refused(score, digits):
         score(make_generator(images.classes, image_size=8))
     with pytest.raises(InputError, match="cannot be compared: image shape"):
         score(make_generator(image_size=12))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_classes_that_look_alike_have_a_score_too():
+    """Digits of any class under two names: the distance between the two is estimated as less than nothing."""
+    digits = open_images("sklearn:digits").take([20] * 10)[0]
+    anything = replace(digits, targets=torch.arange(200) % 2, classes=("a", "b"))
+    train, held_out = anything.split(0.3)
+    found = GeneratorScore(train, held_out)(playing(train, lambda own: 255 - own))
+    assert all(0 <= value <= 1 for value in found.values())

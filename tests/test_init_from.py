@@ -8,7 +8,7 @@ from conftest import small_images
 from test_data import write_class_folders
 
 from ganaug import Generator, InputError
-from ganaug.generators import ACGAN28Generator, CGANMLPGenerator, FlowGenerator
+from ganaug.generators import ACGAN28Generator, CGANMaxoutGenerator, CGANMLPGenerator, FlowGenerator
 from ganaug.training import init_from
 
 SMALL = {"image_size": 8, "width": 16}
@@ -48,6 +48,10 @@ def test_what_differs_in_more_than_classes_is_refused():
         before = [weight.clone() for weight in other.parameters()]
         with pytest.raises(InputError, match="the same number of classes: it has 2, the images have 3"):
             init_from(other, known)
+        # The one-hot label is part of a layer's input: its columns would be taken for other classes.
+        maxout, turned = (CGANMaxoutGenerator(names, image_size=8, channels=1) for names in (["a", "b"], ["b", "a"]))
+        with pytest.raises(InputError, match="the same classes, in the same order: a, b; the images have b, a"):
+            init_from(turned, maxout)
     assert all(torch.equal(*pair) for pair in zip(before, other.parameters(), strict=True))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import small_images
+from conftest import REPOSITORY, small_images
 
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.training import (
@@ -118,3 +120,26 @@ def test_without_the_time_for_the_wide_network_the_narrow_one_is_trained(in_proc
     assert "preset: flow, 0.256 kimg" in capsys.readouterr().out
     # A narrow one is trained further as it is.
     assert width("--init_from", "narrow", "--output_dir", "more") == 96
+
+
+def test_a_presets_batch_is_that_of_all_processes_together(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
+    import starting
+    from training_flags import TrainingArguments
+
+    @dataclass(frozen=True)
+    class Arguments(TrainingArguments):
+        model: str = "auto"
+
+    monkeypatch.setattr(starting, "parse_again", lambda args: args)
+    preset = choose_preset(images_of(9, 9))
+    args = starting.with_preset(Arguments(), preset, SimpleNamespace(num_processes=4))
+    assert args.training.train_batch_size * 4 == preset.settings.train_batch_size
+    assert args.model == preset.model
+
+
+def test_a_latent_dim_for_a_flow_is_refused(in_process):
+    message = in_process("--dataset_name", "sklearn:digits", "--latent_dim", "64")
+    assert message == "error: the latents of flow follow from the images; leave out --latent_dim"
+    message = in_process("--dataset_name", "sklearn:digits", "--model", "acgan-28", "--latent_dim", "0")
+    assert message.startswith("error: latent_dim must be a positive int, got 0")

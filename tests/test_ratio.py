@@ -47,6 +47,8 @@ def test_images_that_were_seen_cannot_choose(parts):
     train, known, _, held_out = parts
     with pytest.raises(InputError, match="are among the training images too"):
         choose_ratio(train, train, Replay(known), factory=TinyClassifier)
+    with pytest.raises(InputError, match="no image of class 9 to choose the ratio by"):
+        choose_ratio(train, held_out.take([20] * 9 + [0])[0], Replay(known), factory=TinyClassifier)
     generator = make_generator(train.classes, image_size=8)
     generator.seen_images = held_out.image_hashes.unique()
     with pytest.raises(InputError, match="are among the images that the generator was trained on"):

@@ -124,6 +124,10 @@ def test_the_curve_is_found_again():
     assert (law.a, law.b, law.c) == pytest.approx((LAW.a, LAW.b, LAW.c), rel=1e-2)
     assert law.images(law.score(700)) == pytest.approx(700)
     assert law.images(0.95) == math.inf
+    steep = PowerLaw(a=0.9, b=1.5, c=0.01)
+    assert steep.images(0.899999) == math.inf  # more than a float can hold
+    assert steep.images(0.0) == pytest.approx(math.exp(100 * math.log(1.5 / 0.9)))
+    assert PowerLaw(a=0.9, b=0.0, c=0.4).images(0.5) == 0
 
 
 @pytest.mark.parametrize("extra", [-300, 200, 800, 2500])

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import small_images, write_idx_pair
+from conftest import make_generator, small_images, write_idx_pair
 from evaluated import NextClass, Replay, digits_in_parts
+from PIL import Image
 from test_data import write_class_folders
 from torchvision.transforms.functional import to_pil_image
 
@@ -89,3 +90,30 @@ def test_a_generator_trains_on_both_and_remembers_both(in_process, tmp_path, mon
     assert torch.equal(generator.seen_images, torch.cat([data.image_hashes, more.image_hashes]).unique())
     assert generator.info["dataset"]["num_images"] == 17
     assert "8 pseudo-labelled images" in generator.info["dataset"]["name"]
+
+
+def test_they_are_read_as_the_labelled_ones_are_and_without_those(tmp_path):
+    like = small_images(n=6, size=12, channels=3)
+    write_class_folders(tmp_path / "all", like)
+    with pytest.raises(DataError, match="all has no image that is not among the labelled ones"):
+        open_unlabeled(tmp_path / "all", like)
+    Image.new("RGBA", (12, 12), (0, 0, 0, 0)).save(tmp_path / "all" / "empty.png")
+    for background, value in (("white", 255), ("black", 0)):
+        found = open_unlabeled(tmp_path / "all", like, background=background)
+        assert (found.shape, found.unique().tolist()) == ((1, 3, 12, 12), [value])
+    (tmp_path / "all" / "broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="cannot be decoded"):
+        open_unlabeled(tmp_path / "all", like)
+    assert len(open_unlabeled(tmp_path / "all", like, skip_bad_images=True)) == 1
+
+
+def test_a_generator_of_other_classes_is_no_teacher(in_process, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pseudo_labels, "STEPS", 2)
+    data, more = small_images(n=9, classes=3, size=12), small_images(n=8, classes=2, size=12, seed=1)
+    write_class_folders(tmp_path / "photos", data)
+    write_class_folders(tmp_path / "more", more)
+    make_generator(("cat", "dog"), image_size=12).save_pretrained(tmp_path / "trained")
+    flags = ["--train_data_dir", "photos", "--unlabeled_data", "more", "--init_from", "trained", "--model", "acgan-28"]
+    assert in_process(*flags, "--total_kimg", "0.032", "--train_batch_size", "16", "--output_dir", "out") is None
+    assert "trained has other classes or sizes: images are labelled without it" in capsys.readouterr().out
+    assert Generator.from_pretrained(tmp_path / "out").label_names == data.classes

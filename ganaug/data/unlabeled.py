@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ganaug.data.decoding import Conversion, convert_images
 from ganaug.data.labelled import LabelledImages
 from ganaug.data.readers import image_files, read_files
 from ganaug.data.sources import open_images
+from ganaug.errors import DataError
 
 
-def open_unlabeled(source: str | Path, like: LabelledImages, *, background: str = "white") -> Tensor:
-    """Images of a source in the form of labelled ones, whatever labels it may have.
+def open_unlabeled(
+    source: str | Path, like: LabelledImages, *, background: str = "white", skip_bad_images: bool = False
+) -> Tensor:
+    """Images of a source in the form of labelled ones, whatever labels it may have, without those among them.
 
     Args:
         source (str or Path): a folder with image files in it or in its subfolders, or what :func:`open_images` takes.
         like (LabelledImages): whose size and channels they are brought to.
         background (str): colour behind transparent pixels. Default: white
+        skip_bad_images (bool): leave out images that cannot be decoded. Default: False
 
     Returns:
         Tensor: uint8 (N, C, H, W).
 
     Raises:
-        DataError: there is no image, or one cannot be decoded.
+        DataError: there is no image that is not a labelled one, or one cannot be decoded.
     """
     files = image_files(Path(source))
-    if not files:
-        return open_images(source, resolution=like.image_size, channels=like.channels, background=background).images
-    conversion = Conversion(like.image_size, like.channels, background, False)
-    return convert_images(read_files(files, conversion)[0], conversion)
+    conversion = Conversion(like.image_size, like.channels, background, skip_bad_images)
+    if files:
+        images = convert_images(read_files(files, conversion)[0], conversion)
+    else:
+        images = open_images(source, **asdict(conversion)).images
+    # A folder of everything has the labelled images too: those held back would be trained on.
+    hashes = replace(like, images=images, targets=torch.zeros(len(images), dtype=torch.int64)).image_hashes
+    new = ~torch.isin(hashes, like.image_hashes)
+    if not new.any():
+        raise DataError(f"{source} has no image that is not among the labelled ones. Add some, or train without it")
+    return images[new]

@@ -119,7 +119,8 @@ class GeneratorScore:
         """Mean kernel distance of the held-out images of a class to all others."""
         features, targets = self._real_features, self._held_out.targets
         parts = [(features[targets == k], features[targets != k]) for k in targets.unique()]
-        return statistics.fmean(kernel_distance(own, others) for own, others in parts if len(own) > 1)
+        distance = statistics.fmean(kernel_distance(own, others) for own, others in parts if len(own) > 1)
+        return max(distance, 1e-9)  # an estimate without bias may be negative, where classes look alike
 
 
 def _diversity(made: Tensor, labels: Tensor, real: Tensor, targets: Tensor) -> float:

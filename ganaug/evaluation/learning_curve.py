@@ -40,7 +40,10 @@ class PowerLaw:
         """Number of real images that gives a balanced accuracy; infinity where none does."""
         if score >= self.a:
             return math.inf
-        return float((self.b / (self.a - score)) ** (1 / self.c))
+        if self.b == 0:
+            return 0.0
+        exponent = (math.log(self.b) - math.log(self.a - score)) / self.c
+        return math.exp(exponent) if exponent < 700 else math.inf  # beyond what a float can hold
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ganaug.data import LabelledImages
 from ganaug.drawing import ConditionalGenerator
+from ganaug.errors import InputError
 from ganaug.evaluation.cells import Cells, right_answers
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.leakage import check_leakage, without_overlap
@@ -74,6 +75,9 @@ def choose_ratio(
     check_comparable(train, validation)
     validation, _ = without_overlap(validation, train, [generator])
     check_leakage(generator, train, validation)
+    for name, count in zip(validation.classes, validation.class_counts, strict=True):
+        if not count:
+            raise InputError(f"{validation.name}: no image of class {name} to choose the ratio by. Add some")
     settings = settings or UtilitySettings(seeds=3)
     study = Study(train, validation, {"generator": generator}, factory=factory, settings=settings)
     reference = Arm("ratio 0", oversampled=not study.balanced)

@@ -96,7 +96,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
             raise ValueError(f"label_names must differ from one another, got {list(label_names)!r}")
         for name, value in [("image_size", image_size), ("channels", channels), ("latent_dim", latent_dim)]:
             if type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a positive int, got {value!r}")
+                raise InputError(f"{name} must be a positive int, got {value!r}")
         self.image_size = image_size
         self.channels = channels
         self.latent_dim = latent_dim

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ganaug.errors import InputError
+from ganaug.errors import InputError, in_short
 from ganaug.generators.base import Generator
 
 
@@ -26,15 +26,25 @@ def init_from(generator: Generator, trained: Generator) -> None:
         _check(what, getattr(generator, what), getattr(trained, what))
     _check("network options", generator.network_options(), trained.network_options())
     state, own = trained.state_dict(), generator.state_dict()
-    for name, module in trained.named_modules():
-        if isinstance(module, nn.Embedding) and module.num_embeddings == trained.num_classes:
-            state[f"{name}.weight"] = _by_name(module.weight.detach(), generator, trained)
+    embedded = [
+        (name, module)
+        for name, module in trained.named_modules()
+        if isinstance(module, nn.Embedding) and module.num_embeddings == trained.num_classes
+    ]
+    for name, module in embedded:
+        state[f"{name}.weight"] = _by_name(module.weight.detach(), generator, trained)
     others = [name for name, value in state.items() if own[name].shape != value.shape]
     if others:
         raise InputError(
             f"the classes of a trained {trained.architecture} are in its layers ({', '.join(others)}), so it can only "
             f"be trained further on the same number of classes: it has {trained.num_classes}, the images have "
             f"{generator.num_classes}"
+        )
+    if not embedded and generator.label_names != trained.label_names:
+        raise InputError(
+            f"the classes of a trained {trained.architecture} are in its layers, so it can only be trained further on "
+            f"the same classes, in the same order: {in_short(', '.join(trained.label_names))}; the images have "
+            f"{in_short(', '.join(generator.label_names))}"
         )
     generator.load_state_dict(state)
     generator.seen_images = trained.seen_images
