@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 import torch
 from arguments import DataArguments, run
 from layer_table import layer_tables
-from opening import open_all
+from opening import keep_labels, open_all
 from publish import check_hub_flags, publish_run
 from resuming import checkpoint_of, with_saved_flags
 from starting import new_trainer, run_folder, with_choices
@@ -33,15 +33,17 @@ def main(given: Any) -> None:
     checkpoint = checkpoint_of(given)
     args = with_saved_flags(given, checkpoint) if checkpoint else given
     accelerator = start_accelerator(args.training, report_to=args.report_to)
-    images, labelled = open_all(args, accelerator)
+    everything, labelled = open_all(args, accelerator, checkpoint)
     if checkpoint is None:
-        args = with_choices(args, images, labelled, accelerator)
-    images, held_out = hold_back(args.training, images, labelled)
+        args = with_choices(args, everything, labelled, accelerator)
+    images, held_out = hold_back(args.training, everything, labelled)
     trainer = new_trainer(args, images, accelerator)
     if checkpoint:
         check_same_run(checkpoint, trainer, override=args.override)
         accelerator.print(f"going on after {checkpoint.facts['kimg']:.1f} kimg, from {checkpoint.path}")
     folder = run_folder(args, trainer, checkpoint) if accelerator.is_main_process else None
+    if folder:
+        keep_labels(folder, everything, labelled)
     accelerator.print(
         f"images: {images}\n"
         f"held back, to choose a generator by: {held_out or 'none, so the last one is saved'}\n"

@@ -117,3 +117,31 @@ def test_a_generator_of_other_classes_is_no_teacher(in_process, tmp_path, monkey
     assert in_process(*flags, "--total_kimg", "0.032", "--train_batch_size", "16", "--output_dir", "out") is None
     assert "trained has other classes or sizes: images are labelled without it" in capsys.readouterr().out
     assert Generator.from_pretrained(tmp_path / "out").label_names == data.classes
+
+
+def test_a_resumed_run_keeps_its_pseudo_labels(in_process, tmp_path, monkeypatch):
+    monkeypatch.setattr(pseudo_labels, "STEPS", 2)
+    monkeypatch.setattr(pseudo_labels, "SEEDS", 1)
+    write_class_folders(tmp_path / "photos", small_images(n=9, classes=3, size=12))
+    write_class_folders(tmp_path / "more", small_images(n=40, classes=2, size=12, seed=1))
+    flags = ["--train_data_dir", "photos", "--unlabeled_data", "more", "--train_batch_size", "16"]
+    assert in_process(*flags, "--total_kimg", "0.032", "--output_dir", "out") is None
+    path = tmp_path / "out" / "training" / "pseudo_labels.safetensors"
+    kept = path.read_bytes()
+
+    def otherwise(labelled, images, **_):
+        """As on another machine."""
+        return replace(labelled, images=images, targets=torch.arange(len(images)) % 3)
+
+    monkeypatch.setattr("opening.pseudo_label", otherwise)
+    more = ["--resume_from_checkpoint", "out", "--override", "--total_kimg", "0.048"]
+    assert in_process(*more) is None
+    assert Generator.from_pretrained(tmp_path / "out").info["training"]["total_kimg"] == 0.048
+    assert path.read_bytes() == kept
+    aside = path.rename(tmp_path / "aside")
+    message = in_process(*more)  # with the labels that come out now it is another run
+    assert message.startswith("error: ")
+    assert "images" in message
+    aside.rename(path)
+    next((tmp_path / "more").rglob("*.png")).unlink()
+    assert in_process(*more[:2]).startswith("error: the run had 40 unlabelled images, and there are 39 now.")
