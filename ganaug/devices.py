@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -61,16 +62,37 @@ def one_thread_each() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-@contextmanager
-def deterministic_cudnn() -> Iterator[None]:
-    """Without cuDNN's benchmark mode, which picks what is fastest today, and without algorithms that vary."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.deterministic
-    cudnn.benchmark, cudnn.deterministic = False, True
-    try:
-        yield
-    finally:
-        cudnn.benchmark, cudnn.deterministic = before
+class _DeterministicCudnn:
+    """Without cuDNN's benchmark mode, which picks what is fastest today, and without algorithms that vary.
+
+    Its flags are global: the first thread that enters sets them, the last one that leaves puts them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, (False, False)
+
+    def __enter__(self) -> None:
+        cudnn = torch.backends.cudnn
+        with self._lock:
+            if not self._inside:
+                self._before = cudnn.benchmark, cudnn.deterministic
+                cudnn.benchmark, cudnn.deterministic = False, True
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        cudnn = torch.backends.cudnn
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                cudnn.benchmark, cudnn.deterministic = self._before
+
+
+_deterministic_cudnn = _DeterministicCudnn()
+
+
+def deterministic_passes(device: torch.device) -> AbstractContextManager[None]:
+    """A context in which a device computes the same from the same each time, as far as torch's flags go."""
+    return _deterministic_cudnn if device.type == "cuda" else nullcontext()
 
 
 @contextmanager

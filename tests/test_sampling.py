@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from ganaug.devices import deterministic_passes
 from ganaug.drawing import DrawingForm, Shortcuts
 from ganaug.pixels import to_uint8
 from ganaug.sampling import sample
@@ -189,24 +192,29 @@ class _NaN(nn.Module):
         return torch.full((len(z), 1, 8, 8), float("nan"))
 
 
-def test_passes_are_deterministic_where_cudnn_would_choose(monkeypatch):
-    """Its flags are torch's on every machine, whether there is a GPU or not."""
+def test_passes_on_a_gpu_are_deterministic_and_its_flags_as_before(monkeypatch):
+    """The flags are torch's on every machine, whether there is a GPU or not."""
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "benchmark", True)
+    monkeypatch.setattr(cudnn, "deterministic", False)
+    gpu = torch.device("cuda")
+    entered, leave = threading.Event(), threading.Event()
 
-    class Watching(nn.Module):
-        latent_dim = 1
+    def other():
+        with deterministic_passes(gpu):
+            entered.set()
+            leave.wait(10)
 
-        def forward(self, z, labels):
-            seen.append((torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic))
-            return z.clamp(-1, 1).view(-1, 1, 1, 1)
-
-    seen = []
-    form = DrawingForm(Watching())
-    seen.clear()
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
-    sample(form, [0] * 100)
-    assert set(seen) == {(False, True)}
-    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (True, False)
+    thread = threading.Thread(target=other)
+    with deterministic_passes(gpu):
+        thread.start()
+        entered.wait(10)
+    assert (cudnn.benchmark, cudnn.deterministic) == (False, True)  # the other one still draws
+    leave.set()
+    thread.join()
+    assert (cudnn.benchmark, cudnn.deterministic) == (True, False)
+    with deterministic_passes(torch.device("cpu")):
+        assert (cudnn.benchmark, cudnn.deterministic) == (True, False)
 
 
 def test_images_that_are_not_finite_are_refused():
