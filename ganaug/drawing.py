@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from ganaug.devices import device_of, has_bf16, one_thread_each
+from ganaug.devices import deterministic_passes, device_of, has_bf16, one_thread_each
 from ganaug.pixels import to_uint8
 from ganaug.seeding import latents
 
@@ -121,7 +121,8 @@ class DrawingForm:
         """
         inputs = [fill_rows(values, self.rows).to(self.device) for values in (z, labels)]
         # Autocast, as of a training loop around this, would change the images.
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+        autocast = torch.autocast(self.device.type, enabled=False)
+        with torch.inference_mode(), autocast, deterministic_passes(self.device):
             images = self._module(*inputs)[: len(z)]
             if not torch.isfinite(images).all():
                 raise ValueError("the generator returned images with NaN or infinite values; its weights are unusable")

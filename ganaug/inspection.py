@@ -176,6 +176,12 @@ def check_not_evaluation(dataset: Any, *, allow_eval: bool) -> None:
         )
 
 
+def own_classes(dataset: Any) -> tuple[str, ...]:
+    """Class names from a dataset's ``classes``, a sequence or array of any kind; empty where it has none."""
+    names = getattr(dataset, "classes", None)
+    return () if names is None else tuple(map(str, names))
+
+
 def class_names_of(dataset: Dataset[Any], labels: Tensor) -> tuple[str, ...]:
     """Class names from the ``classes`` of the innermost dataset, else the labels as words.
 
@@ -183,8 +189,7 @@ def class_names_of(dataset: Dataset[Any], labels: Tensor) -> tuple[str, ...]:
         ValueError: a label is negative or has no name.
     """
     lowest, highest = int(labels.min()), int(labels.max())
-    names = getattr(base_dataset(dataset), "classes", None)
-    names = tuple(map(str, range(highest + 1))) if names is None or not len(names) else tuple(map(str, names))
+    names = own_classes(base_dataset(dataset)) or tuple(map(str, range(highest + 1)))
     if lowest < 0 or highest >= len(names):
         raise ValueError(
             f"labels must be from 0 to {len(names) - 1} for the classes {', '.join(names)}; got {lowest} to {highest}"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from ganaug.devices import deterministic_passes, one_thread_each
+from ganaug.devices import one_thread_each
 from ganaug.drawing import ConditionalGenerator, DrawingForm
 from ganaug.seeding import check_seed, latents
 
@@ -64,7 +64,7 @@ def sample(
 
     # Without labels one pass is made all the same, for the shape of its images.
     starts = range(0, max(len(label_tensor), 1), form.rows)
-    with one_thread_each() as threads, deterministic_passes(form.device):
+    with one_thread_each() as threads:
         if form.device.type != "cpu" or min(threads, len(starts)) == 1:
             chunks = [draw(start) for start in starts]
         else:

@@ -91,10 +91,9 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         self._transforms = Transforms(transform, target_transform)
         exact = check_ratio(ratio)
         self._per_real = exact / (1 - exact)
-        names = getattr(dataset, "classes", None)
         self.sampler = ClassSampler(
             generator,
-            None if names is None or not len(names) else [str(name) for name in names],
+            inspection.own_classes(dataset) or None,
             class_map=class_map,
             accept=accept,
             max_tries=max_tries,

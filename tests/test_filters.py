@@ -151,23 +151,15 @@ def test_filters_that_differ_in_what_is_no_weight_are_told_apart(tmp_path):
     def dark(images):
         return -images.float() / 127.5 + 1
 
-    made = [
-        Bright(60),
-        Bright(90),
-        ClassifierAgreement(Brightness()),
-        ClassifierAgreement(Brightness(), transform=dark),
-    ]
-    mixes = [
-        ConditionalGANAugment(small_images(), Grey(), ratio=0.2, accept=accept, max_tries=99, cache_dir=tmp_path)
-        for accept in made
-    ]
+    def mix(accept):
+        return ConditionalGANAugment(
+            small_images(), Grey(), ratio=0.2, accept=accept, max_tries=99, cache_dir=tmp_path
+        )
+
+    agreements = ClassifierAgreement(Brightness()), ClassifierAgreement(Brightness(), transform=dark)
+    mixes = [mix(accept) for accept in (Bright(60), Bright(90), *agreements)]
     assert len({mixed.sampler.fingerprint for mixed in mixes}) == 4
-    assert (
-        mixes[0].sampler.fingerprint
-        == ConditionalGANAugment(
-            small_images(), Grey(), ratio=0.2, accept=Bright(60), max_tries=99
-        ).sampler.fingerprint
-    )
+    assert mixes[0].sampler.fingerprint == mix(Bright(60)).sampler.fingerprint
     for mixed in mixes:
         drawn = [mixed[index][0] for index in range(60, len(mixed))]
         mixed.materialize()

@@ -293,7 +293,12 @@ images, labels = batch(6)
         (images.repeat(1, 3, 1, 1), labels, ValueError, r"\(3, 12, 12\), the generator's \(1, 12, 12\)"),
         (images, labels + 1, ValueError, "labels must be from 0 to 2 for .* class 0, class 1, class 2; got 1 to 3"),
         (images, labels - 1, ValueError, "got -1 to 1. Train a generator on the classes"),
-        (images, labels.float(), TypeError, r"must be int \(N,\), or float or one-hot \(N, 3\), got a Tensor of"),
+        (
+            images,
+            labels.float(),
+            TypeError,
+            r"labels must be int \(N,\), or float or one-hot \(N, 3\), got a Tensor of shape",
+        ),
         (images, labels > 0, TypeError, "got a Tensor .*torch.bool. Multi-label"),
         (images, 1 - F.one_hot(labels), TypeError, r"got a Tensor of shape \(6, 3\), torch.int64"),
         (images, F.one_hot(labels, 4).float(), ValueError, "labels have 4 columns, and the generator 3 classes"),

@@ -62,9 +62,14 @@ class Cells:
         folder (str or Path, optional): where finished cells are kept; those of other studies are in it too, and are
             left alone. Default: ``~/.cache/ganaug/evaluation``
         processes (int): how many cells are trained at a time on a CPU; with an accelerator it is one.
+
+    Raises:
+        ValueError: a generator does not fit the images; better now than after minutes of training.
     """
 
     def __init__(self, study: Study, folder: str | Path | None = None, *, processes: int = 1) -> None:
+        for name in study.generators:
+            study.sampler(name)
         self.study = study
         self.folder = Path(folder) if folder else user_cache() / "evaluation"
         self.device = best_device()
@@ -88,7 +93,7 @@ class Cells:
             title (str): what they are, for the bar.
 
         Raises:
-            InputError: the classifier is none, or a generator does not fit the images.
+            InputError: the classifier is none.
             OSError: the folder cannot be written to.
         """
         cells = [(arm, seed) for arm in arms for seed in range(self.study.settings.seeds)]

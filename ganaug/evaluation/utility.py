@@ -176,8 +176,6 @@ def utility(
     # Validation images first: the answers are cut where they end.
     both = replace(joined(validation, test), name=held_out.name, train=False)
     study = Study(train, both, dict(generators), extra, factory, settings or UtilitySettings())
-    for name in study.generators:
-        study.sampler(name)  # one that does not fit is refused before minutes of training
     cells = Cells(study, cache_dir, processes=processes)
     answers = cells.run(study.real_arms(), "without generated images")
     reference = max(study.real_arms(), key=lambda arm: _validation_scores(answers[arm.name], validation).mean().item())
