@@ -349,6 +349,15 @@ def test_settings_out_of_range(setting, message):
         TrainingSettings(**setting)
 
 
+def test_batch_norm_needs_several_images_at_a_time(accelerator):
+    data = small_images(size=16)
+    with pytest.raises(InputError, match="acgan-28 has BatchNorm, .* train_batch_size must be 2 or more, got 1"):
+        make_trainer(accelerator, data, train_batch_size=1)
+    trainer = make_trainer(accelerator, data, system="dcgan-32", half_batches=False, train_batch_size=1)
+    with torch.random.fork_rng():
+        assert torch.isfinite(trainer.step(0)["D_loss"])  # it has none
+
+
 def test_precision_follows_flag_then_launcher_then_hardware(monkeypatch):
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

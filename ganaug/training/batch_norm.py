@@ -10,6 +10,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether a network takes mean and variance of the images of a batch; of a single one it cannot."""
+    return any(isinstance(part, _BatchNorm) for part in network.modules())
+
+
 def synchronise_batch_norm(network: nn.Module, device: torch.device) -> None:
     """Let the BatchNorm layers of a network take mean and variance over all processes; its state is named as before.
 

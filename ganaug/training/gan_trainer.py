@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from ganaug.data import LabelledImages
 from ganaug.devices import evaluation_mode
+from ganaug.errors import InputError
 from ganaug.generators.base import Generator
 from ganaug.pixels import to_float
 from ganaug.seeding import Purpose, latents, random_stream
+from ganaug.training.batch_norm import has_batch_norm
 from ganaug.training.collapse import relative_diversity
 from ganaug.training.objectives import Objective
 from ganaug.training.settings import TrainingSettings
@@ -45,6 +47,7 @@ class GANTrainer(Trainer):
 
     Raises:
         ValueError: the images are not of the generator's shape or classes.
+        InputError: a single image at a time, in networks with BatchNorm.
     """
 
     def __init__(
@@ -56,6 +59,12 @@ class GANTrainer(Trainer):
         settings: TrainingSettings,
         accelerator: Accelerator,
     ) -> None:
+        for network, parts in ((generator, 1), (discriminator, 2 if settings.half_batches else 1)):
+            if settings.train_batch_size * accelerator.num_processes <= parts and has_batch_norm(network):
+                raise InputError(
+                    f"{generator.architecture} has BatchNorm, which needs several images at a time: train_batch_size "
+                    f"must be {2 * parts} or more, got {settings.train_batch_size}"
+                )
         super().__init__(generator, data, settings, accelerator)
         self.objective = objective
         self._place(discriminator)
