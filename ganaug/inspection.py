@@ -123,7 +123,9 @@ def labels_of(dataset: Dataset[Any]) -> Tensor:
     if size == 0:
         raise TypeError(f"{type(dataset).__name__} has no items: there is nothing to add to")
     if isinstance(dataset, Subset):
-        return labels_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+        inner = labels_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+        if is_plain_subset(dataset) or _keeps(dataset, inner):
+            return inner
     if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
         stored: list[Any] = [dataset.tensors[1]]
     else:
@@ -142,6 +144,13 @@ def labels_of(dataset: Dataset[Any]) -> Tensor:
             "image one class"
         )
     return labels
+
+
+def _keeps(dataset: Subset[Any], inner: Tensor) -> bool:
+    """Whether the items of a subset have the labels of the dataset inside, as one item of each class tells."""
+    first = {label: index for index, label in reversed(list(enumerate(inner.tolist())))}
+    own = _as_labels([raw_item(dataset, index)[1] for index in first.values()])
+    return own is not None and own.tolist() == list(first)
 
 
 def evaluation_split(dataset: Any) -> str | None:
@@ -183,13 +192,13 @@ def own_classes(dataset: Any) -> tuple[str, ...]:
 
 
 def class_names_of(dataset: Dataset[Any], labels: Tensor) -> tuple[str, ...]:
-    """Class names from the ``classes`` of the innermost dataset, else the labels as words.
+    """Class names from the ``classes`` of a dataset or the innermost one, else the labels as words.
 
     Raises:
         ValueError: a label is negative or has no name.
     """
     lowest, highest = int(labels.min()), int(labels.max())
-    names = own_classes(base_dataset(dataset)) or tuple(map(str, range(highest + 1)))
+    names = own_classes(dataset) or own_classes(base_dataset(dataset)) or tuple(map(str, range(highest + 1)))
     if lowest < 0 or highest >= len(names):
         raise ValueError(
             f"labels must be from 0 to {len(names) - 1} for the classes {', '.join(names)}; got {lowest} to {highest}"

@@ -51,6 +51,23 @@ def test_a_subset_with_a_transform_of_its_own(three):
         ConditionalGANAugment(Unnamed(small_images(), range(60), None), three, ratio=0.5)
 
 
+class Merged(OwnTransform):
+    classes = ("class 0", "class 2")
+
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return image, min(label, 1)
+
+
+def test_a_subset_with_labels_of_its_own(three):
+    data = small_images()
+    train = ConditionalGANAugment(Merged(data, range(60), to_float), three, ratio=0.5)
+    assert train.classes == Merged.classes
+    assert train.targets[:60].tolist() == data.targets.clamp(max=1).tolist()
+    assert [train[index][1] for index in range(120)] == train.targets.tolist()
+    assert train.targets[60:].bincount().tolist() == data.targets.clamp(max=1).bincount().tolist()
+
+
 class Vision(VisionDataset):
     classes = np.array(small_images().classes)
 
