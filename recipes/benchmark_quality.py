@@ -25,6 +25,7 @@ from results import machine, spread
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.evaluation import UtilitySettings
 from ganaug.evaluation.cells import Cells, right_answers
+from ganaug.evaluation.leakage import without_overlap
 from ganaug.evaluation.study import POOL, Arm, Study
 from ganaug.files import write_json
 from ganaug.training import CLASSIC_SYSTEMS, SYSTEMS
@@ -80,7 +81,8 @@ def scores(
 
 def measure(args: Arguments, results: dict[str, Any], path: Path) -> None:
     """Fill what is not there yet."""
-    train, held_out = args.data.open(), args.data.open_split("test")
+    train = args.data.open()
+    held_out = without_overlap(args.data.open_split("test"), train, ())[0]  # published splits share a few images
     results.setdefault("data", f"{train}")
     results.setdefault("machine", machine())
     if "real" not in results:
