@@ -108,7 +108,7 @@ def table(results: dict[str, Any]) -> str:
     lines.append(f"| real images | | | {spread(results['real'])} |")
     lines += [
         f"| `{row['model']}` | {row['kimg']} | {row['seconds'] / 60:.1f} | {spread(row['scores'])} |"
-        for row in results["runs"].values()
+        for row in sorted(results["runs"].values(), key=lambda row: (row["model"], row["kimg"]))
     ]
     return "\n".join(lines)
 

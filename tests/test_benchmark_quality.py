@@ -71,3 +71,9 @@ def test_the_command_that_it_trains_by(benchmark, monkeypatch, tmp_path):
     assert "--model sngan --total_kimg 100" in command
     assert f"--train_data_dir {tmp_path} --images_per_class 20" in command
     assert command.endswith("--augment shift cutout brightness flip")
+
+
+def test_the_readme_has_the_table_that_was_measured(benchmark):
+    recorded = json.loads((REPOSITORY / ".images" / "quality.json").read_text())
+    assert benchmark[0].table(recorded) in (REPOSITORY / "README.md").read_text()
+    assert (REPOSITORY / ".images" / "quality.png").exists()
