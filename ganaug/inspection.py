@@ -146,13 +146,6 @@ def labels_of(dataset: Dataset[Any]) -> Tensor:
     return labels
 
 
-def _keeps(dataset: Subset[Any], inner: Tensor) -> bool:
-    """Whether the items of a subset have the labels of the dataset inside, as one item of each class tells."""
-    first = {label: index for index, label in reversed(list(enumerate(inner.tolist())))}
-    own = _as_labels([raw_item(dataset, index)[1] for index in first.values()])
-    return own is not None and own.tolist() == list(first)
-
-
 def evaluation_split(dataset: Any) -> str | None:
     """How the innermost dataset says that it is for evaluation (``"train=False"``, ``"split='test'"``), else None."""
     base = base_dataset(dataset)
@@ -265,6 +258,13 @@ def _as_labels(values: Any) -> Tensor | None:
         return None
     integral = not labels.is_floating_point() and not labels.is_complex() and labels.dtype != torch.bool
     return labels.to(torch.int64, copy=True) if integral and labels.ndim == 1 else None
+
+
+def _keeps(dataset: Subset[Any], inner: Tensor) -> bool:
+    """Whether the items of a subset have the labels of the dataset inside, as one item of each class tells."""
+    classes, first = np.unique(inner.numpy(), return_index=True)
+    own = _as_labels([raw_item(dataset, index)[1] for index in first.tolist()])
+    return own is not None and own.tolist() == classes.tolist()
 
 
 def _without_transforms(dataset: Dataset[Any]) -> Dataset[Any]:
