@@ -12,21 +12,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from arguments import run
 from results import machine, spread
-from usefulness_settings import SETTINGS, prepare
+from torch import Tensor
+from usefulness_settings import SETTINGS, Case, prepare
 
-from ganaug import Generator, InputError, LabelledImages
-from ganaug.evaluation import UtilitySettings, evaluate
+from ganaug import InputError, LabelledImages
+from ganaug.evaluation import Utility, UtilitySettings, evaluate, utility
 from ganaug.evaluation.cells import Cells, right_answers
 from ganaug.evaluation.scores import Difference, balanced_accuracy, paired_difference
 from ganaug.evaluation.study import Arm, Study
 from ganaug.evaluation.utility import outcome_of
 from ganaug.files import write_json
 from ganaug.training.hardware import set_cpu_threads
+from ganaug.training.usefulness import PSEUDO_LABELLED
 
 
 @dataclass(frozen=True)
@@ -51,38 +54,34 @@ class Arguments:
 def measure(key: str, args: Arguments) -> dict[str, Any]:
     """Train the generator of a setting, and evaluate it."""
     setting = SETTINGS[key]
-    images, held_out, generator = prepare(setting, args.output_dir / (setting.generator or key))
-    options = {
-        "settings": replace(args.utility, horizontal_flip=setting.flip),
-        "processes": args.processes or set_cpu_threads(None),
-    }
-    compare = alone if setting.alone else mixed
-    counts = [count for count in images.class_counts if count]
+    case = prepare(setting, args.output_dir / (setting.generator or key))
+    settings, processes = replace(args.utility, horizontal_flip=setting.flip), args.processes or set_cpu_threads(None)
+    compare = against_pseudo_labels if setting.generator_from == PSEUDO_LABELLED else alone if setting.alone else mixed
+    counts = [count for count in case.images.class_counts if count]
     return {
         "name": setting.name,
         "generator_from": setting.generator_from,
-        "images_per_class": len(images) / len(images.classes),
+        "images_per_class": len(case.images) / len(case.images.classes),
         "imbalance": max(counts) / min(counts),
-        "kimg": generator.info["training"]["total_kimg"],
+        "kimg": case.generator.info["training"]["total_kimg"],
         "steps": args.utility.steps,
         "batch_size": args.utility.batch_size,
-        **compare(images, held_out, generator, **options),
+        **compare(case, settings=settings, processes=processes),
     }
 
 
-def mixed(images: LabelledImages, held_out: LabelledImages, generator: Generator, **options: Any) -> dict[str, Any]:
+def mixed(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str, Any]:
     """What evaluate() says of generated images beside real ones."""
-    found = evaluate(images, held_out, {"flow": generator}, **options)
+    found = evaluate(case.images, case.held_out, {"flow": case.generator}, settings=settings, processes=processes)
     verdict, judged = found.utility.verdicts["flow"], found.judged["flow"]
     return {
         "best_without": found.utility.reference.name,
         "with": verdict.primary.arm.name,
         "ratio": verdict.primary.arm.ratio,
         "recommended_ratio": verdict.recommended_ratio,
-        "scores": {name: result.scores.tolist() for name, result in found.utility.arms.items()},
-        "outcome": verdict.outcome,
+        "scores": scores(found.utility),
         "sentence": verdict.sentence,
-        "difference": ends(verdict.difference),
+        **outcome(verdict.difference),
         "label_fidelity": judged.fidelity.label_fidelity,
         "real_label_fidelity": judged.fidelity.real_label_fidelity,
         "diversity": judged.fidelity.mean_diversity,
@@ -92,37 +91,56 @@ def mixed(images: LabelledImages, held_out: LabelledImages, generator: Generator
     }
 
 
-def alone(
-    images: LabelledImages,
-    held_out: LabelledImages,
-    generator: Generator,
-    *,
-    settings: UtilitySettings,
-    processes: int,
-) -> dict[str, Any]:
+def against_pseudo_labels(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str, Any]:
+    """Generated images beside real ones, against pseudo-labelled ones; both chosen as evaluate() chooses."""
+    settings = replace(settings, learning_curve=False)
+    compare = partial(utility, held_out=case.held_out, settings=settings, processes=processes)
+    helped = compare(case.images, generators={"flow": case.generator})
+    plain = compare(cast(LabelledImages, case.pseudo_labelled), generators={})
+    primary, test = helped.verdicts["flow"].primary.arm, helped.test
+    gain = paired_difference(right(helped, primary), right(plain, plain.reference), test.targets, len(test.classes))
+    without = {name.replace("real", "real and pseudo-labelled", 1): each for name, each in scores(plain).items()}
+    return {
+        "best_without": plain.reference.name.replace("real", "real and pseudo-labelled", 1),
+        "with": primary.name,
+        "ratio": primary.ratio,
+        "scores": scores(helped) | without,
+        **outcome(gain),
+    }
+
+
+def alone(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str, Any]:
     """Generated images alone against real ones (classification accuracy score; Ravuri and Vinyals 2019)."""
-    study = Study(images, held_out, {"flow": generator}, settings=settings)
+    study = Study(case.images, case.held_out, {"flow": case.generator}, settings=settings)
     real = Arm("real + classic")
     generated = study.generated_arm("flow", real)
     answers = Cells(study, processes=processes).run([real, generated], "generated images alone")
-    right = {name: right_answers(cells, held_out.targets) for name, cells in answers.items()}
-    classes = len(held_out.classes)
-    difference = paired_difference(right[generated.name], right[real.name], held_out.targets, classes)
+    targets, classes = case.held_out.targets, len(case.held_out.classes)
+    correct = {name: right_answers(cells, targets) for name, cells in answers.items()}
     return {
         "best_without": real.name,
         "with": generated.name,
         "ratio": 1.0,
-        "scores": {
-            name: balanced_accuracy(answer, held_out.targets, classes).tolist() for name, answer in right.items()
-        },
-        "outcome": outcome_of(difference),
-        "difference": ends(difference),
+        "scores": {name: balanced_accuracy(each, targets, classes).tolist() for name, each in correct.items()},
+        **outcome(paired_difference(correct[generated.name], correct[real.name], targets, classes)),
     }
 
 
-def ends(difference: Difference) -> dict[str, float]:
-    """A difference as JSON values."""
-    return {key: getattr(difference, key) for key in ("estimate", "low", "high", "p")}
+def right(found: Utility, arm: Arm) -> Tensor:
+    """Which test images each seed of an arm got right, bool (S, N); its cells were kept."""
+    answers = Cells(found.study).run([arm], arm.name)[arm.name]
+    return right_answers(answers, found.test.targets, first=len(found.validation))
+
+
+def scores(found: Utility) -> dict[str, list[float]]:
+    """Of each arm, on the test images, one for each seed."""
+    return {name: result.scores.tolist() for name, result in found.arms.items()}
+
+
+def outcome(difference: Difference) -> dict[str, Any]:
+    """A difference as JSON values, and what it says."""
+    ends = {key: getattr(difference, key) for key in ("estimate", "low", "high", "p")}
+    return {"outcome": outcome_of(difference), "difference": ends}
 
 
 def table(results: dict[str, Any]) -> str:

@@ -47,12 +47,7 @@ class Setting:
 
 
 _UNLABELED = Setting(
-    "Fashion-MNIST, 20 of each class",
-    20,
-    generator_from=UNLABELED,
-    generator="unlabeled",
-    kimg=200,
-    unlabeled=2000,
+    "Fashion-MNIST, 20 of each class", 20, generator_from=UNLABELED, generator="unlabeled", kimg=200, unlabeled=2000
 )
 
 SETTINGS = {
@@ -69,10 +64,27 @@ SETTINGS = {
     "fashion-20-unlabeled": _UNLABELED,
     "fashion-20-pseudo": replace(
         _UNLABELED,
-        name="Fashion-MNIST, 20 of each class and 20,000 pseudo-labelled",
+        name="Fashion-MNIST, 20 of each class, against pseudo-labels for 20,000 more",
         generator_from=PSEUDO_LABELLED,
     ),
 }
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a setting compares.
+
+    Attributes:
+        images (LabelledImages): that classifiers train on, with generated ones and without.
+        held_out (LabelledImages): that they are asked about.
+        generator (Generator): of the images that may help.
+        pseudo_labelled (LabelledImages, optional): the images and the unlabelled ones, as classifiers label them.
+    """
+
+    images: LabelledImages
+    held_out: LabelledImages
+    generator: Generator
+    pseudo_labelled: LabelledImages | None = None
 
 
 def fitted(images: LabelledImages, folder: Path, setting: Setting) -> Generator:
@@ -87,18 +99,18 @@ def fitted(images: LabelledImages, folder: Path, setting: Setting) -> Generator:
     return Generator.from_pretrained(build_once(folder, build, what=f"a generator for {images.name}"))
 
 
-def prepare(setting: Setting, folder: Path) -> tuple[LabelledImages, LabelledImages, Generator]:
-    """Images that the classifiers train on, held-out ones, and the generator."""
+def prepare(setting: Setting, folder: Path) -> Case:
+    """Open the images of a setting, and train its generator or find it in the folder."""
     everything = open_images(setting.source)
     images, others = reduce_images(everything, images_per_class=setting.images_per_class, long_tail=setting.long_tail)
     # Published splits share a few images; all settings leave out the same ones.
     held_out = without_overlap(open_images(setting.source, split="test"), everything, ())[0]
     if setting.generator_from == SAME:
-        return images, held_out, fitted(images, folder, setting)
+        return Case(images, held_out, fitted(images, folder, setting))
     if setting.generator_from == OTHERS:
         # Those that are left beside 20 of each class, also where all are compared with.
         left = reduce_images(everything, images_per_class=20)[1] or everything
-        return images, held_out, fitted(left, folder, setting)
+        return Case(images, held_out, fitted(left, folder, setting))
     unlabeled = cast(LabelledImages, others).take([setting.unlabeled] * len(images.classes))[0].images
     both = joined(images, pseudo_label(images, unlabeled, horizontal_flip=setting.flip))
-    return both if setting.generator_from == PSEUDO_LABELLED else images, held_out, fitted(both, folder, setting)
+    return Case(images, held_out, fitted(both, folder, setting), both)
