@@ -72,7 +72,14 @@ def measure(key: str, args: Arguments) -> dict[str, Any]:
 
 def mixed(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str, Any]:
     """What evaluate() says of generated images beside real ones."""
-    found = evaluate(case.images, case.held_out, {"flow": case.generator}, settings=settings, processes=processes)
+    found = evaluate(
+        case.images,
+        case.held_out,
+        {"flow": case.generator},
+        accept=case.accept,
+        settings=settings,
+        processes=processes,
+    )
     verdict, judged = found.utility.verdicts["flow"], found.judged["flow"]
     return {
         "best_without": found.utility.reference.name,
@@ -111,7 +118,7 @@ def against_pseudo_labels(case: Case, *, settings: UtilitySettings, processes: i
 
 def alone(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str, Any]:
     """Generated images alone against real ones (classification accuracy score; Ravuri and Vinyals 2019)."""
-    study = Study(case.images, case.held_out, {"flow": case.generator}, settings=settings)
+    study = Study(case.images, case.held_out, {"flow": case.generator}, settings=settings, accept=case.accept)
     real = Arm("real + classic")
     generated = study.generated_arm("flow", real)
     answers = Cells(study, processes=processes).run([real, generated], "generated images alone")

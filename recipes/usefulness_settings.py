@@ -6,15 +6,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from safetensors.torch import load_file
+
 from ganaug import Generator, LabelledImages, open_images
 from ganaug.data import joined, reduce_images
+from ganaug.devices import best_device
+from ganaug.evaluation import SmallCNN, train_classifier
+from ganaug.evaluation.augmentations import ShiftFlip
 from ganaug.evaluation.leakage import without_overlap
-from ganaug.files import build_once
+from ganaug.files import build_once, write_tensors
+from ganaug.filters import ClassifierAgreement, Filter
 from ganaug.pseudo_labels import pseudo_label
 from ganaug.training import choose_preset, fit
 from ganaug.training.usefulness import OTHERS, PSEUDO_LABELLED, SAME, UNLABELED
 
 FASHION = "/usr/share/datasets/fashion-mnist"
+SELECTOR_STEPS = 8000  # of 128 images
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Setting:
         kimg: how long it is trained; by default as the preset says.
         unlabeled: further images of each class whose labels are not used; classifiers label them.
         alone: compare generated images alone with the real ones, instead of adding them.
+        selected: keep those generated images that a classifier of the generator's training images agrees with.
         flip: whether a mirrored image is still of its class.
     """
 
@@ -43,9 +51,13 @@ class Setting:
     kimg: float | None = None
     unlabeled: int = 0
     alone: bool = False
+    selected: bool = False
     flip: bool = True
 
 
+_ALONE = Setting(
+    "Fashion-MNIST, all, against generated alone", None, generator_from=OTHERS, generator="published", alone=True
+)
 _UNLABELED = Setting(
     "Fashion-MNIST, 20 of each class", 20, generator_from=UNLABELED, generator="unlabeled", kimg=200, unlabeled=2000
 )
@@ -58,9 +70,8 @@ SETTINGS = {
     "fashion-20-published": Setting(
         "Fashion-MNIST, 20 of each class", 20, generator_from=OTHERS, generator="published"
     ),
-    "fashion-alone": Setting(
-        "Fashion-MNIST, all, against generated alone", None, generator_from=OTHERS, generator="published", alone=True
-    ),
+    "fashion-alone": _ALONE,
+    "fashion-alone-selected": replace(_ALONE, name=f"{_ALONE.name}, those a classifier agrees with", selected=True),
     "fashion-20-unlabeled": _UNLABELED,
     "fashion-20-pseudo": replace(
         _UNLABELED,
@@ -78,12 +89,14 @@ class Case:
         images (LabelledImages): that classifiers train on, with generated ones and without.
         held_out (LabelledImages): that they are asked about.
         generator (Generator): of the images that may help.
+        accept (Filter, optional): which of its images are kept.
         pseudo_labelled (LabelledImages, optional): the images and the unlabelled ones, as classifiers label them.
     """
 
     images: LabelledImages
     held_out: LabelledImages
     generator: Generator
+    accept: Filter | None = None
     pseudo_labelled: LabelledImages | None = None
 
 
@@ -99,6 +112,22 @@ def fitted(images: LabelledImages, folder: Path, setting: Setting) -> Generator:
     return Generator.from_pretrained(build_once(folder, build, what=f"a generator for {images.name}"))
 
 
+def agreement(images: LabelledImages, folder: Path, setting: Setting) -> ClassifierAgreement:
+    """Keeps what a classifier of these images, trained or found beside the folder, takes for the class asked for."""
+
+    def build(path: Path) -> None:
+        augment = ShiftFlip(images.image_size // 8, flip=setting.flip, background=images.background)
+        classifier = train_classifier(images, steps=SELECTOR_STEPS, augment=augment, device=best_device())
+        write_tensors(path, classifier.state_dict())
+
+    path = build_once(
+        folder.with_name(f"{folder.name}-selector.safetensors"), build, what="the classifier that selects"
+    )
+    classifier = SmallCNN(len(images.classes), channels=images.channels, image_size=images.image_size)
+    classifier.load_state_dict(load_file(path))
+    return ClassifierAgreement(classifier)
+
+
 def prepare(setting: Setting, folder: Path) -> Case:
     """Open the images of a setting, and train its generator or find it in the folder."""
     everything = open_images(setting.source)
@@ -110,7 +139,8 @@ def prepare(setting: Setting, folder: Path) -> Case:
     if setting.generator_from == OTHERS:
         # Those that are left beside 20 of each class, also where all are compared with.
         left = reduce_images(everything, images_per_class=20)[1] or everything
-        return Case(images, held_out, fitted(left, folder, setting))
+        accept = agreement(left, folder, setting) if setting.selected else None
+        return Case(images, held_out, fitted(left, folder, setting), accept)
     unlabeled = cast(LabelledImages, others).take([setting.unlabeled] * len(images.classes))[0].images
     both = joined(images, pseudo_label(images, unlabeled, horizontal_flip=setting.flip))
-    return Case(images, held_out, fitted(both, folder, setting), both)
+    return Case(images, held_out, fitted(both, folder, setting), pseudo_labelled=both)

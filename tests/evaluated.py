@@ -46,6 +46,13 @@ class Replay(nn.Module):
         return self.images[self.starts[labels] + picked.long()]
 
 
+class OftenNextClass(Replay):
+    """Good images, half of them of the wrong class."""
+
+    def forward(self, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return super().forward(z, (labels + (z[:, 1] > 0)) % len(self.counts))
+
+
 class NextClass(Replay):
     """Good images of the wrong class."""
 

@@ -18,18 +18,22 @@ def benchmark(monkeypatch, tmp_path):
     monkeypatch.setattr(pseudo_labels, "STEPS", 20)
     monkeypatch.setattr(pseudo_labels, "DRAWN", 8)
     import benchmark_usefulness as module
-    from usefulness_settings import Setting
+    import usefulness_settings
+
+    monkeypatch.setattr(usefulness_settings, "SELECTOR_STEPS", 40)
 
     settings = {
-        "own": Setting("few digits", 8, long_tail=4, **DIGITS),
-        "pseudo": Setting(
+        "own": usefulness_settings.Setting("few digits", 8, long_tail=4, **DIGITS),
+        "pseudo": usefulness_settings.Setting(
             "more digits",
             4,
             generator_from=PSEUDO_LABELLED,
             unlabeled=6,
             **DIGITS,
         ),
-        "alone": Setting("all digits", None, generator_from=OTHERS, alone=True, **DIGITS),
+        "alone": usefulness_settings.Setting(
+            "all digits", None, generator_from=OTHERS, alone=True, selected=True, **DIGITS | {"kimg": 2}
+        ),
     }
     monkeypatch.setattr(module, "SETTINGS", settings)
     with as_a_program():

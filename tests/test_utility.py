@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_generator, small_images
-from evaluated import QUICK, NextClass, Noise, Replay, TinyClassifier, digits_in_parts
+from evaluated import QUICK, NextClass, Noise, OftenNextClass, Replay, TinyClassifier, digits_in_parts
 
 from ganaug import InputError, LabelledImages
 from ganaug.evaluation import SmallCNN, TorchvisionClassifier, UtilitySettings, train_classifier, utility
 from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
 from ganaug.evaluation.cells import Cells, run_cell
 from ganaug.evaluation.study import Study, class_balanced_weights
+from ganaug.filters import ClassifierAgreement
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,18 @@ def test_noise_and_wrong_labels_do_not_help(bad, parts, cells):
     alone = found.arms["generated only"]
     assert alone.mean < 0.2
     assert alone.difference.high < -0.5
+
+
+def test_only_images_that_a_filter_keeps_are_trained_on(parts, cells):
+    classifier = train_classifier(parts[1], TinyClassifier, steps=150)
+    generator, settings = OftenNextClass(parts[1]), replace(STEEP, ratios=(0.5,), learning_curve=False)
+    everything = judged(generator, parts, cells, settings=settings)
+    kept = judged(generator, parts, cells, settings=settings, accept=ClassifierAgreement(classifier))
+    assert kept.arms["generated only"].mean > everything.arms["generated only"].mean + 0.1
+    assert kept.verdicts["it"].difference.estimate > everything.verdicts["it"].difference.estimate
+    assert torch.equal(kept.arms["real"].scores, everything.arms["real"].scores)
+    with pytest.raises(InputError, match="the filter starved"):
+        judged(generator, parts, cells, settings=settings, accept=lambda images, _: torch.zeros(len(images)) > 0)
 
 
 def test_the_table_has_what_it_says(parts, cells):

@@ -84,6 +84,9 @@ class Cells:
             [self.device.type, has_bf16(self.device)],
         )
         self._generators = {name: fingerprints.of_callable(generator) for name, generator in study.generators.items()}
+        if study.accept is not None:
+            kept = fingerprints.of_callable(study.accept)
+            self._generators = {name: fingerprints.of_values(own, kept) for name, own in self._generators.items()}
 
     def run(self, arms: Sequence[Arm], title: str) -> dict[str, list[Answers]]:
         """Train what is not there yet, with a progress bar; the answers of each arm by its name, in order of seeds.

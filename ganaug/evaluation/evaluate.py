@@ -23,6 +23,7 @@ from ganaug.evaluation.leakage import LeakageCheck, check_leakage, without_overl
 from ganaug.evaluation.memorization import Memorization, closest_pairs_picture, memorization
 from ganaug.evaluation.study import UtilitySettings
 from ganaug.evaluation.utility import Utility, utility
+from ganaug.filters import Filter
 
 MOST_JUDGED = 10_000  # images that fidelity and memorisation look at
 
@@ -73,6 +74,7 @@ def evaluate(
     factory: ClassifierFactory = SmallCNN,
     settings: UtilitySettings | None = None,
     extra: LabelledImages | None = None,
+    accept: Filter | None = None,
     inception_weights: str | Path | None = None,
     cache_dir: str | Path | None = None,
     processes: int = 1,
@@ -80,7 +82,7 @@ def evaluate(
     """Find out whether generators help a classifier, and what their images are like.
 
     Args:
-        train, held_out, generators, factory, settings, extra, cache_dir, processes: as of :func:`utility`.
+        train, held_out, generators, factory, settings, extra, accept, cache_dir, processes: as of :func:`utility`.
         inception_weights (str or Path, optional): file with the weights of the Inception network, for FID and KID
             beside the rest, or ``"download"``. Default: neither
 
@@ -101,6 +103,7 @@ def evaluate(
         factory=factory,
         settings=settings,
         extra=extra,
+        accept=accept,
         cache_dir=cache_dir,
         processes=processes,
     )

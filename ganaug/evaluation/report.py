@@ -95,6 +95,8 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
     study = found.study
     law = found.curve.fit()
     settings = asdict(study.settings)
+    accept = study.accept
+    kept = "all" if accept is None else getattr(accept, "__name__", type(accept).__name__)
     return {
         "format_version": 1,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -106,6 +108,7 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
             "ratios": list(study.settings.ratios),
             "classifier": classifier,
             "max_shift": study.max_shift,
+            "generated_images_kept": kept,
         },
         "method": list(METHOD),
         "metric": "balanced accuracy",

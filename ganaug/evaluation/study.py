@@ -20,8 +20,10 @@ from ganaug.errors import InputError
 from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
 from ganaug.evaluation.classifier import BatchTransform, ClassifierFactory, SmallCNN
 from ganaug.files import build_once, write_tensors
+from ganaug.filters import Filter
 
 CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # sizes of the real training set, beside itself, on the learning curve
+MOST_TRIES = 50  # images drawn for one that a filter keeps
 POOL = 10_000  # generated images of a seed; more where there are more real ones, fewer where training sees fewer
 
 
@@ -98,6 +100,7 @@ class Study:
         extra (LabelledImages, optional): further real images, for the learning curve beyond the training set alone.
         factory (callable): makes the classifier. Default: :class:`SmallCNN`
         settings (UtilitySettings): how it is trained.
+        accept (Filter, optional): which generated images are kept; others are drawn in place of the rest.
     """
 
     train: LabelledImages
@@ -106,6 +109,7 @@ class Study:
     extra: LabelledImages | None = None
     factory: ClassifierFactory = SmallCNN
     settings: UtilitySettings = field(default_factory=UtilitySettings)
+    accept: Filter | None = None
 
     @property
     def balanced(self) -> bool:
@@ -220,7 +224,14 @@ class Study:
         Raises:
             ValueError: it is unconditional, does not know a class, or makes images of another shape.
         """
-        sampler = ClassSampler(self.generators[generator], self.train.classes, seed=seed, device=best_device())
+        sampler = ClassSampler(
+            self.generators[generator],
+            self.train.classes,
+            accept=self.accept,
+            max_tries=MOST_TRIES,
+            seed=seed,
+            device=best_device(),
+        )
         real = tuple(self.train.images.shape[1:])
         if sampler.image_shape != real:
             raise InputError(

@@ -30,6 +30,7 @@ from ganaug.evaluation.scores import (
     recalls,
 )
 from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
+from ganaug.filters import Filter
 
 VALIDATION = 0.25  # share of the held-out images that chooses the ratio
 
@@ -147,6 +148,7 @@ def utility(
     factory: ClassifierFactory = SmallCNN,
     settings: UtilitySettings | None = None,
     extra: LabelledImages | None = None,
+    accept: Filter | None = None,
     cache_dir: str | Path | None = None,
     processes: int = 1,
 ) -> Utility:
@@ -163,19 +165,21 @@ def utility(
         settings (UtilitySettings, optional): of the training. Default: ``UtilitySettings()``
         extra (LabelledImages, optional): further real images that are not in the training set; they extend the
             learning curve, which otherwise ends at the training set, and nothing else.
+        accept (Filter, optional): which generated images are kept, of up to 50 drawn for one; as of
+            :class:`ganaug.ConditionalGANAugment`. It must not have seen held-out images. Default: all
         cache_dir (str or Path, optional): where finished cells are kept. Default: ``~/.cache/ganaug/evaluation``
         processes (int): how many classifiers are trained at a time on a CPU, each by one thread; several are started
             by spawning, so a script needs ``if __name__ == "__main__"``. Default: 1
 
     Raises:
         ValueError: classes, sizes or channels differ, a generator is unconditional or does not fit the images, or a
-            class has too few held-out images.
+            class has too few held-out images, or ``accept`` refuses all images for an item.
     """
     check_comparable(train, held_out)
     validation, test = _split(held_out)
     # Validation images first: the answers are cut where they end.
     both = replace(joined(validation, test), name=held_out.name, train=False)
-    study = Study(train, both, dict(generators), extra, factory, settings or UtilitySettings())
+    study = Study(train, both, dict(generators), extra, factory, settings or UtilitySettings(), accept)
     cells = Cells(study, cache_dir, processes=processes)
     answers = cells.run(study.real_arms(), "without generated images")
     reference = max(study.real_arms(), key=lambda arm: _validation_scores(answers[arm.name], validation).mean().item())
