@@ -27,7 +27,7 @@ def auto_ratio(
 
     Args:
         dataset, validation: objects that :func:`ganaug.open_images` takes, before any transform.
-        sampler (ClassSampler): has the generator.
+        sampler (ClassSampler): has the generator, and the filter of its images.
         class_map (mapping, optional): {dataset class name: generator class name}.
         cache_dir (Path): where trained classifiers' answers are kept.
 
@@ -50,7 +50,14 @@ def auto_ratio(
         logger.warning(
             "choosing the ratio: classifiers are trained with and without generated images, which takes minutes"
         )
-        choice = choose_ratio(train, held_out, sampler.generator, cache_dir=cache_dir / "evaluation")
+        choice = choose_ratio(
+            train,
+            held_out,
+            sampler.generator,
+            accept=sampler.accept,
+            max_tries=sampler.max_tries,
+            cache_dir=cache_dir / "evaluation",
+        )
         write_json(path, {"ratio": choice.ratio, "sentence": choice.sentence})
 
     known_by = [train.fingerprint, held_out.fingerprint, sampler.fingerprint, version("ganaug"), CANDIDATES]

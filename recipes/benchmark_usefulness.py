@@ -31,6 +31,8 @@ from ganaug.files import write_json
 from ganaug.training.hardware import set_cpu_threads
 from ganaug.training.usefulness import PSEUDO_LABELLED
 
+MOST_TRIES = 50  # images drawn for one that the filter keeps
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -77,6 +79,7 @@ def mixed(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str,
         case.held_out,
         {"flow": case.generator},
         accept=case.accept,
+        max_tries=MOST_TRIES,
         settings=settings,
         processes=processes,
     )
@@ -118,7 +121,14 @@ def against_pseudo_labels(case: Case, *, settings: UtilitySettings, processes: i
 
 def alone(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str, Any]:
     """Generated images alone against real ones (classification accuracy score; Ravuri and Vinyals 2019)."""
-    study = Study(case.images, case.held_out, {"flow": case.generator}, settings=settings, accept=case.accept)
+    study = Study(
+        case.images,
+        case.held_out,
+        {"flow": case.generator},
+        settings=settings,
+        accept=case.accept,
+        max_tries=MOST_TRIES,
+    )
     real = Arm("real + classic")
     generated = study.generated_arm("flow", real)
     answers = Cells(study, processes=processes).run([real, generated], "generated images alone")

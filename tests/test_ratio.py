@@ -43,6 +43,22 @@ def test_an_oracle_is_mixed_in_and_wrong_labels_are_not(parts):
     assert none.sentence.startswith("ratio 0: generated images did not help (")
 
 
+def test_the_ratio_is_chosen_with_the_images_that_the_filter_keeps(parts, tmp_path):
+    train, known, _, held_out = parts
+    generator = Replay(known)
+    generator.label_names = train.classes
+    with pytest.raises(InputError, match=r"the filter starved.* none of the 3 \(max_tries\)"):
+        ConditionalGANAugment(
+            train,
+            generator,
+            "auto",
+            validation=held_out,
+            accept=lambda images, labels: labels < 0,
+            max_tries=3,
+            cache_dir=tmp_path,
+        )
+
+
 def test_images_that_were_seen_cannot_choose(parts):
     train, known, _, held_out = parts
     with pytest.raises(InputError, match="are among the training images too"):

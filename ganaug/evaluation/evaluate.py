@@ -75,6 +75,7 @@ def evaluate(
     settings: UtilitySettings | None = None,
     extra: LabelledImages | None = None,
     accept: Filter | None = None,
+    max_tries: int = 10,
     inception_weights: str | Path | None = None,
     cache_dir: str | Path | None = None,
     processes: int = 1,
@@ -82,7 +83,8 @@ def evaluate(
     """Find out whether generators help a classifier, and what their images are like.
 
     Args:
-        train, held_out, generators, factory, settings, extra, accept, cache_dir, processes: as of :func:`utility`.
+        train, held_out, generators, factory, settings, extra, accept, max_tries, cache_dir, processes: as of
+            :func:`utility`.
         inception_weights (str or Path, optional): file with the weights of the Inception network, for FID and KID
             beside the rest, or ``"download"``. Default: neither
 
@@ -104,6 +106,7 @@ def evaluate(
         settings=settings,
         extra=extra,
         accept=accept,
+        max_tries=max_tries,
         cache_dir=cache_dir,
         processes=processes,
     )

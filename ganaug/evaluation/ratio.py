@@ -14,6 +14,7 @@ from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.leakage import check_leakage, without_overlap
 from ganaug.evaluation.scores import balanced_accuracy, clear_gain
 from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
+from ganaug.filters import Filter
 
 CANDIDATES = (0.1, 0.2, 0.3, 0.5, 0.8)
 
@@ -47,6 +48,8 @@ def choose_ratio(
     candidates: Sequence[float] = CANDIDATES,
     factory: ClassifierFactory = SmallCNN,
     settings: UtilitySettings | None = None,
+    accept: Filter | None = None,
+    max_tries: int = 10,
     cache_dir: str | Path | None = None,
     processes: int = 1,
 ) -> RatioChoice:
@@ -64,13 +67,14 @@ def choose_ratio(
         candidates (sequence of float): ratios in (0, 1) to compare with 0.
         factory (callable): makes the classifier. Default: :class:`SmallCNN`
         settings (UtilitySettings, optional): of the training; its ratios are not used. Default: 3 seeds
+        accept (Filter, optional), max_tries (int): as of :func:`utility`. Default: all images are kept
         cache_dir (str or Path, optional): where trained classifiers' answers are kept. Default:
             ``~/.cache/ganaug/evaluation``
         processes (int): as of :func:`utility`. Default: 1
 
     Raises:
         InputError: the two have other classes or forms, or validation images are among those that the generator or
-            the classifiers train on.
+            the classifiers train on, or ``accept`` refuses all images for an item.
     """
     check_comparable(train, validation)
     validation, _ = without_overlap(validation, train, [generator])
@@ -79,7 +83,7 @@ def choose_ratio(
         if not count:
             raise InputError(f"{validation.name}: no image of class {name} to choose the ratio by. Add some")
     settings = settings or UtilitySettings(seeds=3)
-    study = Study(train, validation, {"generator": generator}, factory=factory, settings=settings)
+    study = Study(train, validation, {"generator": generator}, None, factory, settings, accept, max_tries)
     reference = Arm("ratio 0", oversampled=not study.balanced)
     arms = {0.0: reference} | {ratio: study.mixed_arm("generator", reference, ratio) for ratio in candidates}
     cells = Cells(study, cache_dir, processes=processes)

@@ -23,7 +23,6 @@ from ganaug.files import build_once, write_tensors
 from ganaug.filters import Filter
 
 CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # sizes of the real training set, beside itself, on the learning curve
-MOST_TRIES = 50  # images drawn for one that a filter keeps
 POOL = 10_000  # generated images of a seed; more where there are more real ones, fewer where training sees fewer
 
 
@@ -101,6 +100,7 @@ class Study:
         factory (callable): makes the classifier. Default: :class:`SmallCNN`
         settings (UtilitySettings): how it is trained.
         accept (Filter, optional): which generated images are kept; others are drawn in place of the rest.
+        max_tries (int): images drawn for one before the filter counts as starved. Default: 10
     """
 
     train: LabelledImages
@@ -110,6 +110,7 @@ class Study:
     factory: ClassifierFactory = SmallCNN
     settings: UtilitySettings = field(default_factory=UtilitySettings)
     accept: Filter | None = None
+    max_tries: int = 10
 
     @property
     def balanced(self) -> bool:
@@ -228,7 +229,7 @@ class Study:
             self.generators[generator],
             self.train.classes,
             accept=self.accept,
-            max_tries=MOST_TRIES,
+            max_tries=self.max_tries,
             seed=seed,
             device=best_device(),
         )

@@ -149,6 +149,7 @@ def utility(
     settings: UtilitySettings | None = None,
     extra: LabelledImages | None = None,
     accept: Filter | None = None,
+    max_tries: int = 10,
     cache_dir: str | Path | None = None,
     processes: int = 1,
 ) -> Utility:
@@ -165,8 +166,8 @@ def utility(
         settings (UtilitySettings, optional): of the training. Default: ``UtilitySettings()``
         extra (LabelledImages, optional): further real images that are not in the training set; they extend the
             learning curve, which otherwise ends at the training set, and nothing else.
-        accept (Filter, optional): which generated images are kept, of up to 50 drawn for one; as of
-            :class:`ganaug.ConditionalGANAugment`. It must not have seen held-out images. Default: all
+        accept (Filter, optional), max_tries (int): which generated images are kept, as of
+            :class:`ganaug.ConditionalGANAugment`; a classifier in it must not have seen held-out images. Default: all
         cache_dir (str or Path, optional): where finished cells are kept. Default: ``~/.cache/ganaug/evaluation``
         processes (int): how many classifiers are trained at a time on a CPU, each by one thread; several are started
             by spawning, so a script needs ``if __name__ == "__main__"``. Default: 1
@@ -179,7 +180,7 @@ def utility(
     validation, test = _split(held_out)
     # Validation images first: the answers are cut where they end.
     both = replace(joined(validation, test), name=held_out.name, train=False)
-    study = Study(train, both, dict(generators), extra, factory, settings or UtilitySettings(), accept)
+    study = Study(train, both, dict(generators), extra, factory, settings or UtilitySettings(), accept, max_tries)
     cells = Cells(study, cache_dir, processes=processes)
     answers = cells.run(study.real_arms(), "without generated images")
     reference = max(study.real_arms(), key=lambda arm: _validation_scores(answers[arm.name], validation).mean().item())
