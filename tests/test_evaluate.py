@@ -80,11 +80,19 @@ def test_the_report_holds_it_all_and_is_json(found, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
 
 
+def everything(images, labels):
+    """A filter."""
+    return labels >= 0
+
+
 def test_extra_images_that_judge_or_train_are_left_out_of_the_curve(tmp_path):
     train, known, _, held_out = digits_in_parts(16, 16)
     both = {"factory": TinyClassifier, "settings": replace(SETTINGS, steps=2), "cache_dir": tmp_path}
-    with_test = evaluate(train, held_out, {"it": Replay(known)}, extra=open_images("sklearn:digits"), **both)
+    extra = open_images("sklearn:digits")
+    with_test = evaluate(train, held_out, {"it": Replay(known)}, extra=extra, accept=everything, **both)
     assert len(with_test.utility.study.extra) == 1438 - 160
+    settings = report_of(with_test, sources={"it": ""}, classifier="tiny")["settings"]
+    assert settings["filter_of_generated_images"] == "everything"
     assert not torch.isin(with_test.utility.study.extra.image_hashes, train.image_hashes).any()
 
 

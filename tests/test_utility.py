@@ -79,6 +79,7 @@ def test_only_images_that_a_filter_keeps_are_trained_on(parts, cells):
     kept = judged(generator, parts, cells, settings=settings, accept=ClassifierAgreement(classifier), max_tries=50)
     assert kept.arms["generated only"].mean > everything.arms["generated only"].mean + 0.1
     assert kept.verdicts["it"].difference.estimate > everything.verdicts["it"].difference.estimate
+    assert kept.verdicts["it"].sentence.endswith(", with images that ClassifierAgreement kept")
     assert torch.equal(kept.arms["real"].scores, everything.arms["real"].scores)
     with pytest.raises(InputError, match="the filter starved"):
         judged(generator, parts, cells, settings=settings, accept=lambda images, _: torch.zeros(len(images)) > 0)

@@ -95,8 +95,6 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
     study = found.study
     law = found.curve.fit()
     settings = asdict(study.settings)
-    accept = study.accept
-    kept = "all" if accept is None else getattr(accept, "__name__", type(accept).__name__)
     return {
         "format_version": 1,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -108,7 +106,7 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
             "ratios": list(study.settings.ratios),
             "classifier": classifier,
             "max_shift": study.max_shift,
-            "generated_images_kept": kept,
+            "filter_of_generated_images": study.filter_name,
         },
         "method": list(METHOD),
         "metric": "balanced accuracy",

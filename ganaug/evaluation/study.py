@@ -122,6 +122,11 @@ class Study:
         """Of classic augmentation, in pixels: an eighth of the side."""
         return self.train.image_size // 8
 
+    @property
+    def filter_name(self) -> str | None:
+        """What the filter of generated images is called; None without one."""
+        return None if self.accept is None else getattr(self.accept, "__name__", type(self.accept).__name__)
+
     def real_arms(self) -> list[Arm]:
         """Arms without generated images; one of them is the reference."""
         augmented = [Arm("real + classic")]

@@ -279,6 +279,8 @@ def _verdict(
     sentence = f"{outcome}: {points(difference)} at ratio {primary.arm.ratio:g}"
     if worth and outcome != "no measurable effect":
         sentence += f", {in_images(worth)}"
+    if study.filter_name:
+        sentence += f", with images that {study.filter_name} kept"
     clear = clear_gain(primary.validation, arms[reference.name].validation)[2]
     return Verdict(outcome, primary, difference, primary.arm.ratio if clear else 0.0, worth, sentence)
 
