@@ -14,6 +14,7 @@ import json
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import Any, cast
 
 from arguments import run
@@ -185,15 +186,16 @@ def plot(results: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = list(results["rows"].values())
-    figure = Figure(figsize=(8, 0.6 * len(rows) + 1.2), layout="constrained")
+    figure = Figure(figsize=(8, 0.75 * len(rows) + 1.2), layout="constrained")
     axes = figure.subplots()
     for y, found in enumerate(rows):
         low, middle, high = (100 * found["difference"][key] for key in ("low", "estimate", "high"))
         axes.errorbar(middle, y, xerr=[[middle - low], [high - middle]], fmt="o", color="C0", capsize=3)
     axes.axvline(0, color="grey", linewidth=1)
-    axes.set_yticks(range(len(rows)), [f"{found['name']}\n(generator: {found['generator_from']})" for found in rows])
+    names = [f"{fill(found['name'], 44)}\n(generator: {found['generator_from']})" for found in rows]
+    axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
-    axes.set_xlabel("gain by generated images, points of balanced accuracy")
+    axes.set_xlabel("gain by generated images, points")
     figure.savefig(path, dpi=110)
 
 
