@@ -125,7 +125,10 @@ class Study:
     @property
     def filter_name(self) -> str | None:
         """What the filter of generated images is called; None without one."""
-        return None if self.accept is None else getattr(self.accept, "__name__", type(self.accept).__name__)
+        if self.accept is None:
+            return None
+        name: str = getattr(self.accept, "__name__", type(self.accept).__name__)
+        return name.strip("<>")  # of a lambda, which a card would take for HTML
 
     def real_arms(self) -> list[Arm]:
         """Arms without generated images; one of them is the reference."""

@@ -167,7 +167,8 @@ def utility(
         extra (LabelledImages, optional): further real images that are not in the training set; they extend the
             learning curve, which otherwise ends at the training set, and nothing else.
         accept (Filter, optional), max_tries (int): which generated images are kept, as of
-            :class:`ganaug.ConditionalGANAugment`; a classifier in it must not have seen held-out images. Default: all
+            :class:`ganaug.ConditionalGANAugment`; a classifier in it must not have seen held-out images. With
+            several processes it must be picklable. Default: all
         cache_dir (str or Path, optional): where finished cells are kept. Default: ``~/.cache/ganaug/evaluation``
         processes (int): how many classifiers are trained at a time on a CPU, each by one thread; several are started
             by spawning, so a script needs ``if __name__ == "__main__"``. Default: 1
