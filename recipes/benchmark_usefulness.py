@@ -14,13 +14,13 @@ import json
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from textwrap import fill
 from typing import Any, cast
 
 from arguments import run
-from results import machine, spread
-from torch import Tensor
-from usefulness_settings import SETTINGS, Case, prepare
+from results import machine
+from usefulness_cases import Case, prepare
+from usefulness_settings import SETTINGS
+from usefulness_table import plot, table
 
 from ganaug import InputError, LabelledImages
 from ganaug.evaluation import Utility, UtilitySettings, evaluate, utility
@@ -108,16 +108,20 @@ def against_pseudo_labels(case: Case, *, settings: UtilitySettings, processes: i
     compare = partial(utility, held_out=case.held_out, settings=settings, processes=processes)
     helped = compare(case.images, generators={"flow": case.generator})
     plain = compare(cast(LabelledImages, case.pseudo_labelled), generators={})
-    primary, test = helped.verdicts["flow"].primary.arm, helped.test
-    gain = paired_difference(right(helped, primary), right(plain, plain.reference), test.targets, len(test.classes))
-    without = {name.replace("real", "real and pseudo-labelled", 1): each for name, each in scores(plain).items()}
+    primary, test = helped.verdicts["flow"].primary, helped.test
+    reference = plain.arms[plain.reference.name]
+    without = {_with_pseudo_labels(name): each for name, each in scores(plain).items()}
     return {
-        "best_without": plain.reference.name.replace("real", "real and pseudo-labelled", 1),
-        "with": primary.name,
-        "ratio": primary.ratio,
+        "best_without": _with_pseudo_labels(reference.arm.name),
+        "with": primary.arm.name,
+        "ratio": primary.arm.ratio,
         "scores": scores(helped) | without,
-        **outcome(gain),
+        **outcome(paired_difference(primary.correct, reference.correct, test.targets, len(test.classes))),
     }
+
+
+def _with_pseudo_labels(arm: str) -> str:
+    return arm.replace("real", "real and pseudo-labelled", 1)
 
 
 def alone(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str, Any]:
@@ -144,12 +148,6 @@ def alone(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str,
     }
 
 
-def right(found: Utility, arm: Arm) -> Tensor:
-    """Which test images each seed of an arm got right, bool (S, N); its cells were kept."""
-    answers = Cells(found.study).run([arm], arm.name)[arm.name]
-    return right_answers(answers, found.test.targets, first=len(found.validation))
-
-
 def scores(found: Utility) -> dict[str, list[float]]:
     """Of each arm, on the test images, one for each seed."""
     return {name: result.scores.tolist() for name, result in found.arms.items()}
@@ -159,44 +157,6 @@ def outcome(difference: Difference) -> dict[str, Any]:
     """A difference as JSON values, and what it says."""
     ends = {key: getattr(difference, key) for key in ("estimate", "low", "high", "p")}
     return {"outcome": outcome_of(difference), "difference": ends}
-
-
-def table(results: dict[str, Any]) -> str:
-    """Markdown table of results."""
-    lines = [
-        "| real images | generator trained on | steps | best without generated images | with them, at ratio "
-        "| difference, points [95 % interval] | verdict |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for found in results["rows"].values():
-        scores, gain = found["scores"], found["difference"]
-        lines.append(
-            f"| {found['name']} | {found['generator_from']}, {found['kimg']:g} kimg "
-            f"| {found['steps']:,} of {found['batch_size']} "
-            f"| {found['best_without']}: {spread(scores[found['best_without']])} "
-            f"| {spread(scores[found['with']])} at {found['ratio']:g} "
-            f"| **{100 * gain['estimate']:+.1f}** [{100 * gain['low']:.1f}, {100 * gain['high']:.1f}] "
-            f"| {found['outcome']} |"
-        )
-    return "\n".join(lines)
-
-
-def plot(results: dict[str, Any], path: Path) -> None:
-    """Differences with their intervals, one line for each setting."""
-    from matplotlib.figure import Figure
-
-    rows = list(results["rows"].values())
-    figure = Figure(figsize=(8, 0.75 * len(rows) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    for y, found in enumerate(rows):
-        low, middle, high = (100 * found["difference"][key] for key in ("low", "estimate", "high"))
-        axes.errorbar(middle, y, xerr=[[middle - low], [high - middle]], fmt="o", color="C0", capsize=3)
-    axes.axvline(0, color="grey", linewidth=1)
-    names = [f"{fill(found['name'], 44)}\n(generator: {found['generator_from']})" for found in rows]
-    axes.set_yticks(range(len(rows)), names)
-    axes.invert_yaxis()
-    axes.set_xlabel("gain by generated images, points")
-    figure.savefig(path, dpi=110)
 
 
 def main(args: Arguments) -> None:

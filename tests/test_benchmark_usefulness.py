@@ -26,11 +26,11 @@ def benchmark(monkeypatch, tmp_path):
     monkeypatch.setattr(pseudo_labels, "STEPS", 20)
     monkeypatch.setattr(pseudo_labels, "DRAWN", 8)
     import benchmark_usefulness as module
-    import usefulness_settings
+    import usefulness_cases
     from usefulness_settings import Setting
 
-    monkeypatch.setattr(usefulness_settings, "SELECTOR_STEPS", 20)
-    monkeypatch.setattr(usefulness_settings, "ClassifierAgreement", Lenient)
+    monkeypatch.setattr(usefulness_cases, "SELECTOR_STEPS", 20)
+    monkeypatch.setattr(usefulness_cases, "ClassifierAgreement", Lenient)
     settings = {
         "own": Setting("few digits", 8, long_tail=4, **DIGITS),
         "pseudo": Setting("more digits", 4, generator_from=PSEUDO_LABELLED, unlabeled=6, **DIGITS),

@@ -66,6 +66,7 @@ class ArmResult:
         arm (Arm): how the classifiers were trained.
         scores (Tensor): balanced accuracy of each seed, float64 (S,).
         validation (Tensor): the same on the validation images.
+        correct (Tensor): which test images each seed got right, bool (S, N).
         accuracy, macro_f1, calibration_error (float): means over the seeds.
         recall (Tensor): of each class, mean over the seeds, float64 (K,).
         difference (Difference, optional): to the reference arm; None for itself.
@@ -76,6 +77,7 @@ class ArmResult:
     arm: Arm
     scores: Tensor
     validation: Tensor
+    correct: Tensor
     accuracy: float
     macro_f1: float
     calibration_error: float
@@ -220,7 +222,15 @@ def _results(
     }
     adjusted = dict(zip(differences, holm([each.p for each in differences.values()]), strict=True))
     return {
-        arm.name: _result(arm, answers[arm.name], validation, test, differences.get(arm.name), adjusted.get(arm.name))
+        arm.name: _result(
+            arm,
+            answers[arm.name],
+            correct[arm.name],
+            validation,
+            test,
+            differences.get(arm.name),
+            adjusted.get(arm.name),
+        )
         for arm in arms
     }
 
@@ -228,22 +238,24 @@ def _results(
 def _result(
     arm: Arm,
     answers: Sequence[Answers],
+    correct: Tensor,
     validation: LabelledImages,
     test: LabelledImages,
     difference: Difference | None,
     p_holm: float | None,
 ) -> ArmResult:
-    right, num_classes = _correct(answers, test), len(test.classes)
+    num_classes = len(test.classes)
     predicted = torch.stack([each.predicted[-len(test) :] for each in answers])
     confidence = torch.stack([each.confidence[-len(test) :] for each in answers])
     return ArmResult(
         arm,
-        balanced_accuracy(right, test.targets, num_classes),
+        balanced_accuracy(correct, test.targets, num_classes),
         _validation_scores(answers, validation),
-        right.double().mean().item(),
+        correct,
+        correct.double().mean().item(),
         macro_f1(predicted, test.targets, num_classes),
-        calibration_error(confidence, right),
-        recalls(right, test.targets, num_classes).mean(0),
+        calibration_error(confidence, correct),
+        recalls(correct, test.targets, num_classes).mean(0),
         difference,
         p_holm,
         sum(each.seconds for each in answers),
