@@ -59,7 +59,7 @@ def pseudo_label(
             f"unlabelled images must have the shape of the labelled ones, {tuple(labelled.images.shape[1:])}; they "
             f"have {tuple(unlabeled.shape[1:])}"
         )
-    classic = ShiftFlip(labelled.image_size // 8, flip=horizontal_flip, background=labelled.background)
+    classic = ShiftFlip.like(labelled, flip=horizontal_flip)
     augment = TrivialAugment(classic)  # with few labels it is worth points
     probabilities = torch.zeros(len(unlabeled), len(labelled.classes))
     data, weights = labelled, None

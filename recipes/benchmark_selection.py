@@ -65,7 +65,7 @@ def judge(generator: Generator, held_out: LabelledImages, judging: SmallCNN, arg
     labels = torch.arange(GENERATED) % len(held_out.classes)
     made = LabelledImages(generator.sample(labels, seed=1), labels, held_out.classes, "generated images")
     found = fidelity(made, held_out, judging)
-    augment = ShiftFlip(made.image_size // 8, flip=args.horizontal_flip, background=held_out.background)
+    augment = ShiftFlip.like(held_out, flip=args.horizontal_flip)
     return {
         "label_fidelity": found.label_fidelity,
         "diversity": found.mean_diversity,
@@ -83,7 +83,7 @@ def measure(args: Arguments, results: dict[str, Any], path: Path) -> None:
     held_out = args.data.open_split("test")
     if others is None:
         raise InputError("the judge is trained on images that the runs do not see: give images_per_class")
-    augment = ShiftFlip(images.image_size // 8, flip=args.horizontal_flip, background=images.background)
+    augment = ShiftFlip.like(images, flip=args.horizontal_flip)
     judging = cast(SmallCNN, train_classifier(others, steps=2000, augment=augment))
     results |= {"data": f"{images}", "machine": machine(), "judge": accuracy(judging, held_out)}
     runs = results.setdefault("runs", {})

@@ -59,7 +59,7 @@ def agreement(images: LabelledImages, folder: Path, setting: Setting) -> Classif
     """Keeps what a classifier of these images, trained or found beside the folder, takes for the class asked for."""
 
     def build(path: Path) -> None:
-        augment = ShiftFlip(images.image_size // 8, flip=setting.flip, background=images.background)
+        augment = ShiftFlip.like(images, flip=setting.flip)
         classifier = train_classifier(images, steps=SELECTOR_STEPS, augment=augment, device=best_device())
         write_tensors(path, classifier.state_dict())
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ganaug.data import LabelledImages
+
 
 class ShiftFlip:
     """Move each image by up to ``max_shift`` pixels in both directions and, where allowed, mirror half of them.
@@ -25,6 +27,11 @@ class ShiftFlip:
         self.max_shift = max_shift
         self.flip = flip
         self.background = background
+
+    @classmethod
+    def like(cls, images: LabelledImages, *, flip: bool) -> ShiftFlip:
+        """By up to an eighth of the side, over the background of some images."""
+        return cls(images.image_size // 8, flip=flip, background=images.background)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Augment uint8 images (N, C, H, W)."""

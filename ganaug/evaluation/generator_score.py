@@ -63,7 +63,7 @@ class GeneratorScore:
                 f"{', '.join(map(str, held_out.class_counts))} of the classes. Hold out more"
             )
         self._train, self._held_out = train, held_out
-        self._augment = ShiftFlip(train.image_size // 8, flip=horizontal_flip, background=train.background)
+        self._augment = ShiftFlip.like(train, flip=horizontal_flip)
 
     def __call__(self, generator: Generator) -> dict[str, float]:
         """The score, as ``score``, and what it is made of.

@@ -105,7 +105,7 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
             "seeds": list(range(study.settings.seeds)),
             "ratios": list(study.settings.ratios),
             "classifier": classifier,
-            "max_shift": study.max_shift,
+            "max_shift": study.classic.max_shift,
             "filter_of_generated_images": study.filter_name,
         },
         "method": list(METHOD),

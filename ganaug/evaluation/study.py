@@ -118,9 +118,9 @@ class Study:
         return len(set(self.train.class_counts)) == 1
 
     @property
-    def max_shift(self) -> int:
-        """Of classic augmentation, in pixels: an eighth of the side."""
-        return self.train.image_size // 8
+    def classic(self) -> ShiftFlip:
+        """Classic augmentation."""
+        return ShiftFlip.like(self.train, flip=self.settings.horizontal_flip)
 
     @property
     def filter_name(self) -> str | None:
@@ -187,8 +187,7 @@ class Study:
         """What the batches of an arm go through."""
         if arm.augmentation == "none":
             return None
-        classic = ShiftFlip(self.max_shift, flip=self.settings.horizontal_flip, background=self.train.background)
-        return TrivialAugment(classic) if arm.augmentation == "trivial" else classic
+        return TrivialAugment(self.classic) if arm.augmentation == "trivial" else self.classic
 
     def class_weights(self, arm: Arm) -> Tensor | None:
         """Of the loss of each class, float (K,), where it is weighted."""
