@@ -236,7 +236,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         Raises:
             ValueError: it was saved with another seed, plan or generator.
         """
-        found = fingerprints.differences(state, self._identity()) or ("" if "epoch" in state else "it has no epoch")
+        found = fingerprints.state_differences(state, self._identity())
+        found = found or ("" if "epoch" in state else "it has no epoch")
         if found:
             raise ValueError(
                 f"the state is of another mixed dataset ({found}). Load it into one made with "
@@ -289,7 +290,12 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
     def _identity(self) -> dict[str, Any]:
         plan = fingerprints.of_values(self.targets, self._plan.quotas, self.mode, self.resample)
-        return {"seed": self.sampler.seed, "plan": plan, "generator": self.sampler.identity}
+        return {
+            "format": fingerprints.STATE_FORMAT,
+            "seed": self.sampler.seed,
+            "plan": plan,
+            "generator": self.sampler.identity,
+        }
 
     def _read(self, indices: list[int]) -> list[tuple[Any, Any]]:
         read_batch = getattr(self.dataset, "__getitems__", None)

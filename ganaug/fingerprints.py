@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+logger = logging.getLogger(__name__)
+
+STATE_FORMAT = 2  # of a state_dict; 1 had no number, and told code of the user's by the module it was in
 PROVENANCE = ("info", "origin", "seen_images")  # of a generator: they change no image
+
+# Fingerprints once hashed the module and the name of a class. Those of the first architectures still do, so that what
+# was kept, saved or begun before is found again wherever the class is now. Later ones are hashed by architecture.
+_FIRST_HOMES = {
+    "acgan-28": ("ganaug.generators.acgan28", "ACGAN28Generator"),
+    "acgan-64": ("ganaug.generators.acgan64", "ACGAN64Generator"),
+    "cgan-maxout": ("ganaug.generators.cgan_maxout", "CGANMaxoutGenerator"),
+    "cgan-mlp": ("ganaug.generators.cgan_mlp", "CGANMLPGenerator"),
+    "dcgan-32": ("ganaug.generators.dcgan32", "DCGAN32Generator"),
+    "flow": ("ganaug.generators.flow", "FlowGenerator"),
+    "sngan": ("ganaug.generators.sngan", "SNGANGenerator"),
+}
 
 
 def of_values(*values: Any) -> str:
@@ -27,8 +43,16 @@ def of_values(*values: Any) -> str:
 
 
 def of_module(module: nn.Module) -> str:
-    """Fingerprint of a module's class, layers (as its ``repr`` shows them) and state."""
-    parts: list[Any] = [type(module).__module__, type(module).__qualname__, repr(module)]
+    """Fingerprint of a module's architecture, layers (as its ``repr`` shows them) and state.
+
+    A module without ``architecture`` is told by its class and the Python module that has it.
+    """
+    architecture = getattr(type(module), "architecture", None)
+    if isinstance(architecture, str):
+        kind = _FIRST_HOMES.get(architecture, (architecture,))
+    else:
+        kind = (type(module).__module__, type(module).__qualname__)
+    parts: list[Any] = [*kind, repr(module)]
     for name, value in module.state_dict().items():
         parts += [name, value]
     return of_values(*parts)
@@ -38,6 +62,22 @@ def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     """Where what was saved is not what is here, for an error; empty where all that is here was saved so."""
     differing = [name for name in own if saved.get(name) != own[name]]
     return "; ".join(f"{name}: saved {saved.get(name)}, here {own[name]}" for name in differing)
+
+
+def state_differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """:func:`differences` of states, which say their generator's fingerprint, whatever version saved the one.
+
+    Of a state without a format number, the generator cannot always be compared. A warning says so.
+    """
+    if "format" in saved:
+        return differences(saved, own)
+    compared = {name: value for name, value in own.items() if name != "format"}
+    if saved.get("generator") != compared.pop("generator"):
+        logger.warning(
+            "the state was saved by ganaug 0.1, which knew filters and networks of your own by where their code was. "
+            "Whether its generator and filter are those of this dataset cannot be told"
+        )
+    return differences(saved, compared)
 
 
 def of_callable(function: Callable[..., Any]) -> str:

@@ -159,7 +159,7 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         Raises:
             ValueError: the state is of another ratio, seed, generator, worker or rank.
         """
-        if found := fingerprints.differences(state, self._identity()):
+        if found := fingerprints.state_differences(state, self._identity()):
             raise ValueError(
                 f"the state is of another stream ({found}). Load it into one made with the same generator, ratio and "
                 "seed, in the same worker and rank of as many"
@@ -261,6 +261,7 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
     def _identity(self) -> dict[str, Any]:
         """What a state must have in common with the stream it is loaded into."""
         return {
+            "format": fingerprints.STATE_FORMAT,
             "ratio": str(check_ratio(self.ratio)),
             "seed": self.sampler.seed,
             "shard": shards.number(self._sender_rank),
