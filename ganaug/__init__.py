@@ -1,19 +1,21 @@
 """Train a class-conditional generator on labelled images, and mix its samples into a training set."""
 
-from ganaug.augment import ConditionalGANAugment
+from ganaug.core.errors import DataError, InputError, LoadError, PublishError
 from ganaug.data import LabelledImages, bundled_digits, open_images
-from ganaug.errors import DataError, InputError, LoadError, PublishError
 from ganaug.generators import Generator, register_generator
-from ganaug.hf import augment_dataset, generate_dataset
-from ganaug.publishing import publish, publish_dataset
-from ganaug.samplers import MixedBatchSampler
-from ganaug.sampling import sample
-from ganaug.stream import ConditionalGANStream
+from ganaug.hub.upload import publish, publish_dataset
+from ganaug.mixing.batch import GANMix
+from ganaug.mixing.batch_sampler import MixedBatchSampler
+from ganaug.mixing.dataset import ConditionalGANAugment
+from ganaug.mixing.huggingface import augment_dataset, generate_dataset
+from ganaug.mixing.stream import ConditionalGANStream
+from ganaug.sampling.draw import sample
 
 __all__ = [
     "ConditionalGANAugment",
     "ConditionalGANStream",
     "DataError",
+    "GANMix",
     "Generator",
     "InputError",
     "LabelledImages",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ganaug.description import description
-from ganaug.errors import InputError
-from ganaug.hub import fetch
+from ganaug.core.errors import InputError
+from ganaug.hub.description import description
+from ganaug.hub.download import fetch
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ganaug.augment import ConditionalGANAugment
-from ganaug.devices import device_of, evaluation_mode
-from ganaug.seeding import latents
+from ganaug.core.hardware import device_of, evaluation_mode
+from ganaug.core.seeding import latents
+from ganaug.mixing.dataset import ConditionalGANAugment
 
 
 def check_generator(module: nn.Module, *, num_classes: int | None = None) -> None:

@@ -12,7 +12,7 @@ import torch
 from arguments import run
 from timing import in_turns, report
 
-from ganaug.files import write_json
+from ganaug.core.files import write_json
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ from launching import data_flags, train_by_recipe
 from results import machine, spread
 
 from ganaug import Generator, InputError, LabelledImages
+from ganaug.core.files import write_json
+from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import UtilitySettings
 from ganaug.evaluation.cells import Cells, right_answers
 from ganaug.evaluation.leakage import without_overlap
 from ganaug.evaluation.study import POOL, Arm, Study
-from ganaug.files import write_json
 from ganaug.training import CLASSIC_SYSTEMS, SYSTEMS
-from ganaug.training.hardware import set_cpu_threads
 
 REAL = Arm("real images")
 

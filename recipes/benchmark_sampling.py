@@ -26,12 +26,11 @@ from plain_training import plain_form
 from timing import Process, in_turns, peak_memory, report
 
 from ganaug import Generator, sample
-from ganaug.devices import best_device
-from ganaug.drawing import DrawingForm
-from ganaug.files import write_json
-from ganaug.pixels import to_uint8
+from ganaug.core.files import write_json
+from ganaug.core.hardware import best_device, keep_freed_memory, set_cpu_threads
+from ganaug.core.pixels import to_uint8
+from ganaug.sampling.inference import DrawingForm
 from ganaug.training import SYSTEMS
-from ganaug.training.hardware import keep_freed_memory, set_cpu_threads
 
 ROWS = (8, 16, 32, 64)
 

@@ -21,10 +21,10 @@ from launching import data_flags, train_by_recipe
 from results import machine, spread
 
 from ganaug import Generator, InputError, LabelledImages
+from ganaug.core.files import write_json
 from ganaug.evaluation import SmallCNN, accuracy, fidelity, train_classifier
 from ganaug.evaluation.augmentations import ShiftFlip
-from ganaug.files import write_json
-from ganaug.model_weights import WEIGHTS
+from ganaug.hub.weights import WEIGHTS
 
 GENERATED = 10_000
 CLASSIFIERS = 3  # trained on generated images, for their spread

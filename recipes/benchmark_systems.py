@@ -24,10 +24,10 @@ from launching import train_by_recipe
 from results import machine
 
 from ganaug import Generator, InputError, open_images
+from ganaug.core.files import write_json
+from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import accuracy, label_fidelity, train_classifier
-from ganaug.files import write_json
 from ganaug.training import CLASSIC_SYSTEMS
-from ganaug.training.hardware import set_cpu_threads
 
 
 @dataclass(frozen=True)

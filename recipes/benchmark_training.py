@@ -27,8 +27,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ganaug import Generator, LabelledImages, open_images
-from ganaug.devices import best_device
-from ganaug.files import write_json
+from ganaug.core.files import write_json
+from ganaug.core.hardware import best_device
 from ganaug.training import CLASSIC_SYSTEMS, GANTrainer, TrainingSettings, start_accelerator
 from ganaug.training.systems import System
 

@@ -23,13 +23,13 @@ from usefulness_settings import SETTINGS
 from usefulness_table import plot, table
 
 from ganaug import InputError, LabelledImages
+from ganaug.core.files import write_json
+from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import Utility, UtilitySettings, evaluate, utility
 from ganaug.evaluation.cells import Cells, right_answers
-from ganaug.evaluation.scores import Difference, balanced_accuracy, paired_difference
+from ganaug.evaluation.statistics import Difference, balanced_accuracy, paired_difference
 from ganaug.evaluation.study import Arm, Study
 from ganaug.evaluation.utility import outcome_of
-from ganaug.files import write_json
-from ganaug.training.hardware import set_cpu_threads
 from ganaug.training.usefulness import PSEUDO_LABELLED
 
 MOST_TRIES = 50  # images drawn for one that the filter keeps

@@ -20,7 +20,7 @@ from arguments import run
 from safetensors.torch import load_file
 
 from ganaug import InputError, open_images
-from ganaug.files import write_tensors
+from ganaug.core.files import write_tensors
 from ganaug.training import SYSTEMS, make_trainer, start_accelerator
 
 STEPS = 10

@@ -15,10 +15,10 @@ from pathlib import Path
 from arguments import DataArguments, run
 
 from ganaug import Generator, InputError, LabelledImages
-from ganaug.card import add_verdict
+from ganaug.core.files import check_writable
+from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import SmallCNN, TorchvisionClassifier, UtilitySettings, evaluate, write_report
-from ganaug.files import check_writable
-from ganaug.training.hardware import set_cpu_threads
+from ganaug.hub.card import add_verdict
 
 
 @dataclass(frozen=True)

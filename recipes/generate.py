@@ -16,9 +16,9 @@ from accelerate import PartialState
 from arguments import run
 
 from ganaug import InputError
-from ganaug.class_sampler import ClassSampler
-from ganaug.generation import Format, generate_shards
-from ganaug.training.hardware import keep_freed_memory, set_cpu_threads
+from ganaug.core.hardware import keep_freed_memory, set_cpu_threads
+from ganaug.sampling.class_sampler import ClassSampler
+from ganaug.sampling.export import Format, generate_shards
 
 
 @dataclass(frozen=True)

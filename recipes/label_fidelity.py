@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from arguments import DataArguments, run
 
 from ganaug import DataError, Generator, InputError
+from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import accuracy, label_fidelity, train_classifier
 from ganaug.evaluation.augmentations import ShiftFlip
-from ganaug.training.hardware import set_cpu_threads
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ganaug import Generator, InputError, LabelledImages
+from ganaug.core.files import atomic_path, write_tensors
 from ganaug.data import joined, open_unlabeled
-from ganaug.files import atomic_path, write_tensors
-from ganaug.pseudo_labels import pseudo_label
 from ganaug.training import Checkpoint, RunFolder
+from ganaug.training.pseudo_labels import pseudo_label
 
 LABELS = Path("training", "pseudo_labels.safetensors")  # in the run's folder
 

@@ -14,7 +14,7 @@ import tyro
 from arguments import run
 
 from ganaug import InputError, PublishError, publish
-from ganaug.publishing import Publication
+from ganaug.hub.upload import Publication
 
 
 @dataclass(frozen=True)

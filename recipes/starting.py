@@ -13,7 +13,7 @@ from arguments import parse_again
 from launching import command
 
 from ganaug import Generator, InputError, LabelledImages
-from ganaug.model_weights import WEIGHTS
+from ganaug.hub.weights import WEIGHTS
 from ganaug.training import (
     SYSTEMS,
     Checkpoint,

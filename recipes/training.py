@@ -16,13 +16,7 @@ from resuming import checkpoint_of, with_saved_flags
 from starting import new_trainer, run_folder, with_choices
 
 from ganaug import Generator
-from ganaug.training import (
-    SYSTEMS,
-    check_same_run,
-    hold_back,
-    start_accelerator,
-    train,
-)
+from ganaug.training import SYSTEMS, check_same_run, hold_back, start_accelerator, train
 from ganaug.training.presets import QUICK
 from ganaug.training.run_page import write_run_page
 

@@ -10,15 +10,15 @@ from safetensors.torch import load_file
 from usefulness_settings import Setting
 
 from ganaug import Generator, LabelledImages, open_images
+from ganaug.core.files import build_once, write_tensors
+from ganaug.core.hardware import best_device
 from ganaug.data import joined, reduce_images
-from ganaug.devices import best_device
 from ganaug.evaluation import SmallCNN, train_classifier
 from ganaug.evaluation.augmentations import ShiftFlip
 from ganaug.evaluation.leakage import without_overlap
-from ganaug.files import build_once, write_tensors
 from ganaug.filters import ClassifierAgreement, Filter
-from ganaug.pseudo_labels import pseudo_label
 from ganaug.training import choose_preset, fit
+from ganaug.training.pseudo_labels import pseudo_label
 from ganaug.training.usefulness import OTHERS, SAME
 
 SELECTOR_STEPS = 8000  # of 128 images

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from ganaug import LabelledImages
-from ganaug.evaluation.html import Picture
-from ganaug.grids import plain_grid, real_grid
+from ganaug.data.grids import plain_grid, real_grid
+from ganaug.evaluation.report.html import Picture
 
 TRAIN_IMAGES, SEEDS = 1000, 5
 DIGITS = tuple("0123456789")

@@ -5,8 +5,8 @@ import json
 import pytest
 from conftest import REPOSITORY, as_a_program
 
-from ganaug import pseudo_labels
 from ganaug.filters import ClassifierAgreement
+from ganaug.training import pseudo_labels
 from ganaug.training.usefulness import OTHERS, PSEUDO_LABELLED, SAME, expected_usefulness, measured
 
 DIGITS = {"source": "sklearn:digits", "kimg": 0.064, "flip": False}

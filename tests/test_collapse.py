@@ -9,7 +9,7 @@ import torch
 from conftest import as_a_program
 from killed import DIGITS, new_trainer
 
-from ganaug.pixels import to_float
+from ganaug.core.pixels import to_float
 from ganaug.training import RunFolder, train
 from ganaug.training.collapse import relative_diversity, signs_of_failure
 

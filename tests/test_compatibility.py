@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset, TensorDataset
 
 from ganaug import ConditionalGANAugment, ConditionalGANStream, Generator, open_images
+from ganaug.core.fingerprints import of_module
 from ganaug.evaluation import SmallCNN
 from ganaug.filters import ClassifierAgreement
-from ganaug.fingerprints import of_module
-from ganaug.generators.base import registered_generators
+from ganaug.hub.registry import registered_generators
 from ganaug.training import (
     SYSTEMS,
     RunFolder,

@@ -15,8 +15,8 @@ from evaluated import QUICK, Replay, TinyClassifier, digits_in_parts
 from huggingface_hub import EvalResult, ModelCard
 
 from ganaug import InputError, open_images
-from ganaug.card import add_verdict
 from ganaug.evaluation import Evaluation, evaluate, report_of, write_report
+from ganaug.hub.card import add_verdict
 
 SETTINGS = replace(QUICK, seeds=2, steps=100, ratios=(0.5,))
 NAMES = ("oracle", "copies", "one picture")

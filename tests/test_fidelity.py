@@ -9,7 +9,7 @@ import torch
 from conftest import small_images
 
 from ganaug import LabelledImages, open_images
-from ganaug.errors import InputError
+from ganaug.core.errors import InputError
 from ganaug.evaluation import SmallCNN, predict, train_classifier
 from ganaug.evaluation.distances import frechet_distance, kernel_distance, mean_pairwise_distance
 from ganaug.evaluation.fidelity import Fidelity, SetDistances, class_features, fidelity

@@ -28,8 +28,9 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import to_pil_image
 
-from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages, fitting
-from ganaug.fitting import fit_generator
+from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages
+from ganaug.mixing import fitting
+from ganaug.mixing.fitting import fit_generator
 from ganaug.training import Preset, TrainingSettings
 
 QUICK = TrainingSettings(total_kimg=0.032, train_batch_size=16, log_kimg=0.016, mixed_precision="no", cpu_threads=1)

@@ -9,8 +9,8 @@ import torch
 from conftest import small_images
 
 from ganaug import Generator, InputError, LabelledImages, sample
-from ganaug.drawing import DrawingForm
 from ganaug.generators import FlowGenerator
+from ganaug.sampling.inference import DrawingForm
 from ganaug.training import FlowTrainer, TrainingSettings, train
 
 NAMES = ("left", "right")

@@ -22,11 +22,11 @@ from test_recipes import run
 from torch import nn
 
 from ganaug import InputError
-from ganaug.class_sampler import ClassSampler
-from ganaug.files import write_json
-from ganaug.generation import generate_shards
+from ganaug.core.files import write_json
 from ganaug.generators import DCGAN32Generator
-from ganaug.materialized import MappedImages
+from ganaug.sampling.class_sampler import ClassSampler
+from ganaug.sampling.export import generate_shards
+from ganaug.sampling.materialized import MappedImages
 
 RECIPE = recipe_path("generate")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -179,7 +179,7 @@ def test_an_error_while_parts_are_joined_costs_no_images(sampler, tmp_path, monk
             raise OSError(28, "No space left on device")
         write_json(path, value)
 
-    monkeypatch.setattr("ganaug.generation.write_json", failing)
+    monkeypatch.setattr("ganaug.sampling.export.write_json", failing)
     with pytest.raises(OSError, match="No space"):
         generate_shards(sampler, 50, out, images_per_shard=20, format="npy")
     monkeypatch.undo()

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from ganaug import ConditionalGANAugment, InputError, sample
-from ganaug.drawing import DrawingForm
 from ganaug.evaluation import label_fidelity
 from ganaug.generators import (
     ACGAN28Discriminator,
@@ -18,6 +17,7 @@ from ganaug.generators import (
     register_generator,
     registered_generators,
 )
+from ganaug.sampling.inference import DrawingForm
 
 NAMES = tuple("0123456789")
 ALL = (CGANMLPGenerator, CGANMaxoutGenerator, ACGAN28Generator, ACGAN64Generator, DCGAN32Generator)

@@ -16,10 +16,11 @@ from test_data import hf_dataset
 from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages, hf, sampling
+from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages
 from ganaug.filters import StarvedFilterError
 from ganaug.generators import CGANMLPGenerator
-from ganaug.hf import augment_dataset, generate_dataset
+from ganaug.mixing.huggingface import augment_dataset, generate_dataset
+from ganaug.sampling import draw
 
 NAMES = ("class 0", "class 1", "class 2")
 
@@ -98,8 +99,8 @@ def test_classes_meet_by_name_whatever_their_order(cache):
     mixed = augment_dataset(rows, generator, ratio=0.5, cache_dir=cache)
     wanted = [("cat", "dog").index(("dog", "cat")[label]) for label in mixed["kind"][20:]]
     assert wanted == [1] * 10 + [0] * 10
-    assert not torch.equal(pixels(mixed)[20:30], sampling.sample(generator, [0] * 10, indices=range(20, 30)))
-    assert torch.equal(pixels(mixed)[20:], sampling.sample(generator, wanted, indices=range(20, 40)))
+    assert not torch.equal(pixels(mixed)[20:30], draw.sample(generator, [0] * 10, indices=range(20, 30)))
+    assert torch.equal(pixels(mixed)[20:], draw.sample(generator, wanted, indices=range(20, 40)))
 
     renamed = hf_dataset(LabelledImages(data.images, data.targets, ("hound", "cat"), "x"))
     mapped = augment_dataset(renamed, generator, 0.5, class_map={"hound": "dog"}, cache_dir=cache)
@@ -195,7 +196,7 @@ def test_another_process_finds_both_by_the_same_fingerprint(small, cache, tmp_pa
     small.save_pretrained(tmp_path / "generator")
     rich_rows(small_images()).save_to_disk(str(tmp_path / "rows"))
     program = (
-        "import sys, datasets; from ganaug.hf import augment_dataset;"
+        "import sys, datasets; from ganaug.mixing.huggingface import augment_dataset;"
         "rows, generator, cache = sys.argv[1:];"
         "mixed = augment_dataset(datasets.load_from_disk(rows), generator, source_column='s', cache_dir=cache);"
         "print(mixed._fingerprint)"
@@ -213,13 +214,13 @@ def test_another_process_finds_both_by_the_same_fingerprint(small, cache, tmp_pa
 
 def test_an_image_does_not_depend_on_the_pieces_it_is_written_in(small, cache, tmp_path, monkeypatch):
     whole = generate_dataset(small, 10, cache_dir=cache)
-    monkeypatch.setattr(hf, "_CHUNK", 7)
+    monkeypatch.setattr("ganaug.mixing.huggingface._CHUNK", 7)
     assert torch.equal(
         pixels(generate_dataset(small, 10, cache_dir=tmp_path / "other"), "image"), pixels(whole, "image")
     )
     labels = [0] * 10 + [1] * 10 + [2] * 10
     assert whole["label"][:] == labels
-    assert torch.equal(pixels(whole, "image"), sampling.sample(small, labels))
+    assert torch.equal(pixels(whole, "image"), draw.sample(small, labels))
 
 
 def test_generated_datasets_take_counts_and_features(small, cache):
@@ -236,11 +237,11 @@ def test_generated_datasets_take_counts_and_features(small, cache):
     assert some.features == Features({**rows.features, "source": ClassLabel(names=["real", "generated"])})
     assert (some["kind"][:], some["source"][:], some["id"][:]) == ([0, 0, 2], [1, 1, 1], [None] * 3)
     one = datasets.concatenate_datasets([rows, some.remove_columns("source")])  # the same features
-    assert torch.equal(pixels(one)[60:], sampling.sample(small, [0, 0, 2]))
+    assert torch.equal(pixels(one)[60:], draw.sample(small, [0, 0, 2]))
     totals = {"class 0": 22, "class 1": 20, "class 2": 21}
     mixed = augment_dataset(rows, small, sampling_strategy=totals, source_column="source", cache_dir=cache)
     assert mixed["kind"][60:] == some["kind"][:]  # the same rows, but of other numbers
-    assert torch.equal(pixels(mixed)[60:], sampling.sample(small, [0, 0, 2], indices=range(60, 63)))
+    assert torch.equal(pixels(mixed)[60:], draw.sample(small, [0, 0, 2], indices=range(60, 63)))
     plain = generate_dataset(small, 1, cache_dir=cache)
     assert plain.features == Features({"image": Image(), "label": ClassLabel(names=list(NAMES))})
     assert len(generate_dataset(small, 0, cache_dir=cache)) == 0

@@ -251,7 +251,7 @@ def test_a_class_of_the_users_own_loads_once_it_is_registered(tmp_path):
 
 def test_a_failed_save_leaves_the_old_generator(generator, folder, monkeypatch):
     """The disk is full while the weights are written."""
-    import ganaug.files
+    import ganaug.core.files
 
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -259,7 +259,7 @@ def test_a_failed_save_leaves_the_old_generator(generator, folder, monkeypatch):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ganaug.files, "save_file", full_disk)
+    monkeypatch.setattr(ganaug.core.files, "save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         make_generator(latent_dim=9).save_pretrained(folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

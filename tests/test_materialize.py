@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ganaug import ConditionalGANAugment
-from ganaug.files import build_once
+from ganaug.core.files import build_once
 
 CLASSES = small_images().classes
 
@@ -164,7 +164,7 @@ def test_a_worker_does_not_materialize(tmp_path):
 RACER = """
 import sys, time
 from pathlib import Path
-from ganaug.files import build_once
+from ganaug.core.files import build_once
 
 def build(path):
     with open("builds", "a") as file:
@@ -195,7 +195,7 @@ def test_processes_that_race_make_one_file(tmp_path):
 
 
 def test_a_builder_that_was_killed_leaves_no_trace(tmp_path):
-    killed = "import os, signal; from pathlib import Path; from ganaug.files import build_once\n"
+    killed = "import os, signal; from pathlib import Path; from ganaug.core.files import build_once\n"
     killed += "def build(path):\n    path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
     killed += "build_once(Path('kept/thing'), build, what='the thing')"
     done = subprocess.run([sys.executable, "-c", killed], cwd=tmp_path, check=False)

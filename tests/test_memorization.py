@@ -9,7 +9,7 @@ from conftest import small_images
 from scipy.stats import binomtest
 
 from ganaug import LabelledImages, open_images
-from ganaug.errors import InputError
+from ganaug.core.errors import InputError
 from ganaug.evaluation import SmallCNN
 from ganaug.evaluation.classifier import train_classifier
 from ganaug.evaluation.distances import nearest_distances

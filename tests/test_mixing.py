@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganaug.mixing import Plan, append_quotas, check_ratio, class_quotas, num_generated, num_replaced
+from ganaug.mixing.plan import Plan, append_quotas, check_ratio, class_quotas, num_generated, num_replaced
 
 
 @given(n_real=st.integers(1, 10**6), thousandths=st.integers(0, 999))

@@ -24,13 +24,12 @@ from ganaug import (
     PublishError,
     augment_dataset,
     generate_dataset,
-    hub_requests,
     publish,
     publish_dataset,
-    publishing,
 )
 from ganaug.__main__ import main
-from ganaug.dataset_card import facts_of
+from ganaug.hub import upload
+from ganaug.hub.dataset_card import facts_of
 
 HIS = "models/alice/digits"
 
@@ -38,7 +37,7 @@ HIS = "models/alice/digits"
 @pytest.fixture
 def hub(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)  # no server for it here
-    monkeypatch.setattr(hub_requests, "PAUSE", 0.01)
+    monkeypatch.setattr("ganaug.hub.requests.PAUSE", 0.01)
     server = LoopbackHub(tokens={"alices": "alice", "bobs": "bob"})
     yield server
     server.close()
@@ -158,7 +157,7 @@ def test_of_those_who_publish_at_once_one_wins_and_nothing_is_lost(hub, put, tmp
     put()
     folders = [shutil.copytree(generator_folder, tmp_path / str(number)) for number in range(6)]
     ready, found = threading.Barrier(6), []
-    there = publishing._there
+    there = upload._there
 
     def together(*args):
         answer = there(*args)
@@ -172,7 +171,7 @@ def test_of_those_who_publish_at_once_one_wins_and_nothing_is_lost(hub, put, tmp
             found.append(str(error))
 
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():  # which is one for all threads
-        patch.setattr(publishing, "_there", together)
+        patch.setattr(upload, "_there", together)
         threads = [threading.Thread(target=go, args=(number,)) for number in range(6)]
         for thread in threads:
             thread.start()
@@ -270,7 +269,7 @@ TINY = ["--dataset_name", "sklearn:digits", "--model", "acgan-28", "--total_kimg
 
 def test_training_publishes_and_never_loses_what_it_trained(hub, in_process, tmp_path, monkeypatch, load):
     monkeypatch.setenv("HF_TOKEN", "alices")
-    monkeypatch.setattr("ganaug.publishing.HfApi", lambda **options: HfApi(**{**options, "endpoint": hub.endpoint}))
+    monkeypatch.setattr("ganaug.hub.upload.HfApi", lambda **options: HfApi(**{**options, "endpoint": hub.endpoint}))
     assert "push_to_hub needs hub_model_id (user/repo) and licence" in in_process(*TINY, "--push_to_hub")
     assert not (tmp_path / "outputs").exists()
     there = str(tmp_path / "outputs" / "acgan-28")
@@ -346,7 +345,7 @@ def test_a_folder_does_not_silently_stand_for_a_repository(put, load, folder, tm
 @pytest.fixture
 def his_dataset(hub, monkeypatch, tmp_path):
     """``publish_dataset`` to the loopback Hub as alice; its README.md and rows."""
-    monkeypatch.setattr("ganaug.publishing.HfApi", lambda **options: HfApi(**{**options, "endpoint": hub.endpoint}))
+    monkeypatch.setattr("ganaug.hub.upload.HfApi", lambda **options: HfApi(**{**options, "endpoint": hub.endpoint}))
     monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.endpoint)
 
     def put(rows, **options):

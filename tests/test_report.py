@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import pytest
 from report_example import DIGITS, example_pictures, example_report
 
-from ganaug.evaluation import figures
-from ganaug.evaluation.html import Picture, render_html
-from ganaug.evaluation.wording import MINUS, NOTHING, SPACE, interval, number, p_value, percent, plain, points
+from ganaug.evaluation.report import figures
+from ganaug.evaluation.report.html import Picture, render_html
+from ganaug.evaluation.report.wording import MINUS, NOTHING, SPACE, interval, number, p_value, percent, plain, points
 
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = (

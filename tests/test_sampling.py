@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ganaug.devices import deterministic_passes
-from ganaug.drawing import DrawingForm, Shortcuts
-from ganaug.pixels import to_uint8
+from ganaug.core.hardware import deterministic_passes
+from ganaug.core.pixels import to_uint8
+from ganaug.core.seeding import Purpose, check_seed, latents, random_stream
 from ganaug.sampling import sample
-from ganaug.seeding import Purpose, check_seed, latents, random_stream
+from ganaug.sampling.inference import DrawingForm, Shortcuts
 from ganaug.training import SYSTEMS
 
 
@@ -159,10 +159,10 @@ def test_a_drawing_form_takes_the_shortcuts_that_cannot_be_seen():
     for contrast, rounded in [(0.01, ("layers.0",)), (1.5, ())]:
         generator = Shaded(contrast).eval()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("ganaug.drawing.has_bf16", lambda device: True)
+            patch.setattr("ganaug.sampling.inference.has_bf16", lambda device: True)
             form = DrawingForm(generator)
             assert form.shortcuts == Shortcuts(folded=True, bf16=rounded)
-            patch.setattr("ganaug.drawing.has_bf16", lambda device: False)
+            patch.setattr("ganaug.sampling.inference.has_bf16", lambda device: False)
             assert DrawingForm(generator).shortcuts == Shortcuts(folded=True)
         assert not any(isinstance(part, nn.BatchNorm1d) for part in form._module.modules())
         exact = sample(DrawingForm(generator, Shortcuts(folded=False)), labels).short()

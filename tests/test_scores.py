@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
 from ganaug.evaluation.learning_curve import PowerLaw, learning_curve
-from ganaug.evaluation.scores import (
+from ganaug.evaluation.statistics import (
     Difference,
     balanced_accuracy,
     calibration_error,

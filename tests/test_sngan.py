@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ganaug import Generator, InputError, sample
-from ganaug.drawing import DrawingForm
 from ganaug.generators import SNGANDiscriminator, SNGANGenerator
+from ganaug.sampling.inference import DrawingForm
 
 NAMES = ("a", "b", "c")
 

@@ -17,8 +17,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from ganaug.filters import StarvedFilterError
+from ganaug.mixing.stream import ConditionalGANStream
 from ganaug.sampling import sample
-from ganaug.stream import ConditionalGANStream
 
 SHARD = 2**40
 

@@ -11,7 +11,7 @@ from conftest import THREE, make_generator
 from streams import Noise, Plain, Reals, StatefulReals, facts
 from torch.utils.data import IterableDataset
 
-from ganaug.stream import ConditionalGANStream
+from ganaug.mixing.stream import ConditionalGANStream
 
 
 def check_resume(make, stop: int, *, ended: bool = False) -> None:

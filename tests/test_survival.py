@@ -21,7 +21,7 @@ from killed import PRELOAD, die_in_call, go_on, go_on_without_room, new_trainer
 from safetensors.torch import load_file
 
 from ganaug import Generator, InputError
-from ganaug.errors import LoadError
+from ganaug.core.errors import LoadError
 from ganaug.training import Checkpoints, RunFolder, check_same_run, find_checkpoint, open_checkpoint, train
 
 ALL = [("acgan-28", "no", 25), ("acgan-28", "bf16", 25), ("flow", "no", 25), ("flow", "bf16", 25)]

@@ -13,12 +13,13 @@ from PIL import Image
 from torch import nn
 
 from ganaug import Generator, InputError, LabelledImages
+from ganaug.core.hardware import set_cpu_threads
+from ganaug.core.pixels import to_float
 from ganaug.generators import ACGAN28Generator
 from ganaug.generators.layers import ByteDropout
-from ganaug.pixels import to_float
 from ganaug.training import SYSTEMS, GANObjective, GANTrainer, RunFolder, TrainingSettings, new_run_folder, train
 from ganaug.training.ema import GeneratorEMA
-from ganaug.training.hardware import choose_mixed_precision, set_cpu_threads
+from ganaug.training.hardware import choose_mixed_precision
 from ganaug.training.watch import ON_PROGRESS_BAR
 
 

@@ -16,9 +16,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from ganaug import Generator
-from ganaug.class_sampler import ClassSampler
 from ganaug.filters import StarvedFilterError
 from ganaug.sampling import sample
+from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.transforms import GANMix
 
 

@@ -12,9 +12,10 @@ from PIL import Image
 from test_data import write_class_folders
 from torchvision.transforms.functional import to_pil_image
 
-from ganaug import DataError, Generator, InputError, pseudo_labels
+from ganaug import DataError, Generator, InputError
 from ganaug.data import joined, open_unlabeled
-from ganaug.pseudo_labels import pseudo_label
+from ganaug.training import pseudo_labels
+from ganaug.training.pseudo_labels import pseudo_label
 
 
 def test_images_in_a_folder_whatever_its_form(tmp_path):

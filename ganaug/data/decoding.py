@@ -14,8 +14,8 @@ from PIL import ExifTags, Image, ImageColor, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from ganaug.errors import DataError
-from ganaug.pixels import from_pil, to_pil
+from ganaug.core.errors import DataError
+from ganaug.core.pixels import from_pil, to_pil
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ganaug.core.errors import DataError
 from ganaug.data.decoding import Conversion, UnreadImage, read_images
 from ganaug.data.labelled import LabelledImages
-from ganaug.errors import DataError
 
 
 def from_hub(name: str, config_name: str | None, *, split: str, conversion: Conversion) -> LabelledImages:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganaug.errors import DataError
-from ganaug.seeding import Purpose, random_stream
+from ganaug.core.errors import DataError
+from ganaug.core.seeding import Purpose, random_stream
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ganaug.core.errors import DataError
 from ganaug.data.decoding import Conversion, UnreadImage, read_images
 from ganaug.data.labelled import LabelledImages
-from ganaug.errors import DataError
 
 _TEN_DIGITS = tuple(str(digit) for digit in range(10))
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from torch.utils.data import Subset
 
-from ganaug import inspection
+from ganaug.core.errors import DataError
+from ganaug.data import inspection
 from ganaug.data.decoding import Conversion, convert_images
 from ganaug.data.huggingface import from_hf_dataset, from_hub, from_saved, is_hf_object, pick_split
 from ganaug.data.labelled import LabelledImages
 from ganaug.data.readers import bundled_digits, from_class_folders, from_idx, sklearn_digits
 from ganaug.data.torch_datasets import from_dataset, from_torchvision
-from ganaug.errors import DataError
 
 
 def open_images(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from ganaug.core.errors import DataError
 from ganaug.data.labelled import LabelledImages
-from ganaug.errors import DataError
 
 
 def reduce_images(

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganaug import inspection
+from ganaug.core.errors import DataError
+from ganaug.core.pixels import to_pil
+from ganaug.data import inspection
 from ganaug.data.decoding import Conversion, UnreadImage, read_images
 from ganaug.data.labelled import LabelledImages
-from ganaug.errors import DataError
-from ganaug.pixels import to_pil
 
 # Those that can be downloaded, have one class per image, and are split by `train` or `split`.
 TORCHVISION_NAMES = (

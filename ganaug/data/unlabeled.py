@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ganaug.core.errors import DataError
 from ganaug.data.decoding import Conversion, convert_images
 from ganaug.data.labelled import LabelledImages
 from ganaug.data.readers import image_files, read_files
 from ganaug.data.sources import open_images
-from ganaug.errors import DataError
 
 
 def open_unlabeled(

@@ -15,7 +15,7 @@ from ganaug.evaluation.label_fidelity import LabelFidelity, label_fidelity
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage
 from ganaug.evaluation.memorization import Memorization, memorization
 from ganaug.evaluation.ratio import RatioChoice, choose_ratio
-from ganaug.evaluation.report import report_of, write_report
+from ganaug.evaluation.report.contents import report_of, write_report
 from ganaug.evaluation.study import UtilitySettings
 from ganaug.evaluation.utility import Utility, Verdict, utility
 

@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ganaug import fingerprints
-from ganaug.devices import best_device, has_bf16, one_thread_each
+from ganaug.core import fingerprints
+from ganaug.core.files import atomic_path, user_cache, write_tensors
+from ganaug.core.hardware import best_device, has_bf16, one_thread_each
 from ganaug.evaluation.classifier import predict_probabilities, train_classifier
 from ganaug.evaluation.study import Arm, Study
-from ganaug.files import atomic_path, user_cache, write_tensors
 
 logger = logging.getLogger(__name__)
 

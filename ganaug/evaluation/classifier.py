@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganaug.core.errors import InputError
+from ganaug.core.hardware import device_of, evaluation_mode, has_bf16
+from ganaug.core.pixels import to_float
+from ganaug.core.seeding import Purpose, forked_rng, random_stream
 from ganaug.data import LabelledImages
-from ganaug.devices import device_of, evaluation_mode, has_bf16
-from ganaug.errors import InputError
-from ganaug.pixels import to_float
-from ganaug.seeding import Purpose, forked_rng, random_stream
 
 BatchTransform = Callable[[Tensor], Tensor]  # uint8 (N, C, H, W) to the same
 

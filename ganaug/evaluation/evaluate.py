@@ -13,9 +13,8 @@ import torch
 from PIL.Image import Image
 from tqdm import tqdm
 
+from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
-from ganaug.devices import best_device
-from ganaug.drawing import ConditionalGenerator
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN, train_classifier
 from ganaug.evaluation.fidelity import Fidelity, fidelity
 from ganaug.evaluation.inception import inception_distances
@@ -23,7 +22,8 @@ from ganaug.evaluation.leakage import LeakageCheck, check_leakage, without_overl
 from ganaug.evaluation.memorization import Memorization, closest_pairs_picture, memorization
 from ganaug.evaluation.study import UtilitySettings
 from ganaug.evaluation.utility import Utility, utility
-from ganaug.filters import Filter
+from ganaug.sampling.filters import Filter
+from ganaug.sampling.inference import ConditionalGenerator
 
 MOST_JUDGED = 10_000  # images that fidelity and memorisation look at
 

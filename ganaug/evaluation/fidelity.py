@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ganaug.core.errors import InputError
+from ganaug.core.hardware import device_of, evaluation_mode
+from ganaug.core.pixels import to_float
 from ganaug.data import LabelledImages
-from ganaug.devices import device_of, evaluation_mode
-from ganaug.errors import InputError
 from ganaug.evaluation.classifier import SmallCNN, predict
 from ganaug.evaluation.distances import frechet_distance, kernel_distance, mean_pairwise_distance, prdc
-from ganaug.pixels import to_float
 
 _NEIGHBOURS = 5  # k of precision, recall, density and coverage, as Naeem et al. 2020
 

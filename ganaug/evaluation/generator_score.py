@@ -10,14 +10,14 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ganaug.core.errors import InputError
+from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages
-from ganaug.devices import best_device
-from ganaug.errors import InputError
 from ganaug.evaluation.augmentations import ShiftFlip
 from ganaug.evaluation.classifier import SmallCNN, predict, train_classifier
 from ganaug.evaluation.distances import kernel_distance, mean_pairwise_distance
 from ganaug.evaluation.fidelity import check_comparable, class_features
-from ganaug.evaluation.scores import recalls
+from ganaug.evaluation.statistics import recalls
 from ganaug.generators.base import Generator
 
 IMAGES = 1000  # generated for a score, about, as many of each class

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from ganaug.core.errors import InputError
+from ganaug.core.seeding import forked_rng
 from ganaug.data import LabelledImages
-from ganaug.errors import InputError
-from ganaug.seeding import forked_rng
 
 _SUBSET = 1000  # images in each of KID's 100 random subsets, torchmetrics' default
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ganaug.errors import InputError
+from ganaug.core.errors import InputError
 from ganaug.evaluation.classifier import predict
 from ganaug.generators.base import Generator
 

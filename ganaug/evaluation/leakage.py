@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
-from ganaug.errors import InputError
 from ganaug.generators.base import Generator
 
 logger = logging.getLogger(__name__)

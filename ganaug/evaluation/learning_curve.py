@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganaug.evaluation.scores import Difference
-from ganaug.seeding import Purpose, random_stream
+from ganaug.core.seeding import Purpose, random_stream
+from ganaug.evaluation.statistics import Difference
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

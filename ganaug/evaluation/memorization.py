@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
-from ganaug.errors import InputError
+from ganaug.data.grids import class_grid
 from ganaug.evaluation.classifier import SmallCNN
 from ganaug.evaluation.distances import nearest_distances
 from ganaug.evaluation.fidelity import check_comparable, class_features
-from ganaug.grids import class_grid
 
 _NEAR = 0.01  # quantile of the held-out images' distances below which a generated image is a near copy
 _PAIRS_A_ROW = 10

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
-from ganaug.drawing import ConditionalGenerator
-from ganaug.errors import InputError
 from ganaug.evaluation.cells import Cells, right_answers
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.leakage import check_leakage, without_overlap
-from ganaug.evaluation.scores import balanced_accuracy, clear_gain
+from ganaug.evaluation.statistics import balanced_accuracy, clear_gain
 from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
-from ganaug.filters import Filter
+from ganaug.sampling.filters import Filter
+from ganaug.sampling.inference import ConditionalGenerator
 
 CANDIDATES = (0.1, 0.2, 0.3, 0.5, 0.8)
 
@@ -56,8 +56,8 @@ def choose_ratio(
     """The ratio whose images make a classifier best on validation images; 0 unless that is clear.
 
     Each candidate trains classifiers with the same seeds and classic augmentation as ratio 0. The best one is taken if
-    its gain is clear (:func:`ganaug.evaluation.scores.clear_gain`), else the simpler training, which is ratio 0. Up to
-    10,000 different generated images are mixed in, however few real ones there are.
+    its gain is clear (:func:`ganaug.evaluation.statistics.clear_gain`), else the simpler training, which is ratio 0.
+    Up to 10,000 different generated images are mixed in, however few real ones there are.
 
     Args:
         train (LabelledImages): real training images.

@@ -11,16 +11,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ganaug import fingerprints
-from ganaug.class_sampler import ClassSampler
+from ganaug.core import fingerprints
+from ganaug.core.errors import InputError
+from ganaug.core.files import build_once, write_tensors
+from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
-from ganaug.devices import best_device
-from ganaug.drawing import ConditionalGenerator
-from ganaug.errors import InputError
 from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
 from ganaug.evaluation.classifier import BatchTransform, ClassifierFactory, SmallCNN
-from ganaug.files import build_once, write_tensors
-from ganaug.filters import Filter
+from ganaug.sampling.class_sampler import ClassSampler
+from ganaug.sampling.filters import Filter
+from ganaug.sampling.inference import ConditionalGenerator
 
 CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # sizes of the real training set, beside itself, on the learning curve
 POOL = 10_000  # generated images of a seed; more where there are more real ones, fewer where training sees fewer

@@ -13,13 +13,12 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
+from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
-from ganaug.drawing import ConditionalGenerator
-from ganaug.errors import InputError
 from ganaug.evaluation.cells import Answers, Cells, right_answers
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
-from ganaug.evaluation.scores import (
+from ganaug.evaluation.statistics import (
     Difference,
     balanced_accuracy,
     calibration_error,
@@ -30,7 +29,8 @@ from ganaug.evaluation.scores import (
     recalls,
 )
 from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
-from ganaug.filters import Filter
+from ganaug.sampling.filters import Filter
+from ganaug.sampling.inference import ConditionalGenerator
 
 VALIDATION = 0.25  # share of the held-out images that chooses the ratio
 

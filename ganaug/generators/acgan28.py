@@ -8,9 +8,10 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganaug.generators.base import Generator, register_generator
+from ganaug.generators.base import Generator
 from ganaug.generators.convolutions import ToGreyConv2d, UpsampledConv2d
 from ganaug.generators.layers import ByteDropout, FloatTanh, ToImages, same_conv
+from ganaug.hub.registry import register_generator
 
 # Keras' BatchNormalization(momentum=0.8) keeps 0.8 of the running value; PyTorch's momentum is what it replaces.
 BATCH_NORM_MOMENTUM = 0.2

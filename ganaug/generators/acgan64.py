@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganaug.generators.base import Generator, register_generator
+from ganaug.generators.base import Generator
 from ganaug.generators.convolutions import DoublingConv2d, HalvingConv2d
 from ganaug.generators.layers import FloatTanh, ToImages, init_normal
+from ganaug.hub.registry import register_generator
 
 CONDITIONINGS = ("multiply", "concat")
 

@@ -1,60 +1,27 @@
-"""The contract of a generator, and the registry that finds its class from a config."""
+"""The contract of a generator."""
 
 from __future__ import annotations
 
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from ganaug import sampling
-from ganaug.errors import InputError
+from ganaug.core.errors import InputError
+from ganaug.core.text import LONGEST_NAME, is_name
+from ganaug.hub.download import fetch
+from ganaug.hub.folder import load, save
+from ganaug.hub.registry import Origin
+from ganaug.hub.upload import publish
+from ganaug.sampling.draw import sample
 
-GeneratorClass = TypeVar("GeneratorClass", bound="type[Generator]")
-_REGISTRY: dict[str, type[Generator]] = {}
-
-
-LONGEST_NAME = 200  # characters, of a class
-_TURNS = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}  # of the direction of writing
-
-
-def is_text(value: object, *, most: int) -> bool:
-    """Whether a value is a string of at most so many characters that changes nothing but itself where it is shown."""
-    if type(value) is not str or len(value) > most:
-        return False
-    return all(unicodedata.category(letter) not in ("Cc", "Cs") and letter not in _TURNS for letter in value)
+GeneratorSelf = TypeVar("GeneratorSelf", bound="Generator")
 
 
-def as_text(value: str) -> str:
-    """A string with a mark in place of each character that :func:`is_text` refuses."""
-    return "".join(letter if is_text(letter, most=1) else "\N{REPLACEMENT CHARACTER}" for letter in value)
-
-
-def is_name(value: object) -> bool:
-    """Whether a value can be the name of a class."""
-    return bool(value) and is_text(value, most=LONGEST_NAME)
-
-
-class Origin(NamedTuple):
-    """Where a generator was loaded from, or saved to.
-
-    Attributes:
-        name: ``"user/repo@commit"`` on the Hub; None for a folder.
-        weights_sha256: of the file.
-        fingerprint: of the module then, by which a changed one is told apart.
-    """
-
-    name: str | None
-    weights_sha256: str
-    fingerprint: str
-
-
-class Generator(nn.Module, PyTorchModelHubMixin, ABC):
+class Generator(nn.Module, ABC):
     """Class-conditional image generator.
 
     A subclass sets ``architecture``, builds its layers, and defines ``forward`` and :meth:`make_discriminator`. It
@@ -174,9 +141,9 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
                 f"labels must be from 0 to {highest}, got {bad[0]}; "
                 + (f"the classes are {classes}" if classes else "this generator is unconditional")
             )
-        return sampling.sample(self, labels, seed=seed)
+        return sample(self, labels, seed=seed)
 
-    def save_pretrained(  # type: ignore[override]
+    def save_pretrained(
         self, save_directory: str | Path, *, repo_id: str | None = None, push_to_hub: bool = False, **kwargs: Any
     ) -> str | None:
         """Write ``model.safetensors``, ``config.json``, ``README.md`` and ``samples/grid.png``.
@@ -199,18 +166,16 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
             PublishError: as :func:`ganaug.publish`; everything is saved then.
             TypeError: one of ``kwargs`` is not known, or given without ``push_to_hub``.
         """
-        from ganaug import generator_files, publishing  # which need the registry below
-
         if kwargs and not push_to_hub:
             raise TypeError(f"{', '.join(kwargs)}: only with push_to_hub=True")
-        generator_files.save(self, save_directory)
+        save(self, save_directory)
         if push_to_hub:
-            made = publishing.publish(save_directory, repo_id or Path(save_directory).name, **kwargs)
+            made = publish(save_directory, repo_id or Path(save_directory).name, **kwargs)
             self.origin = cast(Origin, self.origin)._replace(name=f"{made.repo_id}@{made.commit}")
             return made.url
         return None
 
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:  # type: ignore[override]
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
         """Publish the generator on the Hub, in one commit.
 
         Args:
@@ -228,7 +193,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
             return cast(str, self.save_pretrained(folder, repo_id=repo_id, push_to_hub=True, **kwargs))
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls: type[GeneratorSelf],
         pretrained_model_name_or_path: str | Path,
         *,
@@ -254,9 +219,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
             LoadError: there is no such folder or repository, it holds no generator of ours, or its weights do not
                 fit its config.
         """
-        from ganaug import generator_files, hub
-
-        folder = hub.fetch(
+        folder = fetch(
             pretrained_model_name_or_path,
             revision=revision,
             token=token,
@@ -265,27 +228,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
             force_download=force_download,
             endpoint=endpoint,
         )
-        return generator_files.load(folder, expected=cls)
-
-
-GeneratorSelf = TypeVar("GeneratorSelf", bound=Generator)
-
-
-def register_generator(cls: GeneratorClass) -> GeneratorClass:
-    """Class decorator: let ``from_pretrained`` build ``cls`` for configs that name its architecture.
-
-    Raises:
-        ValueError: another class has that architecture name.
-    """
-    known = _REGISTRY.setdefault(cls.architecture, cls)
-    if known is not cls:
-        raise ValueError(f"architecture {cls.architecture!r} is already registered, by {known.__qualname__}")
-    return cls
-
-
-def registered_generators() -> dict[str, type[Generator]]:
-    """Generator classes by architecture name."""
-    return dict(_REGISTRY)
+        return load(folder, expected=cls)
 
 
 def require_positive_multiple(name: str, value: object, factor: int) -> None:

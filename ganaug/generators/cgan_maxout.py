@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganaug.generators.base import Generator, register_generator
+from ganaug.generators.base import Generator
 from ganaug.generators.layers import ByteDropout
+from ganaug.hub.registry import register_generator
 
 
 @register_generator

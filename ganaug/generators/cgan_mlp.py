@@ -8,8 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ganaug.generators.base import Generator, register_generator
+from ganaug.generators.base import Generator
 from ganaug.generators.layers import ByteDropout, FloatTanh
+from ganaug.hub.registry import register_generator
 
 # Public versions write BatchNorm1d(n, 0.8), which sets eps. Keras' momentum 0.8 was meant: 0.2 in PyTorch's terms.
 BATCH_NORM_MOMENTUM = 0.2

@@ -8,9 +8,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ganaug.generators.base import Generator, register_generator
+from ganaug.generators.base import Generator
 from ganaug.generators.convolutions import DoublingConv2d, ToGreyConv2d
 from ganaug.generators.layers import ByteDropout, FloatTanh, ToImages, init_normal, same_conv
+from ganaug.hub.registry import register_generator
 
 
 @register_generator

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganaug.generators.base import Generator, register_generator, require_positive_multiple
+from ganaug.generators.base import Generator, require_positive_multiple
 from ganaug.generators.convolutions import UpsampledConv2d
 from ganaug.generators.layers import halvings
+from ganaug.hub.registry import register_generator
 
 NARROWEST = 32  # channels of the largest images inside
 CONDITION = 128  # length of the vector that time and label are told by

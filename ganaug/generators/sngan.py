@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ganaug.generators.base import Generator, register_generator, require_positive_multiple
+from ganaug.generators.base import Generator, require_positive_multiple
 from ganaug.generators.convolutions import ToGreyConv2d, UpsampledConv2d
 from ganaug.generators.layers import FloatTanh, ToImages, halvings
+from ganaug.hub.registry import register_generator
 
 NARROWEST = 32  # channels of the largest images inside the networks
 SLOPE = 0.1  # of the leaky ReLU

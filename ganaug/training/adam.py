@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ganaug.errors import LoadError
+from ganaug.core.errors import LoadError
 
 
 class DenseAdam(torch.optim.Adam):

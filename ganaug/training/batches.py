@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganaug.core.pixels import to_float
+from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import LabelledImages
-from ganaug.pixels import to_float
-from ganaug.seeding import Purpose, random_stream
 
 
 class TrainingBatches:

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from ganaug.errors import InputError
+from ganaug.core.errors import InputError
 from ganaug.training.trainer import Trainer
 
 WARM_UP = 3  # steps, which are slower

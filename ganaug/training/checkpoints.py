@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ganaug import fingerprints
-from ganaug.errors import LoadError
-from ganaug.files import atomic_path, remove, sha256_of, write_json, write_tensors
+from ganaug.core import fingerprints
+from ganaug.core.errors import LoadError
+from ganaug.core.files import atomic_path, remove, sha256_of, write_json, write_tensors
 
 logger = logging.getLogger(__name__)
 

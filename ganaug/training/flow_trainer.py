@@ -6,8 +6,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
-from ganaug.errors import InputError
 from ganaug.generators.flow import FlowGenerator
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer

@@ -11,12 +11,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ganaug.core.errors import InputError
+from ganaug.core.hardware import evaluation_mode
+from ganaug.core.pixels import to_float
+from ganaug.core.seeding import Purpose, latents, random_stream
 from ganaug.data import LabelledImages
-from ganaug.devices import evaluation_mode
-from ganaug.errors import InputError
 from ganaug.generators.base import Generator
-from ganaug.pixels import to_float
-from ganaug.seeding import Purpose, latents, random_stream
 from ganaug.training.batch_norm import has_batch_norm
 from ganaug.training.collapse import relative_diversity
 from ganaug.training.objectives import Objective

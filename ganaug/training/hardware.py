@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 
-from ganaug.devices import best_device, has_bf16
-from ganaug.errors import InputError
+from ganaug.core.errors import InputError
+from ganaug.core.hardware import best_device, has_bf16, keep_freed_memory, set_cpu_threads
 from ganaug.training.settings import TrainingSettings
 
 
@@ -69,35 +67,3 @@ def choose_mixed_precision(requested: str) -> str:
     if launched == "bf16":
         return "bf16"
     return "bf16" if has_bf16(best_device()) else "no"
-
-
-def set_cpu_threads(requested: int | None) -> int:
-    """Let this process compute on its share of the cores, and return how many that is.
-
-    ``accelerate launch`` and ``torchrun`` set OMP_NUM_THREADS=1 where the user set nothing, so a 1 there says nothing
-    and is overridden; any other number is the user's and stays.
-
-    Args:
-        requested (int, optional): threads; default: the cores this process may use, divided by the local processes.
-    """
-    told = int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0])  # "4,2" is for nested regions
-    threads = requested or (told if told > 1 else max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    torch.set_num_threads(threads)
-    return threads
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep the memory it frees, with glibc; elsewhere nothing happens.
-
-    Otherwise every step gives its largest tensors back to the system and takes them anew, page by page: that was a
-    fifth of a step of acgan-64.
-    """
-    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
-        trim_threshold, mmap_threshold = -1, -3  # glibc's malloc.h
-        ctypes.CDLL(None).mallopt(mmap_threshold, 2**30)
-        ctypes.CDLL(None).mallopt(trim_threshold, 2**31 - 1)
-
-
-def _cores() -> int:
-    # The affinity mask knows of taskset and of many schedulers; not every system has one.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ganaug.errors import InputError, in_short
+from ganaug.core.errors import InputError
+from ganaug.core.text import in_short
 from ganaug.generators.base import Generator
 
 

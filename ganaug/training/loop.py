@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ganaug import grids
-from ganaug.data import LabelledImages
+from ganaug.data import LabelledImages, grids
 from ganaug.generators.base import Generator
 from ganaug.training.checkpoints import Checkpoint
 from ganaug.training.divergence import Recovery

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ganaug.seeding import Purpose, random_stream
+from ganaug.core.seeding import Purpose, random_stream
 
 
 class BatchNoise:

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-from ganaug.errors import InputError
+from ganaug.core.errors import InputError
 from ganaug.training.losses import ADVERSARIAL_LOSSES, AdversarialLoss, auxiliary_classification
 
 Monitors = dict[str, Tensor]

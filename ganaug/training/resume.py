@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ganaug.errors import InputError
+from ganaug.core.errors import InputError
 from ganaug.training.checkpoints import IN_RUN, Checkpoint, Checkpoints, open_checkpoint
 from ganaug.training.trainer import Trainer
 

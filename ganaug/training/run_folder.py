@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL.Image import Image
 
-from ganaug.errors import InputError
-from ganaug.files import atomic_path, remove_leftovers, write_json, write_text
-from ganaug.model_weights import WEIGHTS
+from ganaug.core.errors import InputError
+from ganaug.core.files import atomic_path, remove_leftovers, write_json, write_text
+from ganaug.hub.weights import WEIGHTS
 from ganaug.training.checkpoints import IN_RUN
 
 

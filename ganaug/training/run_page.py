@@ -11,9 +11,9 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from ganaug.evaluation.wording import FILTERS, number
-from ganaug.files import atomic_path, write_text
-from ganaug.model_config import CONFIG
+from ganaug.core.files import atomic_path, write_text
+from ganaug.evaluation.report.wording import FILTERS, number
+from ganaug.hub.config import CONFIG
 from ganaug.training.collapse import signs_of_failure
 from ganaug.training.curves import training_curves
 
@@ -39,7 +39,7 @@ def write_run_page(folder: str | Path) -> None:
     curves = io.BytesIO()
     training_curves(rows, chosen=chosen).savefig(curves, format="png", dpi=110)
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader("ganaug.training", "."), PackageLoader("ganaug.evaluation", ".")]),
+        loader=ChoiceLoader([PackageLoader("ganaug.training", "."), PackageLoader("ganaug.evaluation.report", ".")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

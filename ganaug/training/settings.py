@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-from ganaug.errors import InputError
+from ganaug.core.errors import InputError
 from ganaug.training.diffaug import Operation
 
 

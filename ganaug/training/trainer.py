@@ -11,10 +11,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ganaug.core.errors import LoadError
+from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import LabelledImages
-from ganaug.errors import LoadError
 from ganaug.generators.base import Generator
-from ganaug.seeding import Purpose, random_stream
 from ganaug.training.adam import DenseAdam
 from ganaug.training.batch_norm import synchronise_batch_norm
 from ganaug.training.batches import TrainingBatches

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from ganaug import grids
+from ganaug.data import grids
 from ganaug.training.checkpoints import Checkpoint, Checkpoints
 from ganaug.training.collapse import signs_of_failure
 from ganaug.training.resume import run_settings

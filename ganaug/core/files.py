@@ -1,0 +1,170 @@
+"""Writing files so that a reader never sees half of one, and making what is kept once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ganaug.core.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to; it takes the final name when the block ends well.
+
+    The temporary file keeps the suffix of ``path``. It is synced to disk before the rename and removed on any error,
+    so that a full disk or a crash leaves the old file, or none, under the final name. It may be a folder too. What a
+    killed process leaves is for :func:`remove_leftovers`.
+
+    Raises:
+        OSError: the folder cannot be written to or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.tmp-{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        for written in [*temporary.rglob("*"), temporary]:
+            _sync(written)
+        if path.is_dir():  # which cannot be replaced
+            remove(path)
+        temporary.replace(path)
+        _sync(path.parent)
+    except BaseException:
+        _delete(temporary)
+        raise
+
+
+def build_once(path: Path, build: Callable[[Path], None], *, what: str) -> Path:
+    """Make a file or folder that several processes want, in one of them.
+
+    Args:
+        path (Path): what is wanted; returned at once where it exists.
+        build (callable): makes it at the temporary path it is given; called by one process while others wait.
+        what (str): what it is, for the log.
+
+    Raises:
+        OSError: the folder cannot be written to or the disk is full.
+    """
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.warning("another process is making %s; waiting for it", what)
+        lock.acquire()
+    try:
+        if not path.exists():
+            for stale in path.parent.glob(f".{path.stem}.tmp-*"):  # of a process that was killed: the lock is ours
+                _delete(stale)
+            with atomic_path(path) as temporary:
+                build(temporary)
+    finally:
+        lock.release()
+    return path
+
+
+def check_writable(folder: str | Path) -> None:
+    """Refuse a folder for results that cannot be written to, before the work is done; it need not exist yet.
+
+    Raises:
+        InputError: it, or the one it would be made in, is no folder or may not be written to.
+    """
+    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "may not be written to" if there.is_dir() else "is a file"
+        raise InputError(f"results cannot be written to {folder}: {there} {what}. Give another folder")
+
+
+def user_cache() -> Path:
+    """Folder of what can be made again: ``$XDG_CACHE_HOME/ganaug``, or ``~/.cache/ganaug``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ganaug"
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically.
+
+    Raises:
+        ValueError: ``value`` holds NaN or infinity, which JSON does not have.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors of any memory format as safetensors; not atomically.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written to.
+    """
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
+    except SafetensorError as error:  # older versions of safetensors hide the operating system's error in it
+        raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder so that nobody finds half of it: under its name it is whole, or not there."""
+    doomed = folder.with_name(f".{folder.name}.tmp-{os.getpid()}-removed")
+    folder.rename(doomed)
+    _delete(doomed)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed left half-written or half-removed in a folder and those in it.
+
+    There must be nobody at work in it.
+    """
+    for stale in list(folder.rglob(".*.tmp-*")):
+        _delete(stale)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of files where the system can say so, is on the disk."""
+    windows = os.name == "nt"  # which syncs by handles that may write, and no folders
+    if windows and not os.access(path, os.W_OK):
+        return
+    with suppress(OSError) if path.is_dir() else nullcontext():
+        file = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+"""Pictures of many images: one class per column, its name above."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ganaug.core.pixels import to_pil
+from ganaug.data import LabelledImages
+
+_CELL = 56  # pixels: room for a short class name, and to see an 8x8 image
+_TITLE = 16
+
+
+class Drawing(Protocol):
+    """What a grid of generated images asks of their generator."""
+
+    label_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """0 for an unconditional generator."""
+
+    @property
+    def conditional(self) -> bool:
+        """Whether images of a wanted class can be drawn."""
+
+    def sample(self, labels: list[int], *, seed: int = 0) -> Tensor:
+        """Images, uint8 (N, C, H, W)."""
+
+
+def class_grid(images: Tensor, names: Sequence[str]) -> Image.Image:
+    """Lay out images with one class per column.
+
+    Args:
+        images (Tensor): uint8 (rows * len(names), C, H, W), row after row.
+        names (sequence of str): title of each column, shortened where it is wider than its column.
+
+    Returns:
+        PIL.Image.Image: see :func:`plain_grid`.
+    """
+    body = plain_grid(images, columns=len(names))
+    picture = Image.new("RGB", (body.width, body.height + _TITLE), "white")
+    picture.paste(body, (0, _TITLE))
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(12)
+    column = (body.width - 2) // len(names)
+    for k, name in enumerate(names):
+        title = name
+        while len(title) > 1 and draw.textlength(title, font=font) > column - 2:
+            title = title.removesuffix("…")[:-1] + "…"
+        draw.text((2 + k * column + (column - 2) / 2, _TITLE / 2 + 1), title, "black", font=font, anchor="mm")
+    return picture
+
+
+def plain_grid(images: Tensor, *, columns: int) -> Image.Image:
+    """Lay out uint8 images (N, C, H, W) row after row; small images are enlarged by a whole factor."""
+    from torchvision.utils import make_grid
+
+    zoom = max(1, round(_CELL / images.shape[3]))
+    images = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    return to_pil(make_grid(images, nrow=columns, padding=2, pad_value=255))
+
+
+def sample_grid(generator: Drawing, *, rows: int = 10, seed: int = 0) -> Image.Image:
+    """Grid of generated images, the same latents for the same seed.
+
+    One class per column; ``rows`` times ``rows`` images of an unconditional generator.
+    """
+    if not generator.conditional:
+        return plain_grid(generator.sample([0] * rows**2, seed=seed), columns=rows)
+    labels = list(range(generator.num_classes)) * rows
+    return class_grid(generator.sample(labels, seed=seed), generator.label_names)
+
+
+def real_grid(data: LabelledImages, *, rows: int = 10) -> Image.Image:
+    """Grid of the first real images of each class; a class with fewer than ``rows`` is followed by blank cells."""
+    cells = torch.full((rows, len(data.classes), *data.images.shape[1:]), 255, dtype=torch.uint8)
+    for k in range(len(data.classes)):
+        found = data.images[torch.nonzero(data.targets == k).squeeze(1)[:rows]]
+        cells[: len(found), k] = found
+    return class_grid(cells.flatten(0, 1), data.classes)

@@ -1,0 +1,1 @@
+"""What an evaluation found, as JSON, as a page and as sentences."""

@@ -1,0 +1,1 @@
+"""A generator as a folder, here and on the Hugging Face Hub: saving, checking, loading, publishing."""

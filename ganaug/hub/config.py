@@ -1,0 +1,174 @@
+"""config.json of a generator: what it says, and reading one that anybody may have written."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ganaug.core.errors import LoadError
+from ganaug.core.text import LONGEST_NAME, as_text, in_short, is_name, is_text
+from ganaug.hub.registry import SavedGenerator, registered_generators
+from ganaug.hub.strict_json import strict_json
+
+CONFIG = "config.json"
+FORMAT_VERSION = 1
+MOST_BYTES = 2**20  # of the file: thousands of class names
+MOST_CLASSES = 10_000
+LONGEST_TEXT = 2_000  # characters
+LARGEST_SIDE, MOST_CHANNELS, LARGEST_OPTION = 1024, 4, 100_000
+_DATASET = {"name": str, "fingerprint": str, "num_images": int, "class_counts": dict}  # each of them may be missing
+
+
+def config_of(generator: SavedGenerator, weights_sha256: str) -> dict[str, Any]:
+    """What ``config.json`` says of a generator."""
+    return {
+        "architecture": generator.architecture,
+        "format_version": FORMAT_VERSION,
+        "ganaug_version": version("ganaug"),
+        "label_names": list(generator.label_names),
+        "image": {"size": generator.image_size, "channels": generator.channels, "range": [-1, 1]},
+        "network": generator.network_options(),
+        "dataset": _readable(generator.info["dataset"]),
+        "training": _readable(generator.info["training"]),
+        "weights": {
+            "sha256": weights_sha256,
+            "num_parameters": sum(parameter.numel() for parameter in generator.parameters()),
+            "dtype": "float32",
+        },
+    }
+
+
+def _readable(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as they may be read: the name of the data and the command have paths, which may hold anything."""
+    return {name: as_text(value)[:LONGEST_TEXT] if isinstance(value, str) else value for name, value in facts.items()}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read ``config.json``, whoever wrote it: keys, types and sizes are as above, or it is refused.
+
+    Raises:
+        LoadError: there is none, or it is not as :func:`config_of` makes them, or from a newer version.
+    """
+    path = folder / CONFIG
+    config = _parse(path)
+    if not isinstance(config, dict) or type(config.get("format_version")) is not int or config["format_version"] < 1:
+        raise LoadError(f"{path} is not a config of ganaug: it has no format_version")
+    if config["format_version"] > FORMAT_VERSION:
+        raise LoadError(
+            f"{path} has format_version {config['format_version']} and this ganaug reads up to {FORMAT_VERSION}; "
+            f"it was written by ganaug {in_short(config.get('ganaug_version'))}: upgrade to that"
+        )
+    check_config(path, config)
+    if config["architecture"] not in registered_generators():
+        known = ", ".join(sorted(registered_generators()))
+        raise LoadError(
+            f"{folder} holds architecture {config['architecture']!r}; known are {known}. "
+            "A class of your own must be registered (register_generator) before it can be loaded"
+        )
+    return config
+
+
+def _parse(path: Path) -> Any:
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise LoadError(f"{path} has {size:,} bytes; a config has at most {MOST_BYTES:,}")
+        return strict_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise LoadError(f"{path.parent} has no {CONFIG}, so it holds no generator of ganaug") from error
+    except LoadError:
+        raise
+    except (ValueError, OSError) as error:
+        raise LoadError(f"{path} cannot be read: {in_short(str(error))}") from error
+
+
+def check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a config with other keys, types or sizes than :func:`config_of` gives.
+
+    Args:
+        path (Path): of the file, for the message.
+        config (mapping): what it holds.
+
+    Raises:
+        LoadError: it has.
+    """
+
+    def require(holds: bool, what: str, value: object) -> None:
+        if not holds:
+            raise LoadError(f"{path}: {what}, got {in_short(value)}")
+
+    wanted = {
+        "architecture": str,
+        "format_version": int,
+        "ganaug_version": str,
+        "label_names": list,
+        "image": dict,
+        "network": dict,
+        "dataset": dict,
+        "training": dict,
+        "weights": dict,
+    }
+    _require_keys(path, "", config, wanted)
+    for key, kind in wanted.items():
+        require(type(config[key]) is kind, f"{key} must be {_called(kind)}", config[key])
+    require(is_name(config["architecture"]), "architecture must be a name", config["architecture"])
+    release = config["ganaug_version"]
+    require(re.fullmatch(r"[\w.+!-]{1,50}", release) is not None, "ganaug_version must be a version", release)
+    names = config["label_names"]
+    require(len(names) <= MOST_CLASSES, f"label_names must be at most {MOST_CLASSES:,}", f"{len(names):,} of them")
+    for name in names:
+        require(
+            is_name(name), f"label_names must be of 1 to {LONGEST_NAME} characters, none a control character", name
+        )
+
+    image = config["image"]
+    _require_keys(path, "image: ", image, ("size", "channels", "range"))
+    for key, most in (("size", LARGEST_SIDE), ("channels", MOST_CHANNELS)):
+        require(type(image[key]) is int and 1 <= image[key] <= most, f"image: {key} must be 1 to {most}", image[key])
+    require(image["range"] == [-1, 1], "image: range must be [-1, 1]", image["range"])
+
+    weights = config["weights"]
+    _require_keys(path, "weights: ", weights, ("sha256", "num_parameters", "dtype"))
+    digest, count = weights["sha256"], weights["num_parameters"]
+    require(type(digest) is str and re.fullmatch(r"[0-9a-f]{64}", digest) is not None, "weights: sha256", digest)
+    require(type(count) is int and count >= 0, "weights: num_parameters must be a number", count)
+    require(weights["dtype"] == "float32", "weights: dtype must be float32", weights["dtype"])
+
+    for name, value in config["network"].items():
+        good = is_name(value) if type(value) is str else _is_option(value)
+        require(name.isidentifier() and good, f"network: {in_short(name)} must be a name or a small number", value)
+    dataset = config["dataset"]
+    for name, value in dataset.items():
+        require(type(value) is _DATASET.get(name), f"dataset: {in_short(name)} is unknown, or of a wrong type", value)
+    for name, value in {**dataset, **dataset.get("class_counts", {}), **config["training"]}.items():
+        values = value if type(value) is list else [value]
+        good = value is dataset.get("class_counts") or (len(values) <= 100 and all(map(_is_plain, values)))
+        require(is_name(name) and good, f"{in_short(name)} must be plain JSON of little length", value)
+
+
+def _require_keys(path: Path, where: str, found: Mapping[str, Any], wanted: Any) -> None:
+    wrong = sorted(set(found) ^ set(wanted))
+    if wrong:
+        raise LoadError(f"{path}: {where}missing or unknown keys: {in_short(', '.join(wrong))}")
+
+
+def _is_option(value: object) -> bool:
+    if type(value) is int:
+        return abs(value) <= LARGEST_OPTION
+    return type(value) is bool or (type(value) is float and math.isfinite(value))
+
+
+def _is_plain(value: object) -> bool:
+    if type(value) is str:
+        return is_text(value, most=LONGEST_TEXT)
+    if type(value) is int:
+        return abs(value) < 2**63
+    return value is None or type(value) is bool or (type(value) is float and math.isfinite(value))
+
+
+def _called(kind: type) -> str:
+    return {str: "a string", int: "an int", list: "a list", dict: "an object"}[kind]

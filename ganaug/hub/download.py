@@ -1,0 +1,154 @@
+"""Generators from the Hugging Face Hub: a folder with the files of one commit."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from ganaug.core.errors import LoadError
+from ganaug.core.files import sha256_of
+from ganaug.hub.config import CONFIG, MOST_BYTES, read_config
+from ganaug.hub.folder import CARD, SEEN_IMAGES, expected_weights
+from ganaug.hub.requests import TransportError, patiently, status_of
+from ganaug.hub.weights import WEIGHTS, longest_file
+
+logger = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+MOST_BYTES_OF_HASHES = 2**30  # of a hundred million images
+
+
+def fetch(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+    endpoint: str | None = None,
+    with_card: bool = False,
+) -> Path:
+    """Folder of a generator: ``name`` itself where it is a folder, else a download of one commit from the Hub.
+
+    Files that are larger than they can be are not downloaded.
+
+    Raises:
+        LoadError: there is no such folder, repository or revision, it has no generator, or the Hub cannot be reached.
+    """
+    if Path(name).is_dir():
+        if revision is not None:
+            raise LoadError(
+                f"{name} is a folder here, which has no revisions; got revision={revision!r}. Leave it out"
+            )
+        # Most folders have names that could be a repository's; those that were loaded from one could be confused.
+        if isinstance(name, str) and _HUB_ID.fullmatch(name) and _is_cached(name, cache_dir):
+            logger.warning("%s is a folder here, and is loaded instead of the Hub repository of that name", name)
+        return Path(name)
+    if not isinstance(name, str) or not _HUB_ID.fullmatch(name):
+        raise LoadError(f"no folder {str(name)!r}, and it is not a Hub id ('user/repo' or 'user/repo@revision')")
+    repo_id, _, pinned = name.partition("@")
+    revision = revision or pinned or None
+    if revision and _COMMIT.fullmatch(revision) and not force_download:
+        # A commit never changes: what is cached needs no question to the Hub, which older clients ask all the same.
+        found = try_to_load_from_cache(repo_id, WEIGHTS, cache_dir=cache_dir, revision=revision)
+        if isinstance(found, str) and (Path(found).parent / CONFIG).exists():
+            return _intact(Path(found).parent, [CONFIG, SEEN_IMAGES, WEIGHTS])
+    download = partial(
+        patiently,
+        snapshot_download,
+        repo_id,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        force_download=force_download,
+        endpoint=endpoint,
+    )
+    with _explained(repo_id, revision):
+        api = HfApi(endpoint=endpoint, token=token)
+        sizes = {} if local_files_only else _sizes(api, repo_id, revision, needed=force_download)
+        _refuse_large(repo_id, sizes, {CONFIG: MOST_BYTES, SEEN_IMAGES: MOST_BYTES_OF_HASHES, CARD: MOST_BYTES})
+        small = [CONFIG, SEEN_IMAGES, *[CARD] * with_card]
+        rest = _intact(Path(download(revision=revision, allow_patterns=small)), small)
+        if WEIGHTS in sizes:
+            _refuse_large(repo_id, sizes, {WEIGHTS: longest_file(expected_weights(rest, read_config(rest)))})
+        # Weights come last and of the same commit: where they are cached, so is all that the repository has.
+        return _intact(Path(download(revision=rest.name, allow_patterns=[WEIGHTS])), [WEIGHTS])
+
+
+def _is_cached(repo_id: str, cache_dir: str | Path | None) -> bool:
+    return isinstance(try_to_load_from_cache(repo_id, CONFIG, cache_dir=cache_dir), str)
+
+
+def _sizes(api: HfApi, repo_id: str, revision: str | None, *, needed: bool) -> dict[str, int]:
+    """Bytes of the files of a repository; empty where the Hub does not say, for the cache may have them."""
+    try:
+        files = patiently(api.model_info, repo_id, revision=revision, files_metadata=True).siblings or []
+    except (TransportError, OSError):
+        if needed:
+            raise
+        return {}
+    return {file.rfilename: file.size for file in files if file.size is not None}
+
+
+def _refuse_large(repo_id: str, sizes: Mapping[str, int], most: Mapping[str, int]) -> None:
+    for name in sizes.keys() & most.keys():
+        if sizes[name] > most[name]:
+            raise LoadError(f"{repo_id}: {name} has {sizes[name]:,} bytes, and at most {most[name]:,} can be right")
+
+
+def _intact(folder: Path, files: Sequence[str]) -> Path:
+    """The folder, unless a file has not the bytes that the Hub named: the client compares sizes alone."""
+    for name in files:
+        path = folder / name
+        named = path.resolve().name  # in the cache, by the digest; elsewhere, on systems without links, not
+        if re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", named) and named != _digest(path, len(named)):
+            raise LoadError(
+                f"{path} has other bytes than the Hub says, of digest {named}. Load it again with force_download=True"
+            )
+    return folder
+
+
+def _digest(path: Path, length: int) -> str:
+    """Hex digest of a file: SHA-256, or the SHA-1 that git names it by."""
+    if length == 64:
+        return sha256_of(path)
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+@contextmanager
+def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
+    try:
+        yield
+    except LoadError:
+        raise
+    except GatedRepoError as error:
+        raise LoadError(f"{repo_id} is gated: ask for access on its page, then pass token=") from error
+    except RepositoryNotFoundError as error:
+        raise LoadError(f"no folder and no Hub repository {repo_id!r}; a private one needs token=") from error
+    except RevisionNotFoundError as error:
+        raise LoadError(f"{repo_id} has no revision {revision!r}") from error
+    except (TransportError, OSError, ValueError) as error:
+        status = status_of(error)
+        if status == 401:
+            raise LoadError(f"{repo_id} could not be downloaded: the token is not valid") from error
+        if status:
+            raise LoadError(f"{repo_id} could not be downloaded: the Hub answered {status}. Try again") from error
+        if isinstance(error, LocalEntryNotFoundError):
+            raise LoadError(f"{repo_id} is not in the cache and the Hub was not reached: {error}") from error
+        raise LoadError(f"{repo_id} could not be downloaded: {error}") from error

@@ -1,0 +1,199 @@
+"""Publishing on the Hugging Face Hub: a generator, of whose folder only some files go, and generated images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+from ganaug.core.errors import PublishError
+from ganaug.hub.card import GRID, published_card, updated_card
+from ganaug.hub.config import CONFIG, read_config
+from ganaug.hub.dataset_card import dataset_card, facts_of
+from ganaug.hub.download import fetch
+from ganaug.hub.folder import CARD, SEEN_IMAGES, load
+from ganaug.hub.registry import SavedGenerator
+from ganaug.hub.requests import TransportError, patiently
+from ganaug.hub.weights import WEIGHTS
+
+if TYPE_CHECKING:
+    import datasets
+
+# Nothing else of a folder is ever published: no checkpoint, no optimizer, no image but the grid of generated ones.
+PUBLISHED = (CONFIG, WEIGHTS, SEEN_IMAGES, GRID, "evaluation/report.html", "evaluation/report.json")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What would be, or was, published.
+
+    Attributes:
+        repo_id (str): where to.
+        files (dict): path in the repository to the local file; the card comes on top.
+        card (str): README.md as published.
+        url (str, optional): address of the commit, once there is one.
+        commit (str, optional): its hash, which pins this generator.
+    """
+
+    repo_id: str
+    files: dict[str, Path]
+    card: str
+    url: str | None = None
+    commit: str | None = None
+
+
+def publish(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    licence: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    branch: str | None = None,
+    commit_message: str = "Publish a generator",
+    create_pr: bool = False,
+    endpoint: str | None = None,
+    dry_run: bool = False,
+) -> Publication:
+    """Upload a saved generator in one commit, which fails if the repository changes meanwhile.
+
+    Files of the repository that are not ours stay. Of its README.md, only what stands between ganaug's marks and
+    ganaug's own metadata change.
+
+    Args:
+        folder (str or Path): of a generator, as :meth:`Generator.save_pretrained` or a training run writes it.
+        repo_id (str): ``"user/repo"``; made if missing.
+        licence (str, optional): of the generator, for its card, such as ``"mit"``. Default: as the card says
+        private (bool, optional): of a new repository. Default: as your account is set
+        token (str or bool, optional): of the Hub. Default: the one that you are logged in with
+        branch (str, optional): to publish on, made if missing. Default: main
+        commit_message (str): title of the commit. Default: Publish a generator
+        create_pr (bool): propose the change instead of making it. Default: False
+        endpoint (str, optional): address of the Hub. Default: huggingface.co
+        dry_run (bool): only find out what would be published, without a change on the Hub. Default: False
+
+    Raises:
+        LoadError: the folder holds no generator that could be loaded again.
+        PublishError: the Hub refuses or is out of reach, or the repository was changed meanwhile. The folder stays as
+            it was.
+    """
+    folder = Path(folder)
+    generator: SavedGenerator = load(fetch(folder))
+    files = {name: folder / name for name in PUBLISHED if (folder / name).is_file()}
+    api = HfApi(endpoint=endpoint, token=token)
+    with _explained(repo_id):
+        if not dry_run:
+            _make(api, repo_id, "model", private, branch)
+        parent, theirs = _there(api, repo_id, branch, "model")
+        card = (folder / CARD).read_text(encoding="utf-8")
+        card = updated_card(card, generator, read_config(folder)["weights"]["sha256"], source=repo_id)
+        publication = Publication(repo_id, files, published_card(card, theirs, licence=licence))
+        if dry_run:
+            return publication
+        adding = [CommitOperationAdd(name, path) for name, path in files.items()]
+        adding.append(CommitOperationAdd(CARD, publication.card.encode()))
+        made = patiently(
+            api.create_commit,
+            repo_id,
+            adding,
+            commit_message=commit_message,
+            revision=branch,
+            create_pr=create_pr,
+            parent_commit=parent,
+        )
+    return Publication(repo_id, files, publication.card, made.pr_url or made.commit_url, made.oid)
+
+
+def publish_dataset(
+    rows: datasets.Dataset,
+    repo_id: str,
+    *,
+    licence: str | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+    branch: str | None = None,
+) -> str:
+    """Upload a dataset with generated images, and a card that says so and of which generator they are.
+
+    The card goes first, in a commit that fails if the repository changes meanwhile; then ``rows.push_to_hub``. Of a
+    README.md that is there, only what stands between ganaug's marks and the metadata change.
+
+    Args:
+        rows (datasets.Dataset): of :func:`ganaug.generate_dataset` or :func:`ganaug.augment_dataset`, or what ``map``,
+            ``select`` and the like made of it.
+        repo_id (str): ``"user/repo"``; made if missing.
+        licence (str, optional): of the images, for the card, such as ``"mit"``. Default: as the card says
+        private (bool, optional): of a new repository. Default: as your account is set
+        token (str, optional): of the Hub. Default: the one that you are logged in with
+        branch (str, optional): to publish on, made if missing. Default: main
+
+    Returns:
+        str: address of the last commit.
+
+    Raises:
+        InputError: the dataset does not say that ganaug generated images in it, or has no column of classes.
+        PublishError: the Hub refuses or is out of reach, or the repository was changed meanwhile.
+    """
+    drawn, counts = facts_of(rows)
+    api = HfApi(token=token)
+    with _explained(repo_id):
+        _make(api, repo_id, "dataset", private, branch)
+        parent, theirs = _there(api, repo_id, branch, "dataset")
+        card = dataset_card(drawn, counts, source=repo_id, theirs=theirs, licence=licence)
+        if card != theirs:
+            patiently(
+                api.create_commit,
+                repo_id,
+                [CommitOperationAdd(CARD, card.encode())],
+                repo_type="dataset",
+                commit_message="Say where the generated images come from",
+                revision=branch,
+                parent_commit=parent,
+            )
+        return str(rows.push_to_hub(repo_id, token=token, revision=branch).commit_url)
+
+
+def _make(api: HfApi, repo_id: str, kind: str, private: bool | None, branch: str | None) -> None:
+    """Make a repository and a branch where they are not there."""
+    patiently(api.create_repo, repo_id, repo_type=kind, private=private, exist_ok=True)
+    if branch is not None:
+        patiently(api.create_branch, repo_id, repo_type=kind, branch=branch, exist_ok=True)
+
+
+def _there(api: HfApi, repo_id: str, branch: str | None, kind: str) -> tuple[str | None, str | None]:
+    """Last commit of a branch and its README.md, where there are any."""
+    try:
+        sha = patiently(api.repo_info, repo_id, repo_type=kind, revision=branch).sha
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        return None, None
+    if sha is None:
+        return None, None
+    try:
+        with TemporaryDirectory() as cache:
+            path = patiently(api.hf_hub_download, repo_id, CARD, repo_type=kind, revision=sha, cache_dir=cache)
+            return sha, Path(path).read_text(encoding="utf-8")
+    except EntryNotFoundError:
+        return sha, None
+
+
+@contextmanager
+def _explained(repo_id: str) -> Iterator[None]:
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        advice = {
+            401: "the token is not valid, or there is none. Log in with `hf auth login`, or pass token",
+            403: "the token may not write there",
+            404: "there is no such repository, or the token may not see it",
+            412: "it was changed meanwhile. Run the same again",
+        }.get(status, f"the Hub answered {status}")
+        raise PublishError(f"{repo_id} was not published: {advice}. Nothing local was changed") from error
+    except (TransportError, OSError, ValueError) as error:
+        raise PublishError(f"{repo_id} was not published: {error}. Nothing local was changed") from error

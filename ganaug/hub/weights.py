@@ -1,0 +1,110 @@
+"""Weights of a generator as a safetensors file: reading one that anybody may have written."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ganaug.core.errors import LoadError
+from ganaug.core.files import sha256_of
+from ganaug.core.text import in_short
+from ganaug.hub.strict_json import strict_json
+
+WEIGHTS = "model.safetensors"
+_DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # what networks and their counters are made of
+_METADATA_BYTES = 10_000  # of the header, beside its tensors
+_BYTES_PER_TENSOR = 200  # of the header, beside the name
+
+
+def read_weights(folder: Path, expected: Mapping[str, Tensor], sha256: str) -> dict[str, Tensor]:
+    """Read the weights of a network, if they are exactly those it has.
+
+    Nothing is read that is longer than the network's weights can be, and no value before all names, shapes and types
+    are known to be right.
+
+    Args:
+        folder (Path): that holds the file.
+        expected (mapping): the network's ``state_dict``, on any device, the meta device too.
+        sha256 (str): of the file.
+
+    Raises:
+        LoadError: the file is missing, is another one, or holds other tensors or values that are not finite.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        others = sorted(
+            file.name for file in folder.glob("*") if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+        )
+        raise LoadError(
+            f"{folder} has no {WEIGHTS}"
+            + (f"; {', '.join(others)} may run code when it is opened, and is never loaded" if others else "")
+        )
+    try:
+        _check_header(path, expected)
+        if sha256_of(path) != sha256:
+            raise LoadError(
+                f"{path} is not the file that config.json describes (SHA-256 differs): "
+                "the download or the last save was cut short. Download or save it again"
+            )
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise LoadError(f"{path} cannot be read: {error}") from error
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise LoadError(f"{path} has NaN or infinite values in {broken[0]}; the run that wrote it diverged")
+    return tensors
+
+
+def longest_file(expected: Mapping[str, Tensor]) -> int:
+    """Bytes that the file of a network's weights has at most."""
+    return 8 + _longest_header(expected) + _size(expected)
+
+
+def _longest_header(expected: Mapping[str, Tensor]) -> int:
+    return _METADATA_BYTES + sum(_BYTES_PER_TENSOR + 6 * len(name) for name in expected)  # 6: \u1234
+
+
+def _size(expected: Mapping[str, Tensor]) -> int:
+    return sum(each.numel() * each.element_size() for each in expected.values())
+
+
+def _check_header(path: Path, expected: Mapping[str, Tensor]) -> None:
+    with open(path, "rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= _longest_header(expected):
+            raise LoadError(f"{path} is damaged, or holds other weights: its header has {length:,} bytes")
+        found = _parse(path, file.read(length))
+    found.pop("__metadata__", None)
+    for what, names in (("lack", expected.keys() - found.keys()), ("also have", found.keys() - expected.keys())):
+        if names:
+            some = ", ".join(in_short(name) for name in sorted(names)[:3])
+            raise LoadError(f"{path}: the weights {what} {len(names)} tensors, as {some}")
+    for name, tensor in expected.items():
+        entry = found[name] if isinstance(found[name], dict) else {}
+        there, wanted = (entry.get("dtype"), entry.get("shape")), (_DTYPES.get(tensor.dtype), list(tensor.shape))
+        if there != wanted:
+            raise LoadError(
+                f"{path}: {name} must be {wanted[0]} of {wanted[1]} by the config, and is {in_short(there[0])} of "
+                f"{in_short(there[1])}"
+            )
+    size, right = path.stat().st_size, 8 + length + _size(expected)
+    if size != right:
+        raise LoadError(f"{path} has {size:,} bytes instead of {right:,}: it is damaged. Download or save it again")
+
+
+def _parse(path: Path, header: bytes) -> dict[str, Any]:
+    try:
+        found = strict_json(header, entry="tensor")
+    except ValueError as error:
+        raise LoadError(f"{path} is damaged: its header cannot be read: {in_short(str(error))}") from error
+    if not isinstance(found, dict):
+        raise LoadError(f"{path} is damaged: its header is no object")
+    return found

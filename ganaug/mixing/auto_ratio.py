@@ -1,0 +1,67 @@
+"""``ratio="auto"``: what the wrapper must bring together for the ratio to be chosen."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ganaug.core import fingerprints
+from ganaug.core.files import build_once, write_json
+from ganaug.data import LabelledImages, open_images
+from ganaug.sampling.class_sampler import ClassSampler
+
+logger = logging.getLogger(__name__)
+
+
+def auto_ratio(
+    dataset: Any, validation: Any, sampler: ClassSampler, *, class_map: Mapping[str, str] | None, cache_dir: Path
+) -> float:
+    """The ratio that does best on validation images, 0 if none helps; takes minutes, and says so in a log line.
+
+    It is chosen once for the same images and generator, so that all processes of a run have the same.
+
+    Args:
+        dataset, validation: objects that :func:`ganaug.open_images` takes, before any transform.
+        sampler (ClassSampler): has the generator, and the filter of its images.
+        class_map (mapping, optional): {dataset class name: generator class name}.
+        cache_dir (Path): where trained classifiers' answers are kept.
+
+    Raises:
+        InputError: validation images are among those that the generator or the classifiers train on.
+        DataError: the images cannot be read.
+    """
+    from ganaug.evaluation.ratio import CANDIDATES, choose_ratio  # evaluation is imported where it is needed
+
+    channels, side, _ = sampler.image_shape
+    names = class_map or {}
+
+    def opened(images: Any) -> LabelledImages:
+        found = open_images(images, resolution=side, channels=channels)
+        return replace(found, classes=tuple(names.get(name, name) for name in found.classes))  # the generator's names
+
+    train, held_out = opened(dataset), opened(validation)
+
+    def choose(path: Path) -> None:
+        logger.warning(
+            "choosing the ratio: classifiers are trained with and without generated images, which takes minutes"
+        )
+        choice = choose_ratio(
+            train,
+            held_out,
+            sampler.generator,
+            accept=sampler.accept,
+            max_tries=sampler.max_tries,
+            cache_dir=cache_dir / "evaluation",
+        )
+        write_json(path, {"ratio": choice.ratio, "sentence": choice.sentence})
+
+    known_by = [train.fingerprint, held_out.fingerprint, sampler.fingerprint, version("ganaug"), CANDIDATES]
+    path = cache_dir / "ratios" / f"{fingerprints.of_values(*known_by)[:32]}.json"
+    choice = json.loads(build_once(path, choose, what="the choice of a ratio").read_text())
+    logger.warning(choice["sentence"])
+    return float(choice["ratio"])

@@ -1,0 +1,187 @@
+"""The way in for batches on the training device: a transform in the shape of torchvision's MixUp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ganaug.core.seeding import Purpose, random_stream
+from ganaug.data import inspection
+from ganaug.mixing import workers
+from ganaug.mixing.plan import check_ratio
+from ganaug.sampling.class_sampler import ClassSampler
+from ganaug.sampling.filters import Filter
+from ganaug.sampling.inference import ConditionalGenerator
+
+
+class GANMix(nn.Module):
+    """Replace images of a batch by generated ones of the same class.
+
+    ``images, labels = mix(images, labels)`` in the training loop, or first in a ``v2.Compose``. The batch keeps its
+    size and its labels. Of N images ``round(ratio * N)``, chosen at random, are replaced; what is rounded off is
+    carried over, so that after any number of batches the total is within one image of ``ratio``. In evaluation mode
+    nothing is replaced. Put it before MixUp and CutMix: the labels they mix no longer say one class to draw.
+
+    A copy of the generator draws on the batch's device. It is no part of this module: there are no parameters,
+    :meth:`to` and optimizers do not see it, and ``state_dict()`` holds but the number of images seen. What is drawn
+    depends on that number, the generator, ``seed``, the rank and the worker alone. (In the ``collate_fn`` of workers
+    that end with the epoch the number starts anew, and every epoch draws the same.)
+
+    Args:
+        generator (Generator, module, str or Path): a module with ``latent_dim`` and ``label_names`` that maps float z
+            (N, latent_dim) and int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or
+            Hub id. The labels of the batch are its own: label k is ``label_names[k]``.
+        ratio (float): the fraction of images that is replaced, in [0, 1). Default: 0.3
+        fake_transform (callable, optional): uint8 (M, C, H, W) tensor on the batch's device to what the batch holds,
+            for instance ``v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])``. Default:
+            uint8 as it is, for float batches scaled to [0, 1]
+        accept (Filter, optional): which generated images to keep, see :mod:`ganaug.filters`.
+        max_tries (int): images drawn per item before a filter counts as starved. Default: 10
+        seed (int): in [0, 2**64). Default: 0
+        device (torch.device or str, optional): to draw on. Default: that of the batch.
+
+    Raises:
+        TypeError: the generator is none.
+        ValueError: an argument is out of range, or the generator is unconditional or has no ``label_names``.
+        LoadError: the generator cannot be loaded.
+    """
+
+    _fake_transform: Callable[[Tensor], Tensor] | None
+
+    def __init__(
+        self,
+        generator: ConditionalGenerator | str | Path,
+        ratio: float = 0.3,
+        *,
+        fake_transform: Callable[[Tensor], Tensor] | None = None,
+        accept: Filter | None = None,
+        max_tries: int = 10,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.ratio, self.seed = ratio, seed
+        self._exact_ratio = check_ratio(ratio)
+        self._sampler = ClassSampler(generator, accept=accept, max_tries=max_tries, seed=seed, device=device)
+        if not self._sampler.classes:
+            raise ValueError(
+                f"the generator ({self._sampler.name}) does not say which labels it knows. Give it label_names: class "
+                "names, in the order of the labels"
+            )
+        self._draws_on_batch_device = device is None
+        self.__dict__["_fake_transform"] = fake_transform  # not a submodule, whose state would be in state_dict()
+        self._seen = 0
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix a batch.
+
+        Args:
+            images (Tensor): (N, C, H, W), uint8 or float; left as it is.
+            labels (Tensor): int (N,), or (N, K), one-hot or, as float, smoothed: the class is where the maximum is.
+
+        Returns:
+            tuple: images of the same shape, dtype and device, and ``labels``.
+
+        Raises:
+            TypeError: images or labels are of another kind.
+            ValueError: labels are out of range; the generator's images, or what ``fake_transform`` makes of them, do
+                not fit in the batch; or a float batch without ``fake_transform`` has values outside [0, 1].
+            StarvedFilterError: ``accept`` refused all images for an item.
+        """
+        if not self.training:
+            return images, labels
+        classes = self._classes_of(labels)
+        self._check_images(images, len(classes))
+        seen = self._seen + len(images)
+        first, last = round(self._exact_ratio * self._seen), round(self._exact_ratio * seen)
+        if last > first:
+            images = self._replace(images, classes, first, last - first)
+        self._seen = seen
+        return images, labels
+
+    def get_extra_state(self) -> Tensor:
+        """Number of images seen, int64 ()."""
+        return torch.tensor(self._seen)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on after as many images."""
+        self._seen = int(state)
+
+    def extra_repr(self) -> str:
+        """Shown by ``print``."""
+        return f"generator={self._sampler.name}, ratio={self.ratio}, seed={self.seed}"
+
+    def _replace(self, images: Tensor, classes: Tensor, first: int, count: int) -> Tensor:
+        start = workers.number() * workers.SIZE
+        rng = random_stream(self.seed, Purpose.BATCH_MIX, index=start + self._seen)
+        rows = torch.from_numpy(rng.choice(len(images), count, replace=False))
+        if self._draws_on_batch_device:
+            self._sampler = self._sampler.moved_to(images.device)
+        made = self._sampler.draw(classes[rows], range(start + first, start + first + count))
+        mixed = images.clone()
+        mixed[rows.to(images.device)] = self._fit(made.to(images.device), images)
+        return mixed
+
+    def _fit(self, made: Tensor, images: Tensor) -> Tensor:
+        """Generated uint8 images as the batch has its own."""
+        if self._fake_transform is not None:
+            fitted = self._fake_transform(made)
+            wanted = (len(made), *images.shape[1:])
+            if fitted.shape != wanted or fitted.is_floating_point() != images.is_floating_point():
+                raise ValueError(
+                    f"fake_transform must make {images.dtype} images of shape {wanted} as in the batch, got "
+                    f"{inspection.describe(fitted)}. Give it the steps that the real images go through"
+                )
+            return fitted.to(images.dtype)
+        return made.to(images.dtype).div_(255) if images.is_floating_point() else made
+
+    def _classes_of(self, labels: Tensor) -> Tensor:
+        """Labels of one number each, int64 (N,), on the CPU."""
+        names = self._sampler.classes
+        one_hot = labels.ndim == 2 and (labels.is_floating_point() or _is_one_hot(labels))
+        if not one_hot and (labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool):
+            raise TypeError(
+                f"labels must be int (N,), or float or one-hot (N, {len(names)}), got {inspection.describe(labels)}. "
+                "Multi-label and continuous targets have no class to generate"
+            )
+        if one_hot and labels.shape[1] != len(names):
+            raise ValueError(
+                f"labels have {labels.shape[1]} columns, and the generator {len(names)} classes: {', '.join(names)}. "
+                "They must be the same, in the same order"
+            )
+        classes = (labels.argmax(1) if one_hot else labels).to("cpu", torch.int64)
+        if len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < len(names):
+            raise ValueError(
+                f"labels must be from 0 to {len(names) - 1} for the generator's classes {', '.join(names)}; got "
+                f"{int(classes.min())} to {int(classes.max())}. Train a generator on the classes of this dataset"
+            )
+        return classes
+
+    def _check_images(self, images: Tensor, count: int) -> None:
+        floating = images.is_floating_point()
+        if images.ndim != 4 or not (floating or images.dtype == torch.uint8):
+            raise TypeError(f"images must be uint8 or float (N, C, H, W), got {inspection.describe(images)}")
+        if len(images) != count:
+            raise ValueError(f"images and labels must be of one length, got {len(images)} and {count}")
+        if self._fake_transform is not None:
+            return
+        real, made = tuple(images.shape[1:]), self._sampler.image_shape
+        if real != made:
+            raise ValueError(
+                f"the batch's images are (C, H, W) = {real}, the generator's {made}. Train a generator on images of "
+                "that shape, or pass fake_transform with a resize"
+            )
+        if floating and count and not (images.amin() >= 0 and images.amax() <= 1):
+            raise ValueError(
+                f"the batch looks normalised: its values are from {float(images.amin()):.3g} to "
+                f"{float(images.amax()):.3g}, and generated images are scaled to [0, 1]. Normalise after GANMix, or "
+                "pass fake_transform with the same steps, such as "
+                "v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])"
+            )
+
+
+def _is_one_hot(labels: Tensor) -> bool:
+    return bool(((labels == 1).sum(1) == 1).all() and ((labels == 0) | (labels == 1)).all())

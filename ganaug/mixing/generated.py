@@ -1,0 +1,85 @@
+"""The generated items of a mixed dataset: which they are in an epoch, and their images, drawn or read from a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganaug.core import fingerprints
+from ganaug.core.files import build_once
+from ganaug.mixing.plan import Plan
+from ganaug.sampling.class_sampler import ClassSampler
+from ganaug.sampling.materialized import MappedImages, write_images
+
+
+class GeneratedItems:
+    """What a plan and a sampler say of each epoch.
+
+    Args:
+        plan (Plan): which items are generated, and of which class.
+        sampler (ClassSampler): draws their images.
+        resample (bool): other images in every epoch.
+        cache_dir (Path): where files of images are kept.
+    """
+
+    def __init__(self, plan: Plan, sampler: ClassSampler, *, resample: bool, cache_dir: Path) -> None:
+        self._plan, self._sampler, self._resample, self._cache_dir = plan, sampler, resample, cache_dir
+        self._materialized = False
+        self._current: _Epoch | None = None
+
+    def rows(self, epoch: int) -> Tensor:
+        """Place of each item of the dataset among the generated ones, int64 (N,); -1 for real ones."""
+        return self._in_epoch(epoch).row
+
+    def images(self, indices: list[int], epoch: int) -> Tensor:
+        """Images of generated items, uint8 (len(indices), C, H, W)."""
+        now = self._in_epoch(epoch)
+        if now.images is not None:
+            return now.images.read(now.row[indices].tolist())
+        return self._sampler.draw(self._plan.targets[indices], indices, epoch=self._image_epoch(epoch))
+
+    def materialize(self, epoch: int, sampler: ClassSampler) -> Path:
+        """Draw all images of an epoch into a file, by a sampler that may be on another device, or find it."""
+        fakes = self._plan.fakes(epoch)
+        labels, image_epoch = self._plan.targets[fakes], self._image_epoch(epoch)
+        folder = build_once(
+            self._path(fakes, epoch),
+            lambda path: write_images(path, sampler, labels, fakes, epoch=image_epoch),
+            what="the generated images of this dataset",
+        )
+        self._materialized, self._current = True, None
+        return folder
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_current": None}
+
+    def _in_epoch(self, number: int) -> _Epoch:
+        """What there is to know about an epoch, looked up once."""
+        if self._current is None or self._current.number != number:
+            fakes = self._plan.fakes(number)
+            row = torch.full((len(self._plan.targets),), -1, dtype=torch.int64)
+            row[fakes] = torch.arange(len(fakes))
+            path = self._path(fakes, number) if self._materialized else None
+            self._current = _Epoch(number, row, MappedImages(path) if path and path.exists() else None)
+        return self._current
+
+    def _image_epoch(self, number: int) -> int:
+        return number if self._resample else 0
+
+    def _path(self, fakes: Tensor, epoch: int) -> Path:
+        labels = self._plan.targets[fakes]
+        name = fingerprints.of_values(self._sampler.fingerprint, fakes, labels, self._image_epoch(epoch))
+        return self._cache_dir / "materialized" / name[:32]
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """An epoch's number, the place of each item among the generated ones (-1: real), and their file, if any."""
+
+    number: int
+    row: Tensor
+    images: MappedImages | None

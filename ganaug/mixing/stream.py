@@ -1,0 +1,298 @@
+"""The streaming way in: generated images among those of an iterable dataset."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from ganaug.core import fingerprints
+from ganaug.data import inspection
+from ganaug.data.inspection import Transforms
+from ganaug.mixing import workers
+from ganaug.mixing.items import ItemForm
+from ganaug.mixing.plan import check_ratio, classes_due
+from ganaug.mixing.workers import SharedEpoch
+from ganaug.sampling.class_sampler import ClassSampler
+from ganaug.sampling.filters import Filter
+from ganaug.sampling.inference import ConditionalGenerator
+
+
+class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
+    """Mix images drawn from a class-conditional generator into a stream of labelled ones.
+
+    Every beginning of the stream, however short, is within one image of having ``ratio`` generated ones. Real items
+    keep their order and none is lost. Generated images have the classes of the real ones so far, in their shares, and
+    the form of the first one (PIL, uint8 (C, H, W) tensor or tv_tensor).
+
+    Which worker or rank yields which real items is up to ``dataset``. A generated image depends on the generator,
+    ``seed``, the epoch, its class, its number in the shard, and the shard (rank * workers + worker) alone. The rank is
+    that of ``torch.distributed`` where it is initialised, else ``RANK`` of the environment, else 0.
+
+    Args:
+        dataset (iterable): of (image, int label) pairs. Its ``classes``, if it has them, are met by name; else labels
+            are the generator's.
+        generator (Generator, module, str or Path): a module with ``latent_dim`` that maps float z (N, latent_dim) and
+            int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub id.
+        ratio (float): the fraction of the mixed stream that is generated, in [0, 1). Default: 0.3
+        class_map (mapping, optional): {dataset class name: generator class name} for classes whose names differ.
+        transform (callable, optional): for every image, real and generated.
+        target_transform (callable, optional): for every label, likewise.
+        fake_transform (callable, optional): uint8 (C, H, W) tensor to what ``dataset`` yields for an image, before
+            ``transform``; for streams whose images are neither PIL images nor uint8 tensors.
+        accept (Filter, optional): which generated images to keep, see :mod:`ganaug.filters`.
+        max_tries (int): images drawn per item before a filter counts as starved. Default: 10
+        return_source (bool): add an int to every item, 0 for real and 1 for generated. Default: False
+        seed (int): in [0, 2**64). Default: 0
+        device (torch.device or str, optional): to draw on. Default: where the generator is.
+        buffer (int): real items read ahead, whose generated ones are drawn together; does not change the stream.
+            Default: 32
+
+    Attributes:
+        classes (tuple of str): label k is ``classes[k]``.
+
+    Raises:
+        TypeError: ``dataset`` is map-style or no iterable; in iteration, its items are not (image, int label) or have
+            a form that generated ones cannot be put in.
+        ValueError: an argument is out of range, the generator does not know a class, or nobody names the classes; in
+            iteration, a label has no class, or the generator's images are of another number of channels or size.
+        LoadError: the generator cannot be loaded.
+        StarvedFilterError: in iteration, ``accept`` refused all images for an item.
+    """
+
+    def __init__(
+        self,
+        dataset: Iterable[Any],
+        generator: ConditionalGenerator | str | Path,
+        ratio: float = 0.3,
+        *,
+        class_map: Mapping[str, str] | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+        fake_transform: Callable[[Tensor], Any] | None = None,
+        accept: Filter | None = None,
+        max_tries: int = 10,
+        return_source: bool = False,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        buffer: int = 32,
+    ) -> None:
+        _check_iterable(dataset)
+        if isinstance(buffer, bool) or not isinstance(buffer, int) or buffer < 1:
+            raise ValueError(f"buffer must be a positive int, got {buffer!r}")
+        self.dataset, self.ratio, self.return_source, self.buffer = dataset, ratio, return_source, buffer
+        self._fake_transform = fake_transform
+        self._transforms = Transforms(transform, target_transform)
+        exact = check_ratio(ratio)
+        self._per_real = exact / (1 - exact)
+        self.sampler = ClassSampler(
+            generator,
+            inspection.own_classes(dataset) or None,
+            class_map=class_map,
+            accept=accept,
+            max_tries=max_tries,
+            seed=seed,
+            device=device,
+        )
+        self.classes = self.sampler.classes
+        if not self.classes:
+            raise ValueError(
+                f"neither {type(dataset).__name__} nor {self.sampler.name} says what the classes are. Give the "
+                "dataset classes, or the generator label_names: class names, in the order of the labels"
+            )
+        self._epoch = SharedEpoch()
+        self._position = _Position()
+        self._resuming = False
+        self._stateful = hasattr(dataset, "state_dict") and hasattr(dataset, "load_state_dict")
+        self._start: Any = None  # the dataset's state before it was first read
+        self._loaded = False
+        self._sender_rank = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next iteration is of, from 0."""
+        return self._position.epoch if self._resuming else self._epoch.value
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other images in the next iteration, in workers that are running too.
+
+        The dataset inside is told as well if it has a ``set_epoch``, again in each process that iterates: set the
+        epoch here, not there. A loaded state of another epoch is dropped. A loader that accelerate prepared calls this
+        with its own epoch whenever an iteration begins: after resuming, call ``loader.set_epoch(stream.epoch)``.
+
+        Raises:
+            ValueError: ``epoch`` is not an int from 0.
+        """
+        self._epoch.value = epoch
+        if self._position.epoch != epoch:
+            self._position, self._resuming = _Position(epoch), False
+        self._tell_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the latest iteration of this process is, in plain JSON values beside the state of the dataset inside.
+
+        A dataset with ``state_dict`` and ``load_state_dict`` is asked for its own, before the first item and once per
+        ``buffer`` items.
+        """
+        at = self._position
+        return {
+            **self._identity(),
+            "epoch": at.epoch,
+            "dataset": at.dataset,
+            "debts": [[label, debt] for label, debt in at.debts.items()],
+            "generated": at.generated,
+            "yielded": at.yielded,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next iteration be the rest of the one that ``state`` was taken in, with the same items.
+
+        The dataset inside goes on from its own state if it has one; else what was read before is read again, and
+        dropped. Iterations after that are of the epoch that :meth:`set_epoch` said.
+
+        Raises:
+            ValueError: the state is of another ratio, seed, generator, worker or rank.
+        """
+        if found := fingerprints.state_differences(state, self._identity()):
+            raise ValueError(
+                f"the state is of another stream ({found}). Load it into one made with the same generator, ratio and "
+                "seed, in the same worker and rank of as many"
+            )
+        debts = {int(label): int(debt) for label, debt in state["debts"]}
+        self._position = _Position(state["epoch"], state["dataset"], debts, state["generated"], state["yielded"])
+        self._resuming = True
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        # Not a generator function: a loader that asks for the state before the first item must see the new start.
+        if not self._resuming:
+            self._position = _Position(self._epoch.value)
+        self._resuming = False
+        return self._items(self._position)
+
+    def _items(self, at: _Position) -> Iterator[tuple[Any, ...]]:
+        reals, form = self._reals(at), None
+        debts, generated, skip = dict(at.debts), at.generated, at.yielded
+        while read := list(islice(reals, self.buffer)):
+            plan = self._plan(read, debts)
+            form = form or self._form_of(*read[0])
+            dropped, wanted = plan[:skip], plan[skip:]
+            skip -= len(dropped)
+            generated += sum(source for source, _ in dropped)
+            images = self._draw([what for source, what in wanted if source], generated, at.epoch)
+            generated += len(images)
+            made = iter(images)
+            for source, what in wanted:
+                at.yielded += 1
+                if source:
+                    item = form.dress(next(made), what, own=Transforms(), given=self._transforms)
+                else:
+                    item = self._transforms(*what) if self._transforms else what
+                yield (*item, source) if self.return_source else item
+            if len(read) < self.buffer:
+                return  # a dataset that has ended may give the state of a new start
+            if self._stateful:
+                at.dataset = copy.deepcopy(cast(Any, self.dataset).state_dict())
+                at.debts, at.generated, at.yielded = dict(debts), generated, skip
+
+    def _reals(self, at: _Position) -> Iterator[Any]:
+        """The items of the dataset from the place that ``at`` counts from."""
+        inner = cast(Any, self.dataset)
+        self._tell_epoch(at.epoch)
+        if self._stateful and self._start is None:
+            self._start = copy.deepcopy(inner.state_dict())
+        if at.dataset is not None or self._loaded:
+            # A Hugging Face stream begins at the state it was given last every time, not only once.
+            inner.load_state_dict(copy.deepcopy(self._start if at.dataset is None else at.dataset))
+            self._loaded = True
+        return iter(inner)
+
+    def _plan(self, read: list[Any], debts: dict[int, int]) -> list[tuple[int, Any]]:
+        """What to yield for items read: (0, item) for a real one, (1, label) for one to generate."""
+        plan: list[tuple[int, Any]] = []
+        for item in read:
+            due = classes_due(debts, self._label_of(item), self._per_real)
+            plan += [(0, item), *((1, label) for label in due)]
+        return plan
+
+    def _draw(self, labels: list[int], first: int, epoch: int) -> list[Tensor]:
+        if not labels:
+            return []
+        start = workers.number(self._sender_rank) * workers.SIZE + first
+        return list(self.sampler.draw(torch.tensor(labels), range(start, start + len(labels)), epoch=epoch))
+
+    def _form_of(self, image: Any, label: Any) -> ItemForm:
+        form = ItemForm(image, label, self._fake_transform, owner=type(self.dataset).__name__)
+        form.check(self.sampler.image_shape, resizable=self._transforms.transform is not None)
+        return form
+
+    def _label_of(self, item: Any) -> int:
+        """Label of a real item; it and the item's form are checked."""
+        name = type(self.dataset).__name__
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            found = f"a dict of {', '.join(map(str, item))}" if isinstance(item, dict) else inspection.describe(item)
+            raise TypeError(
+                f"items of {name} must be (image, int label) pairs, got {found}. Map them to pairs: wrap it in an "
+                'IterableDataset whose __iter__ yields, for instance, (row["image"], row["label"])'
+            )
+        label = np.asarray(item[1])
+        if label.ndim or not np.issubdtype(label.dtype, np.integer):
+            raise TypeError(
+                f"labels of {name} must be single ints, got {inspection.describe(item[1])}. Multi-label and "
+                "continuous targets have no class to generate"
+            )
+        if not 0 <= label < len(self.classes):
+            raise ValueError(
+                f"labels of {name} must be from 0 to {len(self.classes) - 1} for the classes "
+                f"{', '.join(self.classes)}; got {int(label)}"
+            )
+        return int(label)
+
+    def _tell_epoch(self, epoch: int) -> None:
+        tell = getattr(self.dataset, "set_epoch", None)
+        if callable(tell):
+            tell(epoch)
+
+    def _identity(self) -> dict[str, Any]:
+        """What a state must have in common with the stream it is loaded into."""
+        return {
+            "format": fingerprints.STATE_FORMAT,
+            "ratio": str(check_ratio(self.ratio)),
+            "seed": self.sampler.seed,
+            "shard": workers.number(self._sender_rank),
+            "generator": self.sampler.identity,
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker that is spawned has no process group to ask for the rank.
+        return {**self.__dict__, "_sender_rank": workers.rank(self._sender_rank)}
+
+
+@dataclass
+class _Position:
+    """How far an iteration is: at the item ``yielded`` items after a place where the dataset's own state is known."""
+
+    epoch: int = 0
+    dataset: Any = None  # its state at that place; None for its start
+    debts: dict[int, int] = field(default_factory=dict)  # there, as is
+    generated: int = 0  # how many images until there
+    yielded: int = 0
+
+
+def _check_iterable(dataset: Any) -> None:
+    # torch gives every IterableDataset a __getitem__, which only raises.
+    map_style = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    if map_style and not isinstance(dataset, IterableDataset):
+        raise TypeError(
+            f"{type(dataset).__name__} is map-style: wrap it in ConditionalGANAugment, which shuffles and knows its "
+            "length. ConditionalGANStream is for datasets that can only be iterated"
+        )
+    if not hasattr(dataset, "__iter__"):
+        raise TypeError(f"dataset must be an iterable of (image, int label) pairs, got {type(dataset).__name__}")

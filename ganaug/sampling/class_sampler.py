@@ -1,0 +1,244 @@
+"""Images of a dataset's classes, from whatever the user gave as a generator: what all the ways in draw with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ganaug.core import fingerprints
+from ganaug.core.hardware import check_usable_here, device_of
+from ganaug.core.seeding import check_seed
+from ganaug.hub.dataset_card import DRAWN
+from ganaug.hub.download import fetch
+from ganaug.hub.folder import load
+from ganaug.sampling.draw import sample
+from ganaug.sampling.filters import Filter, StarvedFilterError, judge
+from ganaug.sampling.inference import ConditionalGenerator, DrawingForm, Shortcuts
+
+
+class ClassSampler:
+    """Draws uint8 images for a dataset's labels.
+
+    A generator that came by folder or Hub id is pickled as its folder, and loaded again where it is needed.
+
+    Args:
+        generator (module, str or Path): a module with ``latent_dim`` and ``forward(z, labels)``, which is copied; or a
+            folder or Hub id.
+        classes (sequence of str, optional): the dataset's class names; label k is ``classes[k]``. Default: the
+            generator's own.
+        present (sequence of str, optional): those the generator must know. Default: all
+        class_map (mapping, optional): {dataset class name: generator class name} where they differ.
+        accept (Filter, optional): which images to keep; sees the dataset's labels.
+        max_tries (int): images drawn per item before a filter counts as starved. Default: 10
+        seed (int): in [0, 2**64). Default: 0
+        device (torch.device or str, optional): to draw on. Default: where the generator is.
+
+    Attributes:
+        image_shape (tuple): (C, H, W).
+        weights (str): fingerprint of the module; see :func:`ganaug.core.fingerprints.of_module`.
+
+    Raises:
+        TypeError: the generator is none.
+        ValueError: it is unconditional or does not know a class, or ``max_tries`` is not a positive int.
+        LoadError: it cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        generator: ConditionalGenerator | str | Path,
+        classes: Sequence[str] | None = None,
+        *,
+        present: Sequence[str] | None = None,
+        class_map: Mapping[str, str] | None = None,
+        accept: Filter | None = None,
+        max_tries: int = 10,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if isinstance(max_tries, bool) or not isinstance(max_tries, int) or max_tries < 1:
+            raise ValueError(f"max_tries must be a positive int, got {max_tries!r}")
+        # Absolute: workers and copies may be elsewhere.
+        self._folder = fetch(generator).absolute() if isinstance(generator, str | Path) else None
+        self._module = load(self._folder) if self._folder else _own_copy(generator)
+        if not getattr(self._module, "conditional", True):
+            raise ValueError(
+                f"the generator ({type(self._module).__name__}) is unconditional: it cannot draw a class that is "
+                "asked for, so its images have no label. Train a conditional one, for instance with "
+                "recipes/train_dcgan.py --model dcgan-32-conditional"
+            )
+        self.weights = fingerprints.of_module(self._module)
+        if device is not None:
+            self._module.to(device)
+        self.device = device_of(self._module)
+        self.name = type(self._module).__name__
+        names: Sequence[str] | None = getattr(self._module, "label_names", None)
+        self.classes = tuple(names or ()) if classes is None else tuple(classes)
+        self._generator_label = torch.tensor(
+            _match_classes(self.classes, self.classes if present is None else present, names, class_map or {}),
+            dtype=torch.int64,
+        )
+        self.accept, self.max_tries, self.seed = accept, max_tries, check_seed(seed)
+        self._form: DrawingForm | None = None
+        self._shortcuts: Shortcuts | None = None
+        shape = sample(self.form, []).shape[1:]
+        self.image_shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
+
+    @property
+    def generator(self) -> ConditionalGenerator:
+        """The module, in evaluation mode.
+
+        Raises:
+            RuntimeError: its folder has changed since this was made, or it is on a device that this process, a
+                DataLoader's worker, cannot use.
+        """
+        check_usable_here(self.device, "the generator")
+        if self._module is None:
+            module = load(cast(Path, self._folder))
+            if fingerprints.of_module(module) != self.weights:
+                raise RuntimeError(
+                    f"{self._folder} holds another generator than when the dataset was made. Make the dataset anew"
+                )
+            self._module = module.to(self.device)
+        return cast(ConditionalGenerator, self._module)
+
+    @property
+    def form(self) -> DrawingForm:
+        """What images are drawn with. Made once; copies in other processes do not measure again."""
+        if self._form is None:
+            self._form = DrawingForm(self.generator, self._shortcuts)
+            self._shortcuts = self._form.shortcuts
+        check_usable_here(self.device, "the generator")
+        return self._form
+
+    def draw(self, labels: Tensor, indices: Sequence[int], *, epoch: int = 0) -> Tensor:
+        """Draw an image for each label.
+
+        Image k depends on this sampler and (labels[k], epoch, indices[k]) alone.
+
+        Args:
+            labels (Tensor): int64 (N,), the dataset's.
+            indices (sequence of int): the number of each image, in [0, 2**64).
+            epoch (int): another sequence. Default: 0
+
+        Returns:
+            Tensor: uint8 (N, C, H, W), on the CPU.
+
+        Raises:
+            StarvedFilterError: the filter refused ``max_tries`` images for an item.
+        """
+        wanted = self._generator_label[labels]
+        images = sample(self.form, wanted, seed=self.seed, indices=indices, epoch=epoch)
+        if self.accept is None:
+            return images
+        tried = torch.bincount(labels)
+        pending = torch.arange(len(labels))
+        for attempt in range(self.max_tries):
+            if attempt:
+                again = [indices[k] for k in pending.tolist()]
+                images[pending] = sample(
+                    self.form, wanted[pending], seed=self.seed, indices=again, epoch=epoch, attempt=attempt
+                )
+                tried += torch.bincount(labels[pending], minlength=len(tried))
+            pending = pending[~judge(self.accept, images[pending], labels[pending])]
+            if not len(pending):
+                return images
+        label = int(labels[pending[0]])
+        done = int((labels == label).sum() - (labels[pending] == label).sum())
+        raise StarvedFilterError(
+            f"the filter starved: for class {self.classes[label] if self.classes else label} it accepted {done} of "
+            f"{int(tried[label])} images tried, and none of the {self.max_tries} (max_tries) drawn for item "
+            f"{indices[int(pending[0])]}. Raise max_tries, loosen the filter, or train the generator longer"
+        )
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of generator, class map, seed and filter."""
+        filtered = [self.max_tries, fingerprints.of_callable(self.accept)] if self.accept else []
+        return fingerprints.of_values(self.weights, self._generator_label, self.seed, *filtered)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that a drawn image depends on beside label, epoch and index, for naming what is kept.
+
+        A few images are part of it: the code of a user's module can change where its weights do not.
+        """
+        probe = sample(self.form, self._generator_label[: self.form.rows], seed=self.seed)
+        return fingerprints.of_values(self.identity, probe)
+
+    @property
+    def provenance(self) -> str:
+        """A sentence that says where the images come from: generator, commit, hash of its weights, seed."""
+        refused = ", and those that a filter refused were replaced" * (self.accept is not None)
+        return f"{DRAWN} {version('ganaug')} with {self._described_generator()}, seed {self.seed}{refused}."
+
+    def _described_generator(self) -> str:
+        generator = cast(Any, self.generator)
+        origin = getattr(generator, "origin", None)
+        # One that was loaded may have been trained further.
+        if origin is None or origin.fingerprint != self.weights:
+            return f"a generator that was not saved ({self.name})"
+        which = f"the generator {origin.name}" if origin.name else "a generator that is not on the Hub"
+        return f"{which} ({generator.architecture}, SHA-256 of its weights {origin.weights_sha256})"
+
+    def moved_to(self, device: torch.device) -> ClassSampler:
+        """This sampler on another device; the original stays where it is."""
+        if device.type == self.device.type and device.index in (None, self.device.index):
+            return self
+        moved = copy.copy(self)
+        moved._module = copy.deepcopy(cast(nn.Module, self.generator)).to(device)
+        moved.device = device
+        moved._form = moved._shortcuts = None  # another device may allow others
+        return moved
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_form": None}
+        if self._folder is not None:
+            state["_module"] = None
+        return state
+
+
+def _own_copy(generator: Any) -> nn.Module:
+    """A generator that nobody else trains or moves."""
+    if not isinstance(generator, nn.Module) or not isinstance(getattr(generator, "latent_dim", None), int):
+        raise TypeError(
+            "generator must be a module with latent_dim and forward(z, labels), a folder or a Hub id; "
+            f"got {type(generator).__name__}"
+        )
+    return copy.deepcopy(generator).eval().requires_grad_(False)
+
+
+def _match_classes(
+    classes: Sequence[str], present: Sequence[str], names: Sequence[str] | None, class_map: Mapping[str, str]
+) -> list[int]:
+    """Generator label of each dataset class; classes without images and without a match get 0."""
+    if names is None and class_map:
+        raise ValueError(
+            "class_map was given, but the generator has no class names (label_names) to meet the dataset's by. Leave "
+            "it out: label k is passed on as k"
+        )
+    if names is None:
+        return list(range(len(classes)))
+    unknown = [name for name in class_map if name not in classes] + [
+        name for name in class_map.values() if name not in names
+    ]
+    missing = [name for name in present if class_map.get(name, name) not in names]
+    if unknown or missing:
+        problem = (
+            f"class_map has names that neither has: {', '.join(unknown)}"
+            if unknown
+            else f"the generator does not know {', '.join(missing)}"
+        )
+        raise ValueError(
+            f"{problem}. The dataset's classes are {', '.join(classes)}; the generator's are {', '.join(names)}. "
+            "Pass class_map={dataset name: generator name}; where they stand in the same order, "
+            "class_map=dict(zip(dataset.classes, generator.label_names))"
+        )
+    index = {name: k for k, name in enumerate(names)}
+    return [index.get(class_map.get(name, name), 0) for name in classes]

@@ -1,0 +1,83 @@
+"""Generated images kept in a file that all workers and ranks map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import Tensor
+from tqdm import tqdm
+
+from ganaug.core.files import write_json
+from ganaug.sampling.class_sampler import ClassSampler
+
+IMAGES, INDEX = "images.npy", "index.json"
+_CHUNK = 512  # images drawn between two writes: what is in memory at a time
+
+
+def write_images(folder: Path, sampler: ClassSampler, labels: Tensor, indices: Tensor, *, epoch: int) -> None:
+    """Draw images and write them to ``folder``: ``images.npy``, uint8 (N, C, H, W), and a small ``index.json``.
+
+    The file is written piece by piece, so memory does not grow with N, and is read-only afterwards.
+
+    Args:
+        folder (Path): made here.
+        sampler (ClassSampler): draws them.
+        labels (Tensor), indices (Tensor): int64 (N,), what to draw; see :meth:`ClassSampler.draw`.
+        epoch (int): likewise.
+    """
+    folder.mkdir(parents=True)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *sampler.image_shape)}
+    with open(folder / IMAGES, "wb") as file, tqdm(total=len(labels), desc="generating", unit="img") as bar:
+        npy.write_array_header_1_0(file, header)
+        for some, numbers in zip(labels.split(_CHUNK), indices.split(_CHUNK), strict=True):
+            file.write(sampler.draw(some, numbers.tolist(), epoch=epoch).numpy().data)
+            bar.update(len(some))
+    (folder / IMAGES).chmod(0o444)
+    write_json(
+        folder / INDEX,
+        {
+            "images": {"file": IMAGES, "shape": header["shape"], "dtype": "uint8"},
+            "generator": sampler.name,
+            "fingerprint": sampler.fingerprint,
+            "seed": sampler.seed,
+            "epoch": epoch,
+            "label_counts": dict(
+                zip(sampler.classes, torch.bincount(labels, minlength=len(sampler.classes)).tolist(), strict=True)
+            ),
+        },
+    )
+
+
+class MappedImages:
+    """Images of a folder that :func:`write_images` made, mapped when they are first read.
+
+    Args:
+        folder (Path): that folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._array: np.ndarray[Any, np.dtype[np.uint8]] | None = None
+
+    def read(self, rows: Sequence[int]) -> Tensor:
+        """Copy of the images at ``rows``, uint8 (len(rows), C, H, W).
+
+        Raises:
+            OSError: the file is gone or has been cut short.
+        """
+        if self._array is None:
+            try:
+                self._array = np.load(self.folder / IMAGES, mmap_mode="r")
+            except ValueError as error:
+                raise OSError(
+                    f"{self.folder} is damaged ({error}). Remove it, and call materialize() again"
+                ) from error
+        return torch.from_numpy(self._array[list(rows)])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "_array": None}  # pickled, a map would become all its images
