@@ -29,7 +29,7 @@ from ganaug.evaluation import UtilitySettings
 from ganaug.evaluation.cells import Cells, right_answers
 from ganaug.evaluation.leakage import without_overlap
 from ganaug.evaluation.study import POOL, Arm, Study
-from ganaug.training import CLASSIC_SYSTEMS, SYSTEMS
+from ganaug.training import CLASSIC_MODELS, MODELS
 
 REAL = Arm("real images")
 
@@ -59,8 +59,8 @@ class Arguments:
 def train_one(model: str, kimg: int, folder: Path, args: Arguments) -> float:
     """Train by the recipe's own command; returns its wall time in seconds."""
     flags = ["--model", model, "--total_kimg", str(kimg), "--output_dir", str(folder), *data_flags(args.data)]
-    if args.settings.horizontal_flip and model not in CLASSIC_SYSTEMS:
-        flags += ["--augment", *SYSTEMS[model].settings.augment, "flip"]
+    if args.settings.horizontal_flip and model not in CLASSIC_MODELS:
+        flags += ["--augment", *MODELS[model].settings.augment, "flip"]
     started = time.perf_counter()
     train_by_recipe("train_acgan", *flags)
     return time.perf_counter() - started
@@ -140,9 +140,9 @@ def main(args: Arguments) -> None:
     """Train and judge, and print the table of all results so far."""
     path = args.table or args.output_dir / "quality.json"
     results = json.loads(path.read_text()) if path.exists() or args.table else {}
-    unknown = [model for model in args.models if model not in SYSTEMS or not SYSTEMS[model].conditional]
+    unknown = [model for model in args.models if model not in MODELS or not MODELS[model].conditional]
     if unknown:
-        raise InputError(f"models must be conditional ones of {', '.join(SYSTEMS)}; got {unknown[0]}")
+        raise InputError(f"models must be conditional ones of {', '.join(MODELS)}; got {unknown[0]}")
     if not args.table:
         measure(args, results, path)
     print(table(results))

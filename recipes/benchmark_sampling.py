@@ -30,7 +30,7 @@ from ganaug.core.files import write_json
 from ganaug.core.hardware import best_device, keep_freed_memory, set_cpu_threads
 from ganaug.core.pixels import to_uint8
 from ganaug.sampling.inference import DrawingForm
-from ganaug.training import SYSTEMS
+from ganaug.training import MODELS
 
 ROWS = (8, 16, 32, 64)
 
@@ -56,8 +56,8 @@ class Arguments:
 
 def load(name: str) -> Generator:
     """A trained generator, or an untrained one of a system, on the best device."""
-    if name in SYSTEMS:
-        system = SYSTEMS[name]
+    if name in MODELS:
+        system = MODELS[name]
         size = {"image_size": system.resolution} if system.resolution else {}
         return system.generator(tuple("0123456789"), **size, **system.network).eval().to(best_device())
     return Generator.from_pretrained(name).to(best_device())

@@ -27,7 +27,7 @@ from ganaug import Generator, InputError, open_images
 from ganaug.core.files import write_json
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import accuracy, label_fidelity, train_classifier
-from ganaug.training import CLASSIC_SYSTEMS
+from ganaug.training import CLASSIC_MODELS
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Arguments:
         table: Train nothing: print the table of this systems.json.
     """
 
-    models: tuple[str, ...] = tuple(CLASSIC_SYSTEMS)
+    models: tuple[str, ...] = tuple(CLASSIC_MODELS)
     output_dir: Path = Path("outputs/systems")
     seeds: int = 3
     classifier_steps: int = 200
@@ -98,7 +98,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         "| system | data | budget | wall time | label fidelity [range] | D right on 150 real / generated | grid |",
         "|---|---|---|---|---|---|---|",
     ]
-    for model in (model for model in CLASSIC_SYSTEMS if model in results):
+    for model in (model for model in CLASSIC_MODELS if model in results):
         row = results[model]
         shares = row.get("label_fidelity")
         fidelity = (
@@ -120,9 +120,9 @@ def main(args: Arguments) -> None:
     path = args.table or args.output_dir / "systems.json"
     results = json.loads(path.read_text()) if path.exists() or args.table else {}
     if not args.table:
-        unknown = [model for model in args.models if model not in CLASSIC_SYSTEMS]
+        unknown = [model for model in args.models if model not in CLASSIC_MODELS]
         if unknown:
-            raise InputError(f"models must be of {', '.join(CLASSIC_SYSTEMS)}; got {unknown[0]}")
+            raise InputError(f"models must be of {', '.join(CLASSIC_MODELS)}; got {unknown[0]}")
         set_cpu_threads(None)
         for model in args.models:
             results[model] = measure(model, args)

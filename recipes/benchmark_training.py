@@ -29,17 +29,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from ganaug import Generator, LabelledImages, open_images
 from ganaug.core.files import write_json
 from ganaug.core.hardware import best_device
-from ganaug.training import CLASSIC_SYSTEMS, GANTrainer, TrainingSettings, start_accelerator
-from ganaug.training.systems import System
+from ganaug.training import CLASSIC_MODELS, GANTrainer, TrainingSettings, start_accelerator
+from ganaug.training.models import Model
 
 BENCHMARKED = {
-    "public-acgan-32": System(
+    "public-acgan-32": Model(
         PublicACGANGenerator,
-        CLASSIC_SYSTEMS["acgan-28"].objective,
+        CLASSIC_MODELS["acgan-28"].objective,
         TrainingSettings(train_batch_size=64),
         resolution=32,
     ),
-    **CLASSIC_SYSTEMS,
+    **CLASSIC_MODELS,
 }
 
 

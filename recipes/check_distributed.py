@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from ganaug import InputError, open_images
 from ganaug.core.files import write_tensors
-from ganaug.training import SYSTEMS, make_trainer, start_accelerator
+from ganaug.training import MODELS, make_trainer, start_accelerator
 
 STEPS = 10
 # A loss after the first updates, relative. Rounding differs between batches, and in a GAN it grows soon.
@@ -49,7 +49,7 @@ def work(args: Arguments) -> None:
     """Train a few steps, and write what is to be compared."""
     digits = open_images("sklearn:digits")
     for name in args.systems:
-        system = SYSTEMS[name]
+        system = MODELS[name]
         settings = replace(system.settings, train_batch_size=args.batch, mixed_precision="no")
         accelerator = start_accelerator(settings)
         torch.manual_seed(0)
@@ -109,7 +109,7 @@ def compare(name: str, together: list[dict[str, torch.Tensor]], alone: dict[str,
             torch.equal(value, other[key]) for other in together[1:] for key, value in first.items()
         ),
         f"as many updates of each network as it should have ({', '.join(f'{n:g}' for n in sorted(updates))})": updates
-        == {float(STEPS), float(STEPS * SYSTEMS[name].settings.discriminator_steps)},
+        == {float(STEPS), float(STEPS * MODELS[name].settings.discriminator_steps)},
     }
     for what, well in checks.items():
         print(f"{name}: {what}: {'yes' if well else 'NO'}")

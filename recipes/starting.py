@@ -15,7 +15,7 @@ from launching import command
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training import (
-    SYSTEMS,
+    MODELS,
     Checkpoint,
     RunFolder,
     Trainer,
@@ -63,7 +63,7 @@ def within_budget(args: Any, images: LabelledImages, accelerator: Accelerator) -
 def new_trainer(args: Any, images: LabelledImages, accelerator: Accelerator) -> Trainer:
     """A trainer of the flags' model, as it starts."""
     set_seed(args.training.seed)
-    system, options = SYSTEMS[args.model], args.network_options()
+    system, options = MODELS[args.model], args.network_options()
     if "latent_dim" in options and "latent_dim" not in signature(system.generator).parameters:
         raise InputError(f"the latents of {args.model} follow from the images; leave out --latent_dim")
     if args.init_from is None:

@@ -16,7 +16,7 @@ from resuming import checkpoint_of, with_saved_flags
 from starting import new_trainer, run_folder, with_choices
 
 from ganaug import Generator
-from ganaug.training import SYSTEMS, check_same_run, hold_back, start_accelerator, train
+from ganaug.training import MODELS, check_same_run, hold_back, start_accelerator, train
 from ganaug.training.presets import QUICK
 from ganaug.training.run_page import write_run_page
 
@@ -77,6 +77,6 @@ def run_recipe(arguments: type[Any], description: str | None) -> None:
     models = get_args(get_type_hints(arguments)["model"])
     parser.add_argument("--model", default=arguments.model, choices=models)
     model = parser.parse_known_args()[0].model
-    system = SYSTEMS[QUICK if model == "auto" else model]
+    system = MODELS[QUICK if model == "auto" else model]
     defaults = arguments(model=model, training=system.settings, objective=system.objective)
     run(arguments, main, description, default=replace(defaults, data=DataArguments(resolution=system.resolution)))

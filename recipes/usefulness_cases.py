@@ -17,7 +17,7 @@ from ganaug.evaluation import SmallCNN, train_classifier
 from ganaug.evaluation.augmentations import ShiftFlip
 from ganaug.evaluation.leakage import without_overlap
 from ganaug.filters import ClassifierAgreement, Filter
-from ganaug.training import choose_preset, fit
+from ganaug.training import MODELS, choose_preset, fit
 from ganaug.training.pseudo_labels import pseudo_label
 from ganaug.training.usefulness import OTHERS, SAME
 
@@ -50,7 +50,8 @@ def fitted(images: LabelledImages, folder: Path, setting: Setting) -> Generator:
         preset = choose_preset(images)
         kimg = setting.kimg or preset.settings.total_kimg
         settings = replace(preset.settings, augment=("flip",) if setting.flip else (), total_kimg=kimg)
-        fit(lambda: preset.system.make_generator(images), preset.system.objective, images, settings, path)
+        model = MODELS[preset.model]
+        fit(lambda: model.make_generator(images), model.objective, images, settings, path)
 
     return Generator.from_pretrained(build_once(folder, build, what=f"a generator for {images.name}"))
 

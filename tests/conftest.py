@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import random
 import runpy
-import struct
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 # Tests run beside one another: threads that wait for work must not take the cores from them. Read with libgomp.
@@ -25,14 +23,14 @@ os.environ.update(dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME", "MPLCONFIG
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_XET="1")
 os.environ.pop("HF_TOKEN", None)
 
-from accelerate import Accelerator  # noqa: E402
-from accelerate.state import AcceleratorState  # noqa: E402
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from helpers.generators import make_generator
+from helpers.images import THREE
+from helpers.programs import REPOSITORY, as_a_program, recipe_path
 
-from ganaug import LabelledImages, bundled_digits  # noqa: E402
-from ganaug.generators import ACGAN28Generator  # noqa: E402
-
-REPOSITORY = Path(__file__).parent.parent
-THREE = ("class 0", "class 1", "class 2")
+from ganaug import LabelledImages, bundled_digits
+from ganaug.generators import ACGAN28Generator
 
 
 @pytest.fixture(autouse=True)
@@ -48,16 +46,6 @@ def _global_random_state_untouched() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def digits() -> LabelledImages:
     return bundled_digits("train")
-
-
-def make_generator(names: tuple[str, ...] = tuple("0123456789"), **options: int) -> ACGAN28Generator:
-    """Untrained generator whose weights are always the same."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        generator = ACGAN28Generator(names, **options)
-        # One forward pass in training mode gives BatchNorm statistics that an evaluation pass can use.
-        generator(torch.randn(64, generator.latent_dim), torch.arange(64) % len(names))
-    return generator.eval()
 
 
 @pytest.fixture
@@ -84,47 +72,6 @@ def generator_folder(generator: ACGAN28Generator, tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.mktemp("generator")
     generator.save_pretrained(folder)
     return folder
-
-
-def small_images(n: int = 60, classes: int = 3, size: int = 12, channels: int = 1, seed: int = 0) -> LabelledImages:
-    """Noise with a class-dependent brightness; labels 0, 1, 2, 0, 1, ..."""
-    rng = np.random.default_rng(seed)
-    targets = torch.arange(n) % classes
-    pixels = torch.from_numpy(rng.integers(0, 100, (n, channels, size, size), dtype=np.uint8))
-    images = pixels + (targets * 50).to(torch.uint8)[:, None, None, None]
-    return LabelledImages(images, targets, tuple(f"class {k}" for k in range(classes)), "noise")
-
-
-def write_idx(path: Path, array: np.ndarray) -> None:
-    """Write unsigned bytes in the IDX format."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(struct.pack(">I", size) for size in array.shape)
-    path.write_bytes(header + array.astype(np.uint8).tobytes())
-
-
-def write_idx_pair(folder: Path, data: LabelledImages, prefix: str = "train") -> None:
-    """Write grey images and their labels as the MNIST files do."""
-    write_idx(folder / f"{prefix}-images-idx3-ubyte", data.images[:, 0].numpy())
-    write_idx(folder / f"{prefix}-labels-idx1-ubyte", data.targets.numpy())
-
-
-def recipe_path(name: str) -> str:
-    return str(REPOSITORY / "recipes" / f"{name}.py")
-
-
-@contextmanager
-def as_a_program() -> Iterator[None]:
-    """What a recipe may do in a process of its own: start accelerate, set threads, seed everything."""
-    threads, numpy_state, python_state = torch.get_num_threads(), np.random.get_state(), random.getstate()
-    AcceleratorState._reset_state(True)
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        AcceleratorState._reset_state(True)
-        torch.set_num_threads(threads)
-        np.random.set_state(numpy_state)
-        random.setstate(python_state)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import as_a_program
+from helpers.programs import as_a_program
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset, TensorDataset
@@ -21,7 +21,7 @@ from ganaug.evaluation import SmallCNN
 from ganaug.filters import ClassifierAgreement
 from ganaug.hub.registry import registered_generators
 from ganaug.training import (
-    SYSTEMS,
+    MODELS,
     RunFolder,
     check_same_run,
     find_checkpoint,
@@ -95,7 +95,7 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_weights(model, tmp_path):
     wanted = load_file(run / "model.safetensors")
     for path in ("config.json", "model.safetensors", "training_images.safetensors", "README.md"):
         (run / path).unlink()
-    system = SYSTEMS[model]
+    system = MODELS[model]
     evaluation = {} if model == "flow" else {"evaluation_kimg": 2}
     settings = replace(system.settings, total_kimg=4, checkpointing_kimg=2, checkpoints_total_limit=5, **evaluation)
     settings = replace(settings, train_batch_size=32, mixed_precision="no", cpu_threads=1, sample_kimg=2, log_kimg=2)

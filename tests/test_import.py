@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 
-from test_recipes import run
+from helpers.programs import run
 
 HEAVY = ("torch._dynamo", "torchvision", "matplotlib", "datasets", "tensorboard", "accelerate", "sklearn")
 

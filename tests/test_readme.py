@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sys
 
-from conftest import REPOSITORY, make_generator, small_images, write_idx_pair
-from test_recipes import run
+from helpers.generators import make_generator
+from helpers.images import small_images, write_idx_pair
+from helpers.programs import REPOSITORY, run
 
 END = """
 assert sum(len(labels) for _, labels in loader) in (5714, 5715)

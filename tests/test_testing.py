@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_generator, small_images
+from helpers.generators import make_generator
+from helpers.images import small_images
 from torch import nn
 
 from ganaug import ConditionalGANAugment
 from ganaug.testing import check_augmented_dataset, check_generator
-from ganaug.training import SYSTEMS
+from ganaug.training import MODELS
 
 CLASSES = small_images().classes
 
 
-@pytest.mark.parametrize("system", [name for name in SYSTEMS if SYSTEMS[name].conditional])
+@pytest.mark.parametrize("system", [name for name in MODELS if MODELS[name].conditional])
 def test_our_generators_keep_the_contract(system):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        generator = SYSTEMS[system].generator(CLASSES, image_size=16, channels=3)
+        generator = MODELS[system].generator(CLASSES, image_size=16, channels=3)
     check_generator(generator)
 
 

@@ -27,7 +27,7 @@ from ganaug.data import LabelledImages, open_images
 from ganaug.generators.base import Generator
 from ganaug.hub.config import FORMAT_VERSION
 from ganaug.hub.registry import registered_generators
-from ganaug.training import GANObjective, TrainingSettings, choose_preset, fit
+from ganaug.training import MODELS, GANObjective, TrainingSettings, choose_preset, fit
 
 logger = logging.getLogger(__name__)
 
@@ -106,13 +106,14 @@ def _job(images: LabelledImages) -> dict[str, Any]:
     """All that the training process must know beside pixels and labels, as plain JSON values."""
     # Made here too, because it refuses class names that it cannot have, and knows its options.
     preset = choose_preset(images)
+    model = MODELS[preset.model]
     with torch.random.fork_rng(devices=[]):
-        generator = preset.system.make_generator(images)
+        generator = model.make_generator(images)
     return {
         "architecture": generator.architecture,
         "network": generator.network_options(),
         "settings": asdict(preset.settings),
-        "objective": asdict(preset.system.objective),
+        "objective": asdict(model.objective),
         "classes": images.classes,
         "name": images.name,
         "preset": str(preset),

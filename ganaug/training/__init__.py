@@ -9,28 +9,28 @@ from ganaug.training.hardware import start_accelerator
 from ganaug.training.init_from import init_from
 from ganaug.training.interruption import StoppedError
 from ganaug.training.loop import train
+from ganaug.training.models import CLASSIC_MODELS, MODELS, Model, make_trainer
 from ganaug.training.objectives import GANObjective, Objective
 from ganaug.training.presets import Preset, choose_preset
 from ganaug.training.resume import check_same_run, find_checkpoint
 from ganaug.training.run_folder import RunFolder, new_run_folder
 from ganaug.training.selection import hold_back
 from ganaug.training.settings import TrainingSettings
-from ganaug.training.systems import CLASSIC_SYSTEMS, SYSTEMS, System, make_trainer
 from ganaug.training.trainer import Trainer
 
 __all__ = [
-    "CLASSIC_SYSTEMS",
-    "SYSTEMS",
+    "CLASSIC_MODELS",
+    "MODELS",
     "Checkpoint",
     "Checkpoints",
     "FlowTrainer",
     "GANObjective",
     "GANTrainer",
+    "Model",
     "Objective",
     "Preset",
     "RunFolder",
     "StoppedError",
-    "System",
     "Trainer",
     "TrainingSettings",
     "check_same_run",

@@ -12,10 +12,10 @@ from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
 from ganaug.training.hardware import start_accelerator
 from ganaug.training.loop import train
+from ganaug.training.models import make_trainer
 from ganaug.training.objectives import GANObjective
 from ganaug.training.run_folder import RunFolder
 from ganaug.training.settings import TrainingSettings
-from ganaug.training.systems import make_trainer
 
 
 def fit(

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, replace
 
 from ganaug.data import LabelledImages
+from ganaug.training.models import MODELS
 from ganaug.training.settings import TrainingSettings
-from ganaug.training.systems import SYSTEMS, System
 from ganaug.training.usefulness import IMBALANCED, expected_usefulness
 
 QUICK, WIDE = "flow", "flow-wide"
@@ -24,7 +24,7 @@ class Preset:
     """A way to train, chosen for a set of images.
 
     Attributes:
-        model (str): name in :data:`SYSTEMS`.
+        model (str): name in :data:`MODELS`.
         settings (TrainingSettings): how long and how.
         reason (str): why this one, in a sentence or two.
         expectation (str): what images of such a generator were found to be good for.
@@ -34,11 +34,6 @@ class Preset:
     settings: TrainingSettings
     reason: str
     expectation: str
-
-    @property
-    def system(self) -> System:
-        """What :data:`SYSTEMS` says of the model."""
-        return SYSTEMS[self.model]
 
     def __str__(self) -> str:
         return f"preset: {self.model}, {self.settings.total_kimg:g} kimg. {self.reason}.\n{self.expectation}."
@@ -55,7 +50,7 @@ def choose_preset(images: LabelledImages, *, labelled: LabelledImages | None = N
     lengths = next(lengths for most, lengths in LENGTHS if len(images) <= most)
     model = WIDE if WIDE in lengths and not quick else QUICK
     kimg = lengths[model]
-    settings = SYSTEMS[model].settings
+    settings = MODELS[model].settings
     reason = (
         f"It has no discriminator, so there is nothing that can collapse. {len(images):,} images are "
         f"shown {1000 * kimg / len(images):,.0f} times each; the fewer they are, the shorter the training, "

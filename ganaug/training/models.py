@@ -1,0 +1,185 @@
+"""The models that ``--model`` names: a network, an objective and a few numbers each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from accelerate import Accelerator
+
+from ganaug.data import LabelledImages
+from ganaug.generators import (
+    ACGAN28Generator,
+    ACGAN64Generator,
+    CGANMaxoutGenerator,
+    CGANMLPGenerator,
+    DCGAN32Generator,
+    FlowGenerator,
+    Generator,
+    SNGANGenerator,
+)
+from ganaug.training.flow_trainer import FlowTrainer
+from ganaug.training.gan_trainer import GANTrainer
+from ganaug.training.objectives import GANObjective
+from ganaug.training.settings import TrainingSettings
+from ganaug.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Model:
+    """A generator's network, and how it is trained.
+
+    Args:
+        generator (type): its class, which makes the discriminator too.
+        objective (GANObjective): the losses; of a flow, which has its own, nothing is used.
+        settings (TrainingSettings): how long and how.
+        resolution (int, optional): side to resize images to; None keeps theirs.
+        conditional (bool): whether the generator is told the classes. Default: True
+        network (mapping): options of the generator, where they are not its own defaults.
+    """
+
+    generator: type[Generator]
+    objective: GANObjective
+    settings: TrainingSettings
+    resolution: int | None = None
+    conditional: bool = True
+    network: Mapping[str, int] = field(default_factory=dict)
+
+    def make_generator(self, images: LabelledImages, **options: Any) -> Generator:
+        """A new generator for the classes and the form of some images.
+
+        Args:
+            images (LabelledImages): what it will be trained on.
+            options: of the network; they go before the model's own.
+        """
+        make: Callable[..., Generator] = self.generator
+        classes = images.classes if self.conditional else ()
+        options = {**self.network, **options}
+        return make(classes, image_size=images.image_size, channels=images.channels, **options)
+
+
+CLASSIC_MODELS = {  # published ones
+    "cgan-mlp": Model(
+        CGANMLPGenerator,
+        GANObjective(),
+        TrainingSettings(total_kimg=400, train_batch_size=64, log_kimg=8, sample_kimg=80, evaluation_kimg=80),
+    ),
+    "cgan-maxout": Model(
+        CGANMaxoutGenerator,
+        GANObjective(),
+        TrainingSettings(
+            total_kimg=600,
+            train_batch_size=32,
+            # The BatchNorm before its sigmoid lets the brightness of a pixel change by its bias alone, which Adam
+            # moves by about the learning rate per step: at 2e-4 the images are grey for so long that D has won.
+            learning_rate=5e-3,
+            discriminator_learning_rate=5e-4,
+            log_kimg=12,
+            sample_kimg=120,
+            evaluation_kimg=120,
+            fake_labels="real",
+        ),
+    ),
+    "acgan-28": Model(
+        ACGAN28Generator,
+        GANObjective(class_weight_real=1, class_weight_fake=1, class_weight_generator=1, discriminator_weight=0.5),
+        TrainingSettings(),  # whose defaults are this model's
+    ),
+    "acgan-64": Model(
+        ACGAN64Generator,
+        # Its source puts the class loss on generated images too. With it, so large a discriminator learns to tell the
+        # wanted class from images that do not look like it, and the generator has nothing left to learn.
+        GANObjective(class_weight_real=1, class_weight_fake=0, class_weight_generator=1),
+        TrainingSettings(
+            total_kimg=36,
+            train_batch_size=16,
+            learning_rate=4e-4,
+            ema_kimg=4,
+            log_kimg=1,
+            sample_kimg=4,
+            evaluation_kimg=12,
+        ),
+        resolution=64,
+    ),
+    # Its generator has no BatchNorm: a discriminator that learns as fast has won before there is anything to see.
+    "dcgan-32": Model(
+        DCGAN32Generator,
+        GANObjective(),
+        TrainingSettings(
+            total_kimg=120,
+            train_batch_size=128,
+            discriminator_learning_rate=3e-5,
+            half_batches=True,
+            log_kimg=4,
+            sample_kimg=20,
+            evaluation_kimg=20,
+        ),
+        resolution=32,
+        conditional=False,
+    ),
+    "dcgan-32-conditional": Model(
+        DCGAN32Generator,
+        GANObjective(class_weight_real=1, class_weight_generator=1),
+        TrainingSettings(
+            total_kimg=240, train_batch_size=64, discriminator_learning_rate=5e-5, log_kimg=8, sample_kimg=40
+        ),
+        resolution=32,
+    ),
+}
+
+_FLOW = Model(
+    FlowGenerator,
+    GANObjective(),
+    TrainingSettings(
+        total_kimg=300,
+        train_batch_size=64,
+        learning_rate=2e-3,
+        lr_decay=0.5,
+        adam_beta1=0.9,
+        adam_beta2=0.99,
+        ema_kimg=20,
+        evaluation_kimg=None,  # nothing collapses, and few images are better trained on than held back
+    ),
+)
+
+MODELS = CLASSIC_MODELS | {
+    "sngan": Model(
+        SNGANGenerator,
+        GANObjective(adversarial_loss="hinge", class_weight_real=0.3, class_weight_generator=0.3),
+        TrainingSettings(
+            total_kimg=400,
+            train_batch_size=64,
+            discriminator_steps=2,
+            discriminator_learning_rate=4e-4,
+            adam_beta1=0.0,
+            adam_beta2=0.99,
+            augment=("shift", "cutout", "brightness"),
+        ),
+    ),
+    "flow": _FLOW,
+    "flow-wide": replace(_FLOW, network={"width": 192}),
+}
+
+
+def make_trainer(
+    generator: Generator,
+    objective: GANObjective,
+    data: LabelledImages,
+    settings: TrainingSettings,
+    accelerator: Accelerator,
+) -> Trainer:
+    """A trainer of the kind that a generator needs, with a new discriminator where that is one of two networks.
+
+    Args:
+        generator (Generator): trained in place.
+        objective (GANObjective): the losses of adversarial training.
+        data, settings, accelerator: as of :class:`Trainer`.
+
+    Raises:
+        InputError: the generator's class has no discriminator.
+        ValueError: the images are not of the generator's shape or classes.
+    """
+    if isinstance(generator, FlowGenerator):
+        return FlowTrainer(generator, data, settings, accelerator)
+    return GANTrainer(generator, generator.make_discriminator(), objective, data, settings, accelerator)

@@ -1,0 +1,227 @@
+"""The whole evaluation, as a function and as a recipe: copies, collapse and leaks show, the verdict gets around."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.evaluated import QUICK, Replay, TinyClassifier, digits_in_parts
+from helpers.generators import make_generator
+from huggingface_hub import EvalResult, ModelCard
+
+from ganaug import InputError, open_images
+from ganaug.evaluation import Evaluation, evaluate, report_of, write_report
+from ganaug.hub.card import add_verdict
+
+SETTINGS = replace(QUICK, seeds=2, steps=100, ratios=(0.5,))
+NAMES = ("oracle", "copies", "one picture")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> Evaluation:
+    train, known, further, held_out = digits_in_parts(16, 40)
+    generators = dict(zip(NAMES, (Replay(known), Replay(train), Replay(known, first=1)), strict=True))
+    return evaluate(
+        train,
+        held_out,
+        generators,
+        factory=TinyClassifier,
+        settings=SETTINGS,
+        extra=further,
+        cache_dir=tmp_path_factory.mktemp("cells"),
+    )
+
+
+def test_training_images_are_seen_to_be_copies(found):
+    copies = {name: judged.memorization for name, judged in found.judged.items()}
+    assert (copies["copies"].exact_copies, copies["copies"].near_copies) == (1, 1)
+    assert copies["copies"].closer_to_train_low > 0.9
+    for name in ("oracle", "one picture"):
+        assert copies[name].exact_copies == 0
+    assert copies["oracle"].near_copies < 0.05
+    assert copies["oracle"].closer_to_train < 0.6
+
+
+def test_one_picture_for_each_class_is_seen_to_be_collapsed(found):
+    fidelity = {name: judged.fidelity for name, judged in found.judged.items()}
+    assert fidelity["one picture"].lowest_diversity == pytest.approx(0, abs=1e-6)
+    assert max(fidelity["one picture"].diversity.values()) == pytest.approx(0, abs=1e-6)
+    assert fidelity["oracle"].lowest_diversity > 0.7
+    assert fidelity["one picture"].generated.fd_cnn is None or (
+        fidelity["one picture"].generated.fd_cnn > 2 * fidelity["oracle"].generated.fd_cnn
+    )
+    assert fidelity["one picture"].generated.kd_cnn > 2 * fidelity["oracle"].generated.kd_cnn
+    assert fidelity["oracle"].label_fidelity > 0.9
+
+
+def as_shown(sentence: str) -> str:
+    """A verdict in the report: its first word is a heading."""
+    return sentence.partition(": ")[2].replace("-", "\N{MINUS SIGN}")
+
+
+def test_the_report_holds_it_all_and_is_json(found, tmp_path):
+    report = write_report(found, tmp_path, sources={name: f"folder/{name}" for name in NAMES}, classifier="tiny")
+    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(report))
+    html = (tmp_path / "report.html").read_text()
+    for each in report["generators"]:
+        assert as_shown(each["verdict"]["sentence"]) in html
+        arm = next(arm for arm in report["arms"] if arm["name"] == each["verdict"]["arm"])
+        assert arm["difference"]["estimate"] == each["verdict"]["difference"]["estimate"]
+        assert arm["generator"] == each["name"]
+        assert each["leakage"]["known"] is False  # of a plain module nobody knows what it saw
+    assert [point["images"] for point in report["curve"]["points"]] == [20, 40, 80, 160, 320, 640]
+    assert report["cost"]["cells"] == 2 * (2 + 3 * 2 + 5)
+    assert report["data"]["test_images"] + report["data"]["validation_images"] == 359
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+
+
+def everything(images, labels):
+    """A filter."""
+    return labels >= 0
+
+
+def test_extra_images_that_judge_or_train_are_left_out_of_the_curve(tmp_path):
+    train, known, _, held_out = digits_in_parts(16, 16)
+    both = {"factory": TinyClassifier, "settings": replace(SETTINGS, steps=2), "cache_dir": tmp_path}
+    extra = open_images("sklearn:digits")
+    with_test = evaluate(train, held_out, {"it": Replay(known)}, extra=extra, accept=everything, **both)
+    assert len(with_test.utility.study.extra) == 1438 - 160
+    settings = report_of(with_test, sources={"it": ""}, classifier="tiny")["settings"]
+    assert settings["filter_of_generated_images"] == "everything"
+    assert not torch.isin(with_test.utility.study.extra.image_hashes, train.image_hashes).any()
+
+
+def test_the_verdict_goes_on_the_card_and_replaces_an_older_one(found, tmp_path):
+    report = report_of(found, sources=dict.fromkeys(NAMES, ""), classifier="tiny")
+    make_generator().save_pretrained(tmp_path)
+    card = tmp_path / "README.md"
+    assert "Not measured yet" in card.read_text()
+    card.write_text(card.read_text().replace("## Limits", "My own words.\n\n## Limits"))
+    foreign = ModelCard(card.read_text())
+    foreign.data.model_name = "mine"
+    foreign.data.eval_results = [EvalResult("other", "data", "data", "accuracy", 0.5, task_name="somebody's")]
+    card.write_text(str(foreign))
+
+    for name in ("one picture", "copies"):
+        add_verdict(card, report, name)
+        text = card.read_text()
+        verdict = next(each for each in report["generators"] if each["name"] == name)["verdict"]
+        assert text.count("<!-- ganaug evaluation: begin -->") == 1
+        assert f"**{verdict['sentence']}**" in text
+        assert "Not measured yet" not in text
+        assert "My own words." in text
+    assert "100.0% are exact copies of training images" in text
+    assert "one picture" not in text
+    data = ModelCard(text).data
+    assert data.model_name == "mine"
+    ours = {result.metric_name: result.metric_value for result in data.eval_results if result.task_type != "other"}
+    assert len(data.eval_results) == 1 + len(ours) == 7
+    assert ours["Difference made by generated images"] == round(verdict["difference"]["estimate"], 4)
+    assert data.tags[0] == "ganaug"
+
+
+def test_a_card_without_a_place_for_it_gets_one(found, tmp_path):
+    report = report_of(found, sources=dict.fromkeys(NAMES, ""), classifier="tiny")
+    (tmp_path / "README.md").write_text("# A generator\n\nWith no metadata.\n")
+    for _ in range(2):
+        add_verdict(tmp_path / "README.md", report, "oracle")
+    text = (tmp_path / "README.md").read_text()
+    assert text.count("## Does it help a classifier?") == 1
+    assert text.index("With no metadata.") < text.index("## Does it help")
+    assert ModelCard(text).data.model_name == "oracle"
+
+
+FLAGS = [
+    "--dataset_name",
+    "sklearn:digits",
+    "--images_per_class",
+    "12",
+    "--steps",
+    "20",
+    "--seeds",
+    "2",
+    "--processes",
+    "1",
+]
+FLAGS += ["--ratios", "0.5"]
+
+
+@pytest.fixture
+def digit_generator(tmp_path) -> Path:
+    generator = make_generator(open_images("sklearn:digits").classes, image_size=8)
+    generator.save_pretrained(tmp_path / "acgan")
+    return tmp_path / "acgan"
+
+
+def cells() -> dict[Path, int]:
+    folder = Path(os.environ["XDG_CACHE_HOME"]) / "ganaug" / "evaluation"
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")}
+
+
+def test_the_recipe_writes_report_and_card_and_goes_on_where_it_was(digit_generator, in_process, capsys):
+    assert in_process("--generator", "acgan", *FLAGS, name="evaluate") is None
+    printed = capsys.readouterr().out
+    sentence = re.search(r"\nacgan: (.*)\n", printed)[1]
+    assert re.match(
+        r"(helped|no measurable effect|hurt): [+-]\d+\.\d points \[-?\d+\.\d, -?\d+\.\d\] at ratio 0\.5", sentence
+    )
+    report = json.loads((digit_generator / "evaluation" / "report.json").read_text())
+    assert report["generators"][0]["verdict"]["sentence"] == sentence
+    assert [arm["name"] for arm in report["arms"]][:3] == ["real", "real + classic", "real + classic + TrivialAugment"]
+    assert as_shown(sentence) in (digit_generator / "evaluation" / "report.html").read_text()
+    assert sentence in (digit_generator / "README.md").read_text()
+    before = cells()
+    assert len(before) >= report["cost"]["cells"]
+    assert in_process("--generator", "acgan", *FLAGS, "--output_dir", "again", name="evaluate") is None
+    assert cells() == before  # nothing was trained again
+    again = json.loads(Path("again/report.json").read_text())
+    assert again["arms"] == report["arms"]
+
+
+def test_the_recipe_refuses_what_the_generator_saw(digit_generator, in_process):
+    generator = make_generator(open_images("sklearn:digits").classes, image_size=8)
+    generator.seen_images = open_images("sklearn:digits", split="test").image_hashes.unique()
+    generator.save_pretrained(digit_generator)
+    message = in_process("--generator", "acgan", *FLAGS, name="evaluate")
+    assert re.match(r"error: 359 of the 359 held-out images .* the generator was trained on", message)
+    assert not (digit_generator / "evaluation").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--generator", "acgan", "--dataset_name", "sklearn:digits", "--images_per_class", "900"],
+            "Ask for 139 at most",
+        ),
+        (
+            ["--generator", "acgan", *FLAGS, "--output_dir", "acgan/config.json/x"],
+            r"config\.json is a file\. Give another",
+        ),
+        (["--generator"], "names no generator"),
+        (["--generator", "nowhere"], "no folder 'nowhere', and it is not a Hub id"),
+        (["--generator", "acgan", *FLAGS, "--test_split", "spare"], "have the splits train and test, got 'spare'"),
+        (["--generator", "acgan", *FLAGS, "--test_data_dir", "nowhere"], "no folder nowhere"),
+        (["--generator", "acgan", *FLAGS, "--classifier", "resnet19"], "classifier 'resnet19' is not known"),
+    ],
+)
+def test_wrong_input_ends_in_a_line_that_helps(digit_generator, in_process, flags, message):
+    assert re.search(message, in_process(*flags, name="evaluate"))
+
+
+def test_classes_that_the_generator_does_not_draw(in_process, tmp_path):
+    make_generator(("cat", "dog"), image_size=8).save_pretrained(tmp_path / "pets")
+    message = in_process("--generator", "pets", *FLAGS, name="evaluate")
+    assert re.match(r"error: pets does not draw 0, 1, .*\. It draws cat, dog; 8x8 digits .* has 0, 1", message)
+
+
+def test_held_out_images_of_another_form_are_refused(tmp_path):
+    train, known, _, held_out = digits_in_parts(16, 16)
+    double = replace(held_out, images=held_out.images.repeat(1, 1, 2, 2))
+    with pytest.raises(InputError, match="8x8"):
+        evaluate(train, double, {"it": Replay(known)}, factory=TinyClassifier, settings=SETTINGS, cache_dir=tmp_path)

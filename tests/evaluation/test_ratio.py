@@ -1,0 +1,108 @@
+"""``ratio="auto"``: how many generated images to mix in, none included."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.evaluated import QUICK, NextClass, Replay, TinyClassifier, digits_in_parts
+from helpers.generators import make_generator
+
+from ganaug import ConditionalGANAugment, InputError
+from ganaug.evaluation import choose_ratio, ratio
+
+SETTINGS = replace(QUICK, steps=100)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return digits_in_parts(4, 8)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tmp_path):
+    """What the wrapper asks for, in seconds."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(ratio, "UtilitySettings", lambda seeds: SETTINGS)
+
+
+def test_an_oracle_is_mixed_in_and_wrong_labels_are_not(parts):
+    train, known, _, held_out = parts
+    chosen = choose_ratio(train, held_out, Replay(known), factory=TinyClassifier)
+    assert set(chosen.scores) == {0, 0.1, 0.2, 0.3, 0.5, 0.8}
+    assert chosen.ratio == chosen.best == max(chosen.scores, key=chosen.scores.get) > 0
+    assert chosen.gain == pytest.approx(chosen.scores[chosen.ratio] - chosen.scores[0])
+    assert chosen.gain > chosen.standard_error > 0
+    assert chosen.sentence.startswith(f"ratio {chosen.ratio:g}: {chosen.ratio:g} did best on {len(held_out)} valid")
+
+    none = choose_ratio(train, held_out, NextClass(train), factory=TinyClassifier)
+    assert none.ratio == 0
+    assert none.gain < none.standard_error
+    assert none.sentence.startswith("ratio 0: generated images did not help (")
+
+
+def test_the_ratio_is_chosen_with_the_images_that_the_filter_keeps(parts, tmp_path):
+    train, known, _, held_out = parts
+    generator = Replay(known)
+    generator.label_names = train.classes
+    with pytest.raises(InputError, match=r"the filter starved.* none of the 3 \(max_tries\)"):
+        ConditionalGANAugment(
+            train,
+            generator,
+            "auto",
+            validation=held_out,
+            accept=lambda images, labels: labels < 0,
+            max_tries=3,
+            cache_dir=tmp_path,
+        )
+
+
+def test_images_that_were_seen_cannot_choose(parts):
+    train, known, _, held_out = parts
+    with pytest.raises(InputError, match="are among the training images too"):
+        choose_ratio(train, train, Replay(known), factory=TinyClassifier)
+    with pytest.raises(InputError, match="no image of class 9 to choose the ratio by"):
+        choose_ratio(train, held_out.take([20] * 9 + [0])[0], Replay(known), factory=TinyClassifier)
+    generator = make_generator(train.classes, image_size=8)
+    generator.seen_images = held_out.image_hashes.unique()
+    with pytest.raises(InputError, match="are among the images that the generator was trained on"):
+        choose_ratio(train, held_out, generator, factory=TinyClassifier)
+
+
+@pytest.mark.parametrize(("good", "names"), [(True, "abcdefghij"), (False, "0123456789")])
+def test_the_wrapper_asks_and_says_what_came_out(parts, tmp_path, caplog, monkeypatch, good, names):
+    train, known, _, held_out = parts
+    data = [replace(part, classes=tuple(names)) for part in (train, held_out)]
+    generator = Replay(known) if good else NextClass(train)
+    generator.label_names = train.classes
+    class_map = dict(zip(names, train.classes, strict=True))
+    with caplog.at_level(logging.WARNING, "ganaug.auto_ratio"):
+        mixed = ConditionalGANAugment(
+            data[0], generator, "auto", validation=data[1], class_map=class_map, cache_dir=tmp_path
+        )
+    assert caplog.messages[-1].startswith("ratio 0: generated images did not help" if not good else "ratio 0.")
+    assert (mixed.n_fake > 0) == good
+    assert len(mixed) == 40 + mixed.n_fake
+    assert caplog.messages[-1].startswith(f"ratio {round(mixed.ratio_, 1):g}")
+    with monkeypatch.context() as patch:  # another process of the run takes that choice
+        patch.setattr(ratio, "choose_ratio", None)
+        again = ConditionalGANAugment(
+            data[0], generator, "auto", validation=data[1], class_map=class_map, cache_dir=tmp_path
+        )
+    assert torch.equal(again.targets, mixed.targets)
+
+
+def test_auto_needs_validation_images_and_a_strategy_that_takes_a_ratio(parts):
+    train, known, _, held_out = parts
+    generator = Replay(known)
+    with pytest.raises(ValueError, match="ratio='auto' and validation go together.* Got ratio 'auto' and .*NoneType"):
+        ConditionalGANAugment(train, generator, "auto")
+    with pytest.raises(ValueError, match=r"go together.* Got ratio 0\.3 and validation LabelledImages"):
+        ConditionalGANAugment(train, generator, 0.3, validation=held_out)
+    with pytest.raises(ValueError, match="two amounts"):
+        ConditionalGANAugment(train, generator, "auto", validation=held_out, sampling_strategy="minority")
+    fewer = held_out.subset(torch.nonzero(held_out.targets < 5).squeeze(1), "fewer")
+    with pytest.raises(InputError, match="must be of the same classes"):
+        ConditionalGANAugment(train, generator, "auto", validation=replace(fewer, classes=train.classes[:5]))

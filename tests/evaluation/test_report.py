@@ -1,0 +1,235 @@
+"""The report as a reader's browser gets it."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from shutil import which
+from xml.etree import ElementTree
+
+import pytest
+from helpers.report_example import DIGITS, example_pictures, example_report
+
+from ganaug.evaluation.report import figures
+from ganaug.evaluation.report.html import Picture, render_html
+from ganaug.evaluation.report.wording import MINUS, NOTHING, SPACE, interval, number, p_value, percent, plain, points
+
+SCRIPT = "<script>alert(1)</script>"
+HOSTILE = (
+    SCRIPT,
+    "\"'><img src=x onerror=alert(1)>",
+    "x" * 200,
+    "$\\frac",
+    "猫の写真",
+    "مرحبا",
+    "\u202e\0\x1b",
+    "items",
+    "",
+)
+TWO = {"acgan-28": "no measurable effect", "dcgan-32": "hurt"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes and following text, in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if not self.tags or self.tags[-1][0] != "style":
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def html(digits) -> str:
+    return render_html(example_report(), example_pictures(digits))
+
+
+@pytest.fixture(scope="module")
+def two(digits) -> str:
+    return render_html(example_report(TWO), example_pictures(digits, tuple(TWO)))
+
+
+@pytest.fixture(scope="module")
+def hostile(digits) -> str:
+    outcomes = {SCRIPT: "helped", "g" * 200: "hurt"}
+    return render_html(example_report(outcomes, HOSTILE, fit=False), example_pictures(digits, tuple(outcomes)))
+
+
+@pytest.mark.parametrize("which_one", ["html", "two", "hostile"])
+def test_it_needs_nothing_else_and_everything_has_a_name(which_one, request):
+    html = request.getfixturevalue(which_one)
+    page = Page(html)
+    names = [tag for tag, _ in page.tags]
+    assert names.count("h1") == names.count("main") == names.count("title") == 1
+    assert "script" not in names
+    assert page.all("html")[0] == {"lang": "en"}
+    assert page.all("meta")[1]["content"].startswith("default-src 'none'")
+    assert len(page.all("img")) >= 6
+    for image in page.all("img"):
+        assert len(image["alt"]) > 10
+        assert re.match(r"data:image/(png|svg\+xml);base64,", image["src"])
+    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"base64,[^\"]*", "", html))
+    assert names.count("table") == names.count("caption") == html.count("<caption><span>") >= 6
+    assert all("scope" in cell for cell in page.all("th"))
+    for box in page.all("div"):
+        if "scroll" in (box.get("class") or ""):
+            assert box["tabindex"] == "0"
+            assert box["aria-label"]
+
+
+def test_the_verdict_comes_first(html, two):
+    text = " ".join(Page(html).text.split())
+    start = text.index("Did generated images help the classifier?")
+    assert re.search(
+        r"classifier\? ▲ Helped acgan-28 \+1\.\d points \[.*\] at ratio 0\.3, worth 1,240 extra real images With 30 % "
+        r"of the training images generated, .*lies above zero.*About 1,240 extra real images",
+        text[start : start + 700],
+    )
+    text = Page(two).text
+    assert text.index("No measurable effect") < text.index("Hurt") < text.index("All ways of training")
+    assert "The 95 % interval includes zero" in text
+    assert "Train without them." in text
+    assert f"{MINUS}1.2 points" in text
+
+
+def test_what_a_reader_must_be_warned_of(html, two):
+    assert "hardly differ" not in html
+    assert two.count("hardly differ") == 1
+    assert two.count("There are signs of memorisation.") == 2
+    assert html.count('class="warning"') == 1
+    assert two.count('<p class="warning">') == 2  # leakage that is not known: in the verdict, and in its section
+
+
+def test_hostile_names_are_text(hostile):
+    page = Page(hostile)
+    assert SCRIPT in page.text
+    assert "$\\frac" in page.text
+    assert not [attributes for _, attributes in page.tags if "onerror" in attributes]
+
+
+def test_a_name_that_utf8_cannot_hold(digits):
+    classes = ("\udcff", *DIGITS[1:])
+    render_html(example_report(classes=classes), example_pictures(digits)).encode()
+
+
+@pytest.mark.parametrize(
+    "report", [example_report(), example_report(TWO, HOSTILE, fit=False)], ids=["plain", "hostile"]
+)
+@pytest.mark.parametrize("draw", [figures.forest_plot, figures.learning_curve, figures.recall_plot])
+def test_figures_are_valid_and_the_same_each_time(draw, report):
+    svg = draw(report)
+    ElementTree.fromstring(svg)
+    assert svg == draw(report)
+    sizes = [
+        float(size)
+        for size in re.findall(r"font: (?:\w+ )*([\d.]+)px|font-size: ([\d.]+)px", svg)
+        for size in size
+        if size
+    ]
+    assert min(sizes) >= 10
+
+
+def test_of_many_classes_those_that_change_most():
+    svg = figures.recall_plot(example_report(classes=tuple(f"class {k}" for k in range(100))))
+    assert "the 30 of 100 classes that change most" in svg
+    assert len(set(re.findall(r">class \d+<", svg))) == 30
+
+
+def test_names_are_shortened_in_the_middle():
+    assert figures.short("generated by acgan 0.3", 12) == "generat… 0.3"
+    assert figures.short("猫" * 20, 9) == "猫猫…猫"
+    assert figures.short("a\0b", 9) == "a�b"
+
+
+def test_numbers():
+    assert [percent(0.9638), percent(None)] == [f"96.4{SPACE}%", NOTHING]
+    assert [points(0.0138), points(-0.0138), points(-0.0001)] == ["+1.4", f"{MINUS}1.4", "0.0"]
+    assert interval({"estimate": 0.014, "low": -0.001, "high": 0.03}) == f"+1.4 [{MINUS}0.1,{SPACE}+3.0]"
+    assert [p_value(0.0004), p_value(0.25), number(-0.00012), number(12345.6)] == [
+        "< 0.001",
+        "0.250",
+        f"{MINUS}0.00012",
+        "12,346",
+    ]
+    assert [plain(value) for value in (True, None, 2000, 0.002, [0.1, 0.3])] == [
+        "yes",
+        "none",
+        "2,000",
+        "0.002",
+        "0.1, 0.3",
+    ]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Chromium without a network or a home."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    program, driver = which("chromium"), which("chromedriver")
+    if not program or not driver:
+        pytest.skip("chromium and chromedriver are not installed")
+    folder = tmp_path_factory.mktemp("chromium")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in (
+        *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"),
+        *("disable-background-networking", "disable-component-update", "disable-dev-shm-usage"),
+        f"user-data-dir={folder}",
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chromium = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield chromium
+    chromium.quit()
+
+
+def show(browser, path: Path, width: int) -> None:
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(path.as_uri())
+
+
+@pytest.mark.parametrize("which_one", ["html", "two", "hostile"])
+def test_in_a_browser(which_one, request, browser, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(request.getfixturevalue(which_one), encoding="utf-8")
+    for width in (390, 1280):
+        show(browser, path, width)
+        assert browser.get_log("browser") == []
+        assert browser.find_element("css selector", ".verdict .sentence").is_displayed()
+        top, whole, wide = browser.execute_script(
+            "document.querySelectorAll('details').forEach(each => each.open = true);"
+            "return [document.querySelector('.verdict').getBoundingClientRect().top,"
+            "[...document.images].every(image => image.complete && image.naturalWidth > 0),"
+            "document.documentElement.scrollWidth]"
+        )
+        assert 0 < top < 200
+        assert whole
+        assert wide <= width
+
+
+def test_print_shows_what_is_folded(browser, html, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(html, encoding="utf-8")
+    show(browser, path, 1280)
+    height = "return document.querySelector('details').getBoundingClientRect().height"
+    folded = browser.execute_script(height)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.execute_script(height) > folded + 100
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_a_picture_says_what_it_shows(html, digits):
+    shown: Picture = example_pictures(digits)["real"]
+    assert shown.caption in html
+    assert f'alt="{shown.alt}"' in html

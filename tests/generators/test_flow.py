@@ -1,0 +1,201 @@
+"""Flow matching: the sampler against a known flow, training on images that are easily told apart, the contract."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from helpers.images import small_images
+
+from ganaug import Generator, InputError, LabelledImages, sample
+from ganaug.generators import FlowGenerator
+from ganaug.sampling.inference import DrawingForm
+from ganaug.training import FlowTrainer, TrainingSettings, train
+
+NAMES = ("left", "right")
+
+
+def build(names=NAMES, *, moving: bool = False, **options) -> FlowGenerator:
+    """A small generator; a moving one has no layer of zeros, as after training."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = FlowGenerator(names, **{"image_size": 8, "width": 32, "steps": 2, **options})
+        if moving:
+            for parameter in generator.parameters():
+                parameter.data.add_(0.05 * torch.randn_like(parameter))
+        return generator
+
+
+def halves(n: int = 40) -> LabelledImages:
+    """8x8 images whose left or right half is white, with some noise."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        images = torch.randint(0, 30, (n, 1, 8, 8), dtype=torch.uint8)
+    labels = torch.arange(n) % 2
+    for k, label in enumerate(labels.tolist()):
+        images[k, :, :, 4 * label : 4 * label + 4] += 200
+    return LabelledImages(images, labels, NAMES, "halves")
+
+
+class ToTarget(FlowGenerator):
+    """The exact flow of a data set that has one grey level for each class."""
+
+    architecture = "to-target"
+    TARGETS = torch.tensor([-0.5, 0.75])
+
+    def velocity(self, images, times, labels):
+        self.asked = [*getattr(self, "asked", []), float(times[0])]
+        targets = self.TARGETS[labels][:, None, None, None]
+        return (targets - images) / (1 - times[:, None, None, None])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 6])
+def test_the_sampler_follows_a_known_flow_to_its_end(steps):
+    with torch.random.fork_rng():
+        generator = ToTarget(NAMES, image_size=8, width=32, steps=steps)
+        z = torch.randn(6, 64)
+    images = generator(z, torch.tensor([0, 1, 0, 1, 0, 1]))
+    assert torch.allclose(images[0::2], torch.tensor(-0.5), atol=1e-5)
+    assert torch.allclose(images[1::2], torch.tensor(0.75), atol=1e-5)
+    assert len(generator.asked) == steps
+    assert generator.asked == sorted(generator.asked)
+    assert (generator.asked[0], generator.asked[-1] < 1) == (0, True)
+
+
+class Decaying(FlowGenerator):
+    """Towards grey, the faster the farther: the exact end is z / e."""
+
+    architecture = "decaying"
+
+    def velocity(self, images, times, labels):
+        return -images
+
+
+def test_the_error_of_the_sampler_is_of_second_order():
+    errors = []
+    for steps in (8, 16, 32):
+        with torch.random.fork_rng():
+            generator = Decaying(NAMES, image_size=8, width=32, steps=steps)
+        z = torch.linspace(-1, 1, 64)[None]
+        errors.append((generator(z, torch.tensor([0])).flatten() - z[0] / torch.e).abs().max().item())
+    assert errors[0] < 0.01
+    assert all(3 < coarse / fine < 5 for coarse, fine in pairwise(errors))
+
+
+def test_before_training_the_image_is_the_noise():
+    z = torch.linspace(-2, 2, 128).view(2, 64)
+    assert torch.equal(build()(z, torch.tensor([0, 1])).flatten(1), z.clamp(-1, 1))
+
+
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3), (44, 4), (2, 1)])
+def test_shapes_and_range(size, channels):
+    generator = build(image_size=size, channels=channels, moving=True)
+    assert generator.latent_dim == channels * size * size
+    with torch.random.fork_rng(), torch.no_grad():
+        images = generator(torch.randn(3, generator.latent_dim), torch.tensor([0, 1, 0]))
+    assert (images.shape, images.dtype) == ((3, channels, size, size), torch.float32)
+    assert images.abs().max() <= 1
+
+
+def test_label_and_latent_decide_the_image_and_nothing_else_does():
+    generator = build(moving=True)
+    labels = [k % 2 for k in range(21)]
+    together = generator.sample(labels, seed=5)
+    form = DrawingForm(generator)
+    one_by_one = [sample(form, [labels[k]], seed=5, indices=[k]) for k in range(21)]
+    assert torch.equal(together, torch.cat(one_by_one))
+    others = generator.sample([1 - label for label in labels], seed=5)
+    assert all(not torch.equal(a, b) for a, b in zip(together, others, strict=True))
+    assert len(together.unique(dim=0)) == 21
+
+
+def test_it_is_saved_and_loaded(tmp_path):
+    generator = build(moving=True)
+    generator.save_pretrained(tmp_path)
+    loaded = Generator.from_pretrained(tmp_path)
+    assert type(loaded) is FlowGenerator
+    assert loaded.network_options() == {"width": 32, "steps": 2}
+    assert torch.equal(loaded.sample([0, 1, 1]), generator.sample([0, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 9}, "multiple of 2; got 9"),
+        ({"width": 20}, "width must be a positive multiple of 8, got 20"),
+        ({"steps": 0}, "steps must be a positive multiple of 1, got 0"),
+        ({"steps": 4.0}, r"steps must be a positive multiple of 1, got 4\.0"),
+    ],
+)
+def test_what_it_cannot_be_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        build(**options)
+
+
+def test_training_finds_the_classes(accelerator):
+    data = halves()
+    settings = TrainingSettings(
+        total_kimg=8,
+        train_batch_size=32,
+        learning_rate=3e-3,
+        lr_decay=0.5,
+        adam_beta1=0.9,
+        adam_beta2=0.99,
+        ema_kimg=1,
+    )
+    before = torch.random.get_rng_state()
+    generator = train(FlowTrainer(build(), data, settings, accelerator), None)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert generator.info["training"]["last_loss"] < 0.4  # 1.7 at the start
+    labels = torch.arange(40) % 2
+    images = generator.sample(labels).float()
+    left, right = images[..., :4].mean((1, 2, 3)), images[..., 4:].mean((1, 2, 3))
+    assert ((right > left) == (labels == 1)).all()
+    assert abs(torch.where(labels == 1, right, left).mean() - 215) < 25
+    assert abs(torch.where(labels == 1, left, right).mean() - 15) < 25
+
+
+def test_a_step_depends_on_seed_and_number_alone(accelerator):
+    data = small_images(size=8, n=6)
+
+    def weights(steps, seed=0):
+        settings = TrainingSettings(train_batch_size=8, seed=seed, total_kimg=0.08)
+        trainer = FlowTrainer(build(data.classes, moving=True), data, settings, accelerator)
+        with torch.random.fork_rng():
+            torch.manual_seed(len(steps))
+            losses = [trainer.step(step)["loss"].item() for step in steps]
+        return losses, torch.cat([p.detach().flatten() for p in trainer.bare_generator.parameters()])
+
+    (first, once), (second, again), (_, other) = weights([0, 1]), weights([0, 1]), weights([0, 1], seed=1)
+    assert first == second
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"augment": ("flip", "cutout")}, "augment may have flip alone; got cutout"),
+        ({"discriminator_steps": 2}, "a flow has no discriminator"),
+        ({"half_batches": True}, "a flow has no discriminator"),
+    ],
+)
+def test_settings_that_mean_nothing_to_a_flow_are_refused(accelerator, settings, message):
+    with pytest.raises(InputError, match=message):
+        FlowTrainer(build(), halves(), TrainingSettings(**settings), accelerator)
+
+
+def test_flipped_images_are_drawn_where_flip_is_asked_for(accelerator):
+    """Half of the images of a class that has its white half on the left only are mirrored in training."""
+    data = halves()
+    trainer = FlowTrainer(build(), data, TrainingSettings(augment=("flip",), train_batch_size=64), accelerator)
+    shown = []
+    trainer.velocity.register_forward_pre_hook(lambda _, inputs: shown.append(inputs))
+    with torch.random.fork_rng():
+        trainer.step(0)
+    between, times, labels = shown[0]
+    clear = times > 0.6
+    towards_right = (between[..., 4:].mean((1, 2, 3)) > between[..., :4].mean((1, 2, 3)))[clear]
+    share = (towards_right != (labels[clear] == 1)).float().mean()
+    assert 0.2 < share < 0.8

@@ -1,0 +1,373 @@
+"""Fitting a generator to a dataset that comes without one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from helpers.images import THREE, small_images
+from helpers.programs import REPOSITORY
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import to_pil_image
+
+from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages
+from ganaug.mixing import fitting
+from ganaug.mixing.fitting import fit_generator
+from ganaug.training import Preset, TrainingSettings
+
+QUICK = TrainingSettings(total_kimg=0.032, train_batch_size=16, log_kimg=0.016, mixed_precision="no", cpu_threads=1)
+LAUNCHED = {
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "2",
+    "LOCAL_WORLD_SIZE": "2",
+    "GROUP_RANK": "0",
+    "ROLE_WORLD_SIZE": "2",
+    "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "1",
+    "TORCHELASTIC_RUN_ID": "none",
+    "ACCELERATE_MIXED_PRECISION": "fp16",
+    "OMPI_COMM_WORLD_SIZE": "2",
+}
+
+
+def use_preset(monkeypatch: pytest.MonkeyPatch, settings: TrainingSettings = QUICK, model: str = "flow") -> None:
+    preset = Preset(model, settings, "For the test", "what to expect: nothing")
+    monkeypatch.setattr(fitting, "choose_preset", lambda images: preset)
+
+
+def install_stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> None:
+    """Let a shell script stand in for Python; ``$JOB`` and ``$OUTPUT`` are the folders it is given."""
+    script = folder / "python"
+    script.write_text(f"#!/bin/sh\nJOB=$3 OUTPUT=$4\n{body}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path) -> Callable[[str], None]:
+    use_preset(monkeypatch)
+    install_stand_in(monkeypatch, tmp_path, "mkdir $OUTPUT/training")
+    return partial(install_stand_in, monkeypatch, tmp_path)
+
+
+def kept(cache: Path) -> list[str]:
+    """Names of what is in the cache, locks aside."""
+    return [path.name for path in (cache / "fitted").glob("*") if path.suffix != ".lock"]
+
+
+def test_a_generator_is_fitted_once_whatever_surrounds_it(monkeypatch, tmp_path, caplog):
+    AcceleratorState._reset_state(True)
+    mine = Accelerator(cpu=True, mixed_precision="bf16")
+    use_preset(monkeypatch)
+    for name, value in LAUNCHED.items():  # with any of them, the fit would wait for others or be refused
+        monkeypatch.setenv(name, value)
+    data = small_images()
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            folder = fit_generator(data, cache_dir=tmp_path)
+        assert mine.mixed_precision == Accelerator().mixed_precision == "bf16"
+        assert mine.num_processes == 1
+    finally:
+        AcceleratorState._reset_state(True)
+    assert folder.parent == tmp_path / "fitted"
+    assert "32.0/32.0" in shown.getvalue()  # the progress bar, in images
+    warning = caplog.messages[0]
+    assert "to noise: 60 images of 12x12 pixels, 3 classes. It takes minutes" in warning
+    assert "preset: flow, 0.032 kimg. For the test" in warning
+    assert "what to expect: nothing" in warning
+    assert str(folder) in warning
+    assert "second argument" in warning
+
+    generator = Generator.from_pretrained(folder)
+    assert (generator.label_names, generator.image_size) == (data.classes, 12)
+    assert generator.info["dataset"] == {
+        "name": "noise",
+        "fingerprint": data.fingerprint,
+        "num_images": 60,
+        "class_counts": dict.fromkeys(data.classes, 20),
+    }
+    assert torch.equal(generator.seen_images, data.image_hashes.unique())
+    facts = generator.info["training"]
+    assert (facts["num_processes"], facts["mixed_precision"], facts["total_kimg"]) == (1, "no", 0.032)
+
+    caplog.clear()
+    before = folder.stat()
+    with caplog.at_level(logging.INFO, "ganaug"):
+        assert fit_generator(data, cache_dir=tmp_path) == folder
+    assert (folder.stat().st_ino, folder.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert caplog.messages == [f"using the generator that was fitted to these images before: {folder}"]
+    assert kept(tmp_path) == [folder.name]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "samples",
+        "training",
+        "training_images.safetensors",
+    ]
+
+
+def in_processes(count: int, run: Callable[[int], None]) -> list[Any]:
+    """Start processes that have all imports behind them."""
+    started = [multiprocessing.get_context("fork").Process(target=run, args=(k,)) for k in range(count)]
+    for process in started:
+        process.start()
+    return started
+
+
+def test_of_two_processes_one_trains_and_the_other_waits(monkeypatch, tmp_path):
+    use_preset(monkeypatch)
+    ready = multiprocessing.get_context("fork").Barrier(2)
+
+    def ask(k: int) -> None:
+        torch.set_num_threads(1)
+        logging.basicConfig(filename=tmp_path / f"{k}.log", level=logging.INFO, force=True)
+        ready.wait()
+        (tmp_path / f"{k}.answer").write_text(str(fit_generator(small_images(), cache_dir=tmp_path)))
+
+    for process in in_processes(2, ask):
+        process.join(100)
+        assert process.exitcode == 0
+    logs = [(tmp_path / f"{k}.log").read_text() for k in range(2)]
+    assert sorted(log.count("No generator was given") for log in logs) == [0, 1]
+    assert sorted(log.count("another process is making a generator for noise; waiting") for log in logs) == [0, 1]
+    answers = {(tmp_path / f"{k}.answer").read_text() for k in range(2)}
+    assert answers == {str(tmp_path / "fitted" / name) for name in kept(tmp_path)}
+    rows = (Path(answers.pop()) / "training" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["kimg"] for row in rows] == [0.016, 0.032]
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 90) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def process_states() -> Iterator[tuple[int, int, str]]:
+    """Number, parent and state of all processes."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            yield int(path.parent.name), int(parent), state
+
+
+def alive(pid: int) -> bool:
+    return any(pid == other and state != "Z" for other, _, state in process_states())
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the process table of Linux")
+def test_the_training_ends_with_a_process_that_is_killed(monkeypatch, tmp_path):
+    use_preset(monkeypatch, replace(QUICK, total_kimg=1000))
+
+    def ask(_: int) -> None:
+        torch.set_num_threads(1)
+        with contextlib.redirect_stderr(io.StringIO()):
+            fit_generator(small_images(), cache_dir=tmp_path)
+
+    (asking,) = in_processes(1, ask)
+    wait_until(lambda: list(tmp_path.glob("fitted/.*.tmp-*/training/metrics.jsonl")))
+    (training,) = [pid for pid, parent, _ in process_states() if parent == asking.pid]
+    assert alive(training)
+    asking.kill()
+    asking.join()
+    wait_until(lambda: not alive(training), seconds=20)
+    assert len(kept(tmp_path)) == 1  # what was half made, under a temporary name
+    install_stand_in(monkeypatch, tmp_path, "mkdir $OUTPUT/training")
+    assert [fit_generator(small_images(), cache_dir=tmp_path).name] == kept(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "mkdir $OUTPUT/training; echo 'No space' >&2; echo left; exit 3",
+            "ended with exit code 3. Its last lines: No space\nleft",
+        ),
+        ("mkdir $OUTPUT/training; kill -9 $$", "ended with signal 9. Its last lines: none\nNothing was kept"),
+    ],
+)
+def test_a_training_that_fails_leaves_nothing(stand_in, tmp_path, body, message):
+    stand_in(body)
+    with pytest.raises(RuntimeError, match="fitting a generator to noise failed") as caught:
+        fit_generator(small_images(), cache_dir=tmp_path)
+    assert message in str(caught.value)
+    assert "recipes/train_acgan.py" in str(caught.value)
+    assert kept(tmp_path) == []
+    stand_in("mkdir $OUTPUT/training")
+    assert [fit_generator(small_images(), cache_dir=tmp_path).name] == kept(tmp_path)
+
+
+def test_last_lines_are_without_the_progress_bar(stand_in, tmp_path, capsys):
+    stand_in(r"printf '10%%\r20%%\rdiverged \342\200\246\n'; exit 1")
+    with pytest.raises(RuntimeError, match="Its last lines: diverged …\n"):
+        fit_generator(small_images(), cache_dir=tmp_path)
+    assert capsys.readouterr().err == "10%\r20%\rdiverged …\n"
+
+
+def test_ctrl_c_ends_the_training_and_leaves_nothing(stand_in, tmp_path):
+    stand_in(f"mkdir $OUTPUT/training; echo $$ > {shlex.quote(str(tmp_path))}/pid; exec sleep 100")
+    written = tmp_path / "pid"
+
+    def interrupt() -> None:
+        wait_until(lambda: written.exists() and written.read_text())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        fit_generator(small_images(), cache_dir=tmp_path)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(written.read_text()), 0)
+    assert kept(tmp_path) == []
+
+
+def test_what_the_training_process_is_given(stand_in, tmp_path, monkeypatch):
+    stand_in("mkdir $OUTPUT/training; env > $OUTPUT/env; cp -r $JOB $OUTPUT/copy; pwd > $OUTPUT/cwd")
+    for name, value in {**LAUNCHED, "RANKING": "kept"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.syspath_prepend("relative")
+    folder = fit_generator(small_images(), cache_dir=tmp_path)
+    environment = dict(line.split("=", 1) for line in (folder / "env").read_text().splitlines() if "=" in line)
+    assert not environment.keys() & LAUNCHED.keys()
+    assert (environment["RANKING"], environment["HOME"]) == ("kept", os.environ["HOME"])
+    assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(REPOSITORY / "relative")
+    assert sorted(path.name for path in (folder / "copy").iterdir()) == ["images.safetensors", "job.json"]
+    assert Path((folder / "cwd").read_text().strip()).name == "job"  # where nothing can be imported by accident
+    assert not (folder / "job").exists()
+
+
+def test_what_is_kept_is_found_by_images_and_preset(stand_in, tmp_path, monkeypatch):
+    data = small_images()
+    first = fit_generator(data, cache_dir=tmp_path)
+    fakes = [LabelledImages(data.images, data.targets, data.classes, "under another name"), Subset(data, range(60))]
+    assert {fit_generator(same, cache_dir=tmp_path) for same in fakes} == {first}
+    pixels, targets = data.images.clone(), data.targets.clone()
+    pixels[0, 0, 0, 0] += 1
+    targets[0] = 1
+    folders = [
+        fit_generator(other, cache_dir=tmp_path)
+        for other in (
+            replace(data, images=pixels),
+            replace(data, targets=targets),
+            replace(data, classes=("a", "b", "c")),
+            Subset(data, range(59)),
+        )
+    ]
+    folders.append(fit_generator(data, cache_dir=tmp_path, resolution=8))
+    for settings, model in ((replace(QUICK, seed=1), "flow"), (QUICK, "acgan-28"), (QUICK, "cgan-mlp")):
+        use_preset(monkeypatch, settings, model)
+        folders.append(fit_generator(data, cache_dir=tmp_path))
+    assert len({first, *folders}) == 9
+    assert sorted(kept(tmp_path)) == sorted(folder.name for folder in {first, *folders})
+
+
+def test_it_is_kept_in_the_users_cache_by_default(stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert fit_generator(small_images()).parent == tmp_path / "ganaug" / "fitted"
+    monkeypatch.chdir(tmp_path)
+    assert fit_generator(small_images(), cache_dir="here").parent == tmp_path / "here" / "fitted"
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "resolution"), [(31, 31, None), (12, 16, None), (66, 66, None), (12, 12, 11), (12, 12, 96)]
+)
+def test_sizes_that_the_preset_does_not_draw(stand_in, tmp_path, height, width, resolution):
+    images = torch.zeros(6, 1, height, width, dtype=torch.uint8)
+    data = LabelledImages(images, torch.arange(6) % 2, ("a", "b"), "zeros")
+    side = f"{resolution}x{resolution}" if resolution else f"{width}x{height}"
+    message = rf"is even and at most 64 pixels, and these images are {side}. Instead, train a generator"
+    with pytest.raises(InputError, match=message):
+        fit_generator(data, resolution=resolution, cache_dir=tmp_path)
+    assert not (tmp_path / "fitted").exists()
+    assert fit_generator(data, resolution=12, cache_dir=tmp_path).is_dir()
+
+
+def test_images_that_differ_in_size_need_a_resolution(stand_in, tmp_path):
+    data = small_images(n=6)
+    pairs = [(to_pil_image(image).resize((8 + i, 20)), i % 3) for i, image in enumerate(data.images)]
+    with pytest.raises(
+        DataError, match="no generator can be fitted to this dataset: images differ in size.*Instead, train"
+    ):
+        fit_generator(pairs, cache_dir=tmp_path)
+    assert fit_generator(pairs, resolution=16, cache_dir=tmp_path).is_dir()
+    with pytest.raises(DataError, match="no generator can be fitted to this dataset: dataset int cannot be read"):
+        fit_generator(3, cache_dir=tmp_path)
+    unnamed = TensorDataset(data.images, data.targets)
+    unnamed.classes = ["a", "a", "b"]
+    with pytest.raises(ValueError, match="label_names must differ"):
+        fit_generator(unnamed, cache_dir=tmp_path)
+
+
+class Fitting(Dataset):
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> str:
+        try:
+            return str(fit_generator(small_images(), cache_dir=self.cache))
+        except RuntimeError as error:
+            return str(error)
+
+
+def test_no_worker_fits(stand_in, tmp_path):
+    options = {"batch_size": None, "multiprocessing_context": "fork", "generator": torch.Generator()}
+    (answer,) = DataLoader(Fitting(tmp_path), num_workers=1, **options)
+    assert answer.startswith("a DataLoader worker cannot fit a generator. Make the dataset before the loader starts")
+    assert not (tmp_path / "fitted").exists()
+    assert Path(Fitting(tmp_path)[0]).is_dir()
+
+
+class Photos(Dataset):
+    """PIL images of differing sizes, with a transform that brings them to one."""
+
+    classes = THREE
+
+    def __init__(self):
+        self.data, self.targets = small_images(n=12), small_images(n=12).targets
+        self.transform = v2.Compose([v2.Resize((16, 16)), v2.ToImage()])
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        image, label = self.data[index]
+        return self.transform(to_pil_image(image).resize((40 + index, 31))), label
+
+
+def test_the_wrapper_without_a_generator(monkeypatch, tmp_path):
+    """Both kinds of datasets are fitted to at a size the preset draws; the second time, nothing is trained."""
+    use_preset(monkeypatch)
+    lengths = []
+    for again in (False, True):
+        if again:
+            monkeypatch.setattr(sys, "executable", "no-such-python")
+        train = ConditionalGANAugment(Photos(), ratio=0.25, cache_dir=tmp_path)
+        lengths.append((len(train), train.n_fake, train[15][0].shape))
+        assert train.sampler.image_shape == (1, 30, 30)
+    assert lengths == [(16, 4, (1, 16, 16))] * 2

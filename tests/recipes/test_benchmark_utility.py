@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers.programs import REPOSITORY, as_a_program
+
+from ganaug.filters import ClassifierAgreement
+from ganaug.training import pseudo_labels
+from ganaug.training.usefulness import OTHERS, PSEUDO_LABELLED, SAME, expected_usefulness, measured
+
+DIGITS = {"source": "sklearn:digits", "kimg": 0.064, "flip": False}
+
+
+class Lenient(ClassifierAgreement):
+    """Keeps every other image too, so that a generator of noise does not starve it."""
+
+    def forward(self, images, labels):
+        return super().forward(images, labels) | (images.sum((1, 2, 3)) % 2 == 0)
+
+
+@pytest.fixture
+def benchmark(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(pseudo_labels, "STEPS", 20)
+    monkeypatch.setattr(pseudo_labels, "DRAWN", 8)
+    import benchmark_usefulness as module
+    import usefulness_cases
+    from usefulness_settings import Setting
+
+    monkeypatch.setattr(usefulness_cases, "SELECTOR_STEPS", 20)
+    monkeypatch.setattr(usefulness_cases, "ClassifierAgreement", Lenient)
+    settings = {
+        "own": Setting("few digits", 8, long_tail=4, **DIGITS),
+        "pseudo": Setting("more digits", 4, generator_from=PSEUDO_LABELLED, unlabeled=6, **DIGITS),
+        "alone": Setting("some digits", 8, generator_from=OTHERS, alone=True, selected=True, **DIGITS),
+    }
+    monkeypatch.setattr(module, "SETTINGS", settings)
+    with as_a_program():
+        yield module
+
+
+@pytest.mark.timeout(300)
+def test_each_setting_is_measured_once(benchmark, tmp_path, capsys):
+    args = benchmark.Arguments(
+        settings=("own", "pseudo", "alone"),
+        utility=benchmark.UtilitySettings(seeds=2, steps=20, batch_size=32, ratios=(0.3,), trivial_augment=False),
+        output_dir=tmp_path / "out",
+        processes=1,
+    )
+    benchmark.main(args)
+    rows = json.loads((tmp_path / "out" / "usefulness.json").read_text())["rows"]
+    assert rows["pseudo"]["images_per_class"] == 4
+    assert rows["pseudo"]["best_without"].startswith("real and pseudo-labelled")
+    assert rows["own"]["imbalance"] == 4
+    assert (rows["own"]["kimg"], rows["pseudo"]["kimg"]) == (0.064, 0.064)
+    for key, row in rows.items():
+        assert {row["best_without"], row["with"]} <= set(row["scores"])
+        assert all(len(scores) == 2 for scores in row["scores"].values())
+        gain = row["difference"]
+        assert gain["low"] <= gain["estimate"] <= gain["high"]
+        assert ("label_fidelity" in row) == (key == "own")
+    assert "real + classic + class-balanced loss" in rows["own"]["scores"]
+    assert rows["alone"]["with"] == "generated only"
+    assert (tmp_path / "out" / "pseudo" / "model.safetensors").exists()
+    assert (tmp_path / "out" / "alone-selector.safetensors").exists()
+    shown = capsys.readouterr().out
+    assert shown.count("| few digits | the same images, 0.064 kimg | 20 of 32 | real") == 1
+    assert (tmp_path / "out" / "usefulness.png").stat().st_size > 5000
+    benchmark.main(args)
+    assert capsys.readouterr().out == shown
+
+
+def test_the_readme_has_the_table_that_expectations_come_from(benchmark):
+    table = measured()
+    assert benchmark.table(table) in (REPOSITORY / "README.md").read_text()
+    assert (REPOSITORY / ".images" / "usefulness.png").exists()
+    own = {key: row for key, row in table["rows"].items() if row["generator_from"] == SAME}
+    assert len(own) >= 3
+    for row in own.values():
+        shares = [row["imbalance"] ** (-k / 9) for k in range(10)]
+        counts = [round(row["images_per_class"] * 10 * share / sum(shares)) for share in shares]
+        assert row["name"] in expected_usefulness(counts)

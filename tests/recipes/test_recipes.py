@@ -1,0 +1,195 @@
+"""The recipes as a user runs them: real processes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import resource
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers.images import small_images, write_class_folders, write_idx_pair
+from helpers.programs import LAUNCH, RECIPE, recipe_path, run
+from PIL import Image
+
+from ganaug import Generator, open_images
+
+QUICK = ["--total_kimg", "0.128", "--train_batch_size", "32", "--log_kimg", "0.064", "--report_to", "none"]
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory) -> tuple[Path, str]:
+    """The README's command with a tiny budget: where it ran, and what it printed."""
+    cwd = tmp_path_factory.mktemp("first")
+    return cwd, run(*LAUNCH, RECIPE, *QUICK[:-2], cwd=cwd)
+
+
+def test_the_first_command_trains_on_the_bundled_digits(first_run):
+    cwd, output = first_run
+    assert "(4000, 1, 28, 28) uint8, 10 classes" in output
+    # The launcher set OMP_NUM_THREADS=1; the recipe uses all cores.
+    assert f"threads: {len(os.sched_getaffinity(0))}, precision:" in output
+    assert re.search(r"preset: flow, \d+ kimg\. .* 4,000 images are shown \d+ times each", output)
+    assert re.search(r"what to expect: nearest to your images, .* brought [+-][\d.]+ points \[", output)
+    folder = cwd / "outputs" / "flow"
+    generator = Generator.from_pretrained(folder)
+    assert generator.label_names == tuple("0123456789")
+    assert generator.info["dataset"]["class_counts"]["9"] == 400
+    settings = json.loads((folder / "training" / "settings.json").read_text())
+    assert settings["total_kimg"] == 0.128
+    rows = [json.loads(line) for line in (folder / "training" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["kimg"] for row in rows] == [0.064, 0.128]  # the flags', where they differ from the preset's
+    assert not list(cwd.rglob("*.tmp*"))
+
+
+def test_no_warning_of_our_own(first_run):
+    """accelerate tells of the defaults it took; nothing else warns."""
+    _, output = first_run
+    warnings = [line for line in output.splitlines() if "warn" in line.lower()]
+    assert [line for line in warnings if "To avoid this warning pass in values" not in line] == []
+
+
+def test_the_lines_it_prints_work(first_run):
+    cwd, output = first_run
+    lines = output.split("Use it:\n")[1].strip().splitlines()[:3]
+    assert lines[1] == "generator = Generator.from_pretrained('outputs/flow')"
+    program = "\n".join(
+        ["from ganaug import bundled_digits", "dataset = bundled_digits()", *lines, "print(len(train))"]
+    )
+    assert run(sys.executable, "-c", program, cwd=cwd).strip() == "5714"
+
+
+def test_monitors_reach_tensorboard(first_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    cwd, _ = first_run
+    logs = EventAccumulator(str(cwd / "outputs" / "flow" / "training" / "logs" / "ganaug"))
+    logs.Reload()
+    assert [event.step for event in logs.Scalars("loss")] == [64, 128]
+    assert set(logs.Tags()["images"]) == {"real", "generated"}
+    grid = logs.Images("generated")[-1]
+    assert (grid.step, grid.width > 500) == (128, True)
+
+
+def test_class_folders_with_fewer_images_than_the_batch(in_process, tmp_path):
+    write_class_folders(tmp_path / "pets", small_images(n=7, classes=2, size=20, channels=3))
+    run(*LAUNCH, RECIPE, *QUICK, "--train_data_dir", "pets", "--output_dir", "out", "--resolution", "16", cwd=tmp_path)
+    generator = Generator.from_pretrained(tmp_path / "out")
+    assert generator.sample([0, 1]).shape == (2, 3, 16, 16)
+    assert generator.label_names == ("class 0", "class 1")
+    # A second run into the same folder is refused and changes nothing.
+    before = (tmp_path / "out" / "config.json").read_bytes()
+    assert "error: out already holds a run" in in_process(*QUICK, "--output_dir", "out")
+    assert (tmp_path / "out" / "config.json").read_bytes() == before
+
+
+def test_two_processes_share_a_run_on_gzipped_idx_files(tmp_path):
+    write_idx_pair(tmp_path / "idx", small_images(size=28))
+    for path in list((tmp_path / "idx").iterdir()):
+        Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    output = run(*torchrun, RECIPE, *QUICK, "--train_data_dir", "idx", "--output_dir", "out", cwd=tmp_path)
+    assert output.count("Use it:") == 1
+    assert "processes: 2, threads: 1" in output or len(os.sched_getaffinity(0)) > 3
+    generator = Generator.from_pretrained(tmp_path / "out")
+    assert generator.info["training"]["num_processes"] == 2
+    rows = [json.loads(line) for line in (tmp_path / "out/training/metrics.jsonl").read_text().splitlines()]
+    assert [row["kimg"] for row in rows] == [0.064, 0.128]  # 32 images of each process are a step of 64
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--train_data_dir", "nowhere"], r"error: no folder nowhere\. Give a folder of class folders"),
+        (["--train_data_dir", "."], r"error: class folder flat has no image"),
+        (
+            ["--model", "acgan-28", "--resolution", "30"],
+            r"error: acgan-28 enlarges 4 times, .* got 30\. .* --resolution 32",
+        ),
+        (["--output_dir", "flat/file/out"], r"error: output_dir flat/file/out cannot be written to: Not a directory"),
+    ],
+)
+def test_wrong_input_ends_in_a_line_that_helps(in_process, tmp_path, flags, message):
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "file").touch()
+    assert re.match(message, in_process(*QUICK, *flags))
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_wrong_flags_and_help(in_process, capsys):
+    assert in_process("--total_kimgs", "1") == 2
+    assert re.search(r"(?s)Unrecognized options: --total_kimgs.*--total_kimg", capsys.readouterr().err)
+    assert in_process("--total_kimg", "-1") == 2
+    assert "total_kimg must be positive and finite, got -1" in capsys.readouterr().err
+    assert in_process("--help") == 0
+    shown = capsys.readouterr().out
+    for flag in ("--train_data_dir", "--dataset_name", "--resolution", "--total_kimg", "--report_to", "--seed"):
+        assert flag in shown
+    assert re.search(r"How often a sample grid is written.[\s│]*\(default:[\s│]*40", shown)
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+    """A limit on the size of files stands in for the disk: the weights do not fit, everything before does."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    command = [sys.executable, "-c", _IGNORE_SIGXFSZ, RECIPE, *QUICK, "--output_dir", "out"]
+    output = run(*command, cwd=tmp_path, expected=1, preexec_fn=limit)
+    assert re.search(r"error: .*(File too large|No space)", output), output
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert "training/metrics.jsonl" in files
+    assert not any("safetensors" in name or "tmp" in name or name == "config.json" for name in files)
+    for name in files:
+        if name.endswith(".png"):
+            with Image.open(tmp_path / "out" / name) as picture:
+                picture.load()
+
+
+# Python ignores the signal by itself, but only since it was built to; make sure.
+_IGNORE_SIGXFSZ = (
+    "import runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    "sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rsplit('/', 1)[0]); "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+
+
+def test_label_fidelity_recipe(first_run, in_process):
+    cwd, _ = first_run
+    flags = ["--generator", "outputs/flow", "--classifier_steps", "40", "--num_images", "200"]
+    output = run(sys.executable, recipe_path("label_fidelity"), *flags, cwd=cwd)
+    real = float(re.search(r"held-out real images: ([\d.]+)%", output)[1])
+    generated = float(re.search(r"over 200 generated images: ([\d.]+)%", output)[1])
+    assert real > 60
+    assert generated < 60  # trained for four steps, it draws noise
+
+    write_class_folders(Path("pets"), small_images(n=6, classes=2, size=20, channels=3))
+    flags = ["--generator", str(cwd / "outputs" / "flow"), "--train_data_dir", "pets"]
+    message = in_process(*flags, name="label_fidelity")
+    assert re.search(r"flow draws 0, 1, .*; class folders pets has class 0, class 1\. Give images", message)
+
+
+def test_mirrored_images_are_judged_by_a_classifier_that_knows_them(in_process, monkeypatch, capsys):
+    digits = open_images("sklearn:digits")
+    made = SimpleNamespace(
+        image_size=8, channels=1, label_names=digits.classes, num_classes=10, conditional=True, info={"training": {}}
+    )
+    places = torch.argsort(digits.targets, stable=True)
+    starts = torch.bincount(digits.targets).cumsum(0)
+    made.sample = lambda labels, seed: digits.images[places[starts[labels] - 1 - torch.arange(len(labels)) % 50]].flip(
+        3
+    )
+    monkeypatch.setattr(Generator, "from_pretrained", lambda _: made)
+    shares = []
+    for augment in ([], ["flip"]):
+        made.info["training"]["augment"] = augment
+        flags = ["--dataset_name", "sklearn:digits", "--classifier_steps", "120", "--num_images", "300"]
+        assert in_process("--generator", "mirrored", *flags, name="label_fidelity") is None
+        shares.append(float(re.search(r"over 300 generated images: ([\d.]+)%", capsys.readouterr().out)[1]))
+    assert shares[1] > shares[0] + 20

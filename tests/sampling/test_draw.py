@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from ganaug.core.hardware import deterministic_passes
+from ganaug.core.pixels import to_uint8
+from ganaug.core.seeding import Purpose, check_seed, latents, random_stream
+from ganaug.sampling import sample
+from ganaug.sampling.inference import DrawingForm, Shortcuts
+from ganaug.training import MODELS
+
+
+def test_rounding_on_a_ramp_that_leaves_the_range():
+    levels = torch.arange(256)
+    exact = levels / 127.5 - 1
+    for shift in (-0.49, 0.0, 0.49):
+        assert torch.equal(to_uint8(exact + shift / 127.5), levels.to(torch.uint8))
+    assert to_uint8(torch.tensor([-1.01, -7.0, 1.01, 7.0])).tolist() == [0, 0, 255, 255]
+
+
+def test_an_image_depends_on_its_own_seed_index_and_label_alone(generator):
+    labels = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]
+    whole = generator.sample(labels, seed=7)
+    assert whole.dtype == torch.uint8
+    assert whole.shape == (12, 1, 28, 28)
+    picked = sample(generator, [labels[8], labels[2]], seed=7, indices=[8, 2])
+    assert torch.equal(picked, whole[[8, 2]])
+    assert not torch.equal(whole, generator.sample(labels, seed=8))
+    assert not torch.equal(whole[1], whole[3])  # same label, other index
+    assert not torch.equal(whole[:1], sample(generator, [3], seed=7, epoch=1))
+
+
+@pytest.mark.parametrize("count", [100_000, pytest.param(500_000, marks=pytest.mark.slow)])
+def test_streams_do_not_meet(count):
+    """With a torch.Generator per item pairs would be equal here, 5 or 116: it keeps 32 bits of its seed."""
+    seen = {
+        random_stream(5, Purpose.SAMPLE, epoch=epoch, index=index).integers(2**63)
+        for epoch in range(2)
+        for index in range(count)
+    }
+    assert len(seen) == 2 * count
+
+
+def test_streams_differ_by_every_bit_of_their_keys():
+    first = {
+        random_stream(seed, purpose, epoch=epoch, index=index, attempt=attempt).integers(2**63)
+        for seed in (0, 1, 2**32, 2**63)
+        for purpose in Purpose
+        for epoch in (0, 1, 2**32)
+        for index in (0, 1, 2**32, 2**32 + 1)
+        for attempt in (0, 1)
+    }
+    assert len(first) == 4 * len(Purpose) * 3 * 4 * 2
+
+
+def test_latents_are_standard_normal():
+    z = latents(0, range(2000), 50).double()
+    assert abs(float(z.mean())) < 0.02
+    assert abs(float(z.std()) - 1) < 0.02
+    correlation = np.corrcoef(z[:-1].flatten(), z[1:].flatten())[0, 1]
+    assert abs(correlation) < 0.02
+
+
+def test_latents_are_the_same_everywhere():
+    """A published seed means the same images on any machine, so a numpy that draws otherwise must be noticed."""
+    z = latents(2026, [0, 10**9], 3)
+    torch.testing.assert_close(
+        z, torch.tensor([[0.39089352, 0.72470057, 0.5676758], [0.34081614, 0.8629446, -0.1003376]])
+    )
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, True, None, "1"])
+def test_bad_seeds_are_refused(seed):
+    with pytest.raises(ValueError, match="seed must be an int"):
+        check_seed(seed)
+
+
+@given(seed=st.integers(0, 2**64 - 1))
+def test_any_64_bit_seed_works(seed):
+    assert torch.isfinite(latents(seed, [0], 8)).all()
+
+
+def test_labels_are_checked(generator):
+    with pytest.raises(ValueError, match=r"labels must be from 0 to 9, got 10; the classes are 0: 0"):
+        generator.sample([0, 10])
+    with pytest.raises(ValueError, match="flat sequence of ints"):
+        sample(generator, torch.zeros(2, 2))
+    assert generator.sample([]).shape == (0, 1, 28, 28)
+
+
+def test_the_generator_is_left_as_it_was(generator):
+    generator.train()
+    generator.layers[1].eval()
+    try:
+        generator.sample([1, 2])
+        assert generator.training
+        assert generator.layers[0].training
+        assert not generator.layers[1].training
+    finally:
+        generator.eval()
+
+
+@pytest.mark.parametrize("model", ["acgan-28", "dcgan-32-conditional"])
+def test_bytes_do_not_depend_on_what_is_computed_together(model):
+    """One by one, in threes and all together, with one thread and with several; three gave other bits once."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = MODELS[model].generator(tuple("0123456789"), image_size=16, channels=1).eval()
+        for part in generator.modules():  # weights whose images have contrast
+            if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+                part.weight.data.mul_(2)
+    labels = [k % 10 for k in range(300)]
+    whole = sample(generator, labels)
+    assert ((whole > 0) & (whole < 255)).float().mean() > 0.2
+    assert whole.float().std() > 5
+    form = DrawingForm(generator)
+    before = torch.get_num_threads()
+    try:
+        for size, count, threads in [(1, 150, 1), (3, 300, 2), (7, 300, 3), (300, 300, 4), (100, 300, 1)]:
+            torch.set_num_threads(threads)
+            parts = [
+                sample(form, labels[start : start + size], indices=range(start, min(start + size, count)))
+                for start in range(0, count, size)
+            ]
+            assert torch.equal(torch.cat(parts), whole[:count])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+class Shaded(nn.Module):
+    """A generator of one layer with BatchNorm, whose rounding in bf16 can or cannot be seen."""
+
+    latent_dim, label_names = 8, ("a", "b")
+
+    def __init__(self, contrast):
+        super().__init__()
+        self.contrast = contrast
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layers = nn.Sequential(nn.Linear(8, 144), nn.BatchNorm1d(144))
+            nn.init.normal_(self.layers[0].weight)
+            nn.init.normal_(self.layers[1].running_mean)
+            nn.init.uniform_(self.layers[1].running_var, 0.5, 2)
+
+    def forward(self, z, labels):
+        return (self.layers(z) * self.contrast).tanh().view(-1, 1, 12, 12)
+
+
+def test_a_drawing_form_takes_the_shortcuts_that_cannot_be_seen():
+    labels = torch.arange(64) % 2
+    for contrast, rounded in [(0.01, ("layers.0",)), (1.5, ())]:
+        generator = Shaded(contrast).eval()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ganaug.sampling.inference.has_bf16", lambda device: True)
+            form = DrawingForm(generator)
+            assert form.shortcuts == Shortcuts(folded=True, bf16=rounded)
+            patch.setattr("ganaug.sampling.inference.has_bf16", lambda device: False)
+            assert DrawingForm(generator).shortcuts == Shortcuts(folded=True)
+        assert not any(isinstance(part, nn.BatchNorm1d) for part in form._module.modules())
+        exact = sample(DrawingForm(generator, Shortcuts(folded=False)), labels).short()
+        assert ((sample(form, labels).short() - exact).abs() <= 1).float().mean() >= 0.999
+        with torch.inference_mode():
+            assert torch.equal(exact, to_uint8(generator(latents(0, range(64), 8), labels)).short())
+
+
+def test_a_network_that_does_more_with_its_layers_is_drawn_as_it_is():
+    """Folding would take BatchNorm out of one of two ways through the network."""
+
+    class TwoWays(Shaded):
+        def forward(self, z, labels):
+            return super().forward(z, labels) * self.layers[0](z).sigmoid().view(-1, 1, 12, 12)
+
+    generator = TwoWays(0.5).eval()
+    assert DrawingForm(generator).shortcuts == Shortcuts(folded=False)
+    with torch.inference_mode():
+        expected = to_uint8(generator(latents(0, range(8), 8), torch.zeros(8, dtype=torch.int64)))
+    assert torch.equal(sample(generator, [0] * 8), expected)
+
+
+class _NaN(nn.Module):
+    latent_dim = 4
+
+    def forward(self, z, labels):
+        return torch.full((len(z), 1, 8, 8), float("nan"))
+
+
+def test_passes_on_a_gpu_are_deterministic_and_its_flags_as_before(monkeypatch):
+    """The flags are torch's on every machine, whether there is a GPU or not."""
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "benchmark", True)
+    monkeypatch.setattr(cudnn, "deterministic", False)
+    gpu = torch.device("cuda")
+    entered, leave = threading.Event(), threading.Event()
+
+    def other():
+        with deterministic_passes(gpu):
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with deterministic_passes(gpu):
+        thread.start()
+        entered.wait(10)
+    assert (cudnn.benchmark, cudnn.deterministic) == (False, True)  # the other one still draws
+    leave.set()
+    thread.join()
+    assert (cudnn.benchmark, cudnn.deterministic) == (True, False)
+    with deterministic_passes(torch.device("cpu")):
+        assert (cudnn.benchmark, cudnn.deterministic) == (True, False)
+
+
+def test_images_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        sample(_NaN(), [0])
+
+
+def test_samples_can_be_trained_on(generator):
+    images = generator.sample([0, 1]).float()
+    weight = torch.ones(1, requires_grad=True)
+    (images * weight).sum().backward()
+    assert weight.grad is not None

@@ -1,0 +1,149 @@
+"""Training shared by several processes is that of one; gradients added up are those of a larger batch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from helpers.killed import BATCH
+from helpers.programs import REPOSITORY, TESTS, as_a_program, recipe_path
+from helpers.shared_training import comparable_trainer, losses
+
+from ganaug import Generator
+from ganaug.training import find_checkpoint
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])}
+STEPS = 50
+
+
+@pytest.mark.parametrize(
+    ("system", "double"), [("flow", False), ("acgan-28", True), pytest.param("sngan", True, marks=pytest.mark.slow)]
+)
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, system, double):
+    """In float32 the losses of GANs do so for 20 steps; then rounding has grown, as it does between two machines."""
+    command = [
+        *TORCHRUN,
+        "-m",
+        "helpers.shared_training",
+        system,
+        str(STEPS),
+        str(BATCH // 2),
+        str(double),
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    with as_a_program():
+        expected = losses(comparable_trainer(system, STEPS, double=double))
+    assert expected.shape[0] == STEPS
+    assert expected.std(0).min() > 1e-3
+    assert torch.allclose(first["losses"], expected, rtol=1e-4, atol=0)
+    for part, tensors in first["state"].items():  # weights, averages, running means and moments
+        for name, value in tensors.items():
+            assert torch.equal(value, second["state"][part][name]), (part, name)
+
+
+@pytest.mark.parametrize("system", ["acgan-28", "dcgan-32-conditional", "flow"])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_gradients_of_parts_are_added_up_for_each_network_alike(system, parts):
+    split = {"train_batch_size": BATCH // parts, "gradient_accumulation_steps": parts}
+    with as_a_program():
+        trainer = comparable_trainer(system, 10, double=True, **split)
+        found, whole = losses(trainer), losses(comparable_trainer(system, 10, double=True))
+    steps = {
+        float(value)
+        for network in trainer.state()
+        if network.endswith("optimizer")
+        for name, value in trainer.state()[network].items()
+        if name.endswith(".step")
+    }
+    assert steps == {10.0}
+    if system != "acgan-28":  # whose BatchNorm sees the parts
+        assert torch.allclose(found, whole, rtol=1e-4, atol=0)
+
+
+def test_the_check_for_other_machines_says_what_is_wrong(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
+    from check_distributed import STEPS as CHECKED
+    from check_distributed import compare
+
+    good = {
+        "losses": torch.linspace(1, 2, 2 * CHECKED).view(CHECKED, 2),
+        "processes": torch.tensor(2),
+        "generator_optimizer.w.step": torch.tensor(10.0),
+    }
+    assert compare("flow", [good, good], good)
+    for number, changed in enumerate(
+        [
+            {"processes": torch.tensor(1)},
+            {"losses": good["losses"] * 1.1},
+            {"generator_optimizer.w.step": torch.tensor(5.0)},
+        ]
+    ):
+        bad = good | changed
+        assert not compare("flow", [bad, bad], good), number
+    assert not compare("flow", [good, good | {"generator_optimizer.w.step": torch.tensor(9.0)}], good)
+    shown = capsys.readouterr().out
+    assert shown.count("NO") == 4
+    assert "flow: the same weights, averages and moments on all: NO" in shown
+
+
+@pytest.mark.slow
+def test_the_check_passes_here(in_process):
+    assert in_process(name="check_distributed") is None
+
+
+def test_two_processes_choose_together(tmp_path):
+    folder = tmp_path / "run"
+    command = [*TORCHRUN, "-m", "helpers.killed", str(folder), "flow"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    training = Generator.from_pretrained(folder).info["training"]
+    assert (training["num_processes"], training["candidates"]) == (2, 3)
+    candidates = find_checkpoint(folder).facts["candidates"]
+    assert training["chosen_after_kimg"] in [found["kimg"] for found in candidates]
+    assert len(candidates) == 3
+    assert (folder / "training" / "last" / "model.safetensors").exists()
+
+
+def test_a_process_that_dies_ends_the_run(tmp_path):
+    command = [*TORCHRUN, recipe_path("train_acgan"), "--dataset_name", "sklearn:digits", "--model", "acgan-28"]
+    command += ["--total_kimg", "1000", "--train_batch_size", "8", "--checkpointing_kimg", "0.064"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as launcher:
+        try:
+            while not list(tmp_path.glob("outputs/acgan-28/training/checkpoints/step-*")):
+                assert launcher.poll() is None
+                time.sleep(0.05)
+            children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+            os.kill(int(children[-1]), signal.SIGKILL)
+            told = launcher.communicate(timeout=60)[1]
+        finally:
+            if launcher.poll() is None:
+                os.killpg(launcher.pid, signal.SIGKILL)
+    assert launcher.returncode != 0
+    assert "Signal 9 (SIGKILL)" in told
+
+
+def test_processes_that_do_not_see_one_another_are_an_error(in_process, monkeypatch):
+    def alone(**options):
+        with monkeypatch.context() as patch:
+            patch.delenv("WORLD_SIZE")
+            return Accelerator(**options)
+
+    monkeypatch.setattr("ganaug.training.hardware.Accelerator", alone)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = in_process("--total_kimg", "0.1")
+    assert message.startswith("error: 2 processes were started (WORLD_SIZE), and accelerate sees 1. Start them with")

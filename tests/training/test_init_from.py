@@ -1,0 +1,81 @@
+"""A generator that starts from the weights of a trained one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.images import small_images, write_class_folders
+
+from ganaug import Generator, InputError
+from ganaug.generators import ACGAN28Generator, CGANMaxoutGenerator, CGANMLPGenerator, FlowGenerator
+from ganaug.training import init_from
+
+SMALL = {"image_size": 8, "width": 16}
+
+
+def flow(*names: str, **options) -> FlowGenerator:
+    with torch.random.fork_rng():
+        generator = FlowGenerator(names, **{**SMALL, **options})
+        for weight in generator.parameters():  # no layer of zeros, as after training
+            torch.nn.init.normal_(weight, std=0.1)
+    return generator.eval()
+
+
+def test_classes_meet_by_name_and_new_ones_start_between_the_known():
+    trained, new = flow("cat", "dog", "cow"), flow("dog", "owl", "cat", "emu")
+    trained.seen_images = torch.tensor([3, 5])
+    init_from(new, trained)
+    z = torch.randn(2, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(new(z, torch.tensor([0, 2])), trained(z, torch.tensor([1, 0])))
+    rows = new.label_embedding.weight
+    assert torch.equal(rows[1], rows[3])
+    assert torch.allclose(rows[1], trained.label_embedding.weight.mean(0))
+    assert torch.equal(new.seen_images, trained.seen_images)
+
+
+def test_what_differs_in_more_than_classes_is_refused():
+    with torch.random.fork_rng():
+        for new, message in [
+            (flow("a", "b", width=24), r"network options is {'width': 16, 'steps': 8}, and {'width': 24"),
+            (flow("a", "b", image_size=12), "its image_size is 8, and 12 is wanted"),
+            (ACGAN28Generator(["a", "b"], image_size=8), "its architecture is flow, and acgan-28 is wanted"),
+        ]:
+            with pytest.raises(InputError, match=message):
+                init_from(new, flow("a", "b"))
+        known, other = (CGANMLPGenerator(names, image_size=8, channels=1) for names in (["a", "b"], ["a", "b", "c"]))
+        before = [weight.clone() for weight in other.parameters()]
+        with pytest.raises(InputError, match="the same number of classes: it has 2, the images have 3"):
+            init_from(other, known)
+        # The one-hot label is part of a layer's input: its columns would be taken for other classes.
+        maxout, turned = (CGANMaxoutGenerator(names, image_size=8, channels=1) for names in (["a", "b"], ["b", "a"]))
+        with pytest.raises(InputError, match="the same classes, in the same order: a, b; the images have b, a"):
+            init_from(turned, maxout)
+    assert all(torch.equal(*pair) for pair in zip(before, other.parameters(), strict=True))
+
+
+def test_the_recipe_goes_on_from_a_folder_and_remembers_both_sets_of_images(in_process, tmp_path):
+    trained = flow("class 0", "class 2", image_size=12, width=96)
+    trained.seen_images = torch.tensor([3, 5])
+    trained.save_pretrained(tmp_path / "trained")
+    data = small_images(n=9, classes=3, size=12)
+    write_class_folders(tmp_path / "photos", data)
+    flags = [
+        "--train_data_dir",
+        "photos",
+        "--total_kimg",
+        "0.016",
+        "--train_batch_size",
+        "16",
+        "--learning_rate",
+        "1e-9",
+    ]
+    assert in_process(*flags, "--init_from", "trained", "--output_dir", "out") is None
+    found = Generator.from_pretrained(tmp_path / "out")
+    assert torch.equal(found.seen_images, torch.cat([data.image_hashes, trained.seen_images]).unique())
+    z = torch.randn(1, 144, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.allclose(found(z, torch.tensor([2])), trained(z, torch.tensor([1])), atol=1e-3)
+    message = in_process(*flags, "--init_from", "trained", "--resolution", "16", "--output_dir", "out2")
+    assert "error: a generator can be trained further on images of its own form only: its image_size is 12" in message
+    assert not (tmp_path / "out2").exists()

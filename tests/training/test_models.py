@@ -1,0 +1,147 @@
+"""The five systems, each through its recipe, and a network of one's own through the README's example."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.mixed_images import write_mixed_folder
+from helpers.programs import REPOSITORY, recipe_path, run
+from PIL import Image
+
+from ganaug import Generator
+from ganaug.training import MODELS
+
+TINY = ["--total_kimg", "0.016", "--train_batch_size", "16", "--cpu_threads", "1"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model", "size"),
+    [
+        ("train_cgan", "cgan-mlp", 28),
+        ("train_cgan", "cgan-maxout", 28),
+        ("train_acgan", "acgan-64", 64),
+        ("train_dcgan", "dcgan-32", 32),
+        ("train_dcgan", "dcgan-32-conditional", 32),
+        ("train_acgan", "sngan", 28),
+        ("train_acgan", "flow", 8),
+        ("train_acgan", "flow-wide", 8),
+    ],
+)
+def test_every_system_trains_on_the_bundled_digits(in_process, tmp_path, capsys, recipe, model, size):
+    smaller = ["--resolution", "8"] if size == 8 else []
+    assert in_process("--model", model, *TINY, *smaller, "--summary", name=recipe) is None
+    folder = tmp_path / "outputs" / MODELS[model].generator.architecture
+    generator = Generator.from_pretrained(folder)
+    assert type(generator) is MODELS[model].generator
+    assert (generator.image_size, generator.channels) == (size, 1)
+    assert MODELS[model].network.items() <= generator.network_options().items()
+    assert generator.label_names == (tuple("0123456789") if MODELS[model].conditional else ())
+    settings = json.loads((folder / "training" / "settings.json").read_text())
+    assert settings["model"] == model
+    assert settings["half_batches"] == (model == "dcgan-32")
+    assert settings["objective"]["class_weight_real"] == MODELS[model].objective.class_weight_real
+    adversarial = {"sngan": "hinge", "flow": None, "flow-wide": None}.get(model, "non-saturating")
+    assert generator.info["training"].get("adversarial_loss") == adversarial
+    with Image.open(folder / "training" / "curves.png") as plot:
+        assert plot.width > 500
+    shown = capsys.readouterr().out
+    weights = sum(p.numel() for p in generator.parameters())
+    assert re.search(rf"{type(generator).__name__}.*", shown)
+    assert f"Trainable params: {weights:,}" in shown
+    assert ("ratio=0.3" in shown) == MODELS[model].conditional
+
+
+def test_first_models_need_no_flag_and_help_shows_the_chosen_ones_numbers(in_process, capsys):
+    for name, flags, batch in [
+        ("train_cgan", [], 64),
+        ("train_dcgan", [], 128),
+        ("train_acgan", ["--model", "acgan-64"], 16),
+        ("train_dcgan", ["--model=dcgan-32-conditional"], 64),
+    ]:
+        assert in_process(*flags, "--help", name=name) == 0
+        shown = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+        assert f"Real images per process and update of the discriminator. (default: {batch})" in shown
+    assert in_process("--model", "biggan", name="train_cgan") == 2
+    assert "invalid choice: 'biggan' (choose from" in capsys.readouterr().err
+
+
+def test_options_of_the_networks(in_process, tmp_path):
+    assert in_process(*TINY, "--model", "acgan-64", "--conditioning", "concat", "--resolution", "16") is None
+    assert Generator.from_pretrained("outputs/acgan-64").network_options()["conditioning"] == "concat"
+    flags = ["--model", "cgan-maxout", "--norm_after_sigmoid", "--latent_dim", "7", "--adversarial_loss", "hinge"]
+    assert in_process(*TINY, *flags, name="train_cgan") is None
+    generator = Generator.from_pretrained("outputs/cgan-maxout")
+    assert generator.network_options() == {"latent_dim": 7, "norm_after_sigmoid": True}
+    assert generator.info["training"]["adversarial_loss"] == "hinge"
+    assert in_process(*TINY, "--class_weight_real", "1", name="train_cgan").startswith("error: a class loss was")
+
+
+def test_a_folder_of_mixed_images_trains_acgan64_and_every_class_is_drawn(in_process, tmp_path, caplog):
+    """300 images of many kinds and sizes, in 7 classes of 1 to 120 images; then two broken files among them."""
+    counts = write_mixed_folder(tmp_path / "photos")
+    flags = ["--model", "acgan-64", *TINY, "--total_kimg", "0.048", "--train_data_dir", "photos"]
+    flags += ["--evaluation_kimg", "None"]  # all images are trained on
+    assert in_process(*flags) is None
+    generator = Generator.from_pretrained("outputs/acgan-64")
+    assert generator.label_names == tuple(sorted(counts))
+    assert generator.info["dataset"]["class_counts"] == counts
+    assert generator.sample(range(7)).shape == (7, 3, 64, 64)
+    labels = torch.arange(7)
+    assert len({image.numpy().tobytes() for image in generator.sample(labels)}) == 7
+
+    (tmp_path / "photos" / "bee" / "000-broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    whole = next((tmp_path / "photos" / "gnu").glob("*.jpg"))
+    (whole.parent / "zz-cut.jpg").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    flags = ["--model", "sngan", "--resolution", "64", *flags[2:]]  # for whom the next is seconds less
+    message = in_process(*flags)
+    assert re.match(r"error: 2 of 302 images cannot be decoded; the first is photos/bee/000-broken\.png: ", message)
+    with caplog.at_level(logging.WARNING):
+        assert in_process(*flags, "--skip_bad_images") is None
+    assert "2 of 302 images cannot be decoded; the first is photos/bee/000-broken.png" in caplog.text
+    generator = Generator.from_pretrained("outputs/sngan")
+    assert generator.info["dataset"]["class_counts"] == counts
+    assert generator.sample(range(7)).shape == (7, 3, 64, 64)
+
+
+def test_the_readmes_network_of_ones_own_trains_and_loads(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    program = next(block for block in blocks if "@register_generator" in block)
+    assert 25 <= len(program.strip().splitlines()) <= 45
+    program = program.replace("total_kimg=20", "total_kimg=0.2")
+    Path(tmp_path / "mine.py").write_text(program)
+    run(sys.executable, "mine.py", cwd=tmp_path)
+    load = (
+        "from mine import TinyGenerator; from ganaug import Generator; g = Generator.from_pretrained('outputs/tiny')"
+    )
+    (tmp_path / "mine.py").write_text(program.split("images = open_images")[0])
+    assert run(sys.executable, "-c", f"{load}; print(g.sample(range(10)).shape)", cwd=tmp_path) == (
+        "torch.Size([10, 1, 8, 8])\n"
+    )
+    judge = next(block for block in blocks if "write_report" in block)
+    judge = judge.replace("seeds=3, steps=100", "seeds=2, steps=2, trivial_augment=False")
+    (tmp_path / "judge.py").write_text(f"from mine import TinyGenerator\n{judge}")
+    assert re.search(r"[+-]\d+\.\d points \[", run(sys.executable, "judge.py", cwd=tmp_path))
+    assert (tmp_path / "outputs" / "tiny" / "evaluation" / "report.html").exists()
+    unknown = "from ganaug import Generator; Generator.from_pretrained('outputs/tiny')"
+    assert "must be registered" in run(sys.executable, "-c", unknown, cwd=tmp_path, expected=1)
+
+
+def test_the_table_of_systems_in_the_readme_is_what_the_script_wrote(tmp_path):
+    """Assembling the table from the recorded results gives the README's lines."""
+    recorded = REPOSITORY / ".images" / "systems.json"
+    table = run(sys.executable, recipe_path("benchmark_systems"), "--table", str(recorded), cwd=tmp_path)
+    assert table.strip() in (REPOSITORY / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_networks_can_be_compiled(in_process, tmp_path, capsys):
+    assert in_process("--model", "cgan-mlp", *TINY, "--compile", name="train_cgan") is None
+    shown = capsys.readouterr()
+    assert re.search(r"compiles the networks, took \d+ s", shown.out + shown.err)
+    assert Generator.from_pretrained(tmp_path / "outputs" / "cgan-mlp").sample([3]).shape == (1, 1, 28, 28)

@@ -1,0 +1,148 @@
+"""Images without labels: read from anywhere, labelled by classifiers, and trained on beside labelled ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.evaluated import NextClass, Replay, digits_in_parts
+from helpers.generators import make_generator
+from helpers.images import small_images, write_class_folders, write_idx_pair
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
+
+from ganaug import DataError, Generator, InputError
+from ganaug.data import joined, open_unlabeled
+from ganaug.training import pseudo_labels
+from ganaug.training.pseudo_labels import pseudo_label
+
+
+def test_images_in_a_folder_whatever_its_form(tmp_path):
+    data = small_images(n=6, size=20)
+    like = small_images(size=12)
+    (tmp_path / "flat" / "deeper").mkdir(parents=True)
+    for k, image in enumerate(data.images):
+        to_pil_image(image).save(tmp_path / "flat" / ("deeper" if k % 2 else "") / f"{k}.png")
+    write_class_folders(tmp_path / "folders", data)
+    flat = open_unlabeled(tmp_path / "flat", like)
+    assert (flat.shape, flat.dtype) == ((6, 1, 12, 12), torch.uint8)
+    assert torch.equal(
+        flat.flatten(1).sort(0).values, open_unlabeled(tmp_path / "folders", like).flatten(1).sort(0).values
+    )
+    write_idx_pair(tmp_path / "idx", small_images(n=5, size=28))
+    assert open_unlabeled(tmp_path / "idx", like).shape == (5, 1, 12, 12)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="none has no class folders"):
+        open_unlabeled(tmp_path / "none", like)
+
+
+def test_most_pseudo_labels_are_right_and_more_of_the_confident_ones(monkeypatch):
+    monkeypatch.setattr(pseudo_labels, "STEPS", 120)
+    monkeypatch.setattr(pseudo_labels, "SEEDS", 2)
+    labelled, known, further, _ = digits_in_parts(8, 8)
+    found = pseudo_label(labelled, further.images)
+    assert torch.equal(found.images, further.images)
+    assert found.classes == labelled.classes
+    right = (found.targets == further.targets).double().mean()
+    assert right > 0.7
+    sure = pseudo_label(labelled, further.images, confidence=0.9)
+    assert 0 < len(sure) < len(further)
+    truth = {image.numpy().tobytes(): int(label) for image, label in zip(further.images, further.targets, strict=True)}
+    kept = [truth[image.numpy().tobytes()] == label for image, label in zip(sure.images, sure.targets, strict=True)]
+    assert sum(kept) / len(kept) > right
+    assert sure.name == f"{len(sure):,} pseudo-labelled images"
+    assert len(joined(labelled, sure)) == len(labelled) + len(sure)
+    monkeypatch.setattr(pseudo_labels, "STEPS", 30)
+    monkeypatch.setattr(pseudo_labels, "SEEDS", 1)
+    monkeypatch.setattr(pseudo_labels, "DRAWN", 20)
+    alone, helped = (
+        (pseudo_label(labelled, further.images, generator=teacher).targets == further.targets).double().mean()
+        for teacher in (NextClass(labelled), Replay(known))
+    )
+    assert helped > alone + 0.1  # what the generator draws is learnt from
+    with pytest.raises(InputError, match=r"no unlabelled image has a class of probability 1\.1; the highest is"):
+        pseudo_label(labelled, further.images, confidence=1.1)
+    with pytest.raises(
+        InputError, match=r"must have the shape of the labelled ones, \(1, 8, 8\); they have \(1, 8, 7\)"
+    ):
+        pseudo_label(labelled, further.images[..., :7])
+
+
+def test_a_generator_trains_on_both_and_remembers_both(in_process, tmp_path, monkeypatch):
+    monkeypatch.setattr(pseudo_labels, "STEPS", 2)
+    data, more = small_images(n=9, classes=3, size=12), small_images(n=8, classes=2, size=12)
+    more = replace(more, images=255 - more.images)
+    write_class_folders(tmp_path / "photos", data)
+    write_class_folders(tmp_path / "more", more)
+    flags = [
+        "--train_data_dir",
+        "photos",
+        "--unlabeled_data",
+        "more",
+        "--total_kimg",
+        "0.032",
+        "--train_batch_size",
+        "16",
+    ]
+    assert in_process(*flags, "--output_dir", "out") is None
+    generator = Generator.from_pretrained(tmp_path / "out")
+    assert generator.label_names == ("class 0", "class 1", "class 2")
+    assert torch.equal(generator.seen_images, torch.cat([data.image_hashes, more.image_hashes]).unique())
+    assert generator.info["dataset"]["num_images"] == 17
+    assert "8 pseudo-labelled images" in generator.info["dataset"]["name"]
+
+
+def test_they_are_read_as_the_labelled_ones_are_and_without_those(tmp_path):
+    like = small_images(n=6, size=12, channels=3)
+    write_class_folders(tmp_path / "all", like)
+    with pytest.raises(DataError, match="all has no image that is not among the labelled ones"):
+        open_unlabeled(tmp_path / "all", like)
+    Image.new("RGBA", (12, 12), (0, 0, 0, 0)).save(tmp_path / "all" / "empty.png")
+    for background, value in (("white", 255), ("black", 0)):
+        found = open_unlabeled(tmp_path / "all", like, background=background)
+        assert (found.shape, found.unique().tolist()) == ((1, 3, 12, 12), [value])
+    (tmp_path / "all" / "broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="cannot be decoded"):
+        open_unlabeled(tmp_path / "all", like)
+    assert len(open_unlabeled(tmp_path / "all", like, skip_bad_images=True)) == 1
+
+
+def test_a_generator_of_other_classes_is_no_teacher(in_process, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pseudo_labels, "STEPS", 2)
+    data, more = small_images(n=9, classes=3, size=12), small_images(n=8, classes=2, size=12, seed=1)
+    write_class_folders(tmp_path / "photos", data)
+    write_class_folders(tmp_path / "more", more)
+    make_generator(("cat", "dog"), image_size=12).save_pretrained(tmp_path / "trained")
+    flags = ["--train_data_dir", "photos", "--unlabeled_data", "more", "--init_from", "trained", "--model", "acgan-28"]
+    assert in_process(*flags, "--total_kimg", "0.032", "--train_batch_size", "16", "--output_dir", "out") is None
+    assert "trained has other classes or sizes: images are labelled without it" in capsys.readouterr().out
+    assert Generator.from_pretrained(tmp_path / "out").label_names == data.classes
+
+
+def test_a_resumed_run_keeps_its_pseudo_labels(in_process, tmp_path, monkeypatch):
+    monkeypatch.setattr(pseudo_labels, "STEPS", 2)
+    monkeypatch.setattr(pseudo_labels, "SEEDS", 1)
+    write_class_folders(tmp_path / "photos", small_images(n=9, classes=3, size=12))
+    write_class_folders(tmp_path / "more", small_images(n=40, classes=2, size=12, seed=1))
+    flags = ["--train_data_dir", "photos", "--unlabeled_data", "more", "--train_batch_size", "16"]
+    assert in_process(*flags, "--total_kimg", "0.032", "--output_dir", "out") is None
+    path = tmp_path / "out" / "training" / "pseudo_labels.safetensors"
+    kept = path.read_bytes()
+
+    def otherwise(labelled, images, **_):
+        """As on another machine."""
+        return replace(labelled, images=images, targets=torch.arange(len(images)) % 3)
+
+    monkeypatch.setattr("opening.pseudo_label", otherwise)
+    more = ["--resume_from_checkpoint", "out", "--override", "--total_kimg", "0.048"]
+    assert in_process(*more) is None
+    assert Generator.from_pretrained(tmp_path / "out").info["training"]["total_kimg"] == 0.048
+    assert path.read_bytes() == kept
+    aside = path.rename(tmp_path / "aside")
+    message = in_process(*more)  # with the labels that come out now it is another run
+    assert message.startswith("error: ")
+    assert "images" in message
+    aside.rename(path)
+    next((tmp_path / "more").rglob("*.png")).unlink()
+    assert in_process(*more[:2]).startswith("error: the run had 40 unlabelled images, and there are 39 now.")

@@ -1,0 +1,320 @@
+"""Training that is killed, stopped, or finds its checkpoints damaged, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.killed import PRELOAD, die_in_call, go_on, go_on_without_room, new_trainer
+from helpers.programs import TESTS, as_a_program, recipe_path
+from safetensors.torch import load_file
+
+from ganaug import Generator, InputError
+from ganaug.core.errors import LoadError
+from ganaug.training import Checkpoints, RunFolder, check_same_run, find_checkpoint, open_checkpoint, train
+
+ALL = [("acgan-28", "no", 25), ("acgan-28", "bf16", 25), ("flow", "no", 25), ("flow", "bf16", 25)]
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that have torch already, and no threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+
+    def start(function, *args):
+        process = context.Process(target=function, args=args)
+        process.start()
+        return process
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", TESTS)  # for the server, where nobody else has started it
+        start(int).join()
+    return start
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted((folder / "training" / "checkpoints").glob("step-*"))
+
+
+def on_disk(folder: Path) -> set[str]:
+    """Names of checkpoints, whole and half-written ones."""
+    return {path.name for path in (folder / "training" / "checkpoints").glob("*step-*")}
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return list(folder.rglob(".*.tmp-*"))
+
+
+def assert_same_result(ours: Path, theirs: Path) -> None:
+    """The chosen generator and the last one, bit for bit, chosen of the same candidates."""
+    for part in (".", "training/last"):
+        mine, other = (load_file(folder / part / "model.safetensors") for folder in (ours, theirs))
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(mine[name], other[name]) for name in mine), part
+    candidates = [find_checkpoint(folder).facts["candidates"] for folder in (ours, theirs)]
+    assert len(candidates[0]) > 1
+    assert candidates[0] == candidates[1]
+
+
+@pytest.mark.parametrize(
+    ("system", "precision", "kills"),
+    [("acgan-28", "bf16", 3), ("flow", "no", 3), *(pytest.param(*each, marks=pytest.mark.slow) for each in ALL)],
+)
+@pytest.mark.timeout(900)
+def test_a_run_that_is_killed_ends_with_the_same_weights(processes, tmp_path, system, precision, kills):
+    """Bit for bit."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    rng, steps, reached = random.Random(f"{system} {precision}"), 10 * kills + 10, [0]
+
+    def trained(folder: Path):
+        return processes(go_on, str(folder), system, precision, steps)
+
+    process = trained(whole)
+    process.join()
+    assert process.exitcode == 0
+    pace = open_checkpoint(checkpoints(whole)[0]).facts["seconds"] / (steps / 2)  # from one to the next
+    for _ in range(kills):
+        process, before = trained(killed), on_disk(killed)
+        while on_disk(killed) <= before and rng.random() > 1e-4:  # most get to writing one, some do not
+            time.sleep(0.001)
+        time.sleep(4 * pace * rng.random())
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        found = [open_checkpoint(path) for path in checkpoints(killed)]  # each that can be seen is whole
+        reached.append(max([0, *(checkpoint.step for checkpoint in found)]))
+    assert reached == sorted(reached)
+    assert len(set(reached)) > 1
+    process = trained(killed)
+    process.join()
+    assert process.exitcode == 0
+    assert not leftovers(killed)
+    assert_same_result(killed, whole)
+    assert [open_checkpoint(path).step for path in checkpoints(killed)] == [steps - 2, steps]
+    last = [open_checkpoint(checkpoints(folder)[-1]).state() for folder in (killed, whole)]
+    assert all(torch.equal(last[0][part][name], last[1][part][name]) for part in last[1] for name in last[1][part])
+    rows = [json.loads(line) for line in (killed / "training" / "metrics.jsonl").read_text().splitlines()]
+    kimg = [row["kimg"] for row in rows]
+    assert kimg == sorted(set(kimg))
+    assert kimg == [json.loads(line)["kimg"] for line in (whole / "training/metrics.jsonl").read_text().splitlines()]
+
+
+def test_killed_anywhere_in_a_write_it_leaves_a_whole_checkpoint(processes, tmp_path):
+    """At every change of what is on disk while one is written and the one before it removed."""
+    ended, seen, number = False, set(), 0
+    while not ended:
+        folder = tmp_path / str(number)
+        Checkpoints(folder).save(1, {"some": {"weight": torch.full((100,), 1.0)}}, {"number": 1})
+        process = processes(die_in_call, number, str(folder))
+        process.join()
+        ended = process.exitcode == 0
+        for path in folder.glob("step-*"):
+            assert open_checkpoint(path).state()["some"]["weight"].unique().item() == open_checkpoint(path).step
+        newest = Checkpoints(folder).newest()
+        assert newest.facts == {"number": newest.step}
+        seen.add((newest.step, len(list(folder.glob("step-*"))), bool(leftovers(folder))))
+        number += 1
+    assert {(1, 1, True), (2, 2, False), (2, 1, True), (2, 1, False)} <= seen  # before, and after, and in between
+    assert number > 10
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_training_with_a_checkpoint(processes, tmp_path, number, code):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    processes(go_on, str(whole), "acgan-28").join()
+    for _ in range(2):
+        process, before = processes(go_on, str(stopped), "acgan-28"), checkpoints(stopped)
+        while not set(checkpoints(stopped)) - set(before):  # it trains
+            time.sleep(0.001)
+        os.kill(process.pid, number)
+        process.join()
+        assert process.exitcode == code
+        assert find_checkpoint(stopped).path not in before
+        assert not leftovers(stopped)
+    processes(go_on, str(stopped), "acgan-28").join()
+    assert_same_result(stopped, whole)
+
+
+def test_a_signal_ends_training_while_a_candidate_is_scored(processes, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    processes(go_on, str(whole), "flow").join()
+    process = processes(partial(go_on, scoring=20_000), str(stopped), "flow")
+    while not (stopped / "scoring").exists():
+        time.sleep(0.001)
+    time.sleep(1)
+    started = time.monotonic()
+    os.kill(process.pid, signal.SIGTERM)
+    process.join()
+    assert process.exitcode == 143
+    assert time.monotonic() - started < 20  # of minutes that the score would take
+    checkpoint = find_checkpoint(stopped)
+    assert (checkpoint.step, checkpoint.facts["candidates"]) == (4, [])
+    processes(go_on, str(stopped), "flow").join()
+    assert_same_result(stopped, whole)
+
+
+@pytest.fixture
+def stopped_run(tmp_path):
+    """Folder of a run that has two checkpoints, and its trainer anew."""
+
+    def trainer(steps: int = 6, **settings):
+        return new_trainer("acgan-28", "no", steps, **settings)
+
+    with as_a_program():
+        train(trainer(), RunFolder(tmp_path / "run"))
+        assert [open_checkpoint(path).step for path in checkpoints(tmp_path / "run")] == [4, 6]
+        yield tmp_path / "run", trainer
+
+
+DAMAGES = {
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[:-100]),
+    "flipped": lambda file: file.write_bytes(bytes([*file.read_bytes()[:-1], file.read_bytes()[-1] ^ 1])),
+    "emptied": lambda file: file.write_bytes(b""),
+    "deleted": lambda file: file.unlink(),
+}
+
+
+@pytest.mark.parametrize("file", ["average", "discriminator_optimizer", "manifest.json"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(stopped_run, caplog, damage, file):
+    folder, _ = stopped_run
+    newest = checkpoints(folder)[-1]
+    name = file if "." in file else f"{file}.safetensors"
+    DAMAGES[damage](newest / name)
+    assert find_checkpoint(folder).step == 4
+    assert re.search(rf"{newest.name} is damaged: {re.escape(name)} .*The one before it is used", caplog.text)
+    with pytest.raises(LoadError, match=f"{newest.name} is damaged: {re.escape(name)}"):
+        find_checkpoint(newest)
+    DAMAGES[damage](checkpoints(folder)[0] / name)
+    with pytest.raises(InputError, match=r"no whole checkpoint in .*checkpoints\. Give the folder of a run"):
+        find_checkpoint(folder)
+
+
+def test_every_bit_of_a_manifest_counts(stopped_run):
+    folder, _ = stopped_run
+    manifest = checkpoints(folder)[-1] / "manifest.json"
+    whole = manifest.read_bytes()
+    for k in range(0, len(whole), 37):
+        changed = bytes([*whole[:k], whole[k] ^ 1, *whole[k + 1 :]])
+        if b"".join(changed.split()) != b"".join(whole.split()):
+            manifest.write_bytes(changed)
+            with pytest.raises(LoadError, match="manifest"):
+                open_checkpoint(manifest.parent)
+
+
+def test_another_run_is_refused_with_what_differs(stopped_run):
+    folder, trainer = stopped_run
+    checkpoint = find_checkpoint(folder)
+    check_same_run(checkpoint, trainer(log_kimg=1, checkpoints_total_limit=7))  # what is only watched may differ
+    with pytest.raises(InputError, match=r"other settings\. learning_rate: 0\.0002 there, 0\.1 here\. Start another"):
+        check_same_run(checkpoint, trainer(learning_rate=0.1), override=True)
+    longer = trainer(steps=8)
+    with pytest.raises(InputError, match=r"total_kimg: 0\.048 there, 0\.064 here\. Go on with override"):
+        check_same_run(checkpoint, longer)
+    check_same_run(checkpoint, longer, override=True)
+    with pytest.raises(InputError, match=r"total_kimg: .*; seed: 0 there, 1 here\. Start another run"):
+        check_same_run(checkpoint, trainer(steps=8, seed=1))
+    with pytest.raises(LoadError, match="the state is of other networks"):
+        longer.load_state({"average": {}})
+
+
+def test_where_a_checkpoint_cannot_be_written_training_goes_on(stopped_run, monkeypatch, caplog):
+    folder, trainer = stopped_run
+    checkpoint = find_checkpoint(checkpoints(folder)[0])
+    before = {path: open_checkpoint(path).step for path in checkpoints(folder)}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ganaug.training.checkpoints.write_tensors", full)
+    train(trainer(), RunFolder(folder, after_kimg=checkpoint.facts["kimg"]), resume=checkpoint)
+    assert re.search(r"could not be written: .*No space left on device\. The last one is .*step-00000004", caplog.text)
+    assert {path: open_checkpoint(path).step for path in checkpoints(folder)} == before
+    assert not leftovers(folder)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(processes, tmp_path):
+    """A limit on the size of files stands in for the disk."""
+    whole, full = tmp_path / "whole", tmp_path / "full"
+    processes(go_on, str(whole), "acgan-28").join()
+    process = processes(go_on, str(full), "acgan-28")
+    while not checkpoints(full):
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join()
+    kept = [open_checkpoint(path).step for path in checkpoints(full)]
+    assert kept
+    process = processes(go_on_without_room, str(full), "acgan-28")
+    process.join()
+    assert process.exitcode == 1  # the generator could not be written either
+    assert [open_checkpoint(path).step for path in checkpoints(full)] == kept
+    assert not leftovers(full)
+    processes(go_on, str(full), "acgan-28").join()
+    assert_same_result(full, whole)
+
+
+@pytest.mark.parametrize("launcher", [[], ["-m", "accelerate.commands.launch"]], ids=["python", "accelerate"])
+def test_the_recipe_stops_and_goes_on(in_process, tmp_path, capsys, launcher):
+    flags = [
+        "--dataset_name",
+        "sklearn:digits",
+        "--model",
+        "acgan-28",
+        "--train_batch_size",
+        "16",
+        "--cpu_threads",
+        "1",
+    ]
+    flags += ["--checkpointing_kimg", "0.032", "--total_kimg", "100", "--latent_dim", "8"]
+    command = [sys.executable, *launcher, recipe_path("train_acgan"), *flags]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        run = tmp_path / "outputs" / "acgan-28"
+        while len(checkpoints(run)) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate()[1]
+    assert process.returncode == (-signal.SIGTERM if launcher else 143)  # accelerate itself dies of it
+    newest = find_checkpoint(run)
+    assert re.search(
+        rf"stopped by SIGTERM after [\d.]+ kimg\. It goes on from .*{newest.path.name} with resume_from", told
+    )
+    assert not (run / "model.safetensors").exists()
+    # Its own flags are taken, and only those that leave its steps what they are may change.
+    kimg = newest.facts["kimg"] + 0.064
+    assert "learning_rate: 0.0002 there" in in_process("--resume_from_checkpoint", "latest", "--learning_rate", "1")
+    again = ["--resume_from_checkpoint", str(run), "--total_kimg", str(kimg)]
+    assert "Go on with override" in in_process(*again)
+    assert in_process(*again, "--override") is None
+    assert f"going on after {newest.facts['kimg']:.1f} kimg, from " in capsys.readouterr().out
+    generator = Generator.from_pretrained(run)
+    assert (generator.latent_dim, generator.info["training"]["total_kimg"]) == (8, kimg)
+    assert find_checkpoint(run).facts["kimg"] == pytest.approx(kimg, abs=0.017)
+    assert "no checkpoint in there" in (
+        in_process(
+            "--resume_from_checkpoint",
+            "latest",
+            "--output_dir",
+            "there",
+            "--total_kimg",
+            "0.032",
+            "--dataset_name",
+            "sklearn:digits",
+        )
+        or capsys.readouterr().out
+    )
+    assert "is not of a run in there" in in_process("--resume_from_checkpoint", str(run), "--output_dir", "there")
