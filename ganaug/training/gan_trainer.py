@@ -17,9 +17,9 @@ from ganaug.core.pixels import to_float
 from ganaug.core.seeding import Purpose, latents, random_stream
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
-from ganaug.training.batch_norm import has_batch_norm
-from ganaug.training.collapse import relative_diversity
-from ganaug.training.objectives import Objective
+from ganaug.training.distributed import has_batch_norm
+from ganaug.training.failure import relative_diversity
+from ganaug.training.losses import Objective
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer
 

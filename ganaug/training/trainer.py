@@ -15,12 +15,10 @@ from ganaug.core.errors import LoadError
 from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
-from ganaug.training.adam import DenseAdam
-from ganaug.training.batch_norm import synchronise_batch_norm
-from ganaug.training.batches import TrainingBatches
+from ganaug.training.batches import BatchNoise, TrainingBatches
 from ganaug.training.diffaug import DifferentiableAugmentation
-from ganaug.training.ema import GeneratorEMA
-from ganaug.training.noise import BatchNoise
+from ganaug.training.distributed import synchronise_batch_norm
+from ganaug.training.optim import DenseAdam, GeneratorEMA
 from ganaug.training.settings import TrainingSettings
 
 
