@@ -82,7 +82,7 @@ class GANTrainer(Trainer):
         )
 
     def _update_networks(self, step: int) -> Monitors:
-        """Update the discriminator ``discriminator_steps`` times, then the generator once (algorithm 1 of the source)."""
+        """Update the discriminator ``discriminator_steps`` times, then the generator once."""
         settings, objective = self.settings, self.objective
         generator, discriminator = self.generator, self.discriminator
         parts = range(settings.gradient_accumulation_steps)
