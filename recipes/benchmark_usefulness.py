@@ -30,7 +30,7 @@ from ganaug.evaluation.cells import Cells, right_answers
 from ganaug.evaluation.statistics import Difference, balanced_accuracy, paired_difference
 from ganaug.evaluation.study import Arm, Study
 from ganaug.evaluation.utility import outcome_of
-from ganaug.training.usefulness import PSEUDO_LABELLED
+from ganaug.training.presets import PSEUDO_LABELLED
 
 MOST_TRIES = 50  # images drawn for one that the filter keeps
 

@@ -18,8 +18,8 @@ from ganaug.evaluation.augmentations import ShiftFlip
 from ganaug.evaluation.leakage import without_overlap
 from ganaug.filters import ClassifierAgreement, Filter
 from ganaug.training import MODELS, choose_preset, fit
+from ganaug.training.presets import OTHERS, SAME
 from ganaug.training.pseudo_labels import pseudo_label
-from ganaug.training.usefulness import OTHERS, SAME
 
 SELECTOR_STEPS = 8000  # of 128 images
 

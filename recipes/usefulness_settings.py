@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ganaug.training.usefulness import OTHERS, PSEUDO_LABELLED, SAME, UNLABELED
+from ganaug.training.presets import OTHERS, PSEUDO_LABELLED, SAME, UNLABELED
 
 FASHION = "/usr/share/datasets/fashion-mnist"
 

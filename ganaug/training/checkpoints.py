@@ -1,4 +1,4 @@
-"""Checkpoints on disk: folders that are whole or not there, and that can be checked before they are used."""
+"""Checkpoints on disk, whole or not there, and going on from one: the same run, or none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,20 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ganaug.core import fingerprints
-from ganaug.core.errors import LoadError
+from ganaug.core.errors import InputError, LoadError
 from ganaug.core.files import atomic_path, remove, sha256_of, write_json, write_tensors
+from ganaug.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 IN_RUN = Path("training") / "checkpoints"  # where they are in a run's folder
 MANIFEST = "manifest.json"
 FORMAT = 2
+
+# What a run leaves on disk, and when; nothing that is trained depends on it.
+WATCHING = ("log_kimg", "sample_kimg", "checkpointing_kimg", "checkpoints_total_limit")
+# What changes results, as much as another machine would or by training longer, but leaves steps what they are.
+BUDGET = ("total_kimg", "evaluation_kimg", "patience", "mixed_precision", "cpu_threads", "compile")
 
 State = Mapping[str, Mapping[str, Tensor]]  # of each part of a run, tensors by name
 
@@ -156,3 +162,57 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if manifest["format"] != FORMAT:
         raise LoadError(f"checkpoint {path} has format {manifest['format']}, this ganaug reads format {FORMAT}")
     return manifest
+
+
+def run_settings(trainer: Trainer) -> dict[str, Any]:
+    """What the steps of a run depend on, as JSON values."""
+    network = trainer.bare_generator
+    values = {
+        **asdict(trainer.settings),
+        **trainer.facts(),
+        "mixed_precision": trainer.accelerator.mixed_precision,
+        "num_processes": trainer.accelerator.num_processes,
+        "architecture": network.architecture,
+        **network.network_options(),
+        "images": trainer.data.fingerprint,
+    }
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def check_same_run(checkpoint: Checkpoint, trainer: Trainer, *, override: bool = False) -> None:
+    """Refuse to go on with other settings than a checkpoint was made with.
+
+    Args:
+        checkpoint (Checkpoint): to go on from.
+        trainer (Trainer): that would.
+        override (bool): take another budget, precision or number of threads. Default: False
+
+    Raises:
+        InputError: settings differ.
+    """
+    saved: Mapping[str, Any] = checkpoint.facts["settings"]
+    here = run_settings(trainer)
+    names = [name for name in {**saved, **here} if name not in WATCHING and saved.get(name) != here.get(name)]
+    firm = [name for name in names if name not in BUDGET]
+    refused = firm if override else names
+    if refused:
+        changes = "; ".join(f"{name}: {saved.get(name)} there, {here.get(name)} here" for name in refused)
+        advice = "Start another run, if need be from its generator with init_from" if firm else "Go on with override"
+        raise InputError(f"{checkpoint.path} was made with other settings. {changes}. {advice}")
+
+
+def find_checkpoint(where: str | Path) -> Checkpoint:
+    """The checkpoint of a folder of its own, or the newest whole one of a run's folder.
+
+    Raises:
+        InputError: there is none.
+        LoadError: the one that was asked for is damaged.
+    """
+    path = Path(where)
+    if path.name.startswith("step-"):
+        return open_checkpoint(path)
+    folder = path / IN_RUN
+    found = Checkpoints(folder).newest()
+    if found is None:
+        raise InputError(f"no whole checkpoint in {folder}. Give the folder of a run, or start without resuming")
+    return found

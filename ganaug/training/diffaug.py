@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ganaug.training.noise import BatchNoise
+from ganaug.training.batches import BatchNoise
 
 Operation = Literal["shift", "flip", "cutout", "brightness"]
 

@@ -10,10 +10,10 @@ from accelerate.utils import set_seed
 
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
-from ganaug.training.hardware import start_accelerator
+from ganaug.training.distributed import start_accelerator
 from ganaug.training.loop import train
+from ganaug.training.losses import GANObjective
 from ganaug.training.models import make_trainer
-from ganaug.training.objectives import GANObjective
 from ganaug.training.run_folder import RunFolder
 from ganaug.training.settings import TrainingSettings
 

@@ -9,15 +9,16 @@ from torch import Tensor
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
 from ganaug.generators.flow import FlowGenerator
+from ganaug.training.losses import Monitors
 from ganaug.training.settings import TrainingSettings
-from ganaug.training.trainer import Trainer
+from ganaug.training.trainer import Trainer, mean_over_parts
 
 
 class FlowTrainer(Trainer):
     """A generator that learns the velocity from noise to images.
 
-    At time t, drawn between 0 and 1 with its logit from N(0, 1), an image x and noise z make (1 - t) z + t x. The loss
-    is the mean squared error of the velocity there against x - z.
+    At a time t between 0 and 1, an image x_1 and noise x_0 make x_t = (1 - t) x_0 + t x_1. The network's answer v is
+    the velocity there; the loss is its mean squared error against x_1 - x_0.
 
     Args:
         generator (FlowGenerator): trained in place.
@@ -45,17 +46,29 @@ class FlowTrainer(Trainer):
         self.velocity = self._prepare(_Velocity(generator))
         self.optimizer = self._adam("generator", generator, settings.learning_rate)
 
-    def _update_networks(self, step: int) -> dict[str, Tensor]:
-        return self._update(self.optimizer, (self._loss(step, part) for part in self.parts))
+    def _update_networks(self, step: int) -> Monitors:
+        parts = range(self.settings.gradient_accumulation_steps)
+        watched = []
+        self.optimizer.zero_grad()
+        for part in parts:
+            # Draw images x_1, noise x_0 from N(0, I), and times t whose logit is from N(0, 1) (Esser et al. 2024,
+            # section 3.1).
+            x_1, labels = self.batches.real(step, part)
+            x_1 = self.augment(x_1)
+            x_0 = self.batches.latent(step, part)[0].view_as(x_1)
+            t = self.noise.randn(len(x_1)).sigmoid()
 
-    def _loss(self, step: int, part: int) -> tuple[Tensor, dict[str, Tensor]]:
-        images, labels = self.batches.real(step, part)
-        images = self.augment(images)
-        noise = self.batches.latent(step, part)[0].view_as(images)
-        times = self.noise.randn(len(images)).sigmoid()
-        between = torch.lerp(noise, images, times[:, None, None, None])
-        loss = (self.velocity(between, times, labels) - (images - noise)).square().mean()
-        return loss, {"loss": loss.detach()}
+            # On the straight path from x_0 to x_1: x_t = (1 - t) x_0 + t x_1 (Lipman et al. 2023, eq. 22 with
+            # sigma_min = 0).
+            x_t = torch.lerp(x_0, x_1, t[:, None, None, None])
+
+            # The velocity there is dx_t / dt = x_1 - x_0; v learns it by least squares (eq. 23).
+            v = self.velocity(x_t, t, labels)
+            loss = (v - (x_1 - x_0)).square().mean()
+            self.accelerator.backward(loss / len(parts))
+            watched.append({"loss": loss.detach()})
+        self._apply_gradients(self.optimizer)
+        return mean_over_parts(watched)
 
 
 class _Velocity(torch.nn.Module):
@@ -65,5 +78,5 @@ class _Velocity(torch.nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        return self.generator.velocity(images, times, labels)
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        return self.generator.velocity(x_t, t, labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Any, NamedTuple
@@ -17,27 +17,30 @@ from ganaug.core.pixels import to_float
 from ganaug.core.seeding import Purpose, latents, random_stream
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
-from ganaug.training.batch_norm import has_batch_norm
-from ganaug.training.collapse import relative_diversity
-from ganaug.training.objectives import Objective
+from ganaug.training.distributed import has_batch_norm
+from ganaug.training.failure import relative_diversity
+from ganaug.training.losses import Monitors, Objective
 from ganaug.training.settings import TrainingSettings
-from ganaug.training.trainer import Trainer
+from ganaug.training.trainer import Trainer, mean_over_parts
 
 JUDGED = 150  # images of each kind, for the discriminator's accuracy
 
-_Loss = tuple[Tensor, dict[str, Tensor]]  # with monitors
+
+class _Labelled(NamedTuple):
+    images: Tensor
+    labels: Tensor
 
 
 class _Batch(NamedTuple):
-    real: Tensor
-    real_labels: Tensor
+    """What is drawn for one part of a batch; the generated images, which may be more than the real ones, are G(z)."""
+
+    real: _Labelled
     z: Tensor
-    fake_labels: Tensor
-    fake: Tensor
+    fake: _Labelled
 
 
 class GANTrainer(Trainer):
-    """A generator and a discriminator that learn from each other.
+    """A generator and a discriminator that learn from each other, in turns.
 
     Args:
         generator (Generator): trained in place.
@@ -47,7 +50,9 @@ class GANTrainer(Trainer):
 
     Raises:
         ValueError: the images are not of the generator's shape or classes.
-        InputError: a single image at a time, in networks with BatchNorm.
+        InputError: a network with BatchNorm would see a single image at a time.
+
+    Source: Goodfellow et al. 2014, "Generative adversarial nets", algorithm 1.
     """
 
     def __init__(
@@ -76,55 +81,63 @@ class GANTrainer(Trainer):
             "discriminator", discriminator, settings.discriminator_learning_rate or settings.learning_rate
         )
 
-    def _update_networks(self, step: int) -> dict[str, Tensor]:
-        repeats = self.settings.discriminator_steps
-        for number in range(step * repeats, (step + 1) * repeats):
-            last = number + 1 == (step + 1) * repeats
-            # The images of the last discriminator step are judged again for the generator, so that they are drawn
-            # once, unless they are drawn in parts since all of them do not fit.
-            keep = last and len(self.parts) == 1
-            batches = [self._draw(number, part, for_generator=keep) for part in self.parts]
-            d_monitors = self._update_discriminator(batches)
+    def _update_networks(self, step: int) -> Monitors:
+        """Update the discriminator ``discriminator_steps`` times, then the generator once."""
+        settings, objective = self.settings, self.objective
+        generator, discriminator = self.generator, self.discriminator
+        parts = range(settings.gradient_accumulation_steps)
+        first, last = step * settings.discriminator_steps, (step + 1) * settings.discriminator_steps - 1
+        # Real and generated images make one update of the discriminator together; half batches make one each.
+        updates = [[True], [False]] if settings.half_batches else [[True, False]]
 
-        # D's weights need no gradient, so no process waits for one: D is used without its wrapper.
+        for number in range(first, last + 1):
+            # Draw real images, latents z and labels, and generate G(z). The generator is judged on the images of the
+            # last discriminator step, which are therefore generated with a gradient, once for both networks; but not
+            # if the batch comes in parts, because all of them at once do not fit into memory.
+            batches = []
+            for part in parts:
+                real = _Labelled(*self.batches.real(number, part))
+                z, labels = self.batches.latent(number, part)
+                if settings.fake_labels == "real":
+                    labels = real.labels.repeat(len(z) // len(real.labels))
+                with torch.set_grad_enabled(number == last and len(parts) == 1):
+                    batches.append(_Batch(real, z, fake=_Labelled(generator(z, labels), labels)))
+
+            # Update the discriminator by its loss on real images and on as many generated ones, augmented alike.
+            d_monitors: Monitors = {}
+            for kinds in updates:
+                self.discriminator_optimizer.zero_grad()
+                watched = []
+                for batch in batches:
+                    loss = torch.zeros((), device=self.accelerator.device)
+                    seen: Monitors = {"D_loss": loss}
+                    for is_real in kinds:
+                        images, labels = batch.real if is_real else batch.fake
+                        images = self.augment(images[: len(batch.real.images)].detach())
+                        term, more = objective.discriminator_loss(
+                            discriminator, images, labels[: len(images)], real=is_real
+                        )
+                        loss, seen = loss + term, seen | more
+                    self.accelerator.backward(loss / len(parts))
+                    watched.append(seen | {"D_loss": loss.detach()})
+                self._apply_gradients(self.discriminator_optimizer)
+                found = mean_over_parts(watched)
+                d_monitors |= found | {"D_loss": d_monitors.get("D_loss", 0) + found["D_loss"]}
+
+        # Update the generator by its loss on what the discriminator says of its images now. The discriminator's
+        # weights get no gradient, so no process waits for one: it is used without the wrapper that would.
+        watched = []
+        self.generator_optimizer.zero_grad()
         with _frozen(self.bare_discriminator):
-            g_monitors = self._update(self.generator_optimizer, map(self._generator_loss, batches))
-        return {**d_monitors, **g_monitors}
-
-    def _draw(self, number: int, part: int, *, for_generator: bool) -> _Batch:
-        real, real_labels = self.batches.real(number, part)
-        z, fake_labels = self.batches.latent(number, part)
-        if self.settings.fake_labels == "real":
-            fake_labels = real_labels.repeat(len(z) // len(real))
-        with torch.set_grad_enabled(for_generator):
-            return _Batch(real, real_labels, z, fake_labels, self.generator(z, fake_labels))
-
-    def _update_discriminator(self, batches: Sequence[_Batch]) -> dict[str, Tensor]:
-        if not self.settings.half_batches:
-            return self._update(self.discriminator_optimizer, map(self._discriminator_loss, batches))
-        real = self._update(self.discriminator_optimizer, map(self._real_loss, batches))
-        fake = self._update(self.discriminator_optimizer, map(self._fake_loss, batches))
-        return {**real, **fake, "D_loss": real["D_loss"] + fake["D_loss"]}
-
-    def _discriminator_loss(self, batch: _Batch) -> _Loss:
-        (real_loss, real), (fake_loss, fake) = self._real_loss(batch), self._fake_loss(batch)
-        loss = real_loss + fake_loss
-        return loss, {**real, **fake, "D_loss": loss.detach()}
-
-    def _real_loss(self, batch: _Batch) -> _Loss:
-        images, labels = self.augment(batch.real), batch.real_labels
-        loss, monitors = self.objective.discriminator_loss(self.discriminator, images, labels, real=True)
-        return loss, {"D_loss": loss.detach(), **monitors}
-
-    def _fake_loss(self, batch: _Batch) -> _Loss:
-        count = len(batch.real)  # as many generated images as real ones
-        images, labels = self.augment(batch.fake[:count].detach()), batch.fake_labels[:count]
-        loss, monitors = self.objective.discriminator_loss(self.discriminator, images, labels, real=False)
-        return loss, {"D_loss": loss.detach(), **monitors}
-
-    def _generator_loss(self, batch: _Batch) -> _Loss:
-        fake = batch.fake if batch.fake.requires_grad else self.generator(batch.z, batch.fake_labels)
-        return self.objective.generator_loss(self.bare_discriminator, self.augment(fake), batch.fake_labels)
+            for batch in batches:
+                images, labels = batch.fake
+                if not images.requires_grad:
+                    images = generator(batch.z, labels)
+                loss, seen = objective.generator_loss(self.bare_discriminator, self.augment(images), labels)
+                self.accelerator.backward(loss / len(parts))
+                watched.append(seen)
+        self._apply_gradients(self.generator_optimizer)
+        return d_monitors | mean_over_parts(watched)
 
     def facts(self) -> dict[str, Any]:
         """The objective."""

@@ -11,13 +11,12 @@ from tqdm import tqdm
 from ganaug.data import LabelledImages, grids
 from ganaug.generators.base import Generator
 from ganaug.training.checkpoints import Checkpoint
-from ganaug.training.divergence import Recovery
 from ganaug.training.interruption import StoppedError, StopSignals
-from ganaug.training.monitors import RunningMeans
+from ganaug.training.monitoring import RunningMeans, Watch
+from ganaug.training.recovery import Recovery
 from ganaug.training.run_folder import RunFolder
 from ganaug.training.selection import Selection
 from ganaug.training.trainer import Trainer
-from ganaug.training.watch import Watch
 
 
 def train(

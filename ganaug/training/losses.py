@@ -1,4 +1,4 @@
-"""Adversarial and classification losses as named functions of logits, averaged over the batch.
+"""The losses of the two networks of a GAN: named functions of logits, and the objective made of them.
 
 D is the discriminator's judgement of a real image x or a generated one G(z). Its logits are log(D / (1 - D)) in the
 minimax game, and plain scores in the others.
@@ -7,11 +7,14 @@ minimax game, and plain scores in the others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from ganaug.core.errors import InputError
 
 
 def minimax_discriminator(logits: Tensor, *, real: bool) -> Tensor:
@@ -113,3 +116,111 @@ ADVERSARIAL_LOSSES = {
     ),
     "hinge": AdversarialLoss(hinge_discriminator, hinge_generator, score=torch.clone),
 }
+
+
+Monitors = dict[str, Tensor]
+
+
+class Objective(Protocol):
+    """What the training loop asks of an objective.
+
+    ``images`` are float (N, C, H, W) in [-1, 1], ``labels`` int64 (N,). Both methods return the loss to minimise and
+    scalars to watch, detached and on the device (reading them would make the processor wait). Generated images carry
+    no gradient in ``discriminator_loss``; the discriminator's weights carry none in ``generator_loss``.
+    """
+
+    def discriminator_loss(
+        self, discriminator: nn.Module, images: Tensor, labels: Tensor, *, real: bool
+    ) -> tuple[Tensor, Monitors]:
+        """One half of the discriminator's loss: for real images, or for generated ones."""
+        ...
+
+    def generator_loss(self, discriminator: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Monitors]:
+        """Loss of the generator's update."""
+        ...
+
+    def judges_real(self, discriminator: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Which images the discriminator takes for real ones, bool (N,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class GANObjective:
+    """An adversarial loss, with auxiliary classification (Odena et al. 2017) where its weights are not 0.
+
+    Args:
+        adversarial_loss: The game the networks play; see ganaug/training/losses.py.
+        class_weight_real: Weight of the discriminator's class loss on real images.
+        class_weight_fake: Weight of the discriminator's class loss on generated images.
+        class_weight_generator: Weight of the generator's class loss.
+        discriminator_weight: Factor on the discriminator's whole loss.
+
+    Raises:
+        InputError: there is no such loss, or a weight is negative.
+    """
+
+    adversarial_loss: Literal["non-saturating", "minimax", "least-squares", "hinge"] = "non-saturating"
+    class_weight_real: float = 0.0
+    class_weight_fake: float = 0.0
+    class_weight_generator: float = 0.0
+    discriminator_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.adversarial_loss not in ADVERSARIAL_LOSSES:
+            known = ", ".join(ADVERSARIAL_LOSSES)
+            raise InputError(f"adversarial_loss must be one of {known}, got {self.adversarial_loss!r}")
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            if not 0 <= value < float("inf"):
+                raise InputError(f"{field.name} must be 0 or more and finite, got {value}")
+
+    @property
+    def _game(self) -> AdversarialLoss:
+        return ADVERSARIAL_LOSSES[self.adversarial_loss]
+
+    def discriminator_loss(
+        self, discriminator: nn.Module, images: Tensor, labels: Tensor, *, real: bool
+    ) -> tuple[Tensor, Monitors]:
+        """Adversarial and class loss of one kind of images.
+
+        Monitors, with ``real`` or ``fake`` for the kind: ``D_loss_<kind>``, ``accuracy_<kind>`` (share judged right)
+        and, with a class head, ``class_accuracy_<kind>``; ``D(x)`` or ``D(G(z))_before`` the step.
+        """
+        logits, class_logits = discriminator(images, labels)
+        loss = self._game.discriminator(logits, real=real)
+        loss = loss + self._class_loss(
+            class_logits, labels, self.class_weight_real if real else self.class_weight_fake
+        )
+        loss = self.discriminator_weight * loss
+        kind, score = ("real", "D(x)") if real else ("fake", "D(G(z))_before")
+        right = (logits > self._game.boundary) == real
+        monitors = {
+            f"D_loss_{kind}": loss.detach(),
+            score: self._game.score(logits.detach()).mean(),
+            f"accuracy_{kind}": right.float().mean(),
+        }
+        if class_logits is not None:
+            monitors[f"class_accuracy_{kind}"] = (class_logits.argmax(1) == labels).float().mean()
+        return loss, monitors
+
+    def generator_loss(self, discriminator: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Monitors]:
+        """Adversarial and class loss of generated images. Monitors: ``G_loss``, and ``D(G(z))_after`` D's step."""
+        logits, class_logits = discriminator(images, labels)
+        loss = self._game.generator(logits) + self._class_loss(class_logits, labels, self.class_weight_generator)
+        return loss, {"G_loss": loss.detach(), "D(G(z))_after": self._game.score(logits.detach()).mean()}
+
+    def judges_real(self, discriminator: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Which images the discriminator takes for real ones, bool (N,)."""
+        logits: Tensor = discriminator(images, labels)[0]
+        return logits > self._game.boundary
+
+    def _class_loss(self, class_logits: Tensor | None, labels: Tensor, weight: float) -> Tensor | float:
+        if class_logits is not None:
+            # Also with a weight of 0: distributed training wants a gradient, if only of zeros, for every weight.
+            return weight * auxiliary_classification(class_logits, labels)
+        if weight:
+            raise InputError(
+                "a class loss was asked for, but the discriminator has no class head. Set the objective's class "
+                "weights to 0, or take a network with one"
+            )
+        return 0.0

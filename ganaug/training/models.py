@@ -21,7 +21,7 @@ from ganaug.generators import (
 )
 from ganaug.training.flow_trainer import FlowTrainer
 from ganaug.training.gan_trainer import GANTrainer
-from ganaug.training.objectives import GANObjective
+from ganaug.training.losses import GANObjective
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer
 

@@ -1,14 +1,23 @@
-"""What is trained where nobody says what: the default preset, for so many images, and what to expect of it."""
+"""What is trained where nobody says what: the default preset, what to expect of it, and how much fits into a time."""
 
 from __future__ import annotations
 
+import json
 import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
+import torch
+
+from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
 from ganaug.training.models import MODELS
 from ganaug.training.settings import TrainingSettings
-from ganaug.training.usefulness import IMBALANCED, expected_usefulness
+from ganaug.training.trainer import Trainer
 
 QUICK, WIDE = "flow", "flow-wide"
 ENOUGH = 0.5  # of the wide network's kimg; with a budget of less, the narrow one is trained
@@ -17,6 +26,14 @@ LENGTHS: tuple[tuple[float, dict[str, float]], ...] = (  # up to so many images:
     (5_000, {QUICK: 150}),
     (math.inf, {QUICK: 300, WIDE: 600}),
 )
+
+# What a generator was trained on, in the table of measured utility.
+SAME, OTHERS, UNLABELED = "the same images", "all other training images", "the same and unlabelled images"
+PSEUDO_LABELLED = "those images"  # which the classifiers see too
+IMBALANCED = 5  # largest class to smallest, from which on the rows of imbalanced images are the nearest
+
+WARM_UP = 3  # steps, which are slower
+TIMED = 10.0  # seconds, about
 
 
 @dataclass(frozen=True)
@@ -66,5 +83,71 @@ def choose_preset(images: LabelledImages, *, labelled: LabelledImages | None = N
     share = kimg / settings.total_kimg
     settings = replace(settings, total_kimg=kimg, sample_kimg=settings.sample_kimg * share)
     known = labelled or images
-    expectation = expected_usefulness(known.class_counts, unlabeled=len(known) < len(images))
+    expectation = expected_utility(known.class_counts, unlabeled=len(known) < len(images))
     return Preset(model, settings, reason, expectation)
+
+
+@cache
+def measured_utility() -> dict[str, Any]:
+    """The table as it was measured, of which ``rows`` are the settings."""
+    table: dict[str, Any] = json.loads(files("ganaug.training").joinpath("utility.json").read_text("utf-8"))
+    return table
+
+
+def expected_utility(class_counts: Sequence[int], *, unlabeled: bool = False) -> str:
+    """What a generator trained on the images that it augments brought for about so many, in a sentence or two.
+
+    Args:
+        class_counts (sequence of int): labelled images of each class.
+        unlabeled (bool): whether unlabelled ones are trained on too. Default: False
+    """
+    present = [count for count in class_counts if count]
+    imbalanced = max(present) > IMBALANCED * min(present)
+    table = list(measured_utility()["rows"].values())
+    own, helped_by_unlabeled = ([row for row in table if row["generator_from"] == what] for what in (SAME, UNLABELED))
+    rows = helped_by_unlabeled if unlabeled and helped_by_unlabeled else own
+    rows = [row for row in rows if (row["imbalance"] > IMBALANCED) == imbalanced] or rows
+    mean = sum(class_counts) / len(class_counts)
+    # Of several at one size, the one that promises least.
+    row = min(rows, key=lambda row: (abs(math.log(mean / row["images_per_class"])), row["difference"]["estimate"]))
+    estimate, low, high = (100 * row["difference"][key] for key in ("estimate", "low", "high"))
+    found = f"{estimate:+.1f} points [{low:.1f}, {high:.1f}] of balanced accuracy"
+    advice = {
+        "helped": f"Expect about as much, at ratio {row['ratio']:g}",
+        "no measurable effect": "Expect no gain",
+        "hurt": "Expect harm",
+    }[row["outcome"]]
+    return (
+        f"what to expect: nearest to your images, of what was measured, is {row['name']}. There, images of this "
+        f"preset brought {found}. {advice}, and measure: recipes/evaluate.py"
+    )
+
+
+def kimg_within(minutes: float, trainer: Trainer) -> float:
+    """Thousands of images that training shows in so many minutes on this machine, by a few steps that are timed.
+
+    Args:
+        minutes (float): for the steps alone; opening the images and writing grids come on top.
+        trainer (Trainer): trained for these steps, and of no use afterwards. Of several processes all must ask.
+
+    Raises:
+        InputError: ``minutes`` is not positive and finite.
+    """
+    if not 0 < minutes < float("inf"):
+        raise InputError(f"budget_minutes must be positive and finite, got {minutes}")
+    with torch.random.fork_rng():
+        _time_steps(trainer, 0, WARM_UP)
+        one = _time_steps(trainer, WARM_UP, 1)
+        steps = max(1, min(100, round(TIMED / one)))
+        each = _time_steps(trainer, WARM_UP + 1, steps) / steps
+    return max(minutes * 60 / each, 1) * trainer.images_per_step / 1000
+
+
+def _time_steps(trainer: Trainer, first: int, count: int) -> float:
+    """Seconds that steps take, the same number on all processes."""
+    started = time.perf_counter()
+    for step in range(first, first + count):
+        monitors = trainer.step(step)
+    next(iter(monitors.values())).item()  # waits for the device
+    seconds = torch.tensor(time.perf_counter() - started, device=trainer.accelerator.device)
+    return float(trainer.accelerator.reduce(seconds, "mean"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,12 +15,11 @@ from ganaug.core.errors import LoadError
 from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
-from ganaug.training.adam import DenseAdam
-from ganaug.training.batch_norm import synchronise_batch_norm
-from ganaug.training.batches import TrainingBatches
+from ganaug.training.batches import BatchNoise, TrainingBatches
 from ganaug.training.diffaug import DifferentiableAugmentation
-from ganaug.training.ema import GeneratorEMA
-from ganaug.training.noise import BatchNoise
+from ganaug.training.distributed import synchronise_batch_norm
+from ganaug.training.losses import Monitors
+from ganaug.training.optim import DenseAdam, GeneratorEMA
 from ganaug.training.settings import TrainingSettings
 
 
@@ -169,7 +168,7 @@ class Trainer(ABC):
             raise LoadError(f"the state is of other networks: {error}") from error
 
     @abstractmethod
-    def _update_networks(self, step: int) -> dict[str, Tensor]: ...
+    def _update_networks(self, step: int) -> Monitors: ...
 
     def closer_look(self) -> dict[str, float]:
         """Monitors that take longer, and are taken where a sample grid is written."""
@@ -179,21 +178,10 @@ class Trainer(ABC):
         """What ``config.json`` says of this kind of training beside its settings."""
         return {}
 
-    @property
-    def parts(self) -> range:
-        """Numbers of the parts of a batch, whose gradients make one update together."""
-        return range(self.settings.gradient_accumulation_steps)
-
-    def _update(self, optimizer: DenseAdam, parts: Iterable[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
-        """Update by the mean of the losses of all parts of a batch; their monitors, as means too."""
-        optimizer.zero_grad()
-        monitors = []
-        for loss, some in parts:
-            self.accelerator.backward(loss / len(self.parts))
-            monitors.append(some)
+    def _apply_gradients(self, optimizer: DenseAdam) -> None:
+        """Update a network by the gradients it has, unless one of them is not finite."""
         optimizer.step()
         self.skipped = torch.maximum(self.skipped, optimizer.skipped)
-        return {name: torch.stack([some[name] for some in monitors]).mean() for name in monitors[0]}
 
     def _set_learning_rates(self, step: int) -> None:
         left, decay = 1 - step / self.total_steps, self.settings.lr_decay
@@ -210,3 +198,8 @@ class Trainer(ABC):
         # torch.manual_seed would write down a traceback for each kind of accelerator that is not there.
         seed_device = torch.default_generator.manual_seed if self.batches.device.type == "cpu" else torch.manual_seed
         seed_device(int(rng.integers(2**32)))
+
+
+def mean_over_parts(monitors: Sequence[Monitors]) -> Monitors:
+    """Means of the monitors of the parts of a batch."""
+    return {name: torch.stack([each[name] for each in monitors]).mean() for name in monitors[0]}

@@ -12,7 +12,7 @@ from torch import nn
 from ganaug.generators.convolutions import DoublingConv2d, HalvingConv2d, ToGreyConv2d, UpsampledConv2d
 from ganaug.generators.layers import ByteDropout
 from ganaug.training import CLASSIC_MODELS, GANTrainer, TrainingSettings, start_accelerator
-from ganaug.training.adam import DenseAdam
+from ganaug.training.optim import DenseAdam
 
 LAYERS = [
     # fast layer, torch's, arguments; few pixels and many of them for the two that choose by it

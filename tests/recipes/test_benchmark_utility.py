@@ -7,7 +7,7 @@ from helpers.programs import REPOSITORY, as_a_program
 
 from ganaug.filters import ClassifierAgreement
 from ganaug.training import pseudo_labels
-from ganaug.training.usefulness import OTHERS, PSEUDO_LABELLED, SAME, expected_usefulness, measured
+from ganaug.training.presets import OTHERS, PSEUDO_LABELLED, SAME, expected_utility, measured_utility
 
 DIGITS = {"source": "sklearn:digits", "kimg": 0.064, "flip": False}
 
@@ -73,7 +73,7 @@ def test_each_setting_is_measured_once(benchmark, tmp_path, capsys):
 
 
 def test_the_readme_has_the_table_that_expectations_come_from(benchmark):
-    table = measured()
+    table = measured_utility()
     assert benchmark.table(table) in (REPOSITORY / "README.md").read_text()
     assert (REPOSITORY / ".images" / "usefulness.png").exists()
     own = {key: row for key, row in table["rows"].items() if row["generator_from"] == SAME}
@@ -81,4 +81,4 @@ def test_the_readme_has_the_table_that_expectations_come_from(benchmark):
     for row in own.values():
         shares = [row["imbalance"] ** (-k / 9) for k in range(10)]
         counts = [round(row["images_per_class"] * 10 * share / sum(shares)) for share in shares]
-        assert row["name"] in expected_usefulness(counts)
+        assert row["name"] in expected_utility(counts)

@@ -5,8 +5,8 @@ import torch
 
 from ganaug import InputError
 from ganaug.training import TrainingSettings
+from ganaug.training.batches import BatchNoise
 from ganaug.training.diffaug import DifferentiableAugmentation
-from ganaug.training.noise import BatchNoise
 
 BLACK = torch.tensor([-1.0])
 

@@ -143,7 +143,7 @@ def test_processes_that_do_not_see_one_another_are_an_error(in_process, monkeypa
             patch.delenv("WORLD_SIZE")
             return Accelerator(**options)
 
-    monkeypatch.setattr("ganaug.training.hardware.Accelerator", alone)
+    monkeypatch.setattr("ganaug.training.distributed.Accelerator", alone)
     monkeypatch.setenv("WORLD_SIZE", "2")
     message = in_process("--total_kimg", "0.1")
     assert message.startswith("error: 2 processes were started (WORLD_SIZE), and accelerate sees 1. Start them with")

@@ -11,7 +11,7 @@ from helpers.programs import as_a_program
 
 from ganaug.core.pixels import to_float
 from ganaug.training import RunFolder, train
-from ganaug.training.collapse import relative_diversity, signs_of_failure
+from ganaug.training.failure import relative_diversity, signs_of_failure
 
 REAL, LABELS = to_float(DIGITS.images), DIGITS.targets
 

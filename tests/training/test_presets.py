@@ -17,14 +17,12 @@ from ganaug.cli.train_flags import TrainingArguments
 from ganaug.training import (
     MODELS,
     TrainingSettings,
-    budget,
     choose_preset,
+    expected_utility,
     kimg_within,
     make_trainer,
     presets,
-    usefulness,
 )
-from ganaug.training.usefulness import expected_usefulness
 
 
 def images_of(*counts: int) -> LabelledImages:
@@ -82,8 +80,8 @@ def test_the_nearest_of_what_was_measured_is_expected(monkeypatch, counts, expec
             **values,
             "difference": {"estimate": estimate, "low": estimate - 0.005, "high": estimate + 0.005},
         }
-    monkeypatch.setattr(usefulness, "measured", lambda: {"rows": rows})
-    assert re.search(expected, expected_usefulness(counts))
+    monkeypatch.setattr(presets, "measured_utility", lambda: {"rows": rows})
+    assert re.search(expected, expected_utility(counts))
 
 
 def test_a_budget_in_minutes_is_kept_about(accelerator):
@@ -108,7 +106,7 @@ def test_a_budget_in_minutes_is_kept_about(accelerator):
 
 
 def test_without_the_time_for_the_wide_network_the_narrow_one_is_trained(in_process, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(budget, "TIMED", 0.1)
+    monkeypatch.setattr(presets, "TIMED", 0.1)
     monkeypatch.setattr(presets, "LENGTHS", ((10_000, {"flow": 0.256, "flow-wide": 0.064}),))
     flags = ["--dataset_name", "sklearn:digits", "--mixed_precision", "no", "--train_batch_size", "16"]
 

@@ -10,7 +10,7 @@ from helpers.killed import new_trainer
 from helpers.programs import as_a_program
 
 from ganaug.training import RunFolder, find_checkpoint, open_checkpoint, train
-from ganaug.training.divergence import Recovery
+from ganaug.training.recovery import Recovery
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_a_signal_breaks_off_a_score_which_is_made_up_for(run, tmp_path):
 
 
 def test_a_run_that_goes_back_forgets_the_candidates_on_the_way(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("ganaug.training.divergence.Recovery.PATIENCE", 2)
+    monkeypatch.setattr("ganaug.training.recovery.Recovery.PATIENCE", 2)
     scores = iter([0.1, 0.2, 0.9, 0.3, 0.4, 0.5, 0.6, 0.7])
     monkeypatch.setattr(selection, "GeneratorScore", lambda *_, **__: lambda generator: {"score": next(scores)})
     trainer = new_trainer("acgan-28", "no", 12, evaluation_kimg=EVERY, checkpointing_kimg=2 * EVERY)

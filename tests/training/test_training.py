@@ -18,9 +18,9 @@ from ganaug.core.pixels import to_float
 from ganaug.generators import ACGAN28Generator
 from ganaug.generators.layers import ByteDropout
 from ganaug.training import MODELS, GANObjective, GANTrainer, RunFolder, TrainingSettings, new_run_folder, train
-from ganaug.training.ema import GeneratorEMA
-from ganaug.training.hardware import choose_mixed_precision
-from ganaug.training.watch import ON_PROGRESS_BAR
+from ganaug.training.distributed import choose_mixed_precision
+from ganaug.training.monitoring import ON_PROGRESS_BAR
+from ganaug.training.optim import GeneratorEMA
 
 
 def make_trainer(

@@ -1,0 +1,214 @@
+"""What a run tells of itself while it trains: metrics, pictures, checkpoints, trackers."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL.Image import Image
+from torch import Tensor
+
+from ganaug.data import grids
+from ganaug.training.checkpoints import Checkpoint, Checkpoints, run_settings
+from ganaug.training.failure import signs_of_failure
+from ganaug.training.run_folder import RunFolder
+from ganaug.training.selection import Selection
+from ganaug.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+ON_PROGRESS_BAR = ("loss", "D_loss", "G_loss", "D(x)", "D(G(z))_before", "D(G(z))_after", "class_accuracy_fake")
+
+
+class RunningMeans:
+    """Means of scalars over steps and processes, kept on the device until they are asked for.
+
+    Args:
+        accelerator (Accelerator): the processes to average over.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self._sums: dict[str, Tensor] = {}
+        self._steps = torch.zeros((), device=accelerator.device)
+        self._skipped = torch.zeros((), device=accelerator.device)
+        self._in_a_row = torch.zeros((), device=accelerator.device)
+
+    def add(self, scalars: dict[str, Tensor], skipped: Tensor) -> None:
+        """Take in the scalars of one step; those of one that was skipped (1, else 0) only count."""
+        for name, value in scalars.items():
+            used = torch.where(skipped > 0, 0, value)
+            self._sums[name] = self._sums[name] + used if name in self._sums else used
+        self._steps = self._steps + 1 - skipped
+        self._skipped = self._skipped + skipped
+        self._in_a_row = (self._in_a_row + skipped) * skipped
+
+    def take(self) -> dict[str, float]:
+        """Means since the last call, without those of which there is none; to be called by all processes together.
+
+        ``skipped_steps`` is the number of steps that were skipped, where there are any.
+        """
+        totals = torch.stack([*self._sums.values(), self._steps, self._skipped])
+        *sums, steps, skipped = self.accelerator.reduce(totals, reduction="mean").tolist()
+        means = {name: value / steps for name, value in zip(self._sums, sums, strict=True)} if steps else {}
+        self._sums, self._steps, self._skipped = {}, torch.zeros_like(self._steps), torch.zeros_like(self._skipped)
+        return means | ({"skipped_steps": skipped} if skipped else {})
+
+    def skipped_in_a_row(self) -> int:
+        """Number of the last steps that were skipped, the same on all processes; waits for the device."""
+        return int(self._in_a_row)
+
+
+class Trackers:
+    """accelerate's trackers. One that fails is told of, once, and the run goes on without it.
+
+    Args:
+        accelerator (Accelerator): has those that were asked for.
+        folder (Path, optional): of the run's logs, for trackers that write to one.
+        settings (dict): of the run, for the trackers to show.
+    """
+
+    def __init__(self, accelerator: Accelerator, folder: Path | None, settings: dict[str, Any]) -> None:
+        self._accelerator = accelerator
+        if folder:
+            accelerator.project_configuration.logging_dir = str(folder)
+        plain = {name: _plain(value) for name, value in settings.items() if value is not None}
+        try:
+            accelerator.init_trackers("ganaug", plain)
+        except Exception as error:  # what a tracker raises is its own affair
+            _warn(", ".join(str(getattr(kind, "name", kind)) for kind in accelerator.log_with), error)
+            accelerator.trackers.clear()
+
+    def log(self, values: dict[str, float], seen: int) -> None:
+        """Show numbers after so many images."""
+        self._each(lambda tracker: tracker.log(values, step=seen))
+
+    def show(self, tag: str, picture: Image, seen: int) -> None:
+        """Show a picture after so many images, where a tracker takes some."""
+
+        def show(tracker: Any) -> None:
+            if tracker.name == "tensorboard":  # it has a format of its own
+                tracker.log_images({tag: np.asarray(picture.convert("RGB")).transpose(2, 0, 1)[None]}, step=seen)
+            elif hasattr(tracker, "log_images"):
+                tracker.log_images({tag: [picture]}, step=seen)
+
+        self._each(show)
+
+    def finish(self) -> None:
+        """Let them write what they have not written."""
+        self._each(lambda tracker: tracker.finish())
+        self._accelerator.trackers.clear()
+
+    def _each(self, action: Callable[[Any], None]) -> None:
+        for tracker in list(self._accelerator.trackers):
+            try:
+                action(tracker)
+            except Exception as error:
+                _warn(tracker.name, error)
+                self._accelerator.trackers.remove(tracker)
+
+
+def _plain(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else value  # TensorBoard takes no tuples
+
+
+def _warn(name: str, error: Exception) -> None:
+    logger.warning("the tracker %s failed, and the run goes on without it: %s: %s", name, type(error).__name__, error)
+
+
+class Watch:
+    """Metrics, grids and checkpoints of a run, on the main process alone.
+
+    Args:
+        trainer (Trainer): that is watched.
+        folder (RunFolder, optional): where they go; None writes nothing.
+        resume (Checkpoint, optional): that the run goes on from.
+
+    Attributes:
+        latest (dict): the last monitors.
+        saved (Path, optional): the last checkpoint.
+    """
+
+    def __init__(self, trainer: Trainer, folder: RunFolder | None, resume: Checkpoint | None) -> None:
+        self._trainer, self._folder = trainer, folder
+        self.trackers = Trackers(
+            trainer.accelerator, folder.training / "logs" if folder else None, asdict(trainer.settings)
+        )
+        self._started = time.monotonic()
+        self.latest: dict[str, float] = {}
+        self.saved: Path | None = None
+        if resume is not None:
+            self._started -= resume.facts["seconds"]
+            self.latest, self.saved = resume.facts["monitors"], resume.path
+        self._checkpoints = (
+            Checkpoints(folder.checkpoints, trainer.settings.checkpoints_total_limit) if folder else None
+        )
+
+    @property
+    def seconds(self) -> float:
+        """That training took so far."""
+        return time.monotonic() - self._started
+
+    def closer_look(self, step: int) -> tuple[dict[str, float], list[str]]:
+        """Monitors that take longer, and signs of failure in them, which are warned about."""
+        if not self._trainer.accelerator.is_main_process:
+            return {}, []
+        found = self._trainer.closer_look()
+        signs = signs_of_failure(found)
+        for sign in signs:
+            logger.warning("after %.1f kimg %s", self._trainer.kimg(step), sign)
+        return found, signs
+
+    def report(self, step: int, monitors: dict[str, float], bar: Any, *, grid: bool) -> None:
+        """Show and log the monitors, with a sample grid where one is due."""
+        seen = step * self._trainer.images_per_step
+        _check_finite(monitors, seen)
+        bar.set_postfix({name: f"{monitors[name]:.3g}" for name in ON_PROGRESS_BAR if name in monitors})
+        self.latest = monitors
+        if self._folder:
+            if grid:
+                picture = grids.sample_grid(self._trainer.averaged_generator, rows=7)
+                self.show(picture, f"{seen // 1000:06d}kimg", "generated", seen)
+            self._folder.append_metrics(
+                {"kimg": self._trainer.kimg(step), "seconds": round(self.seconds, 1), **monitors}
+            )
+        self.trackers.log(monitors, seen)
+
+    def show(self, picture: Image, file_name: str, tag: str, seen: int) -> None:
+        """Save a picture in the run's folder, and show it to the trackers that take pictures."""
+        if self._folder:
+            self._folder.save_picture(file_name, picture)
+            self.trackers.show(tag, picture, seen)
+
+    def save_checkpoint(self, step: int, selection: Selection, *, rollbacks: int) -> None:
+        """Write a checkpoint; where that fails, the last one is still there, and training goes on."""
+        if not self._checkpoints:
+            return
+        facts = {
+            "settings": run_settings(self._trainer),
+            "kimg": self._trainer.kimg(step),
+            "seconds": self.seconds,
+            "monitors": self.latest,
+            "rollbacks": rollbacks,
+            "candidates": selection.facts(),
+        }
+        try:
+            self.saved = self._checkpoints.save(step, self._trainer.state() | selection.state(), facts)
+        except OSError as error:
+            logger.warning("a checkpoint could not be written: %s. The last one is %s", error, self.saved)
+
+
+def _check_finite(monitors: dict[str, float], seen: int) -> None:
+    if not all(math.isfinite(value) for value in monitors.values()):
+        raise FloatingPointError(
+            f"training diverged after {seen / 1000:.1f} kimg: {monitors}. "
+            "Try a smaller learning_rate, or mixed_precision no"
+        )
