@@ -1,17 +1,18 @@
 """Evaluation: does a generator do what it was asked, and do its images help?"""
 
 from ganaug.evaluation.classifier import (
+    ShiftFlip,
     SmallCNN,
     TorchvisionClassifier,
+    TrivialAugment,
     accuracy,
     predict,
     predict_probabilities,
     train_classifier,
 )
 from ganaug.evaluation.evaluate import Evaluation, evaluate
-from ganaug.evaluation.fidelity import Fidelity, fidelity
+from ganaug.evaluation.fidelity import Fidelity, LabelFidelity, fidelity, label_fidelity
 from ganaug.evaluation.generator_score import GeneratorScore
-from ganaug.evaluation.label_fidelity import LabelFidelity, label_fidelity
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage
 from ganaug.evaluation.memorization import Memorization, memorization
 from ganaug.evaluation.ratio import RatioChoice, choose_ratio
@@ -27,8 +28,10 @@ __all__ = [
     "LeakageCheck",
     "Memorization",
     "RatioChoice",
+    "ShiftFlip",
     "SmallCNN",
     "TorchvisionClassifier",
+    "TrivialAugment",
     "Utility",
     "UtilitySettings",
     "Verdict",

@@ -223,5 +223,5 @@ def test_classes_that_the_generator_does_not_draw(in_process, tmp_path):
 def test_held_out_images_of_another_form_are_refused(tmp_path):
     train, known, _, held_out = digits_in_parts(16, 16)
     double = replace(held_out, images=held_out.images.repeat(1, 1, 2, 2))
-    with pytest.raises(InputError, match="8x8"):
+    with pytest.raises(InputError, match=r"\(1, 8, 8\)"):
         evaluate(train, double, {"it": Replay(known)}, factory=TinyClassifier, settings=SETTINGS, cache_dir=tmp_path)
