@@ -16,7 +16,8 @@ from ganaug.evaluation.generator_score import GeneratorScore
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage
 from ganaug.evaluation.memorization import Memorization, memorization
 from ganaug.evaluation.ratio import RatioChoice, choose_ratio
-from ganaug.evaluation.report.contents import report_of, write_report
+from ganaug.evaluation.report.contents import Report, report_of
+from ganaug.evaluation.report.files import add_verdict, write_report
 from ganaug.evaluation.study import UtilitySettings
 from ganaug.evaluation.utility import Utility, Verdict, utility
 
@@ -28,6 +29,7 @@ __all__ = [
     "LeakageCheck",
     "Memorization",
     "RatioChoice",
+    "Report",
     "ShiftFlip",
     "SmallCNN",
     "TorchvisionClassifier",
@@ -36,6 +38,7 @@ __all__ = [
     "UtilitySettings",
     "Verdict",
     "accuracy",
+    "add_verdict",
     "check_leakage",
     "choose_ratio",
     "evaluate",

@@ -207,10 +207,10 @@ def test_inception_distances_are_those_of_inceptions_features(inception_weights)
         ours, theirs = network(rgb).double().split(6)
     found = inception_distances(brighter, noise, inception_weights, CPU)
     # Of 6 images each, all subsets of 6 are the same.
-    assert found["kid"] == pytest.approx(kernel_distance(ours, theirs), rel=1e-3)
-    assert found["fid"] == pytest.approx(frechet_distance(ours, theirs), rel=1e-2)
-    assert found["fid"] > 0
-    assert found["num_images"] == 6
+    assert found.kid == pytest.approx(kernel_distance(ours, theirs), rel=1e-3)
+    assert found.fid == pytest.approx(frechet_distance(ours, theirs), rel=1e-2)
+    assert found.fid > 0
+    assert found.num_images == 6
 
 
 def test_inception_distances_that_cannot_be_computed(inception_weights, monkeypatch, tmp_path):
