@@ -23,8 +23,7 @@ from ganaug import Generator, InputError, LabelledImages
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.files import write_json
-from ganaug.evaluation import SmallCNN, accuracy, fidelity, train_classifier
-from ganaug.evaluation.augmentations import ShiftFlip
+from ganaug.evaluation import ShiftFlip, SmallCNN, accuracy, fidelity, train_classifier
 from ganaug.hub.weights import WEIGHTS
 
 GENERATED = 10_000

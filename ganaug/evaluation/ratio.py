@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
+from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.cells import Cells, right_answers
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.leakage import check_leakage, without_overlap
 from ganaug.evaluation.statistics import balanced_accuracy, clear_gain
-from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
+from ganaug.evaluation.study import Arm, Study, UtilitySettings
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
+from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.cells import Answers, Cells, right_answers
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
@@ -28,7 +29,7 @@ from ganaug.evaluation.statistics import (
     paired_difference,
     recalls,
 )
-from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
+from ganaug.evaluation.study import Arm, Study, UtilitySettings
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 

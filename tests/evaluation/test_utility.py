@@ -20,8 +20,15 @@ from helpers.images import small_images
 from helpers.programs import TESTS
 
 from ganaug import InputError, LabelledImages
-from ganaug.evaluation import SmallCNN, TorchvisionClassifier, UtilitySettings, train_classifier, utility
-from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
+from ganaug.evaluation import (
+    ShiftFlip,
+    SmallCNN,
+    TorchvisionClassifier,
+    TrivialAugment,
+    UtilitySettings,
+    train_classifier,
+    utility,
+)
 from ganaug.evaluation.cells import Cells, run_cell
 from ganaug.evaluation.study import Study, class_balanced_weights
 from ganaug.filters import ClassifierAgreement
@@ -402,7 +409,7 @@ def test_settings_out_of_range(change, message):
 
 def test_input_that_cannot_be_judged(parts, tmp_path):
     train, _, _, held_out = parts
-    with pytest.raises(InputError, match=r"same classes: .* has 0, 1, .*; noise has class 0, class 1, class 2"):
+    with pytest.raises(InputError, match=r"classes differ: 0, 1, .*; class 0, class 1, class 2"):
         utility(train, small_images(size=8), {"it": Noise()}, cache_dir=tmp_path)
     few = held_out.take([9] * 9 + [2])[0]
     with pytest.raises(InputError, match=r"class 9 has 2 held-out images; .* at least 3.* Hold out more"):
