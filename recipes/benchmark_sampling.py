@@ -29,7 +29,7 @@ from ganaug.cli.flags import run
 from ganaug.core.files import write_json
 from ganaug.core.hardware import best_device, keep_freed_memory, set_cpu_threads
 from ganaug.core.pixels import to_uint8
-from ganaug.sampling.inference import DrawingForm
+from ganaug.sampling.inference import InferenceCopy
 from ganaug.training import MODELS
 
 ROWS = (8, 16, 32, 64)
@@ -81,10 +81,10 @@ def our_arm(name: str, rows: int | None = None) -> Callable[[], int]:
     """Draw 256 images through :func:`ganaug.sample`; the function returns how many that is."""
     set_cpu_threads(None)
     keep_freed_memory()  # as recipes/generate.py does
-    form = DrawingForm(load(name))
-    form.rows = rows or form.rows
+    inference_copy = InferenceCopy(load(name))
+    inference_copy.rows = rows or inference_copy.rows
     labels = torch.arange(256) % 10
-    return lambda: len(sample(form, labels))
+    return lambda: len(sample(inference_copy, labels))
 
 
 def speeds(arms: dict[str, Process], args: Arguments) -> dict[str, list[float]]:
@@ -103,14 +103,14 @@ def speeds(arms: dict[str, Process], args: Arguments) -> dict[str, list[float]]:
 
 def growth(name: str, args: Arguments) -> list[dict[str, float]]:
     """Images per second and memory for larger and larger requests, which go chunk by chunk as to a file."""
-    form = DrawingForm(load(name))
+    inference_copy = InferenceCopy(load(name))
     found = []
     for count in args.counts:
 
         def draw(count: int = count) -> None:
             for start in range(0, count, 512):
                 some = range(start, min(start + 512, count))
-                sample(form, torch.tensor(some) % 10, indices=some)
+                sample(inference_copy, torch.tensor(some) % 10, indices=some)
 
         started = time.perf_counter()
         grown = peak_memory(draw)
@@ -122,7 +122,7 @@ def growth(name: str, args: Arguments) -> list[dict[str, float]]:
 
 def measure(name: str, args: Arguments) -> dict[str, Any]:
     """All of one generator."""
-    shortcuts = DrawingForm(load(name)).shortcuts
+    shortcuts = InferenceCopy(load(name)).shortcuts
     arms = {
         "one at a time": Process(plain_arm, name, 1),
         "batches of 64": Process(plain_arm, name, 64),

@@ -1,11 +1,18 @@
-"""Generators, one file per family, each with the network it is trained with beside it."""
+"""Generators: one file per family, each with the discriminator it is trained against beside it.
 
-from ganaug.generators.acgan28 import ACGAN28Discriminator, ACGAN28Generator
-from ganaug.generators.acgan64 import ACGAN64Discriminator, ACGAN64Generator
+:class:`Generator` is the contract that all keep, and :func:`register_generator` adds one of your own to those that
+``Generator.from_pretrained`` can load.
+"""
+
+from ganaug.generators.acgan import ACGAN28Discriminator, ACGAN28Generator, ACGAN64Discriminator, ACGAN64Generator
 from ganaug.generators.base import Generator
-from ganaug.generators.cgan_maxout import CGANMaxoutDiscriminator, CGANMaxoutGenerator
-from ganaug.generators.cgan_mlp import CGANMLPDiscriminator, CGANMLPGenerator
-from ganaug.generators.dcgan32 import DCGAN32Discriminator, DCGAN32Generator
+from ganaug.generators.cgan import (
+    CGANMaxoutDiscriminator,
+    CGANMaxoutGenerator,
+    CGANMLPDiscriminator,
+    CGANMLPGenerator,
+)
+from ganaug.generators.dcgan import DCGAN32Discriminator, DCGAN32Generator
 from ganaug.generators.flow import FlowGenerator, VelocityUNet
 from ganaug.generators.sngan import SNGANDiscriminator, SNGANGenerator
 from ganaug.hub.registry import register_generator, registered_generators

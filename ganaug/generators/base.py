@@ -1,4 +1,4 @@
-"""The contract of a generator."""
+"""The contract that every generator keeps: what it is made from, how it draws, how it is saved and loaded."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ GeneratorSelf = TypeVar("GeneratorSelf", bound="Generator")
 class Generator(nn.Module, ABC):
     """Class-conditional image generator.
 
-    A subclass sets ``architecture``, builds its layers, and defines ``forward`` and :meth:`make_discriminator`. It
-    takes ``label_names``, ``image_size`` and ``channels``; whatever else its constructor takes, with plain JSON
-    values, it returns from :meth:`network_options`, so that ``config.json`` can rebuild it.
+    A subclass sets ``architecture``, builds its layers, and defines ``forward``; a GAN's also defines
+    :meth:`make_discriminator`. Its constructor takes ``label_names``, ``image_size`` and ``channels``. Any further
+    arguments must be plain JSON values, and :meth:`network_options` returns them, so that ``config.json`` can rebuild
+    the network.
 
     Args:
-        label_names (sequence of str): class names; label k is ``label_names[k]``. An empty one makes an unconditional
-            generator of a class that sets ``can_be_unconditional``.
+        label_names (sequence of str): class names; label k is ``label_names[k]``. Empty for an unconditional
+            generator, where the class sets ``can_be_unconditional``.
         image_size (int): side of the square images, in pixels.
         channels (int): 1 for grey, 3 for RGB.
         latent_dim (int): length of a latent vector.
@@ -38,13 +39,13 @@ class Generator(nn.Module, ABC):
     Attributes:
         info (dict): facts that travel in ``config.json``: ``"dataset"`` and ``"training"``, plain JSON values.
         seen_images (Tensor, optional): ``LabelledImages.image_hashes`` of the images it was trained on, int64 (N,),
-            sorted, none twice; None where they were not recorded. It is no buffer: it stays on the CPU and is not
+            sorted and unique; None if they were not recorded. It is not a buffer: it stays on the CPU and is not
             part of ``state_dict``.
-        origin (Origin, optional): where it was loaded from, or saved to last; None for one that was only made here.
+        origin (Origin, optional): where it was loaded from or last saved to; None for one that exists only in memory.
 
     Raises:
-        ValueError: a class name is missing, double, too long or has control characters, or a size is not a positive
-            int.
+        ValueError: class names are missing, repeated, too long or contain control characters, or a size is not a
+            positive int.
     """
 
     architecture: ClassVar[str]
@@ -82,7 +83,7 @@ class Generator(nn.Module, ABC):
         return bool(self.label_names)
 
     def network_options(self) -> dict[str, Any]:
-        """Constructor arguments, beside names, size and channels, that rebuild this network."""
+        """Constructor arguments that rebuild this network, beyond ``label_names``, ``image_size`` and ``channels``."""
         return {"latent_dim": self.latent_dim}
 
     @abstractmethod
@@ -90,7 +91,7 @@ class Generator(nn.Module, ABC):
         """Images for latents and labels.
 
         Args:
-            z (Tensor): float (N, latent_dim), standard normal.
+            z (Tensor): float32 (N, latent_dim), standard normal.
             labels (Tensor): int64 (N,), in [0, num_classes).
 
         Returns:
@@ -105,14 +106,14 @@ class Generator(nn.Module, ABC):
             (real/fake logits (N,), high for real; class logits (N, num_classes), or None without a class head).
 
         Raises:
-            InputError: this architecture has none.
+            InputError: this architecture has no discriminator.
         """
         raise InputError(
             f"{type(self).__name__} has no discriminator to train against: define make_discriminator in the class"
         )
 
     def _require_multiple(self, factor: int) -> None:
-        """Refuse image sizes that layers which enlarge ``factor`` times cannot end at."""
+        """Refuse an image size that layers which enlarge by ``factor`` cannot produce."""
         if self.image_size % factor:
             raise InputError(
                 f"{self.architecture} enlarges {factor} times, so the image size must be a multiple of {factor}; got "
@@ -128,10 +129,10 @@ class Generator(nn.Module, ABC):
             seed (int): in [0, 2**64). Default: 0
 
         Returns:
-            Tensor: uint8 (N, channels, image_size, image_size), on the CPU.
+            Tensor: uint8 (N, channels, image_size, image_size) in [0, 255], on the CPU.
 
         Raises:
-            ValueError: a label is not a class of this generator, or the seed is out of range.
+            ValueError: a label is not a class of this generator, the seed is out of range, or an image is not finite.
         """
         highest = max(self.num_classes - 1, 0)
         bad = [int(label) for label in labels if not 0 <= label <= highest]
@@ -148,23 +149,23 @@ class Generator(nn.Module, ABC):
     ) -> str | None:
         """Write ``model.safetensors``, ``config.json``, ``README.md`` and ``samples/grid.png``.
 
-        ``training_images.safetensors`` has :attr:`seen_images`, where they were recorded. Someone who has an image
-        can find out from it whether exactly that image was trained on.
+        If :attr:`seen_images` were recorded, ``training_images.safetensors`` holds them. Whoever has an image can find
+        out from it whether the generator was trained on exactly that image.
 
         Args:
-            save_directory (str or Path): made if missing. Of an existing ``README.md``, only what stands between
-                ganaug's marks changes.
-            repo_id (str, optional): with ``push_to_hub``; default: the folder's name.
+            save_directory (str or Path): made if missing. In an existing ``README.md``, only the text between ganaug's
+                marks changes.
+            repo_id (str, optional): where ``push_to_hub`` publishes to. Default: the folder's name
             push_to_hub (bool): publish the folder too. Default: False
-            kwargs: as of :func:`ganaug.publish`.
+            kwargs: see :func:`ganaug.publish`.
 
         Returns:
             str or None: address of the commit, with ``push_to_hub``.
 
         Raises:
             OSError: the folder cannot be written to.
-            PublishError: as :func:`ganaug.publish`; everything is saved then.
-            TypeError: one of ``kwargs`` is not known, or given without ``push_to_hub``.
+            PublishError: see :func:`ganaug.publish`; the folder has been saved by then.
+            TypeError: one of ``kwargs`` is unknown, or was given without ``push_to_hub``.
         """
         if kwargs and not push_to_hub:
             raise TypeError(f"{', '.join(kwargs)}: only with push_to_hub=True")
@@ -181,13 +182,13 @@ class Generator(nn.Module, ABC):
         Args:
             repo_id (str): ``"user/repo"``; made if missing.
             kwargs: ``private``, ``token``, ``branch``, ``commit_message``, ``create_pr``, ``licence``, ``endpoint``;
-                as of :func:`ganaug.publish`.
+                see :func:`ganaug.publish`.
 
         Returns:
             str: address of the commit.
 
         Raises:
-            PublishError: as :func:`ganaug.publish`.
+            PublishError: see :func:`ganaug.publish`.
         """
         with TemporaryDirectory() as folder:
             return cast(str, self.save_pretrained(folder, repo_id=repo_id, push_to_hub=True, **kwargs))
@@ -204,10 +205,10 @@ class Generator(nn.Module, ABC):
         force_download: bool = False,
         endpoint: str | None = None,
     ) -> GeneratorSelf:
-        """Load a generator; its class is found from the config's architecture.
+        """Load a generator; the architecture that its config names decides the class.
 
         Args:
-            pretrained_model_name_or_path (str or Path): a folder, or a Hub id: ``"user/repo"``,
+            pretrained_model_name_or_path (str or Path): a folder, or a Hub id: ``"user/repo"`` or
                 ``"user/repo@revision"``.
             revision (str, optional): branch, tag or commit on the Hub.
             token, cache_dir, local_files_only, force_download, endpoint: as in ``huggingface_hub``.
@@ -216,8 +217,8 @@ class Generator(nn.Module, ABC):
             Generator: in evaluation mode, on the CPU.
 
         Raises:
-            LoadError: there is no such folder or repository, it holds no generator of ours, or its weights do not
-                fit its config.
+            LoadError: there is no such folder or repository, it does not hold a generator of this library, the
+                generator is of another class than the one asked, or its weights do not fit its config.
         """
         folder = fetch(
             pretrained_model_name_or_path,
@@ -232,10 +233,10 @@ class Generator(nn.Module, ABC):
 
 
 def require_positive_multiple(name: str, value: object, factor: int) -> None:
-    """Refuse an option of a network that is not a positive int and a multiple of ``factor``.
+    """Refuse a network's option that is not a positive int and a multiple of ``factor``.
 
     Raises:
-        InputError: it is not.
+        InputError: ``value`` is not such an int.
     """
     if type(value) is not int or value < factor or value % factor:
         raise InputError(f"{name} must be a positive multiple of {factor}, got {value!r}")

@@ -1,4 +1,4 @@
-"""Convolutions with torch's weights and results, computed in the way that is fast on a CPU."""
+"""Convolutions with the weights and results of torch's own, computed in ways that are faster on a CPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class UpsampledConv2d(nn.Conv2d):
     """Nearest upsampling to twice the size, then ``nn.Conv2d`` with 3x3 kernels and padding 1.
 
-    Computed as a transposed convolution of stride 2 with the same kernel, whose neighbouring results, 2x2 of them, are
-    added up: 9 products for each pixel before the upsampling, instead of 36.
+    Computed as a transposed convolution of stride 2 with the same kernel, whose results are then summed over 2x2
+    neighbours: 9 products for each pixel before the upsampling, instead of 36.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -29,9 +29,9 @@ class UpsampledConv2d(nn.Conv2d):
 class ToGreyConv2d(nn.Conv2d):
     """``nn.Conv2d`` with 3x3 kernels and padding 1, to one channel or a few.
 
-    One channel on a CPU is computed as a product of matrices, whose nine values a pixel are then added up where they
-    belong: oneDNN computes sixteen channels and forgets fifteen. (Not so where gradients in fp32 are wanted: theirs
-    take longer in this way.)
+    One channel on a CPU is computed as a matrix product, whose nine values for each pixel are then added where they
+    belong: oneDNN would compute sixteen channels and drop fifteen. If fp32 gradients are wanted, torch computes it
+    after all, since they would take longer this way.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -60,7 +60,11 @@ class DoublingConv2d(nn.ConvTranspose2d):
 
     def forward(self, values: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, 2 H, 2 W)."""
-        return _double(values, self.weight, cast(Tensor, self.bias))
+        values, kernel = _autocast(values, self.weight)
+        if _few_pixels(values.shape[0] * values.shape[2] * values.shape[3], self.in_channels, values):
+            return _add_bias(_Double.apply(values, kernel), self.bias)
+        # With a bias, oneDNN would take as long for its gradient as for the kernel's.
+        return _add_bias(F.conv_transpose2d(values, kernel, stride=2, padding=1), self.bias)
 
 
 class HalvingConv2d(nn.Conv2d):
@@ -77,24 +81,16 @@ class HalvingConv2d(nn.Conv2d):
         return _add_bias(_Halve.apply(values, kernel), self.bias)
 
 
-def _double(values: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    values, kernel = _autocast(values, kernel)
-    if _few_pixels(values.shape[0] * values.shape[2] * values.shape[3], values.shape[1], values):
-        return _add_bias(_Double.apply(values, kernel), bias)
-    # With a bias, oneDNN would take as long for its gradient as for the kernel's.
-    return _add_bias(F.conv_transpose2d(values, kernel, stride=2, padding=1), bias)
-
-
 def _few_pixels(pixels: int, channels: int, values: Tensor) -> bool:
-    """Whether the patches of a batch take no more memory than the kernel, and this is a CPU.
+    """Whether this is a CPU, and the patches of the batch take no more memory than the kernel.
 
-    oneDNN then takes up to six times as long for the kernel's gradient as a product of matrices does.
+    oneDNN then takes up to six times as long for the kernel's gradient as a matrix product does.
     """
     return values.device.type == "cpu" and pixels <= channels
 
 
 class _Halve(torch.autograd.Function):
-    """Convolution of stride 2 with a 4x4 kernel, as a product of the patches with it."""
+    """Convolution of stride 2 with a 4x4 kernel, as a product of patches and kernel."""
 
     @staticmethod
     def forward(ctx: Any, large: Tensor, kernel: Tensor) -> Tensor:
@@ -112,7 +108,7 @@ class _Halve(torch.autograd.Function):
 
 
 class _Double(torch.autograd.Function):
-    """Transposed convolution of stride 2 with a 4x4 kernel, its gradients as products of patches."""
+    """Transposed convolution of stride 2 with a 4x4 kernel, whose gradients are products with patches."""
 
     @staticmethod
     def forward(ctx: Any, small: Tensor, kernel: Tensor) -> Tensor:
@@ -131,7 +127,7 @@ class _Double(torch.autograd.Function):
 
 
 class _AddNeighbours(torch.autograd.Function):
-    """Sums of 2x2 pixels at stride 1. Pooling's own gradient, which is such sums again, takes seven times as long."""
+    """Sums of 2x2 pixels at stride 1. The gradient is such sums again, and torch's takes seven times as long."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor) -> Tensor:
@@ -176,8 +172,8 @@ def _add_bias(images: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _autocast(values: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """What autocast, where it is on, does to the arguments of a convolution."""
+    """The arguments of a convolution as autocast would pass them on, if it is on."""
     device = values.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else values.dtype
-    # In the order that it has in memory: cast as it is, a kernel in channels_last takes six times as long.
+    # In the order of memory: cast directly, a kernel in channels_last takes six times as long.
     return values.to(dtype), kernel.permute(0, 2, 3, 1).to(dtype).permute(0, 3, 1, 2)

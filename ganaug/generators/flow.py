@@ -1,4 +1,8 @@
-"""``flow``: images by flow matching (Lipman et al. 2023), from a small U-Net that is followed in a few steps."""
+"""``flow``: images by flow matching (Lipman et al. 2023); a small U-Net says which way to go, for a few steps.
+
+Symbols are those of that paper: t is the time, from 0 for noise to 1 for images; x_t is an image on its way, x_0 noise
+and x_1 an image; v is the velocity that the network learns.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +21,15 @@ from ganaug.generators.layers import halvings
 from ganaug.hub.registry import register_generator
 
 NARROWEST = 32  # channels of the largest images inside
-CONDITION = 128  # length of the vector that time and label are told by
-FREQUENCIES = 32  # of the time's sines and cosines
+CONDITION = 128  # length of the vector that tells the network time and label
+FREQUENCIES = 32  # of the sines and cosines that encode the time
 GROUPS = 8  # of GroupNorm
-EARLY = 1.5  # power that makes the first steps the shorter ones: the way bends most near the noise
+EARLY = 1.5  # power that makes the first steps shorter: the path bends most near the noise
 
 
 @register_generator
 class FlowGenerator(Generator):
-    """Generator of ``flow``: noise that moves along a learned velocity, for its class, until it is an image.
+    """Generator of ``flow``: noise moves along a learned velocity, which depends on the class, until it is an image.
 
     The latent is the noise itself, one number for each value of the image. The velocity comes from a U-Net that sees
     the image as 2x2 patches, so that its largest layers have a quarter of the pixels. Drawing takes ``steps``
@@ -33,17 +37,18 @@ class FlowGenerator(Generator):
 
     Args:
         label_names (sequence of str): class names.
-        image_size (int): side of the images, even. Default: 28
-        channels (int): Default: 1
-        width (int): channels of the smallest images inside; a third with each doubling of the size, down to 32.
-            Default: 96
-        steps (int): from noise to image. Default: 8
+        image_size (int): side of the images in pixels, even. Default: 28
+        channels (int): 1 for grey, 3 for RGB. Default: 1
+        width (int): channels of the smallest images inside, a multiple of 8; a third with each doubling of the size,
+            down to 32. Default: 96
+        steps (int): steps from noise to image. Default: 8
 
     Raises:
-        InputError: the size is odd, or the width or the number of steps is not what it can be.
+        InputError: ``image_size`` is odd, ``width`` is not a positive multiple of 8, or ``steps`` is not a positive
+            int.
 
-    Source: Lipman et al. 2023, "Flow matching for generative modeling", with straight paths; Liu, Gong and Liu 2023,
-    "Flow straight and fast".
+    Source: Lipman et al. 2023, "Flow matching for generative modeling", section 4.1, example II: straight paths from
+    noise to images; Liu, Gong and Liu 2023, "Flow straight and fast".
     """
 
     architecture = "flow"
@@ -71,54 +76,60 @@ class FlowGenerator(Generator):
         """See :meth:`Generator.network_options`."""
         return {"width": self.width, "steps": self.steps}
 
-    def velocity(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        """Where images on their way from noise are heading.
+    def velocity(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """v_t(x_t), where images on their way from noise are heading.
 
         Args:
-            images (Tensor): float (N, C, H, W).
-            times (Tensor): float (N,), 0 for noise and 1 for images.
-            labels (Tensor): int64 (N,).
+            x_t (Tensor): float (N, C, H, W).
+            t (Tensor): float (N,), 0 for noise and 1 for images.
+            labels (Tensor): int64 (N,), in [0, num_classes).
 
         Returns:
-            Tensor: float (N, C, H, W), the change for each unit of time.
+            Tensor: float32 (N, C, H, W), the change for each unit of time.
+
+        Source: Lipman et al. 2023, eq. 1. It is trained by eq. 23 with sigma_min = 0.
         """
-        patches = F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last)
-        return F.pixel_shuffle(self.unet(patches, times, self.label_embedding(labels)), 2).float()
+        patches = F.pixel_unshuffle(x_t, 2).contiguous(memory_format=torch.channels_last)
+        return F.pixel_shuffle(self.unet(patches, t, self.label_embedding(labels)), 2).float()
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         """See :meth:`Generator.forward`.
 
-        By Adams and Bashforth's method of two steps, which is of second order with one pass for each step. With so few
-        passes it ended nearer to the exact end of the way than Heun's or the midpoint method did.
+        Follows the velocity by the two-step Adams-Bashforth method, which is of second order with one pass for each
+        step. With so few passes it ended nearer to the exact end of the path than Heun's or the midpoint method.
         """
-        images = z.view(-1, self.channels, self.image_size, self.image_size)
+        x_t = z.view(-1, self.channels, self.image_size, self.image_size)
         times = [(k / self.steps) ** EARLY for k in range(self.steps + 1)]
-        last_velocity, last_step = None, 1.0
-        for start, end in pairwise(times):
-            velocity, step = self.velocity(images, images.new_full((len(z),), start), labels), end - start
-            if last_velocity is None:
-                images = images + step * velocity
-            else:
-                images = images + step * (velocity + step / (2 * last_step) * (velocity - last_velocity))
-            last_velocity, last_step = velocity, step
-        return images.clamp(-1, 1)
+        v_before, h_before = None, 1.0
+        # Lipman et al. 2023, eq. 1: d x_t / dt = v_t(x_t), from t = 0 to t = 1 in steps of length h.
+        for t, t_next in pairwise(times):
+            v, h = self.velocity(x_t, x_t.new_full((len(z),), t), labels), t_next - t
+            # Along a step the velocity is taken to change as it did along the one before; along the first, not at all.
+            change = 0 if v_before is None else h / (2 * h_before) * (v - v_before)
+            x_t = x_t + h * (v + change)
+            v_before, h_before = v, h
+        return x_t.clamp(-1, 1)
 
 
 class VelocityUNet(nn.Module):
-    """U-Net of residual blocks: (N, C, side, side), times (N,) and conditions (N, 128) to (N, C, side, side).
+    """U-Net of residual blocks that predicts the velocity, float (N, C, side, side), of images of that shape.
 
     Args:
         channels (int): C.
-        side (int): in pixels; halved until it is 8 or odd.
+        side (int): height and width in pixels; halved inside until it is odd, or 8 or less.
         width (int): channels of the smallest images inside.
+
+    Source: Ronneberger, Fischer and Brox 2015, "U-net"; Ho, Jain and Abbeel 2020, "Denoising diffusion probabilistic
+    models", appendix B, for residual blocks that are told the time by sines and cosines.
     """
 
     frequencies: Tensor
 
     def __init__(self, channels: int, *, side: int, width: int) -> None:
         super().__init__()
-        times = halvings(side)
-        shares = [width // 3 ** (times - k) // GROUPS * GROUPS for k in range(times + 1)]
+        # Channels of the images inside, from the largest to the smallest images.
+        depth = halvings(side)
+        shares = [width // 3 ** (depth - k) // GROUPS * GROUPS for k in range(depth + 1)]
         widths = [max(share, min(width, NARROWEST)) for share in shares]
         pairs = list(pairwise(widths))
         self.register_buffer("frequencies", torch.logspace(0, math.log10(200), FREQUENCIES))
@@ -133,23 +144,36 @@ class VelocityUNet(nn.Module):
             nn.GroupNorm(GROUPS, widths[0]), nn.SiLU(), _zeroed(nn.Conv2d(widths[0], channels, 3, padding=1))
         )
 
-    def forward(self, values: Tensor, times: Tensor, condition: Tensor) -> Tensor:
-        """See the class."""
-        angles = times[:, None] * self.frequencies
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """Velocity of images at a time.
+
+        Args:
+            x_t (Tensor): float (N, C, side, side).
+            t (Tensor): float (N,), in [0, 1].
+            condition (Tensor): float (N, 128), what else the velocity depends on.
+        """
+        # The condition that all blocks get: time and label.
+        angles = t[:, None] * self.frequencies
         condition = F.silu(self.time(torch.cat([angles.sin(), angles.cos()], 1)) + condition)
-        values, seen = self.enter(values), []
+        # Down to the smallest images, keeping those of each size for the way up.
+        values, skips = self.enter(x_t), []
         for block, shrink in zip(self.down, self.shrink, strict=True):
-            seen.append(block(values, condition))
-            values = shrink(seen[-1])
+            skips.append(block(values, condition))
+            values = shrink(skips[-1])
         for block in self.middle:
             values = block(values, condition)
-        for block, enlarge, skip in reversed(list(zip(self.up, self.enlarge, seen, strict=True))):
+        # And up again, each size together with what was kept of it.
+        for block, enlarge, skip in reversed(list(zip(self.up, self.enlarge, skips, strict=True))):
             values = block(torch.cat([enlarge(values), skip], 1), condition)
         return cast(Tensor, self.leave(values))
 
 
 class _Block(nn.Module):
-    """Residual block whose second normalisation is scaled and shifted by the condition."""
+    """Residual block, (N, c_in, H, W) to (N, c_out, H, W), whose second norm is scaled and shifted by the condition.
+
+    Source: Dhariwal and Nichol 2021, "Diffusion models beat GANs on image synthesis", section 3.1 (adaptive group
+    normalisation).
+    """
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -166,7 +190,7 @@ class _Block(nn.Module):
 
 
 def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """The layer with weights of 0: a block starts as the identity, and the velocity as 0."""
+    """The layer, its weights set to 0, so that a block starts as the identity and the velocity as 0."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(cast(Tensor, layer.bias))
     return layer

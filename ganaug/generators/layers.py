@@ -1,4 +1,4 @@
-"""Layers that several networks are made of."""
+"""Layers that several networks share."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import math
 import torch
 from torch import Tensor, nn
 
-SMALLEST = 8  # pixels: the side of the smallest images inside a network is at most this, where it can be
+SMALLEST = 8  # pixels: images inside a network are halved down to this side, as far as it divides
+# Keras' BatchNormalization(momentum=0.8) keeps 0.8 of the running value; PyTorch's momentum is the part it replaces.
+KERAS_MOMENTUM = 0.2
 
 
 def same_conv(c_in: int, c_out: int, *, stride: int = 1) -> list[nn.Module]:
-    """3x3 convolution with Keras' "same" zero padding: at stride 2 on an even size, bottom and right only."""
+    """3x3 convolution with Keras' "same" zero padding: at stride 2, even sizes are padded at bottom and right only."""
     if stride == 1:
         return [nn.Conv2d(c_in, c_out, 3, padding=1)]
     return [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(c_in, c_out, 3, stride=stride)]
 
 
 def init_normal(module: nn.Module, *, std: float = 0.02) -> None:
-    """Initialise linear and convolution weights from N(0, std), BatchNorm weights with 1, all biases with 0.
+    """Initialise linear and convolution weights from N(0, std), BatchNorm weights to 1, and all biases to 0.
 
-    Source: Radford, Metz & Chintala 2015 (DCGAN), section 4.
+    Source: Radford, Metz and Chintala 2015, "Unsupervised representation learning with deep convolutional generative
+    adversarial networks", section 4.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
@@ -33,7 +36,7 @@ def init_normal(module: nn.Module, *, std: float = 0.02) -> None:
 
 
 class ToImages(nn.Module):
-    """(N, C * H * W) to square images (N, C, H, W) in channels_last, which convolutions and BatchNorm work fastest on.
+    """(N, C * H * W) to square images (N, C, H, W) in channels_last, where convolutions and BatchNorm are fastest.
 
     Args:
         channels (int): C.
@@ -54,7 +57,7 @@ class ToImages(nn.Module):
 
 
 class FloatTanh(nn.Module):
-    """Tanh in fp32, also under autocast: in bf16 a dark pixel rounds to -1 exactly and has no gradient any more."""
+    """Tanh in fp32, under autocast too: in bf16 a dark pixel rounds to exactly -1 and no longer has a gradient."""
 
     def forward(self, values: Tensor) -> Tensor:
         """Elementwise, to [-1, 1]."""
@@ -62,14 +65,14 @@ class FloatTanh(nn.Module):
 
 
 class ByteDropout(nn.Module):
-    """Dropout whose mask is drawn with one byte per value, or two where ``p`` is no multiple of 1/256.
+    """Dropout whose mask is drawn with one byte per value, or two if ``p`` is not a multiple of 1/256.
 
-    ``nn.Dropout`` on a CPU draws its values one after another, which took an eighth of a training step of acgan-28;
-    eight bytes at a time take a fifth of that. Uses torch's global random state, as ``nn.Dropout`` does.
+    ``nn.Dropout`` on a CPU draws its values one at a time, which took an eighth of a training step of acgan-28; eight
+    bytes at a time take a fifth of that. Like ``nn.Dropout``, it uses torch's global random state.
 
     Args:
-        p (float): probability of setting a value to 0, rounded to a multiple of 1/65536; the others are divided by 1
-            minus that.
+        p (float): probability of setting a value to 0, rounded to a multiple of 1/65536; the other values are divided
+            by 1 minus that.
 
     Raises:
         ValueError: ``p`` is not in [0, 1).
@@ -93,7 +96,7 @@ class ByteDropout(nn.Module):
         size = values.numel() * self._dtype.itemsize
         words = torch.empty((size + 7) // 8, dtype=torch.int64, device=values.device)
         levels = words.random_(-(2**63), None).view(self._dtype)
-        # Laid out in memory as the values are, whose format (channels last) is thus kept.
+        # The mask is laid out in memory as the values are, so that their format (channels last) is kept.
         mask = levels.as_strided(values.shape, values.stride()) >= self._lowest_kept
         return values * mask.to(values.dtype).div_(1 - self.p)
 
@@ -103,7 +106,7 @@ class ByteDropout(nn.Module):
 
 
 def halvings(side: int) -> int:
-    """How often images inside a network are halved: until their side is 8 pixels, less, or odd."""
+    """How often images inside a network are halved: until their side is odd, or 8 pixels or less."""
     count = 0
     while side > SMALLEST and side % 2 == 0:
         count, side = count + 1, side // 2

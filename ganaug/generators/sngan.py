@@ -29,17 +29,18 @@ class SNGANGenerator(Generator):
 
     Args:
         label_names (sequence of str): class names.
-        image_size (int): side of the images, even. Default: 28
-        channels (int): Default: 1
-        latent_dim (int): also the length of a label's embedding. Default: 64
-        width (int): channels of the smallest images inside; halved with each doubling of the size, down to 32.
-            Default: 128
+        image_size (int): side of the images in pixels, even. Default: 28
+        channels (int): 1 for grey, 3 for RGB. Default: 1
+        latent_dim (int): length of a latent vector, and of a label's embedding. Default: 64
+        width (int): channels of the smallest images inside, a multiple of 8; halved with each doubling of the size,
+            down to 32. Default: 128
 
     Raises:
-        InputError: the size is odd, or the width is not a positive multiple of 8.
+        InputError: ``image_size`` is odd, or ``width`` is not a positive multiple of 8.
 
-    Source: Miyato and Koyama 2018, "cGANs with projection discriminator"; latents in every normalisation from Brock,
-    Donahue and Simonyan 2019, "Large scale GAN training for high fidelity natural image synthesis".
+    Source: Miyato and Koyama 2018, "cGANs with projection discriminator", section 4, for residual blocks with
+    class-conditional BatchNorm; Brock, Donahue and Simonyan 2019, "Large scale GAN training for high fidelity natural
+    image synthesis", section 3, for the latent in every normalisation.
     """
 
     architecture = "sngan"
@@ -94,24 +95,24 @@ class SNGANGenerator(Generator):
 class SNGANDiscriminator(nn.Module):
     """Discriminator of ``sngan``: residual blocks without BatchNorm, every layer spectrally normalised.
 
-    Its real/fake logit is a linear function of the features plus their product with an embedding of the label, the
-    projection. A class head beside it, not normalised, is for an auxiliary class loss.
+    Its real/fake logit is a linear function of the features plus their inner product with an embedding of the label,
+    the projection. The class head beside it, not normalised, is for an auxiliary class loss.
 
     Args:
         num_classes (int): number of classes.
-        image_size (int): side of the images. Default: 28
-        channels (int): Default: 1
+        image_size (int): side of the images in pixels, even. Default: 28
+        channels (int): 1 for grey, 3 for RGB. Default: 1
         width (int): channels of the smallest images inside. Default: 128
 
-    Source: Miyato, Kataoka, Koyama and Yoshida 2018, "Spectral normalization for generative adversarial networks";
-    Miyato and Koyama 2018, "cGANs with projection discriminator", eq. 3.
+    Source: Miyato, Kataoka, Koyama and Yoshida 2018, "Spectral normalization for generative adversarial networks",
+    section 2.1; Miyato and Koyama 2018, "cGANs with projection discriminator", eq. 3.
     """
 
     def __init__(self, num_classes: int, *, image_size: int = 28, channels: int = 1, width: int = 128) -> None:
         super().__init__()
-        times = 1 + halvings(image_size // 2)
-        widths = [max(width // 2 ** (times - k), min(width, NARROWEST)) for k in range(times + 1)]
-        # The first convolution halves the size: at full size the layers would take most of the time.
+        depth = 1 + halvings(image_size // 2)
+        widths = [max(width // 2 ** (depth - k), min(width, NARROWEST)) for k in range(depth + 1)]
+        # The first convolution halves the size: layers at full size would take most of the time.
         self.blocks = nn.Sequential(
             spectral_norm(nn.Conv2d(channels, widths[0], 4, stride=2, padding=1)),
             *(_DiscriminatorBlock(c_in, c_out) for c_in, c_out in pairwise(widths)),
@@ -124,8 +125,9 @@ class SNGANDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Real/fake and class logits; see :meth:`Generator.make_discriminator`."""
-        # Four times the mean, whatever the size: about the sum over the 4x4 pixels of 28 pixels, over 4.
+        # Four times the mean, whatever the size: for 28 pixels, about a quarter of the sum over the 4x4 pixels left.
         features = 4 * self.blocks(images).float().mean((2, 3))
+        # Miyato and Koyama 2018, eq. 3: psi(phi(x)) + y^T V phi(x), where phi(x) are the features.
         real_fake = self.real_fake_head(features).squeeze(1) + (self.projection(labels) * features).sum(1)
         return real_fake, self.class_head(features)
 
@@ -135,11 +137,10 @@ class _GeneratorBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, condition_dim: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = (
-            ConditionalBatchNorm2d(c_in, condition_dim),
-            ConditionalBatchNorm2d(c_out, condition_dim),
-        )
-        self.conv1, self.conv2 = UpsampledConv2d(c_in, c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.norm1 = ConditionalBatchNorm2d(c_in, condition_dim)
+        self.norm2 = ConditionalBatchNorm2d(c_out, condition_dim)
+        self.conv1 = UpsampledConv2d(c_in, c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.shortcut = nn.Conv2d(c_in, c_out, 1)
 
     def forward(self, values: Tensor, condition: Tensor) -> Tensor:
@@ -149,7 +150,7 @@ class _GeneratorBlock(nn.Module):
 
 
 class _DiscriminatorBlock(nn.Module):
-    """Residual block, halving the size by averages: (N, c_in, H, W) to (N, c_out, ceil(H / 2), ceil(W / 2))."""
+    """Residual block that halves the size by averaging: (N, c_in, H, W) to (N, c_out, ceil(H / 2), ceil(W / 2))."""
 
     def __init__(self, c_in: int, c_out: int, *, halve: bool = True) -> None:
         super().__init__()
@@ -163,7 +164,7 @@ class _DiscriminatorBlock(nn.Module):
         self.pool = nn.AvgPool2d(2, ceil_mode=True) if halve else nn.Identity()
 
     def forward(self, values: Tensor) -> Tensor:
-        # A 1x1 convolution and an average may change places; after the average it has a quarter of the work.
+        # A 1x1 convolution and an average may swap places; after the average, the convolution is a quarter the work.
         return cast(Tensor, self.pool(self.layers(values)) + self.shortcut(self.pool(values)))
 
 
@@ -171,10 +172,11 @@ class ConditionalBatchNorm2d(nn.Module):
     """BatchNorm whose scale and shift are linear functions of a condition.
 
     Args:
-        channels (int): of the images inside.
+        channels (int): channels of the images inside.
         condition_dim (int): length of the condition.
 
-    Source: Dumoulin, Shlens and Kudlur 2017, "A learned representation for artistic style"; de Vries et al. 2017.
+    Source: Dumoulin, Shlens and Kudlur 2017, "A learned representation for artistic style", section 2.2; de Vries et
+    al. 2017, "Modulating early visual processing by language", section 3.
     """
 
     def __init__(self, channels: int, condition_dim: int) -> None:

@@ -1,4 +1,8 @@
-"""From labels to uint8 images: drawing with a generator, for a dataset's classes, with a filter."""
+"""From labels to uint8 images.
+
+:func:`sample` draws for a generator's own labels. :class:`ClassSampler` draws for a dataset's labels: it loads the
+generator, matches classes by name, and lets a filter refuse images. ``sampling.export`` writes images to files.
+"""
 
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.draw import sample

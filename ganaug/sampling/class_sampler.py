@@ -1,4 +1,4 @@
-"""Images of a dataset's classes, from whatever the user gave as a generator: what all the ways in draw with."""
+"""From a dataset's labels to uint8 images, whatever the user gave as a generator: all ways of mixing draw with it."""
 
 from __future__ import annotations
 
@@ -19,35 +19,39 @@ from ganaug.hub.dataset_card import DRAWN
 from ganaug.hub.download import fetch
 from ganaug.hub.folder import load
 from ganaug.sampling.draw import sample
-from ganaug.sampling.filters import Filter, StarvedFilterError, judge
-from ganaug.sampling.inference import ConditionalGenerator, DrawingForm, Shortcuts
+from ganaug.sampling.filters import Filter, StarvedFilterError, apply_filter
+from ganaug.sampling.inference import ConditionalGenerator, InferenceCopy, Shortcuts
 
 
 class ClassSampler:
     """Draws uint8 images for a dataset's labels.
 
-    A generator that came by folder or Hub id is pickled as its folder, and loaded again where it is needed.
+    A generator that was given as a folder or Hub id is pickled as its folder, and loaded again where it is needed.
 
     Args:
         generator (module, str or Path): a module with ``latent_dim`` and ``forward(z, labels)``, which is copied; or a
             folder or Hub id.
         classes (sequence of str, optional): the dataset's class names; label k is ``classes[k]``. Default: the
-            generator's own.
-        present (sequence of str, optional): those the generator must know. Default: all
-        class_map (mapping, optional): {dataset class name: generator class name} where they differ.
-        accept (Filter, optional): which images to keep; sees the dataset's labels.
+            generator's own
+        present (sequence of str, optional): the classes that the generator must know. Default: all
+        class_map (mapping, optional): {dataset class name: generator class name} for classes whose names differ.
+        accept (Filter, optional): which images to keep; it is given the dataset's labels.
         max_tries (int): images drawn per item before a filter counts as starved. Default: 10
         seed (int): in [0, 2**64). Default: 0
-        device (torch.device or str, optional): to draw on. Default: where the generator is.
+        device (torch.device or str, optional): to draw on. Default: where the generator is
 
     Attributes:
-        image_shape (tuple): (C, H, W).
+        classes (tuple of str): class names; label k is ``classes[k]``. Empty if nobody names them.
+        image_shape (tuple of int): (C, H, W) of an image.
+        name (str): class name of the generator, for messages.
         weights (str): fingerprint of the module; see :func:`ganaug.core.fingerprints.of_module`.
+        device (torch.device): where it draws.
 
     Raises:
-        TypeError: the generator is none.
-        ValueError: it is unconditional or does not know a class, or ``max_tries`` is not a positive int.
-        LoadError: it cannot be loaded.
+        TypeError: ``generator`` is not a module that can be drawn from, a folder or a Hub id.
+        ValueError: the generator is unconditional or does not know a class, ``class_map`` has a name that neither side
+            has, ``max_tries`` is not a positive int, or ``seed`` is out of range.
+        LoadError: the generator cannot be loaded.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class ClassSampler:
     ) -> None:
         if isinstance(max_tries, bool) or not isinstance(max_tries, int) or max_tries < 1:
             raise ValueError(f"max_tries must be a positive int, got {max_tries!r}")
-        # Absolute: workers and copies may be elsewhere.
+        # Absolute, because workers and copies may have another working directory.
         self._folder = fetch(generator).absolute() if isinstance(generator, str | Path) else None
         self._module = load(self._folder) if self._folder else _own_copy(generator)
         if not getattr(self._module, "conditional", True):
@@ -85,9 +89,9 @@ class ClassSampler:
             dtype=torch.int64,
         )
         self.accept, self.max_tries, self.seed = accept, max_tries, check_seed(seed)
-        self._form: DrawingForm | None = None
+        self._inference_copy: InferenceCopy | None = None
         self._shortcuts: Shortcuts | None = None
-        shape = sample(self.form, []).shape[1:]
+        shape = sample(self.inference_copy, []).shape[1:]
         self.image_shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
 
     @property
@@ -95,8 +99,8 @@ class ClassSampler:
         """The module, in evaluation mode.
 
         Raises:
-            RuntimeError: its folder has changed since this was made, or it is on a device that this process, a
-                DataLoader's worker, cannot use.
+            RuntimeError: its folder has changed since this sampler was made, or it is on a device that this process,
+                a DataLoader worker, cannot use.
         """
         check_usable_here(self.device, "the generator")
         if self._module is None:
@@ -109,13 +113,17 @@ class ClassSampler:
         return cast(ConditionalGenerator, self._module)
 
     @property
-    def form(self) -> DrawingForm:
-        """What images are drawn with. Made once; copies in other processes do not measure again."""
-        if self._form is None:
-            self._form = DrawingForm(self.generator, self._shortcuts)
-            self._shortcuts = self._form.shortcuts
+    def inference_copy(self) -> InferenceCopy:
+        """What images are drawn with, made once; in other processes its shortcuts are not looked for again.
+
+        Raises:
+            RuntimeError: see :attr:`generator`.
+        """
+        if self._inference_copy is None:
+            self._inference_copy = InferenceCopy(self.generator, self._shortcuts)
+            self._shortcuts = self._inference_copy.shortcuts
         check_usable_here(self.device, "the generator")
-        return self._form
+        return self._inference_copy
 
     def draw(self, labels: Tensor, indices: Sequence[int], *, epoch: int = 0) -> Tensor:
         """Draw an image for each label.
@@ -124,29 +132,30 @@ class ClassSampler:
 
         Args:
             labels (Tensor): int64 (N,), the dataset's.
-            indices (sequence of int): the number of each image, in [0, 2**64).
-            epoch (int): another sequence. Default: 0
+            indices (sequence of int): number of each image, in [0, 2**64).
+            epoch (int): numbers another sequence. Default: 0
 
         Returns:
-            Tensor: uint8 (N, C, H, W), on the CPU.
+            Tensor: uint8 (N, C, H, W) in [0, 255], on the CPU.
 
         Raises:
             StarvedFilterError: the filter refused ``max_tries`` images for an item.
         """
         wanted = self._generator_label[labels]
-        images = sample(self.form, wanted, seed=self.seed, indices=indices, epoch=epoch)
+        images = sample(self.inference_copy, wanted, seed=self.seed, indices=indices, epoch=epoch)
         if self.accept is None:
             return images
+        # Items whose image is refused get another one, until none is left or their tries are used up.
         tried = torch.bincount(labels)
         pending = torch.arange(len(labels))
         for attempt in range(self.max_tries):
             if attempt:
                 again = [indices[k] for k in pending.tolist()]
                 images[pending] = sample(
-                    self.form, wanted[pending], seed=self.seed, indices=again, epoch=epoch, attempt=attempt
+                    self.inference_copy, wanted[pending], seed=self.seed, indices=again, epoch=epoch, attempt=attempt
                 )
                 tried += torch.bincount(labels[pending], minlength=len(tried))
-            pending = pending[~judge(self.accept, images[pending], labels[pending])]
+            pending = pending[~apply_filter(self.accept, images[pending], labels[pending])]
             if not len(pending):
                 return images
         label = int(labels[pending[0]])
@@ -165,11 +174,12 @@ class ClassSampler:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all that a drawn image depends on beside label, epoch and index, for naming what is kept.
+        """SHA-256 of all that a drawn image depends on, other than label, epoch and index; names what is kept on disk.
 
-        A few images are part of it: the code of a user's module can change where its weights do not.
+        A few images are part of it, because the code of a user's module can change while its weights do not.
         """
-        probe = sample(self.form, self._generator_label[: self.form.rows], seed=self.seed)
+        rows = self.inference_copy.rows
+        probe = sample(self.inference_copy, self._generator_label[:rows], seed=self.seed)
         return fingerprints.of_values(self.identity, probe)
 
     @property
@@ -194,18 +204,18 @@ class ClassSampler:
         moved = copy.copy(self)
         moved._module = copy.deepcopy(cast(nn.Module, self.generator)).to(device)
         moved.device = device
-        moved._form = moved._shortcuts = None  # another device may allow others
+        moved._inference_copy = moved._shortcuts = None  # another device may allow other shortcuts
         return moved
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_form": None}
+        state = {**self.__dict__, "_inference_copy": None}
         if self._folder is not None:
             state["_module"] = None
         return state
 
 
 def _own_copy(generator: Any) -> nn.Module:
-    """A generator that nobody else trains or moves."""
+    """A copy of a generator, which nobody else trains or moves."""
     if not isinstance(generator, nn.Module) or not isinstance(getattr(generator, "latent_dim", None), int):
         raise TypeError(
             "generator must be a module with latent_dim and forward(z, labels), a folder or a Hub id; "

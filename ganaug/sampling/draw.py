@@ -1,4 +1,4 @@
-"""From labels to uint8 images: batched, and seeded image by image."""
+"""From a generator's labels to uint8 images: computed in batches, seeded image by image."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ganaug.core.hardware import one_thread_each
 from ganaug.core.seeding import check_seed, latents
-from ganaug.sampling.inference import ConditionalGenerator, DrawingForm
+from ganaug.sampling.inference import ConditionalGenerator, InferenceCopy
 
 
 def sample(
-    generator: ConditionalGenerator | DrawingForm,
+    generator: ConditionalGenerator | InferenceCopy,
     labels: Sequence[int] | Tensor,
     *,
     seed: int = 0,
@@ -28,20 +28,21 @@ def sample(
     it is computed in, the number of workers or the global random state.
 
     Args:
-        generator (ConditionalGenerator or DrawingForm): used on the device it is on and in evaluation mode; left as it
-            was. Of one that is called often, make a DrawingForm first.
-        labels (sequence of int or Tensor): shape (N,).
+        generator (ConditionalGenerator or InferenceCopy): used on the device it is on and in evaluation mode, and left
+            as it was. To draw from one often, make its InferenceCopy first.
+        labels (sequence of int or Tensor): shape (N,), the generator's own.
         seed (int): in [0, 2**64). Default: 0
-        indices (sequence of int, optional): the number of each image in the seed's sequence. Default: 0 .. N-1
-        epoch (int): another sequence of the same seed. Default: 0
-        attempt (int): another image for the same index, such as after one that a filter refused. Default: 0
+        indices (sequence of int, optional): number of each image in the seed's sequence, in [0, 2**64). Default: 0 ..
+            N-1
+        epoch (int): numbers another sequence of the same seed. Default: 0
+        attempt (int): numbers another image for the same index, as after one that a filter refused. Default: 0
 
     Returns:
-        Tensor: uint8 of shape (N, C, H, W), contiguous, on the CPU.
+        Tensor: uint8 (N, C, H, W) in [0, 255], contiguous, on the CPU.
 
     Raises:
-        ValueError: the seed or the labels are not what they should be, or the generator returns images that are not
-            finite.
+        ValueError: the seed is out of range, the labels are not a flat sequence of ints, ``indices`` are not as many,
+            or the generator returns images that are not finite.
     """
     check_seed(seed)
     label_tensor = torch.as_tensor(labels)
@@ -55,19 +56,19 @@ def sample(
     elif len(indices) != len(label_tensor):
         raise ValueError(f"indices and labels must be of one length, got {len(indices)} and {len(label_tensor)}")
 
-    form = generator if isinstance(generator, DrawingForm) else DrawingForm(generator)
+    inference_copy = generator if isinstance(generator, InferenceCopy) else InferenceCopy(generator)
 
-    def draw(start: int) -> Tensor:
-        some = slice(start, start + form.rows)
-        z = latents(seed, indices[some], form.latent_dim, epoch=epoch, attempt=attempt)
-        return form(z, label_tensor[some]).cpu()
+    def one_pass(start: int) -> Tensor:
+        some = slice(start, start + inference_copy.rows)
+        z = latents(seed, indices[some], inference_copy.latent_dim, epoch=epoch, attempt=attempt)
+        return inference_copy(z, label_tensor[some]).cpu()
 
-    # Without labels one pass is made all the same, for the shape of its images.
-    starts = range(0, max(len(label_tensor), 1), form.rows)
+    # Without labels one pass is made all the same, to know the shape of its images.
+    starts = range(0, max(len(label_tensor), 1), inference_copy.rows)
     with one_thread_each() as threads:
-        if form.device.type != "cpu" or min(threads, len(starts)) == 1:
-            chunks = [draw(start) for start in starts]
+        if inference_copy.device.type != "cpu" or min(threads, len(starts)) == 1:
+            chunks = [one_pass(start) for start in starts]
         else:
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                chunks = list(pool.map(draw, starts))
+                chunks = list(pool.map(one_pass, starts))
     return torch.cat(chunks).contiguous()  # networks work in channels_last

@@ -1,4 +1,4 @@
-"""Generated images in files, as many as are wanted: made by several processes, and resumed where they were stopped."""
+"""Generated images written to files, any number of them: by several processes, and resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.materialized import IMAGES, INDEX
 
 Format = Literal["parquet", "npy"]
-_Piece = tuple[range, Tensor, Tensor]  # numbers, labels and images
+_Piece = tuple[range, Tensor, Tensor]  # numbers, labels and images of some rows
 LABELS = "labels.npy"  # beside IMAGES and INDEX
 PLAN, _LOCK = ".generation.json", ".generation.lock"
-_UNFINISHED, _DATA = ".shards", "data"  # readers pass over hidden names: nobody takes some shards for all of them
+_UNFINISHED, _DATA = ".shards", "data"  # readers skip hidden names, so that nobody takes some shards for all of them
 _CHUNK = 256  # images drawn between two writes: what a thread has in memory at a time
 
 logger = logging.getLogger(__name__)
@@ -51,32 +51,34 @@ def generate_shards(
     cpu_threads: int = 1,
     processes: PartialState | None = None,
 ) -> int:
-    """Draw images and write them to files; the same call goes on with what an earlier one left unfinished.
+    """Draw images and write them to files; the same call again finishes what an earlier one left unfinished.
 
-    Image k is of class k modulo the number of classes, so any prefix is balanced. It depends on the sampler, its class
-    and k alone, and the files have the same bytes whatever the number of processes and threads. They appear when all
-    is drawn; until then shards are kept in a hidden folder.
+    Image k is of class k modulo the number of classes, so that any prefix is balanced. It depends on the sampler, its
+    class and k alone, and the files have the same bytes whatever the number of processes and threads. They appear when
+    everything is drawn; until then shards are kept in a hidden folder.
 
     Args:
         sampler (ClassSampler): draws the images.
-        num_images (int): how many.
+        num_images (int): how many to draw, in all.
         folder (str or Path): made if missing.
         classes (sequence of str): draw only these; label k is ``classes[k]``. Default: all of the sampler's
-        format (str): ``"parquet"``, for ``datasets.load_dataset``, or ``"npy"``. The one gives
-            ``data/train-00000-of-00005.parquet`` and so on, with the columns image (PNG), label (ClassLabel), seed
-            (uint64) and index (int64), the image's number k, and a card, ``README.md``; the other ``images.npy``,
-            uint8 (num_images, C, H, W), ``labels.npy``, int64 (num_images,), and ``index.json``. Default: parquet
-        images_per_shard (int): each thread loses fewer than these when it is stopped. Default: 2048
+        format (str): ``"parquet"``, for ``datasets.load_dataset``, writes ``data/train-00000-of-00005.parquet`` and so
+            on, with the columns image (PNG), label (ClassLabel), seed (uint64) and index (int64), which is the image's
+            number k, and a card, ``README.md``. ``"npy"`` writes ``images.npy``, uint8 (num_images, C, H, W),
+            ``labels.npy``, int64 (num_images,), and ``index.json``. Default: parquet
+        images_per_shard (int): images in a file; a thread that is stopped loses fewer than these. Default: 2048
         cpu_threads (int): shards that this process works on at a time. Default: 1
-        processes (PartialState, optional): share the work; its timeout must outlast the wait for the slowest. Default:
-            this process does it all
+        processes (PartialState, optional): processes that share the work; their timeout must outlast the wait for the
+            slowest. Default: this process does it all
 
     Returns:
         int: how many of the images were there already.
 
     Raises:
-        InputError: a number is not a positive int, a class is unknown, or the folder holds something else.
+        InputError: a number is not a positive int, ``format`` or a class is unknown, or the folder holds something
+            else.
         OSError: the folder cannot be written to or the disk is full.
+        StarvedFilterError: see :meth:`ClassSampler.draw`.
     """
     numbers = {"num_images": num_images, "images_per_shard": images_per_shard, "cpu_threads": cpu_threads}
     for name, value in numbers.items():
@@ -126,15 +128,15 @@ class _Generation:
             "format": format,
             "fingerprint": sampler.fingerprint,
         }
-        self.shards = range(-(-size // per_shard))
+        self.shards = range(-(-size // per_shard))  # rounded up
         self._unfinished = folder / _UNFINISHED
         self._results = [folder / name for name in ([_DATA] if format == "parquet" else [IMAGES, LABELS, INDEX])]
-        # A processor draws several images side by side; on an accelerator that would only multiply the memory.
+        # A CPU draws several images side by side; on an accelerator that would only multiply the memory in use.
         self._turn = Lock() if sampler.device.type != "cpu" else nullcontext()
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """Keep the folder to this plan and this run, cleaned of what killed ones left half-written, for the block."""
+        """Hold the folder for this plan and run while the block lasts, and delete what killed runs left half-written."""
         self._check_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / _LOCK)
@@ -156,14 +158,18 @@ class _Generation:
         if (self.folder / PLAN).exists():
             self.check_plan()
         elif self.folder.exists():
-            # What a process left that was killed before it had written its plan is no obstacle.
+            # What a process leaves that is killed before it has written its plan does not count.
             own = (_LOCK, f".{Path(PLAN).stem}.tmp-")
             others = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith(own))
             if others:
                 raise InputError(f"{self.folder} holds {others[0]}. Give a folder that is empty or does not exist")
 
     def check_plan(self) -> None:
-        """Refuse a folder without a plan, or with another one."""
+        """Refuse a folder that holds no plan, or another one.
+
+        Raises:
+            InputError: the folder was begun with something else, or its plan cannot be read.
+        """
         try:
             there = dict(json.loads((self.folder / PLAN).read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError) as error:
@@ -182,11 +188,11 @@ class _Generation:
             )
 
     def numbers(self, shard: int) -> range:
-        """Numbers of the images of a shard."""
+        """Numbers of the images in a shard."""
         return range(shard * self.per_shard, min((shard + 1) * self.per_shard, self.size))
 
     def missing(self) -> list[int]:
-        """Shards that are not there; an existing one is a whole one."""
+        """Shards that are not there yet; one that exists is complete."""
         if self.format == "npy" and self._complete():
             return []
         return [shard for shard in self.shards if not self._path(shard).exists()]
@@ -206,8 +212,8 @@ class _Generation:
         return (self._results[0] if self._complete() else self._unfinished) / f"train-{place}.parquet"
 
     def make(self, shards: Sequence[int], threads: int, bar: tqdm) -> None:
-        """Draw and write some shards, several at a time; after an error no more are begun."""
-        # Every thread has a setting of its own for how many it computes with.
+        """Draw and write some shards, several at a time; after an error no further one is begun."""
+        # How many threads torch computes with is set in each thread anew.
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for _ in pool.map(partial(self._write, bar=bar), shards):
                 pass
@@ -247,7 +253,11 @@ class _Generation:
                 bar.update(len(piece))
 
     def finish(self) -> None:
-        """Give what was made its final name."""
+        """Give everything its final name, now that all shards are there.
+
+        Raises:
+            InputError: a shard is missing.
+        """
         if missing := self.missing():
             raise InputError(
                 f"{self.folder} lacks {len(missing)} of {len(self.shards)} shards, though all were made. Give a "

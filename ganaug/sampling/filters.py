@@ -1,7 +1,7 @@
 """Filters of generated images, for ``accept``: which of them to keep.
 
-A filter maps uint8 images (N, C, H, W) and int64 labels (N,), the dataset's own, to bool (N,). It should judge every
-image by itself, or an item would depend on the batch it is drawn in.
+A filter maps uint8 images (N, C, H, W) and int64 labels (N,), the dataset's, to bool (N,), True for those to keep. It
+should judge every image by itself, or an item would depend on the batch it is drawn in.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ganaug.core.hardware import best_device, check_usable_here, device_of
 from ganaug.core.pixels import to_float
 from ganaug.sampling.inference import fill_rows
 
-ROWS = 8  # images that a filter sees at a time, always
+ROWS = 8  # images that a filter always sees at a time
 
 Filter = Callable[[Tensor, Tensor], Tensor]
 
 
 class StarvedFilterError(InputError):
-    """A filter that accepted none of the images drawn for an item."""
+    """A filter accepted none of the images drawn for an item."""
 
 
 class _JudgeFilter(nn.Module):
-    """What the two filters share: a network in evaluation mode, on the device it is on."""
+    """What the two filters share: a network in evaluation mode, which is given images on its own device."""
 
     def __init__(self, judge: nn.Module, transform: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -41,12 +41,12 @@ class _JudgeFilter(nn.Module):
 
 
 class ClassifierAgreement(_JudgeFilter):
-    """Keep images that a classifier assigns to the class they were asked for.
+    """Keep images that a classifier assigns to the class that was asked for.
 
     Args:
-        classifier (nn.Module): maps what ``transform`` gives to class logits (N, K), in the dataset's class order.
-        min_probability (float): softmax probability of the wanted class to ask for beside that, in [0, 1]. Default: 0
-        transform (callable, optional): uint8 (N, C, H, W) to the classifier's input. Default: float in [-1, 1]
+        classifier (nn.Module): maps what ``transform`` returns to class logits (N, K), in the dataset's class order.
+        min_probability (float): softmax probability that the wanted class must have besides, in [0, 1]. Default: 0
+        transform (callable, optional): uint8 (N, C, H, W) to the classifier's input. Default: float32 in [-1, 1]
 
     Raises:
         ValueError: ``min_probability`` is not in [0, 1].
@@ -66,7 +66,7 @@ class ClassifierAgreement(_JudgeFilter):
 
     @torch.inference_mode()
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Which images to keep, bool (N,)."""
+        """Which of uint8 images (N, C, H, W) with int64 labels (N,) to keep, bool (N,), on the CPU."""
         inputs, wanted = self._prepared(images, labels)
         probabilities = F.softmax(self.judge(inputs).float(), dim=1)
         sure_enough = probabilities.gather(1, wanted[:, None]).squeeze(1) >= self.min_probability
@@ -82,10 +82,10 @@ class DiscriminatorScore(_JudgeFilter):
 
     Args:
         discriminator (nn.Module): maps float images (N, C, H, W) in [-1, 1] and int64 labels (N,) to (real/fake
-            logits (N,), class logits or None), as :meth:`ganaug.Generator.make_discriminator` makes them.
-        threshold (float): lowest logit to keep; 0 is where it would say "real" as readily. Default: 0
+            logits (N,), class logits or None), as those from :meth:`ganaug.Generator.make_discriminator` do.
+        threshold (float): lowest logit to keep; at 0 the discriminator is undecided. Default: 0
 
-    Source of the idea: Azadi et al. 2019, "Discriminator rejection sampling"; here with a fixed threshold.
+    Source: Azadi et al. 2019, "Discriminator rejection sampling", for the idea; the threshold here is fixed.
     """
 
     def __init__(self, discriminator: nn.Module, *, threshold: float = 0.0) -> None:
@@ -94,7 +94,7 @@ class DiscriminatorScore(_JudgeFilter):
 
     @torch.inference_mode()
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Which images to keep, bool (N,)."""
+        """Which of uint8 images (N, C, H, W) with int64 labels (N,) to keep, bool (N,), on the CPU."""
         logits: Tensor = self.judge(*self._prepared(images, labels))[0]
         return (logits >= self.threshold).cpu()
 
@@ -103,18 +103,23 @@ class DiscriminatorScore(_JudgeFilter):
         return f"threshold={self.threshold}"
 
 
-def judge(accept: Filter, images: Tensor, labels: Tensor) -> Tensor:
+def apply_filter(accept: Filter, images: Tensor, labels: Tensor) -> Tensor:
     """Ask a filter about images, a fixed number at a time, so that its answers do not depend on the batch.
 
+    Args:
+        accept (Filter): the filter.
+        images (Tensor): uint8 (N, C, H, W), on the CPU.
+        labels (Tensor): int64 (N,), the dataset's.
+
     Returns:
-        Tensor: bool (N,).
+        Tensor: bool (N,), on the CPU, True for the images to keep.
 
     Raises:
-        TypeError: the filter returns something else.
+        TypeError: the filter does not return a bool tensor with one value for each image.
     """
     answers = []
     for some, wanted in zip(images.split(ROWS), labels.split(ROWS), strict=True):
-        # Autocast, as of a training loop around this, would change the answers.
+        # A training loop around this may have autocast on, which would change the answers.
         with torch.autocast("cpu", enabled=False), torch.autocast(best_device().type, enabled=False):
             answer = accept(fill_rows(some, ROWS), fill_rows(wanted, ROWS))
         if not isinstance(answer, Tensor) or answer.dtype != torch.bool or answer.shape != (ROWS,):

@@ -1,4 +1,4 @@
-"""The form of a generator that images are drawn with: the same network without what only training needs."""
+"""A generator's copy for inference: what images are drawn with, simplified where nobody can see it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,25 @@ from ganaug.core.hardware import deterministic_passes, device_of, has_bf16, one_
 from ganaug.core.pixels import to_uint8
 from ganaug.core.seeding import latents
 
-# Images in every forward pass, filled up where fewer are asked for. Matrix products of other sizes take other code
+# Images in every forward pass, which is filled up if fewer are wanted. Matrix products of other sizes take other code
 # paths and differ in the last bit: with 1 or 3 rows instead of 64, 7 to 10 of a million bytes came out one grey level
 # off. At a fixed size an image does not depend on what it is computed with. On a CPU, with one thread for each pass,
-# larger ones are little faster and cost more where few images are wanted (recipes/benchmark_sampling.py).
+# larger passes are little faster, and cost more if few images are wanted (recipes/benchmark_sampling.py).
 ROWS = {"cpu": 16}
 ROWS_ELSEWHERE = 256
 
-FAITHFUL_SHARE = 0.999  # of the probe's pixels, at most one grey level off
-PROBE = 16  # images
+FAITHFUL_SHARE = 0.999  # of the pixels of the images compared, which may be one grey level off
+PROBE = 16  # images compared
 
 
 class ConditionalGenerator(Protocol):
-    """What can be sampled: a module that maps (latents, labels) to images.
+    """What images can be drawn from: a module that maps latents and labels to images.
 
     ``generator(z, labels)`` takes float32 ``z`` of shape (N, latent_dim), standard normal, and int64 ``labels`` of
     shape (N,), and returns float images (N, C, H, W) in [-1, 1].
+
+    Attributes:
+        latent_dim (int): length of a latent vector.
     """
 
     latent_dim: int
@@ -45,32 +48,36 @@ class ConditionalGenerator(Protocol):
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """What a generator can be simplified by while its images stay the same.
+    """Simplifications of a generator that leave its images as they are.
 
     Args:
-        folded (bool): BatchNorm is part of the layer before it, activations work in place, images are channels last.
-        bf16 (tuple of str): layers computed in bf16, the rest being in fp32.
+        folded (bool): BatchNorm becomes part of the layer before it, activations work in place, and images inside are
+            channels last.
+        bf16 (tuple of str): names of the layers computed in bf16; the others stay in fp32. Default: ()
     """
 
     folded: bool
     bf16: tuple[str, ...] = ()
 
 
-class DrawingForm:
+class InferenceCopy:
     """A copy of a generator that draws uint8 images fast, by shortcuts that do not change them.
 
-    Each shortcut is tried on a few images, and left out unless 99.9 % of their pixels are at most one grey level from
-    those of the generator as it is.
+    Each shortcut is tried on a few images, and left out unless 99.9 % of their pixels are within one grey level of
+    those that the generator draws as it is.
 
     Args:
         generator (ConditionalGenerator): copied, on the device it is on.
-        shortcuts (Shortcuts, optional): those that another form of the same generator found. Default: found anew
+        shortcuts (Shortcuts, optional): those that another copy of the same generator found. Default: found anew
 
     Attributes:
         shortcuts (Shortcuts): those taken.
         device (torch.device): where it computes.
-        latent_dim (int): of the generator.
+        latent_dim (int): length of a latent vector.
         rows (int): images in every forward pass.
+
+    Raises:
+        ValueError: the generator returns images that are not finite.
     """
 
     def __init__(self, generator: ConditionalGenerator, shortcuts: Shortcuts | None = None) -> None:
@@ -78,33 +85,34 @@ class DrawingForm:
         self.device = device_of(given)
         self.latent_dim = generator.latent_dim
         self.rows = ROWS.get(self.device.type, ROWS_ELSEWHERE)
-        self._module = given
         self.shortcuts = shortcuts or self._find_shortcuts(given)
         self._module = _simplified(given, self.shortcuts)
 
     def _find_shortcuts(self, given: nn.Module) -> Shortcuts:
-        with _multiplications(given) as counted:
-            expected = self._probe(given)
-        found = Shortcuts(folded=True)
-        if not self._is_faithful(given, found, expected):
-            return Shortcuts(folded=False)
-        if has_bf16(self.device):
-            for name in sorted(counted, key=counted.__getitem__, reverse=True):
-                wider = Shortcuts(folded=True, bf16=(*found.bf16, name))
-                found = wider if self._is_faithful(given, wider, expected) else found
-        return found
-
-    def _is_faithful(self, given: nn.Module, shortcuts: Shortcuts, expected: Tensor) -> bool:
-        self._module = _simplified(given, shortcuts)
-        near = (self._probe(given).short() - expected.short()).abs() <= 1
-        return near.float().mean().item() >= FAITHFUL_SHARE
-
-    def _probe(self, given: nn.Module) -> Tensor:
-        """The images that forms are compared by."""
+        """The shortcuts whose images look the same."""
         labels = torch.arange(PROBE) % max(len(getattr(given, "label_names", None) or ()), 1)
         z = latents(0, range(PROBE), self.latent_dim)
-        with one_thread_each():
-            return torch.cat([self(*rows) for rows in zip(z.split(self.rows), labels.split(self.rows), strict=True)])
+
+        def images_of(module: nn.Module) -> Tensor:
+            passes = zip(z.split(self.rows), labels.split(self.rows), strict=True)
+            with one_thread_each():
+                return torch.cat([self._draw(module, *some) for some in passes]).short()
+
+        def is_faithful(shortcuts: Shortcuts) -> bool:
+            near = (images_of(_simplified(given, shortcuts)) - expected).abs() <= 1
+            return near.float().mean().item() >= FAITHFUL_SHARE
+
+        with _multiplications(given) as multiplications:
+            expected = images_of(given)
+        found = Shortcuts(folded=True)
+        if not is_faithful(found):
+            return Shortcuts(folded=False)
+        # One layer after another goes to bf16, those with the most work first, while the images stay the same.
+        if has_bf16(self.device):
+            for name in sorted(multiplications, key=multiplications.__getitem__, reverse=True):
+                wider = Shortcuts(folded=True, bf16=(*found.bf16, name))
+                found = wider if is_faithful(wider) else found
+        return found
 
     def __call__(self, z: Tensor, labels: Tensor) -> Tensor:
         """Draw up to ``rows`` images.
@@ -114,23 +122,26 @@ class DrawingForm:
             labels (Tensor): int64 (N,), the generator's.
 
         Returns:
-            Tensor: uint8 (N, C, H, W), on the device.
+            Tensor: uint8 (N, C, H, W), on :attr:`device`.
 
         Raises:
             ValueError: an image is not finite.
         """
+        return self._draw(self._module, z, labels)
+
+    def _draw(self, module: nn.Module, z: Tensor, labels: Tensor) -> Tensor:
         inputs = [fill_rows(values, self.rows).to(self.device) for values in (z, labels)]
-        # Autocast, as of a training loop around this, would change the images.
+        # A training loop around this may have autocast on, which would change the images.
         autocast = torch.autocast(self.device.type, enabled=False)
         with torch.inference_mode(), autocast, deterministic_passes(self.device):
-            images = self._module(*inputs)[: len(z)]
+            images = module(*inputs)[: len(z)]
             if not torch.isfinite(images).all():
                 raise ValueError("the generator returned images with NaN or infinite values; its weights are unusable")
             return to_uint8(images)
 
 
 def fill_rows(values: Tensor, rows: int) -> Tensor:
-    """Add zeros up to ``rows`` rows."""
+    """``values`` (N, ...), followed by zeros up to ``rows`` rows."""
     return torch.cat([values, values.new_zeros(rows - len(values), *values.shape[1:])])
 
 
@@ -138,12 +149,17 @@ _WITH_WEIGHTS = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 
 
 def _simplified(given: nn.Module, shortcuts: Shortcuts) -> nn.Module:
-    """Copy of a generator with shortcuts taken; the original where there are none."""
+    """Copy of a generator with shortcuts taken; the generator itself if there are none."""
     if not shortcuts.folded:
         return given
     module = copy.deepcopy(given)
-    _fold_norms(module)
     for sequence in [part for part in module.modules() if isinstance(part, nn.Sequential)]:
+        # A BatchNorm that follows a layer becomes part of the layer's weights.
+        for (name, layer), (place, norm) in pairwise(list(sequence.named_children())):
+            fused = _fused(layer, norm)
+            if fused is not None:
+                setattr(sequence, name, fused)
+                setattr(sequence, place, nn.Identity())
         for activation in sequence[1:]:
             if isinstance(activation, nn.ReLU | nn.LeakyReLU):
                 activation.inplace = True
@@ -155,7 +171,7 @@ def _simplified(given: nn.Module, shortcuts: Shortcuts) -> nn.Module:
 
 @contextmanager
 def _multiplications(module: nn.Module) -> Iterator[dict[str, int]]:
-    """Count about how many multiplications each layer with weights takes for an image, in the passes made within."""
+    """Estimate, by name, how many multiplications each layer takes per image, in passes within the block."""
     counted: dict[str, int] = {}
     hooks = []
 
@@ -181,17 +197,8 @@ class _InBf16(nn.Module):
         return cast(Tensor, self.layer(values.to(torch.bfloat16))).float()
 
 
-def _fold_norms(module: nn.Module) -> None:
-    """Put the BatchNorm that follows a layer in a Sequential into that layer's weights."""
-    for sequence in [part for part in module.modules() if isinstance(part, nn.Sequential)]:
-        for (name, layer), (place, norm) in pairwise(list(sequence.named_children())):
-            fused = _fused(layer, norm)
-            if fused is not None:
-                setattr(sequence, name, fused)
-                setattr(sequence, place, nn.Identity())
-
-
 def _fused(layer: Any, norm: Any) -> nn.Module | None:
+    """A layer with the BatchNorm after it in its weights; None if ``norm`` is not one, or keeps no statistics."""
     if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or not norm.track_running_stats:
         return None
     if isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):

@@ -1,4 +1,4 @@
-"""Generated images kept in a file that all workers and ranks map."""
+"""Generated images in one file that all workers and ranks map into memory."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ _CHUNK = 512  # images drawn between two writes: what is in memory at a time
 def write_images(folder: Path, sampler: ClassSampler, labels: Tensor, indices: Tensor, *, epoch: int) -> None:
     """Draw images and write them to ``folder``: ``images.npy``, uint8 (N, C, H, W), and a small ``index.json``.
 
-    The file is written piece by piece, so memory does not grow with N, and is read-only afterwards.
+    The file is written piece by piece, so that memory does not grow with N, and is read-only afterwards.
 
     Args:
         folder (Path): made here.
         sampler (ClassSampler): draws them.
-        labels (Tensor), indices (Tensor): int64 (N,), what to draw; see :meth:`ClassSampler.draw`.
-        epoch (int): likewise.
+        labels (Tensor), indices (Tensor), epoch (int): what to draw, both int64 (N,); see :meth:`ClassSampler.draw`.
+
+    Raises:
+        OSError: the folder cannot be written to or the disk is full.
+        StarvedFilterError: see :meth:`ClassSampler.draw`.
     """
     folder.mkdir(parents=True)
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *sampler.image_shape)}
@@ -54,7 +57,7 @@ def write_images(folder: Path, sampler: ClassSampler, labels: Tensor, indices: T
 
 
 class MappedImages:
-    """Images of a folder that :func:`write_images` made, mapped when they are first read.
+    """Images in a folder that :func:`write_images` made, mapped into memory when they are first read.
 
     Args:
         folder (Path): that folder.
@@ -68,7 +71,7 @@ class MappedImages:
         """Copy of the images at ``rows``, uint8 (len(rows), C, H, W).
 
         Raises:
-            OSError: the file is gone or has been cut short.
+            OSError: the file is missing or was cut short.
         """
         if self._array is None:
             try:
@@ -80,4 +83,4 @@ class MappedImages:
         return torch.from_numpy(self._array[list(rows)])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_array": None}  # pickled, a map would become all its images
+        return {"folder": self.folder, "_array": None}  # pickling a mapped array would copy all its images

@@ -10,7 +10,7 @@ from helpers.images import small_images
 
 from ganaug import Generator, InputError, LabelledImages, sample
 from ganaug.generators import FlowGenerator
-from ganaug.sampling.inference import DrawingForm
+from ganaug.sampling.inference import InferenceCopy
 from ganaug.training import FlowTrainer, TrainingSettings, train
 
 NAMES = ("left", "right")
@@ -102,8 +102,8 @@ def test_label_and_latent_decide_the_image_and_nothing_else_does():
     generator = build(moving=True)
     labels = [k % 2 for k in range(21)]
     together = generator.sample(labels, seed=5)
-    form = DrawingForm(generator)
-    one_by_one = [sample(form, [labels[k]], seed=5, indices=[k]) for k in range(21)]
+    inference_copy = InferenceCopy(generator)
+    one_by_one = [sample(inference_copy, [labels[k]], seed=5, indices=[k]) for k in range(21)]
     assert torch.equal(together, torch.cat(one_by_one))
     others = generator.sample([1 - label for label in labels], seed=5)
     assert all(not torch.equal(a, b) for a, b in zip(together, others, strict=True))

@@ -17,7 +17,7 @@ from ganaug.generators import (
     register_generator,
     registered_generators,
 )
-from ganaug.sampling.inference import DrawingForm
+from ganaug.sampling.inference import InferenceCopy
 
 NAMES = tuple("0123456789")
 ALL = (CGANMLPGenerator, CGANMaxoutGenerator, ACGAN28Generator, ACGAN64Generator, DCGAN32Generator)
@@ -104,10 +104,10 @@ def test_an_image_is_the_same_bytes_whatever_it_is_drawn_with(cls):
     draws(generator, 64, 10)  # statistics for BatchNorm
     labels = [k % 10 for k in range(21)]
     together = generator.sample(labels, seed=5)
-    form = DrawingForm(generator)
-    one_by_one = [sample(form, [labels[k]], seed=5, indices=[k]) for k in range(21)]
+    inference_copy = InferenceCopy(generator)
+    one_by_one = [sample(inference_copy, [labels[k]], seed=5, indices=[k]) for k in range(21)]
     assert torch.equal(together, torch.cat(one_by_one))
-    shifted = sample(form, labels[3:], seed=5, indices=range(3, 21))
+    shifted = sample(inference_copy, labels[3:], seed=5, indices=range(3, 21))
     assert torch.equal(together[3:], shifted)
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from ganaug import Generator, InputError, sample
 from ganaug.generators import SNGANDiscriminator, SNGANGenerator
-from ganaug.sampling.inference import DrawingForm
+from ganaug.sampling.inference import InferenceCopy
 
 NAMES = ("a", "b", "c")
 
@@ -65,8 +65,8 @@ def test_label_and_latent_decide_the_image_and_nothing_else_does():
         generator(noise(64, 8), torch.arange(64) % 3)  # statistics for BatchNorm
     labels = [k % 3 for k in range(21)]
     together = generator.sample(labels, seed=5)
-    form = DrawingForm(generator)
-    one_by_one = [sample(form, [labels[k]], seed=5, indices=[k]) for k in range(21)]
+    inference_copy = InferenceCopy(generator)
+    one_by_one = [sample(inference_copy, [labels[k]], seed=5, indices=[k]) for k in range(21)]
     assert torch.equal(together, torch.cat(one_by_one))
     others = generator.sample([(label + 1) % 3 for label in labels], seed=5)
     assert all(not torch.equal(a, b) for a, b in zip(together, others, strict=True))

@@ -13,7 +13,7 @@ from ganaug.core.hardware import deterministic_passes
 from ganaug.core.pixels import to_uint8
 from ganaug.core.seeding import Purpose, check_seed, latents, random_stream
 from ganaug.sampling import sample
-from ganaug.sampling.inference import DrawingForm, Shortcuts
+from ganaug.sampling.inference import InferenceCopy, Shortcuts
 from ganaug.training import MODELS
 
 
@@ -120,13 +120,13 @@ def test_bytes_do_not_depend_on_what_is_computed_together(model):
     whole = sample(generator, labels)
     assert ((whole > 0) & (whole < 255)).float().mean() > 0.2
     assert whole.float().std() > 5
-    form = DrawingForm(generator)
+    inference_copy = InferenceCopy(generator)
     before = torch.get_num_threads()
     try:
         for size, count, threads in [(1, 150, 1), (3, 300, 2), (7, 300, 3), (300, 300, 4), (100, 300, 1)]:
             torch.set_num_threads(threads)
             parts = [
-                sample(form, labels[start : start + size], indices=range(start, min(start + size, count)))
+                sample(inference_copy, labels[start : start + size], indices=range(start, min(start + size, count)))
                 for start in range(0, count, size)
             ]
             assert torch.equal(torch.cat(parts), whole[:count])
@@ -154,19 +154,19 @@ class Shaded(nn.Module):
         return (self.layers(z) * self.contrast).tanh().view(-1, 1, 12, 12)
 
 
-def test_a_drawing_form_takes_the_shortcuts_that_cannot_be_seen():
+def test_an_inference_copy_takes_the_shortcuts_that_cannot_be_seen():
     labels = torch.arange(64) % 2
     for contrast, rounded in [(0.01, ("layers.0",)), (1.5, ())]:
         generator = Shaded(contrast).eval()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("ganaug.sampling.inference.has_bf16", lambda device: True)
-            form = DrawingForm(generator)
-            assert form.shortcuts == Shortcuts(folded=True, bf16=rounded)
+            inference_copy = InferenceCopy(generator)
+            assert inference_copy.shortcuts == Shortcuts(folded=True, bf16=rounded)
             patch.setattr("ganaug.sampling.inference.has_bf16", lambda device: False)
-            assert DrawingForm(generator).shortcuts == Shortcuts(folded=True)
-        assert not any(isinstance(part, nn.BatchNorm1d) for part in form._module.modules())
-        exact = sample(DrawingForm(generator, Shortcuts(folded=False)), labels).short()
-        assert ((sample(form, labels).short() - exact).abs() <= 1).float().mean() >= 0.999
+            assert InferenceCopy(generator).shortcuts == Shortcuts(folded=True)
+        assert not any(isinstance(part, nn.BatchNorm1d) for part in inference_copy._module.modules())
+        exact = sample(InferenceCopy(generator, Shortcuts(folded=False)), labels).short()
+        assert ((sample(inference_copy, labels).short() - exact).abs() <= 1).float().mean() >= 0.999
         with torch.inference_mode():
             assert torch.equal(exact, to_uint8(generator(latents(0, range(64), 8), labels)).short())
 
@@ -179,7 +179,7 @@ def test_a_network_that_does_more_with_its_layers_is_drawn_as_it_is():
             return super().forward(z, labels) * self.layers[0](z).sigmoid().view(-1, 1, 12, 12)
 
     generator = TwoWays(0.5).eval()
-    assert DrawingForm(generator).shortcuts == Shortcuts(folded=False)
+    assert InferenceCopy(generator).shortcuts == Shortcuts(folded=False)
     with torch.inference_mode():
         expected = to_uint8(generator(latents(0, range(8), 8), torch.zeros(8, dtype=torch.int64)))
     assert torch.equal(sample(generator, [0] * 8), expected)

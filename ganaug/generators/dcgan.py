@@ -1,4 +1,8 @@
-"""``dcgan-32``: a small DCGAN (Radford, Metz & Chintala 2015) without BatchNorm, unconditional or conditional."""
+"""``dcgan-32``: a small DCGAN without BatchNorm, unconditional or conditional.
+
+Source: Radford, Metz and Chintala 2015, "Unsupervised representation learning with deep convolutional generative
+adversarial networks", section 3.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +27,14 @@ class DCGAN32Generator(Generator):
 
     Args:
         label_names (sequence of str): class names; none for an unconditional generator. Default: ()
-        image_size (int): side of the images, a multiple of 8. Default: 32
-        channels (int): Default: 3
-        latent_dim (int): Default: 100
+        image_size (int): side of the images in pixels, a multiple of 8. Default: 32
+        channels (int): 1 for grey, 3 for RGB. Default: 3
+        latent_dim (int): length of a latent vector. Default: 100
 
     Raises:
-        InputError: the size is not a multiple of 8.
+        InputError: ``image_size`` is not a multiple of 8.
+
+    Source: Radford, Metz and Chintala 2015, section 3, but for BatchNorm; the widths are a public version's.
     """
 
     architecture = "dcgan-32"
@@ -41,17 +47,14 @@ class DCGAN32Generator(Generator):
         self._require_multiple(8)
         if self.conditional:
             self.embedding = nn.Embedding(self.num_classes, latent_dim)
-        side = image_size // 8
-        self.layers = nn.Sequential(
-            nn.Linear(latent_dim, 256 * side**2),
+        blocks: list[nn.Module] = [
+            nn.Linear(latent_dim, 256 * (image_size // 8) ** 2),
             nn.LeakyReLU(0.2),
             ToImages(256),
-            *_up(256, 128),
-            *_up(128, 128),
-            *_up(128, 128),
-            ToGreyConv2d(128, channels),
-            FloatTanh(),
-        )
+        ]
+        for c_in, c_out in [(256, 128), (128, 128), (128, 128)]:
+            blocks += [DoublingConv2d(c_in, c_out), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*blocks, ToGreyConv2d(128, channels), FloatTanh())
         _init_kaiming(self.layers)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
@@ -64,14 +67,16 @@ class DCGAN32Generator(Generator):
 
 
 class DCGAN32Discriminator(nn.Module):
-    """Discriminator of ``dcgan-32``: four 3x3 convolutions, dropout, a real/fake head; a class head with classes.
+    """Discriminator of ``dcgan-32``: four 3x3 convolutions, dropout, a real/fake head, a class head if conditional.
 
     522,497 trainable parameters for 32x32x3 images without classes.
 
     Args:
         num_classes (int): number of classes; 0 for an unconditional generator's discriminator. Default: 0
-        image_size (int): Default: 32
-        channels (int): Default: 3
+        image_size (int): side of the images in pixels, a multiple of 8. Default: 32
+        channels (int): 1 for grey, 3 for RGB. Default: 3
+
+    Source: as :class:`DCGAN32Generator`.
     """
 
     def __init__(self, num_classes: int = 0, *, image_size: int = 32, channels: int = 3) -> None:
@@ -93,20 +98,16 @@ class DCGAN32Discriminator(nn.Module):
         return self.real_fake_head(features).squeeze(1), self.class_head(features) if self.class_head else None
 
 
-def _up(c_in: int, c_out: int) -> list[nn.Module]:
-    return [DoublingConv2d(c_in, c_out), nn.LeakyReLU(0.2)]
-
-
 def _init_kaiming(layers: nn.Sequential) -> None:
-    """Start with weights that keep the variance of what passes through, and biases of 0.
+    """Start from weights that keep the variance of what passes through them, and from biases of 0.
 
-    Without BatchNorm, N(0, 0.02) would leave next to nothing of the latent after four layers.
+    Without BatchNorm, DCGAN's N(0, 0.02) would leave next to nothing of the latent after four layers.
 
     Source: He et al. 2015, "Delving deep into rectifiers", eq. 14 with a = 0.2.
     """
     for part in layers:
         if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            # A transposed convolution of stride 2 adds up a quarter of its kernel for each pixel.
+            # Of a transposed convolution of stride 2, a quarter of the kernel meets in each pixel.
             fan_in = part.weight[:, 0].numel() / 4 if isinstance(part, nn.ConvTranspose2d) else part.weight[0].numel()
             nn.init.normal_(part.weight, std=math.sqrt(2 / (1 + 0.2**2) / fan_in))
             nn.init.zeros_(cast(Tensor, part.bias))
