@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import multiprocessing
 import os
@@ -57,6 +58,15 @@ def as_a_program() -> Iterator[None]:
         torch.set_num_threads(threads)
         np.random.set_state(numpy_state)
         random.setstate(python_state)
+
+
+def give_freed_memory_back() -> None:
+    """Undo :func:`ganaug.core.hardware.keep_freed_memory`, or what the largest test took would be held for ever."""
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # glibc's malloc.h
+        libc.mallopt(mmap_threshold, 2**25)  # what both grow to by themselves
+        libc.mallopt(trim_threshold, 2**26)
+        libc.malloc_trim(0)
 
 
 # What programs import on their way. Python with torch and all this takes seconds to start; a fork of it takes none.
