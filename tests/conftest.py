@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import runpy
@@ -27,7 +28,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers.generators import make_generator
 from helpers.images import THREE
-from helpers.programs import REPOSITORY, as_a_program, recipe_path
+from helpers.programs import REPOSITORY, as_a_program, give_freed_memory_back, recipe_path
 
 from ganaug import LabelledImages, bundled_digits
 from ganaug.generators import ACGAN28Generator
@@ -41,6 +42,19 @@ def _global_random_state_untouched() -> Iterator[None]:
     assert torch.equal(before[0], torch.get_rng_state()), "torch's global random state was moved"
     assert np.array_equal(before[1], np.random.get_state()[1]), "numpy's global random state was moved"
     assert before[2] == random.getstate(), "the random module's state was moved"
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # a million objects that stay for ever, which no later collection needs to look at
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _memory_given_back() -> Iterator[None]:
+    """A file's networks, which refer to themselves, end with it, and so does the memory that they took."""
+    yield
+    gc.collect()
+    give_freed_memory_back()
 
 
 @pytest.fixture(scope="session")

