@@ -140,12 +140,12 @@ def publish_dataset(
         InputError: the dataset does not say that ganaug generated images in it, or has no column of classes.
         PublishError: the Hub refuses or is out of reach, or the repository was changed meanwhile.
     """
-    drawn, counts = facts_of(rows)
+    facts = facts_of(rows)
     api = HfApi(token=token)
     with _explained(repo_id):
         _make(api, repo_id, "dataset", private, branch)
         parent, theirs = _there(api, repo_id, branch, "dataset")
-        card = dataset_card(drawn, counts, source=repo_id, theirs=theirs, licence=licence)
+        card = dataset_card(facts, source=repo_id, theirs=theirs, licence=licence)
         if card != theirs:
             patiently(
                 api.create_commit,
