@@ -1,4 +1,4 @@
-"""The card of published generated images: that they are synthetic, of which generator, and how many of each class."""
+"""The card of a dataset with generated images: says that they are synthetic, who drew them, and counts the classes."""
 
 from __future__ import annotations
 
