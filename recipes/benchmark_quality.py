@@ -26,13 +26,10 @@ from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.files import write_json
 from ganaug.core.hardware import set_cpu_threads
-from ganaug.evaluation import UtilitySettings
-from ganaug.evaluation.cells import Cells, right_answers
+from ganaug.evaluation import UtilitySettings, classification_accuracy
 from ganaug.evaluation.leakage import without_overlap
-from ganaug.evaluation.study import POOL, Arm, Study
+from ganaug.evaluation.study import POOL
 from ganaug.training import CLASSIC_MODELS, MODELS
-
-REAL = Arm("real images")
 
 
 @dataclass(frozen=True)
@@ -73,11 +70,9 @@ def scores(
     """Accuracy on held-out images of classifiers trained on generated images, or on real ones, for each seed."""
     if generator:  # a study draws as many images as there are real ones, where those are more than POOL
         train = train.take([min(count, POOL // len(train.classes)) for count in train.class_counts])[0]
-    study = Study(train, held_out, {"it": generator} if generator else {}, settings=args.settings)
-    arm = study.generated_arm("it", REAL) if generator else REAL
-    cells = Cells(study, processes=args.processes or set_cpu_threads(None))
-    answers = cells.run([arm], arm.name)[arm.name]
-    return right_answers(answers, held_out.targets).double().mean(1).tolist()
+    processes = args.processes or set_cpu_threads(None)
+    answers = classification_accuracy(train, held_out, generator, settings=args.settings, processes=processes)
+    return answers.correct.double().mean(1).tolist()
 
 
 def measure(args: Arguments, results: dict[str, Any], path: Path) -> None:

@@ -25,10 +25,8 @@ from ganaug import InputError, LabelledImages
 from ganaug.cli.flags import run
 from ganaug.core.files import write_json
 from ganaug.core.hardware import set_cpu_threads
-from ganaug.evaluation import Utility, UtilitySettings, evaluate, utility
-from ganaug.evaluation.cells import Cells, right_answers
-from ganaug.evaluation.statistics import Difference, balanced_accuracy, paired_difference
-from ganaug.evaluation.study import Arm, Study
+from ganaug.evaluation import Utility, UtilitySettings, classification_accuracy, evaluate, utility
+from ganaug.evaluation.statistics import Difference, paired_difference
 from ganaug.evaluation.utility import outcome_of
 from ganaug.training.presets import PSEUDO_LABELLED
 
@@ -126,25 +124,15 @@ def _with_pseudo_labels(arm: str) -> str:
 
 def alone(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str, Any]:
     """Generated images alone against real ones (classification accuracy score; Ravuri and Vinyals 2019)."""
-    study = Study(
-        case.images,
-        case.held_out,
-        {"flow": case.generator},
-        settings=settings,
-        accept=case.accept,
-        max_tries=MOST_TRIES,
-    )
-    real = Arm("real + classic")
-    generated = study.generated_arm("flow", real)
-    answers = Cells(study, processes=processes).run([real, generated], "generated images alone")
-    targets, classes = case.held_out.targets, len(case.held_out.classes)
-    correct = {name: right_answers(cells, targets) for name, cells in answers.items()}
+    train = partial(classification_accuracy, case.images, case.held_out, settings=settings, processes=processes)
+    real = train()
+    generated = train(case.generator, accept=case.accept, max_tries=MOST_TRIES)
     return {
-        "best_without": real.name,
-        "with": generated.name,
+        "best_without": "real + classic",
+        "with": "generated only",
         "ratio": 1.0,
-        "scores": {name: balanced_accuracy(each, targets, classes).tolist() for name, each in correct.items()},
-        **outcome(paired_difference(correct[generated.name], correct[real.name], targets, classes)),
+        "scores": {"real + classic": real.scores.tolist(), "generated only": generated.scores.tolist()},
+        **outcome(paired_difference(generated.correct, real.correct, real.targets, real.num_classes)),
     }
 
 

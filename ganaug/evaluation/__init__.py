@@ -1,5 +1,6 @@
 """Evaluation: does a generator do what it was asked, and do its images help?"""
 
+from ganaug.evaluation.cells import Answers
 from ganaug.evaluation.classifier import (
     ShiftFlip,
     SmallCNN,
@@ -19,9 +20,10 @@ from ganaug.evaluation.ratio import RatioChoice, choose_ratio
 from ganaug.evaluation.report.contents import Report, report_of
 from ganaug.evaluation.report.files import add_verdict, write_report
 from ganaug.evaluation.study import UtilitySettings
-from ganaug.evaluation.utility import Utility, Verdict, utility
+from ganaug.evaluation.utility import Utility, Verdict, classification_accuracy, utility
 
 __all__ = [
+    "Answers",
     "Evaluation",
     "Fidelity",
     "GeneratorScore",
@@ -41,6 +43,7 @@ __all__ = [
     "add_verdict",
     "check_leakage",
     "choose_ratio",
+    "classification_accuracy",
     "evaluate",
     "fidelity",
     "label_fidelity",

@@ -18,24 +18,23 @@ GRID = "samples/grid.png"
 UNPUBLISHED = "path/to/this/folder"
 _GENERATOR, _VERDICT = marks("generator"), marks("evaluation")
 _QUESTION = "## Does it help a classifier?\n\n"
-_TASK = "Image classification with generated training images (ganaug)"  # marks our entries of the model-index
+_TASK = "Image classification with generated training images (ganaug)"  # marks our entries in the model-index
 # Metrics of the model-index that say whether generated images help.
 _DIFFERENCE = "Difference made by generated images"
 _LOW, _HIGH = (f"{_DIFFERENCE}, {end} end of its 95 % interval" for end in ("lower", "upper"))
 _HUB_DATASET = re.compile(r"HF dataset ([\w.-]+/[\w.-]+)@[0-9a-f]{40}")  # in the name of the data
 _UNMEASURED = (
-    "Not measured yet. `recipes/evaluate.py` trains classifiers with and without its images, and writes the verdict "
-    "here."
+    "Not measured yet. `ganaug evaluate` trains classifiers with and without its images, and writes the verdict here."
 )
 
 
 def model_card(generator: SavedGenerator, weights_sha256: str, *, source: str = UNPUBLISHED) -> str:
-    """README.md of a generator: what it is, a picture, how to use it, what it was trained on, its limits.
+    """README.md of a generator: what it is, a picture, how to use it, what it was trained on, and its limits.
 
     Args:
-        generator (Generator): what it is about.
-        weights_sha256 (str): of its weights' file.
-        source (str): folder or Hub id to load it from, in the lines that say how.
+        generator (Generator): what the card is about.
+        weights_sha256 (str): of the file with its weights.
+        source (str): folder or Hub id that the example loads it from.
     """
     kind = "class-conditional" if generator.conditional else "unconditional"
     header = ModelCardData(
@@ -64,13 +63,13 @@ against training without them, on real held-out images.
 
 
 def updated_card(card: str, generator: SavedGenerator, weights_sha256: str, *, source: str = UNPUBLISHED) -> str:
-    """A card with what it says of the generator brought up to date, and every other word as it was.
+    """Bring up to date what a card says about its generator, and leave every other word as it is.
 
-    A verdict on other weights is taken out. A card without the marks around that block stays as it is.
+    A verdict on other weights is removed. A card without our marks around that block is returned unchanged.
 
     Args:
-        card (str): README.md as it is.
-        generator, weights_sha256, source: as of :func:`model_card`.
+        card (str): the present README.md.
+        generator, weights_sha256, source: see :func:`model_card`.
     """
     before = inside(card, _GENERATOR)
     if before is None:
@@ -86,15 +85,15 @@ def updated_card(card: str, generator: SavedGenerator, weights_sha256: str, *, s
 
 
 def published_card(ours: str, theirs: str | None, *, licence: str | None) -> str:
-    """The card to publish: the blocks and metadata of ours, in the words that are on the Hub already.
+    """The card to publish: the one on the Hub, with our blocks and our metadata in it.
 
     Args:
         ours (str): README.md of the folder.
         theirs (str, optional): README.md on the Hub, if there is one.
-        licence (str, optional): of the generator, for the metadata. Default: as it is
+        licence (str, optional): of the generator, for the metadata. Default: the one on the card, if any
 
     Raises:
-        ValueError: the metadata of one is not valid.
+        ValueError: the metadata of either card is not valid.
     """
     local, card = ModelCard(ours), ModelCard(ours if theirs is None else theirs)
     if theirs is not None:

@@ -1,4 +1,4 @@
-"""config.json of a generator: what it says, and reading one that anybody may have written."""
+"""config.json of a generator: writing it, and reading one that anybody may have written."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MOST_BYTES = 2**20  # of the file: thousands of class names
 MOST_CLASSES = 10_000
 LONGEST_TEXT = 2_000  # characters
 LARGEST_SIDE, MOST_CHANNELS, LARGEST_OPTION = 1024, 4, 100_000
-_DATASET = {"name": str, "fingerprint": str, "num_images": int, "class_counts": dict}  # each of them may be missing
+_DATASET = {"name": str, "fingerprint": str, "num_images": int, "class_counts": dict}  # any of them may be missing
 
 
 def config_of(generator: SavedGenerator, weights_sha256: str) -> dict[str, Any]:
-    """What ``config.json`` says of a generator."""
+    """What ``config.json`` says about a generator."""
     return {
         "architecture": generator.architecture,
         "format_version": FORMAT_VERSION,
@@ -43,15 +43,16 @@ def config_of(generator: SavedGenerator, weights_sha256: str) -> dict[str, Any]:
 
 
 def _readable(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts as they may be read: the name of the data and the command have paths, which may hold anything."""
+    """Facts that :func:`check_config` accepts: paths, in the name of the data or the command, may hold anything."""
     return {name: as_text(value)[:LONGEST_TEXT] if isinstance(value, str) else value for name, value in facts.items()}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read ``config.json``, whoever wrote it: keys, types and sizes are as above, or it is refused.
+    """Read ``config.json``, whoever wrote it, and refuse any that :func:`config_of` could not have made.
 
     Raises:
-        LoadError: there is none, or it is not as :func:`config_of` makes them, or from a newer version.
+        LoadError: there is no such file, it was written by a newer version, its architecture is not registered, or its
+            keys, types or sizes are wrong.
     """
     path = folder / CONFIG
     config = _parse(path)
@@ -87,14 +88,14 @@ def _parse(path: Path) -> Any:
 
 
 def check_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a config with other keys, types or sizes than :func:`config_of` gives.
+    """Refuse a config whose keys, types or sizes are not those that :func:`config_of` gives.
 
     Args:
         path (Path): of the file, for the message.
         config (mapping): what it holds.
 
     Raises:
-        LoadError: it has.
+        LoadError: a key is missing or unknown, or a value has a wrong type or size.
     """
 
     def require(holds: bool, what: str, value: object) -> None:

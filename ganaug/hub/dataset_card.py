@@ -1,8 +1,11 @@
-"""The card of published generated images: that they are synthetic, of which generator, and how many of each class."""
+"""The card of a dataset with generated images: says that they are synthetic, who drew them, and counts the classes."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from huggingface_hub import DatasetCard
@@ -10,14 +13,15 @@ from huggingface_hub import DatasetCard
 from ganaug.core.errors import InputError
 from ganaug.hub.card import UNPUBLISHED
 from ganaug.hub.markdown import cell, marks, replaced
+from ganaug.hub.strict_json import strict_json
 
 if TYPE_CHECKING:
     import datasets
 
 SOURCES = ("real", "generated")  # class names of a source column
 _MARKS = marks("dataset")
-# Begins the sentence that says where generated images come from.
-DRAWN = "Synthetic images in this dataset were drawn by ganaug"
+_DRAWN = "Synthetic images in this dataset were drawn by ganaug"  # begins the sentence that says where they come from
+_KEY = "ganaug_provenance"  # of the JSON object that says the same
 _TAGS = ["ganaug", "synthetic", "data-augmentation"]
 _LIMITS = (
     "The label of a synthetic image is the class that was asked for; the image may show another one. Generated images "
@@ -27,16 +31,100 @@ _LIMITS = (
 )
 
 
-def facts_of(rows: datasets.Dataset) -> tuple[str, dict[str, int]]:
+@dataclass(frozen=True)
+class Provenance:
+    """Where generated images in a dataset come from.
+
+    Attributes:
+        ganaug_version (str): that drew them.
+        generator (str, optional): ``"user/repo@commit"`` on the Hub; None for one that is not from there.
+        architecture (str): of the generator; for one that was never saved, the name of its class.
+        weights_sha256 (str, optional): of the file with its weights; None if it was never saved.
+        seed (int): in [0, 2**64).
+        filtered (bool): whether images that a filter refused were replaced.
+    """
+
+    ganaug_version: str
+    generator: str | None
+    architecture: str
+    weights_sha256: str | None
+    seed: int
+    filtered: bool
+
+    @property
+    def sentence(self) -> str:
+        """All of this in a sentence, for people."""
+        if self.weights_sha256 is None:
+            generator = f"a generator that was not saved ({self.architecture})"
+        else:
+            which = f"the generator {self.generator}" if self.generator else "a generator that is not on the Hub"
+            generator = f"{which} ({self.architecture}, SHA-256 of its weights {self.weights_sha256})"
+        refused = ", and those that a filter refused were replaced" * self.filtered
+        return f"{_DRAWN} {self.ganaug_version} with {generator}, seed {self.seed}{refused}."
+
+    @property
+    def description(self) -> str:
+        """Two paragraphs for a dataset's description: the sentence, and a line of JSON with the same data."""
+        return f"{self.sentence}\n\n{json.dumps({_KEY: asdict(self)})}"
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What the card of a dataset with generated images says.
+
+    Attributes:
+        drawn (tuple): where the images come from, as :class:`Provenance`; as a sentence for what ganaug 0.1 drew.
+        counts (dict): class name to number of images, generated or not.
+    """
+
+    drawn: tuple[Provenance | str, ...]
+    counts: Mapping[str, int]
+
+
+def provenance_in(description: str) -> tuple[Provenance | str, ...]:
+    """Read what a dataset's description says about generated images, each statement once.
+
+    ``map`` and ``select`` keep a description; ``concatenate_datasets`` puts several below one another.
+    """
+    paragraphs = description.split("\n\n")
+    read = {paragraph: _read(paragraph) for paragraph in paragraphs}
+    sentences = {provenance.sentence for provenance in read.values() if provenance is not None}
+    # ganaug 0.1 wrote the sentence alone. Those datasets can still be published: the sentence is taken as it is.
+    said = [
+        read[paragraph] or paragraph
+        for paragraph in paragraphs
+        if read[paragraph] or (paragraph.startswith(_DRAWN) and paragraph not in sentences)
+    ]
+    return tuple(dict.fromkeys(said))
+
+
+def _read(paragraph: str) -> Provenance | None:
+    """Provenance from a line of JSON that anybody may have written; None if it is anything else."""
+    try:
+        found = Provenance(**strict_json(paragraph.encode())[_KEY])
+    except (ValueError, TypeError, KeyError):
+        return None
+    wanted = {
+        "ganaug_version": (str,),
+        "generator": (str, NoneType),
+        "architecture": (str,),
+        "weights_sha256": (str, NoneType),
+        "seed": (int,),
+        "filtered": (bool,),
+    }
+    return found if all(type(getattr(found, name)) in kinds for name, kinds in wanted.items()) else None
+
+
+def facts_of(rows: datasets.Dataset) -> DatasetFacts:
     """What a dataset says of its generated images, and how many images it has of each class.
 
     Raises:
-        InputError: it says nothing, or has no column of classes, or several.
+        InputError: it does not say that it has generated images, or does not have exactly one column of classes.
     """
     import datasets
 
-    said = [part for part in (rows.info.description or "").split("\n\n") if part.startswith(DRAWN)]
-    if not said:
+    drawn = provenance_in(rows.info.description or "")
+    if not drawn:
         raise InputError(
             "the dataset does not say that ganaug generated images in it. Pass the result of generate_dataset or "
             "augment_dataset, or what map and select make of it; others have a push_to_hub of their own"
@@ -50,41 +138,27 @@ def facts_of(rows: datasets.Dataset) -> tuple[str, dict[str, int]]:
         raise InputError(f"the dataset must have one ClassLabel column, found {list(classes) or 'none'}")
     ((column, names),) = classes.items()
     labels = rows.with_format(None)[column][:]
-    return " ".join(said), {name: labels.count(k) for k, name in enumerate(names)}
+    return DatasetFacts(drawn, {name: labels.count(k) for k, name in enumerate(names)})
 
 
 def dataset_card(
-    drawn: str,
-    counts: Mapping[str, int],
-    *,
-    source: str = UNPUBLISHED,
-    theirs: str | None = None,
-    licence: str | None = None,
+    facts: DatasetFacts, *, source: str = UNPUBLISHED, theirs: str | None = None, licence: str | None = None
 ) -> str:
     """README.md of a dataset with generated images.
 
     Args:
-        drawn (str): where they come from, as of :attr:`ganaug.sampling.ClassSampler.provenance`.
-        counts (mapping): {class name: number of images}.
+        facts (DatasetFacts): what it says.
         source (str): what ``load_dataset`` takes.
-        theirs (str, optional): README.md as it is, of which our block and our tags are brought up to date, and every
+        theirs (str, optional): the present README.md. Our block and our tags in it are brought up to date, and every
             other word stays.
-        licence (str, optional): of the images. Default: as it is
+        licence (str, optional): of the images. Default: the one on the card, if any
 
     Raises:
         ValueError: the metadata of ``theirs`` is not valid.
     """
-    text = theirs or "---\ntags: []\n---\n\n# Labelled images, synthetic ones among them\n"
-    card = DatasetCard(replaced(text, _block(drawn, counts, source), _MARKS))
-    card.data["tags"] = list(dict.fromkeys([*(card.data.get("tags") or []), *_TAGS]))
-    card.data["task_categories"] = card.data.get("task_categories") or ["image-classification"]
-    card.data["license"] = licence or card.data.get("license")
-    return str(card)
-
-
-def _block(drawn: str, counts: Mapping[str, int], source: str) -> str:
-    rows = "\n".join(f"| {k} | {cell(name)} | {count:,} |" for k, (name, count) in enumerate(counts.items()))
-    return f"""**Synthetic data.** {cell(drawn)}
+    sentences = [each if isinstance(each, str) else each.sentence for each in facts.drawn]
+    rows = "\n".join(f"| {k} | {cell(name)} | {count:,} |" for k, (name, count) in enumerate(facts.counts.items()))
+    block = f"""**Synthetic data.** {cell(" ".join(sentences))}
 
 | label | class | images |
 |---|---|---|
@@ -101,3 +175,9 @@ dataset = load_dataset("{source}", split="train")
 ### Limits
 
 {_LIMITS}"""
+    text = theirs or "---\ntags: []\n---\n\n# Labelled images, synthetic ones among them\n"
+    card = DatasetCard(replaced(text, block, _MARKS))
+    card.data["tags"] = list(dict.fromkeys([*(card.data.get("tags") or []), *_TAGS]))
+    card.data["task_categories"] = card.data.get("task_categories") or ["image-classification"]
+    card.data["license"] = licence or card.data.get("license")
+    return str(card)

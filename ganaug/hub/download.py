@@ -1,4 +1,4 @@
-"""Generators from the Hugging Face Hub: a folder with the files of one commit."""
+"""Generators from the Hugging Face Hub: downloads all files of one commit into a folder of the cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-MOST_BYTES_OF_HASHES = 2**30  # of a hundred million images
+MOST_BYTES_OF_HASHES = 2**30  # for a hundred million images
 
 
 def fetch(
@@ -43,19 +43,20 @@ def fetch(
     endpoint: str | None = None,
     with_card: bool = False,
 ) -> Path:
-    """Folder of a generator: ``name`` itself where it is a folder, else a download of one commit from the Hub.
+    """Find the folder of a generator: ``name`` itself if it is a folder, else a download of one commit from the Hub.
 
-    Files that are larger than they can be are not downloaded.
+    A file that is larger than any right one could be is not downloaded.
 
     Raises:
-        LoadError: there is no such folder, repository or revision, it has no generator, or the Hub cannot be reached.
+        LoadError: there is no such folder, repository or revision, it holds no generator, or the Hub cannot be
+            reached.
     """
     if Path(name).is_dir():
         if revision is not None:
             raise LoadError(
                 f"{name} is a folder here, which has no revisions; got revision={revision!r}. Leave it out"
             )
-        # Most folders have names that could be a repository's; those that were loaded from one could be confused.
+        # Most folders have names that a repository could have. A warning is due only if that one was loaded before.
         if isinstance(name, str) and _HUB_ID.fullmatch(name) and _is_cached(name, cache_dir):
             logger.warning("%s is a folder here, and is loaded instead of the Hub repository of that name", name)
         return Path(name)
@@ -64,7 +65,7 @@ def fetch(
     repo_id, _, pinned = name.partition("@")
     revision = revision or pinned or None
     if revision and _COMMIT.fullmatch(revision) and not force_download:
-        # A commit never changes: what is cached needs no question to the Hub, which older clients ask all the same.
+        # A commit never changes, so the Hub need not be asked about a cached one; older clients ask all the same.
         found = try_to_load_from_cache(repo_id, WEIGHTS, cache_dir=cache_dir, revision=revision)
         if isinstance(found, str) and (Path(found).parent / CONFIG).exists():
             return _intact(Path(found).parent, [CONFIG, SEEN_IMAGES, WEIGHTS])
@@ -86,7 +87,7 @@ def fetch(
         rest = _intact(Path(download(revision=revision, allow_patterns=small)), small)
         if WEIGHTS in sizes:
             _refuse_large(repo_id, sizes, {WEIGHTS: longest_file(expected_weights(rest, read_config(rest)))})
-        # Weights come last and of the same commit: where they are cached, so is all that the repository has.
+        # The weights come last, from the same commit: if they are cached, then so is everything else.
         return _intact(Path(download(revision=rest.name, allow_patterns=[WEIGHTS])), [WEIGHTS])
 
 
@@ -95,7 +96,7 @@ def _is_cached(repo_id: str, cache_dir: str | Path | None) -> bool:
 
 
 def _sizes(api: HfApi, repo_id: str, revision: str | None, *, needed: bool) -> dict[str, int]:
-    """Bytes of the files of a repository; empty where the Hub does not say, for the cache may have them."""
+    """File name to bytes. Empty if the Hub does not answer, unless it is needed: the cache may have the files."""
     try:
         files = patiently(api.model_info, repo_id, revision=revision, files_metadata=True).siblings or []
     except (TransportError, OSError):
@@ -112,10 +113,10 @@ def _refuse_large(repo_id: str, sizes: Mapping[str, int], most: Mapping[str, int
 
 
 def _intact(folder: Path, files: Sequence[str]) -> Path:
-    """The folder, unless a file has not the bytes that the Hub named: the client compares sizes alone."""
+    """The same folder, checked: refuse a file whose digest differs from the Hub's. The client compares sizes only."""
     for name in files:
         path = folder / name
-        named = path.resolve().name  # in the cache, by the digest; elsewhere, on systems without links, not
+        named = path.resolve().name  # the digest, in the cache; not on systems without links
         if re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", named) and named != _digest(path, len(named)):
             raise LoadError(
                 f"{path} has other bytes than the Hub says, of digest {named}. Load it again with force_download=True"
@@ -124,7 +125,7 @@ def _intact(folder: Path, files: Sequence[str]) -> Path:
 
 
 def _digest(path: Path, length: int) -> str:
-    """Hex digest of a file: SHA-256, or the SHA-1 that git names it by."""
+    """Hex digest of a file: SHA-256, or the SHA-1 that git names a file by."""
     if length == 64:
         return sha256_of(path)
     content = path.read_bytes()

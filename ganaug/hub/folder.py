@@ -1,4 +1,4 @@
-"""Generators as files: saving and loading."""
+"""A generator as a folder: saving and loading."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ SomeGenerator = TypeVar("SomeGenerator", bound=SavedGenerator)
 def save(generator: SavedGenerator, folder: str | Path) -> None:
     """Write weights, hashes of the training images, config, card and sample grid, each file whole or not at all.
 
-    The config is written last of the first three and names the hash of the weights, so an interrupted save over an
-    older one is noticed when it is loaded. Of an existing README.md, only what stands between ganaug's marks changes.
+    The config is written after the weights and names their hash, so that :func:`load` notices if a save over an older
+    one was interrupted. In an existing README.md, only what stands between ganaug's marks changes.
 
-    The hashes let an evaluation refuse held-out images that were trained on. Someone who has an image can find out
-    from them whether exactly that image was trained on; remove the file where that must stay secret.
+    The hashes let an evaluation refuse held-out images that the generator was trained on. Anyone who has an image can
+    tell from them whether exactly that image was trained on; remove the file if that must stay secret.
 
     Raises:
-        InputError: it could not be loaded again, so nothing was written.
-        OSError: the folder cannot be written to or the disk is full.
+        InputError: the generator could not be loaded again, so nothing was written.
+        OSError: the folder cannot be written to, or the disk is full.
     """
     folder = Path(folder)
     tensors = {name: tensor.detach().cpu() for name, tensor in generator.state_dict().items()}
@@ -47,7 +47,7 @@ def save(generator: SavedGenerator, folder: str | Path) -> None:
     grid = grids.sample_grid(generator)
     _write_tensors(folder / WEIGHTS, tensors)
     if generator.seen_images is None:
-        (folder / SEEN_IMAGES).unlink(missing_ok=True)  # of another generator, saved here before
+        (folder / SEEN_IMAGES).unlink(missing_ok=True)  # of a generator that was saved here before
     else:
         _write_tensors(folder / SEEN_IMAGES, {_SEEN_TENSOR: generator.seen_images.unique()})
     digest = sha256_of(folder / WEIGHTS)
@@ -55,7 +55,8 @@ def save(generator: SavedGenerator, folder: str | Path) -> None:
     with atomic_path(folder / GRID) as path:
         grid.save(path)
     fingerprint = fingerprints.of_module(cast(nn.Module, generator))
-    if generator.origin is None or generator.origin.fingerprint != fingerprint:  # one of the Hub stays one of the Hub
+    # An unchanged generator from the Hub keeps its Hub id.
+    if generator.origin is None or generator.origin.fingerprint != fingerprint:
         generator.origin = Origin(None, digest, fingerprint)
     card = folder / CARD
     if card.exists():
@@ -65,7 +66,7 @@ def save(generator: SavedGenerator, folder: str | Path) -> None:
 
 
 def _check_loadable(generator: SavedGenerator, tensors: dict[str, Tensor]) -> None:
-    """Refuse what :func:`load` would refuse: weights that the options do not build, a config that is not plain."""
+    """Refuse what :func:`load` would refuse: other weights than the options build, or a config that is not plain."""
     where = Path(type(generator).__name__)
     try:
         config = json.loads(json.dumps(config_of(generator, "0" * 64)))
@@ -93,7 +94,7 @@ def load(folder: str | Path, *, expected: type[SomeGenerator] | None = None) -> 
 
     Args:
         folder (str or Path): written by :func:`save`.
-        expected (type, optional): the generator's class, or a class above it. Default: any
+        expected (type, optional): the generator's class or one of its base classes. Default: any
 
     Raises:
         LoadError: a file is missing or damaged, the architecture is unknown or not the expected one, or the weights
@@ -117,7 +118,7 @@ def load(folder: str | Path, *, expected: type[SomeGenerator] | None = None) -> 
 
 
 def _name_on_hub(folder: Path) -> str | None:
-    """Repository and commit that a folder of the Hub's cache is of; None for any other folder."""
+    """``"user/repo@commit"`` of a folder in the Hub's cache; None for any other folder."""
     snapshots, repository = folder.parent, folder.parent.parent
     if snapshots.name != "snapshots" or not repository.name.startswith("models--"):
         return None
@@ -125,10 +126,10 @@ def _name_on_hub(folder: Path) -> str | None:
 
 
 def check(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights in a folder, if they are what the config says.
+    """Read the weights in a folder, if they are what the config says.
 
     Raises:
-        LoadError: they are not.
+        LoadError: the file is missing or damaged, or its weights do not fit the config.
     """
     return read_weights(folder, expected_weights(folder, config), config["weights"]["sha256"])
 
@@ -136,7 +137,7 @@ def check(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
 def expected_weights(
     folder: Path, config: dict[str, Any], cls: type[SavedGenerator] | None = None
 ) -> dict[str, Tensor]:
-    """Names, shapes and types of the weights: a network without memory, for it may be larger than any computer."""
+    """Names, shapes and types of the weights, without memory for them: the config may ask for more than there is."""
     with torch.device("meta"):
         return _build(cls or registered_generators()[config["architecture"]], config, folder).state_dict()
 
@@ -144,7 +145,7 @@ def expected_weights(
 def _build(cls: type[SavedGenerator], config: dict[str, Any], folder: Path) -> SavedGenerator:
     image = config["image"]
     try:
-        # Layers draw initial weights when they are made; the caller's random state is not ours to move.
+        # Layers draw their initial weights; that must not move the caller's random state.
         with torch.random.fork_rng(devices=[]):
             generator = cls(
                 config["label_names"], image_size=image["size"], channels=image["channels"], **config["network"]
@@ -164,7 +165,7 @@ def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def _read_seen_images(path: Path) -> Tensor | None:
-    """Hashes of the training images, int64 (N,); None where there is no such file."""
+    """Hashes of the training images, int64 (N,); None if there is no such file."""
     if not path.is_file():
         return None
     try:

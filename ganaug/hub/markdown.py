@@ -1,4 +1,4 @@
-"""Markdown of the README.md files that ganaug writes: blocks between marks, around which the words are the user's."""
+"""Markdown of README.md files: ganaug writes blocks between marks, and the words around them are the user's."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def marked(block: str, of: Marks) -> str:
 
 
 def inside(text: str, of: Marks) -> str | None:
-    """The block that is between two marks; None where they are not there."""
+    """The block between two marks; None if the text does not have them."""
     _, begin, rest = text.partition(of[0])
     block, end, _ = rest.partition(of[1])
     return block.strip() if begin and end else None
 
 
 def replaced(text: str, block: str, of: Marks, *, title: str = "") -> str:
-    """The text with another block between the marks; where they are missing they go to its end, under a title."""
+    """The text with another block between the marks; without marks, the block goes to the end, under a title."""
     if inside(text, of) is None:
         return f"{text.rstrip()}\n\n{title}{marked(block, of)}\n"
     before, _, rest = text.partition(of[0])
@@ -35,6 +35,6 @@ def replaced(text: str, block: str, of: Marks, *, title: str = "") -> str:
 
 
 def cell(value: object) -> str:
-    """A value in a table: what Markdown or HTML would take for its own is written out."""
+    """A value for a table, with the characters escaped that mean something in Markdown or HTML."""
     text = html.escape(as_text(str(value)), quote=False)
     return "".join(f"\\{letter}" if letter in "\\|`*_[]" else letter for letter in text)

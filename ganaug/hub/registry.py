@@ -12,12 +12,12 @@ _REGISTRY: dict[str, type[SavedGenerator]] = {}
 
 
 class Origin(NamedTuple):
-    """Where a generator was loaded from, or saved to.
+    """Where a generator was loaded from or saved to.
 
     Attributes:
-        name: ``"user/repo@commit"`` on the Hub; None for a folder.
-        weights_sha256: of the file.
-        fingerprint: of the module then, by which a changed one is told apart.
+        name: ``"user/repo@commit"`` on the Hub; None for any other folder.
+        weights_sha256: of the file with its weights.
+        fingerprint: of the module at that time; a generator that has another now was changed since.
     """
 
     name: str | None
@@ -44,29 +44,29 @@ class SavedGenerator(Protocol):
 
     @property
     def conditional(self) -> bool:
-        """Whether images of a wanted class can be drawn."""
+        """Whether images can be drawn of a chosen class."""
 
     def network_options(self) -> dict[str, Any]:
-        """What else the constructor takes."""
+        """The constructor's further arguments."""
 
     def sample(self, labels: list[int], *, seed: int = 0) -> Tensor:
         """Images, uint8 (N, C, H, W)."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Of ``torch.nn.Module``, as are the others."""
+        """This and the rest: see ``torch.nn.Module``."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """All weights and buffers."""
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> Any:
-        """Take such weights."""
+        """Set weights and buffers."""
 
     def eval(self) -> Any:
         """Leave training mode."""
 
 
 def register_generator(cls: GeneratorClass) -> GeneratorClass:
-    """Class decorator: let ``from_pretrained`` build ``cls`` for configs that name its architecture.
+    """Class decorator: makes ``from_pretrained`` build ``cls`` for configs that name its architecture.
 
     Raises:
         ValueError: another class has that architecture name.

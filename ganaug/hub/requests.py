@@ -1,4 +1,4 @@
-"""Requests to the Hugging Face Hub, asked again where it has trouble of its own."""
+"""Requests to the Hugging Face Hub, repeated if the Hub itself fails."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 from huggingface_hub.errors import HfHubHTTPError
 
-RETRIES, PAUSE = 3, 1.0  # of a request that the Hub fails to answer; seconds before the first, doubled each time
-TransportError: type[Exception] = HfHubHTTPError.__bases__[0]  # of the HTTP library; older clients have another
+RETRIES, PAUSE = 3, 1.0  # attempts at a request; seconds before the second, doubled each time
+TransportError: type[Exception] = HfHubHTTPError.__bases__[0]  # the HTTP library's; older clients use another one
 
 Answer = TypeVar("Answer")
 
 
 def patiently(ask: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
-    """What a function answers that asks the Hub; where that has an error of its own (5xx), it is called again."""
+    """Call a function that asks the Hub, and call it again if the Hub answers with a server error (5xx)."""
     for attempt in range(RETRIES):
         try:
             return ask(*args, **kwargs)
@@ -27,7 +27,7 @@ def patiently(ask: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
 
 
 def status_of(error: BaseException | None) -> int:
-    """HTTP status that an error, or what caused it, comes from; 0 where there was no answer."""
+    """HTTP status behind an error or one of its causes; 0 if there was no answer."""
     while error is not None:
         if isinstance(error, HfHubHTTPError):
             return int(error.response.status_code)

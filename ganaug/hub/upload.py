@@ -1,4 +1,4 @@
-"""Publishing on the Hugging Face Hub: a generator, of whose folder only some files go, and generated images."""
+"""Publishing on the Hugging Face Hub: generators, of whose folders only some files are uploaded, and datasets."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from ganaug.hub.weights import WEIGHTS
 if TYPE_CHECKING:
     import datasets
 
-# Nothing else of a folder is ever published: no checkpoint, no optimizer, no image but the grid of generated ones.
+# Nothing else in a folder is ever published: no checkpoint, no optimizer, no image but the grid of generated ones.
 PUBLISHED = (CONFIG, WEIGHTS, SEEN_IMAGES, GRID, "evaluation/report.html", "evaluation/report.json")
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What would be, or was, published.
+    """What was published, or would be.
 
     Attributes:
-        repo_id (str): where to.
-        files (dict): path in the repository to the local file; the card comes on top.
+        repo_id (str): the repository.
+        files (dict): path in the repository to the local file; without the card.
         card (str): README.md as published.
-        url (str, optional): address of the commit, once there is one.
-        commit (str, optional): its hash, which pins this generator.
+        url (str, optional): address of the commit; None if nothing was published.
+        commit (str, optional): its hash, by which this generator can be pinned; None if nothing was published.
     """
 
     repo_id: str
@@ -63,25 +63,26 @@ def publish(
 ) -> Publication:
     """Upload a saved generator in one commit, which fails if the repository changes meanwhile.
 
-    Files of the repository that are not ours stay. Of its README.md, only what stands between ganaug's marks and
-    ganaug's own metadata change.
+    Other files in the repository stay. In its README.md, only what stands between ganaug's marks and ganaug's own
+    metadata change.
 
     Args:
         folder (str or Path): of a generator, as :meth:`Generator.save_pretrained` or a training run writes it.
-        repo_id (str): ``"user/repo"``; made if missing.
-        licence (str, optional): of the generator, for its card, such as ``"mit"``. Default: as the card says
-        private (bool, optional): of a new repository. Default: as your account is set
+        repo_id (str): ``"user/repo"``; created if it does not exist.
+        licence (str, optional): of the generator, for its card, such as ``"mit"``. Default: the one on the card, if
+            any
+        private (bool, optional): whether a new repository is private. Default: the setting of your account
         token (str or bool, optional): of the Hub. Default: the one that you are logged in with
-        branch (str, optional): to publish on, made if missing. Default: main
+        branch (str, optional): to publish on; created if it does not exist. Default: main
         commit_message (str): title of the commit. Default: Publish a generator
         create_pr (bool): propose the change instead of making it. Default: False
         endpoint (str, optional): address of the Hub. Default: huggingface.co
-        dry_run (bool): only find out what would be published, without a change on the Hub. Default: False
+        dry_run (bool): only find out what would be published, and change nothing on the Hub. Default: False
 
     Raises:
         LoadError: the folder holds no generator that could be loaded again.
-        PublishError: the Hub refuses or is out of reach, or the repository was changed meanwhile. The folder stays as
-            it was.
+        PublishError: the Hub refuses or cannot be reached, or the repository was changed meanwhile. The folder stays
+            as it was.
     """
     folder = Path(folder)
     generator: SavedGenerator = load(fetch(folder))
@@ -119,33 +120,34 @@ def publish_dataset(
     token: str | None = None,
     branch: str | None = None,
 ) -> str:
-    """Upload a dataset with generated images, and a card that says so and of which generator they are.
+    """Upload a dataset with generated images, and a card that says so and names their generator.
 
-    The card goes first, in a commit that fails if the repository changes meanwhile; then ``rows.push_to_hub``. Of a
-    README.md that is there, only what stands between ganaug's marks and the metadata change.
+    The card goes first, in a commit that fails if the repository changes meanwhile; then comes ``rows.push_to_hub``.
+    In a README.md that exists, only what stands between ganaug's marks and the metadata change.
 
     Args:
         rows (datasets.Dataset): of :func:`ganaug.generate_dataset` or :func:`ganaug.augment_dataset`, or what ``map``,
             ``select`` and the like made of it.
-        repo_id (str): ``"user/repo"``; made if missing.
-        licence (str, optional): of the images, for the card, such as ``"mit"``. Default: as the card says
-        private (bool, optional): of a new repository. Default: as your account is set
+        repo_id (str): ``"user/repo"``; created if it does not exist.
+        licence (str, optional): of the images, for the card, such as ``"mit"``. Default: the one on the card, if any
+        private (bool, optional): whether a new repository is private. Default: the setting of your account
         token (str, optional): of the Hub. Default: the one that you are logged in with
-        branch (str, optional): to publish on, made if missing. Default: main
+        branch (str, optional): to publish on; created if it does not exist. Default: main
 
     Returns:
         str: address of the last commit.
 
     Raises:
-        InputError: the dataset does not say that ganaug generated images in it, or has no column of classes.
-        PublishError: the Hub refuses or is out of reach, or the repository was changed meanwhile.
+        InputError: the dataset does not say that ganaug generated images in it, or does not have exactly one column
+            of classes.
+        PublishError: the Hub refuses or cannot be reached, or the repository was changed meanwhile.
     """
-    drawn, counts = facts_of(rows)
+    facts = facts_of(rows)
     api = HfApi(token=token)
     with _explained(repo_id):
         _make(api, repo_id, "dataset", private, branch)
         parent, theirs = _there(api, repo_id, branch, "dataset")
-        card = dataset_card(drawn, counts, source=repo_id, theirs=theirs, licence=licence)
+        card = dataset_card(facts, source=repo_id, theirs=theirs, licence=licence)
         if card != theirs:
             patiently(
                 api.create_commit,
@@ -160,14 +162,14 @@ def publish_dataset(
 
 
 def _make(api: HfApi, repo_id: str, kind: str, private: bool | None, branch: str | None) -> None:
-    """Make a repository and a branch where they are not there."""
+    """Create a repository and a branch if they do not exist."""
     patiently(api.create_repo, repo_id, repo_type=kind, private=private, exist_ok=True)
     if branch is not None:
         patiently(api.create_branch, repo_id, repo_type=kind, branch=branch, exist_ok=True)
 
 
 def _there(api: HfApi, repo_id: str, branch: str | None, kind: str) -> tuple[str | None, str | None]:
-    """Last commit of a branch and its README.md, where there are any."""
+    """The last commit of a branch and its README.md, if there are any."""
     try:
         sha = patiently(api.repo_info, repo_id, repo_type=kind, revision=branch).sha
     except (RepositoryNotFoundError, RevisionNotFoundError):

@@ -1,4 +1,4 @@
-"""Weights of a generator as a safetensors file: reading one that anybody may have written."""
+"""Weights of a generator: reading a safetensors file that anybody may have written."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from ganaug.core.text import in_short
 from ganaug.hub.strict_json import strict_json
 
 WEIGHTS = "model.safetensors"
-_DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # what networks and their counters are made of
-_METADATA_BYTES = 10_000  # of the header, beside its tensors
-_BYTES_PER_TENSOR = 200  # of the header, beside the name
+_DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # of weights, and of BatchNorm's counters
+_METADATA_BYTES = 10_000  # the most that the header has beside its tensors
+_BYTES_PER_TENSOR = 200  # the most that the header has for each, beside the name
 
 
 def read_weights(folder: Path, expected: Mapping[str, Tensor], sha256: str) -> dict[str, Tensor]:
-    """Read the weights of a network, if they are exactly those it has.
+    """Read the weights of a network, if the file holds exactly its tensors.
 
-    Nothing is read that is longer than the network's weights can be, and no value before all names, shapes and types
-    are known to be right.
+    Nothing longer than the network's weights can be is read, and no value is, before all names, shapes and types are
+    known to be right.
 
     Args:
         folder (Path): that holds the file.
-        expected (mapping): the network's ``state_dict``, on any device, the meta device too.
+        expected (mapping): the network's ``state_dict``, on any device, including the meta device.
         sha256 (str): of the file.
 
     Raises:
-        LoadError: the file is missing, is another one, or holds other tensors or values that are not finite.
+        LoadError: the file is missing or damaged, or its hash, names, shapes or types are wrong, or a value is not
+            finite.
     """
     path = folder / WEIGHTS
     if not path.is_file():
@@ -63,7 +64,7 @@ def read_weights(folder: Path, expected: Mapping[str, Tensor], sha256: str) -> d
 
 
 def longest_file(expected: Mapping[str, Tensor]) -> int:
-    """Bytes that the file of a network's weights has at most."""
+    """The most bytes that a file with a network's weights can have."""
     return 8 + _longest_header(expected) + _size(expected)
 
 
@@ -106,5 +107,5 @@ def _parse(path: Path, header: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise LoadError(f"{path} is damaged: its header cannot be read: {in_short(str(error))}") from error
     if not isinstance(found, dict):
-        raise LoadError(f"{path} is damaged: its header is no object")
+        raise LoadError(f"{path} is damaged: its header is not an object")
     return found

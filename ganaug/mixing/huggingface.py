@@ -119,7 +119,7 @@ def augment_dataset(
         parts.append(_generated(sampler, plan, len(dataset), parts[0].features, columns, cache_dir))
     mixed = datasets.concatenate_datasets(parts, split=dataset.split)
     if any(quotas):  # said afterwards, since the same generator from elsewhere must not change the fingerprint
-        mixed.info.description = "\n\n".join(filter(None, [dataset.info.description, sampler.provenance]))
+        mixed.info.description = "\n\n".join(filter(None, [dataset.info.description, sampler.provenance.description]))
     return _with_format_of(dataset, mixed)
 
 
@@ -181,7 +181,7 @@ def generate_dataset(
     if source_column is not None:
         made[source_column] = datasets.ClassLabel(names=list(SOURCES))
     rows = _generated(sampler, _plan(counts, names), 0, datasets.Features(made), columns, cache_dir)
-    rows.info.description = sampler.provenance
+    rows.info.description = sampler.provenance.description
     return rows
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ganaug.core import fingerprints
 from ganaug.core.hardware import check_usable_here, device_of
 from ganaug.core.seeding import check_seed
-from ganaug.hub.dataset_card import DRAWN
+from ganaug.hub.dataset_card import Provenance
 from ganaug.hub.download import fetch
 from ganaug.hub.folder import load
 from ganaug.sampling.draw import sample
@@ -183,19 +183,15 @@ class ClassSampler:
         return fingerprints.of_values(self.identity, probe)
 
     @property
-    def provenance(self) -> str:
-        """A sentence that says where the images come from: generator, commit, hash of its weights, seed."""
-        refused = ", and those that a filter refused were replaced" * (self.accept is not None)
-        return f"{DRAWN} {version('ganaug')} with {self._described_generator()}, seed {self.seed}{refused}."
-
-    def _described_generator(self) -> str:
+    def provenance(self) -> Provenance:
+        """Where the images come from: generator, commit, hash of its weights, seed."""
         generator = cast(Any, self.generator)
         origin = getattr(generator, "origin", None)
-        # One that was loaded may have been trained further.
+        drawn = partial(Provenance, version("ganaug"), seed=self.seed, filtered=self.accept is not None)
+        # A generator that was loaded may have been trained further; then it is not the saved one.
         if origin is None or origin.fingerprint != self.weights:
-            return f"a generator that was not saved ({self.name})"
-        which = f"the generator {origin.name}" if origin.name else "a generator that is not on the Hub"
-        return f"{which} ({generator.architecture}, SHA-256 of its weights {origin.weights_sha256})"
+            return drawn(generator=None, architecture=self.name, weights_sha256=None)
+        return drawn(generator=origin.name, architecture=generator.architecture, weights_sha256=origin.weights_sha256)
 
     def moved_to(self, device: torch.device) -> ClassSampler:
         """This sampler on another device; the original stays where it is."""

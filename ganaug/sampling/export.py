@@ -25,7 +25,7 @@ from ganaug.core.errors import InputError
 from ganaug.core.files import atomic_path, write_json, write_text
 from ganaug.core.hardware import one_thread_each
 from ganaug.core.pixels import to_pil
-from ganaug.hub.dataset_card import dataset_card
+from ganaug.hub.dataset_card import DatasetFacts, dataset_card
 from ganaug.hub.folder import CARD
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.materialized import IMAGES, INDEX
@@ -264,7 +264,7 @@ class _Generation:
                 "folder that all processes share, and leave its files alone"
             )
         if not self._complete() and self.format == "parquet":
-            write_text(self.folder / CARD, dataset_card(self.sampler.provenance, self._counts))
+            write_text(self.folder / CARD, dataset_card(DatasetFacts((self.sampler.provenance,), self._counts)))
             self._unfinished.rename(self._results[0])
         elif not self._complete():
             self._join()

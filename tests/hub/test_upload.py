@@ -7,7 +7,9 @@ import re
 import shutil
 import threading
 import time
+from dataclasses import replace
 from hashlib import sha256
+from importlib.metadata import version
 
 import datasets
 import huggingface_hub
@@ -29,7 +31,7 @@ from ganaug import (
 )
 from ganaug.__main__ import main
 from ganaug.hub import upload
-from ganaug.hub.dataset_card import facts_of
+from ganaug.hub.dataset_card import Provenance, dataset_card, facts_of, provenance_in
 
 HIS = "models/alice/digits"
 
@@ -342,6 +344,51 @@ def test_a_folder_does_not_silently_stand_for_a_repository(put, load, folder, tm
         Generator.from_pretrained("alice/digits", revision="v2")
 
 
+def test_provenance_is_read_back_as_data(folder, tmp_path):
+    loaded = Generator.from_pretrained(folder)
+    rows = generate_dataset(loaded, 1, cache_dir=tmp_path)
+    (told,) = provenance_in(rows.info.description)
+    weights = sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert told == Provenance(version("ganaug"), None, "acgan-28", weights, seed=0, filtered=False)
+    assert rows.info.description.startswith(f"{told.sentence}\n\n")
+    options = {"seed": 2**64 - 1, "accept": lambda images, labels: labels >= 0}
+    refusing = generate_dataset(loaded, 1, **options, cache_dir=tmp_path)
+    both = datasets.concatenate_datasets([rows, refusing, rows])
+    wanted = (told, replace(told, seed=2**64 - 1, filtered=True))
+    for made in (both, both.select(range(3)).map(lambda row: row).shuffle(seed=0)):
+        assert facts_of(made).drawn == wanted
+    assert all(each.sentence in dataset_card(facts_of(both)) for each in wanted)
+
+
+def test_a_dataset_that_ganaug_0_1_made_still_publishes(his_dataset, tmp_path):
+    rows = generate_dataset(make_generator(), 1, cache_dir=tmp_path)
+    (told,) = facts_of(rows).drawn
+    old = told.sentence.replace(version("ganaug"), "0.1.0")
+    rows.info.description = f"Photos.\n\n{old}"  # there was no line of JSON
+    assert facts_of(rows).drawn == (old,)
+    card, _ = his_dataset(rows, licence="mit")
+    assert f"**Synthetic data.** {old}" in card
+    newer = replace(told, seed=1)
+    rows.info.description = "\n\n".join([rows.info.description, newer.description, old])
+    assert facts_of(rows).drawn == (old, newer)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", "7", "{}", '{"ganaug_provenance": 7}', '{"ganaug_provenance": {"seed": 1}}', "wrong type", "another key"],
+)
+def test_lines_that_are_no_provenance_are_passed_over(line):
+    good = Provenance("0.2.0", "a/b@c", "flow", "0" * 64, seed=1, filtered=False)
+    sentence, right = good.description.split("\n\n")
+    wrong = {
+        "wrong type": right.replace('"seed": 1', '"seed": "1"'),
+        "another key": right.replace('"seed": 1', '"seed": 1, "colour": "blue"'),
+    }
+    assert provenance_in(wrong.get(line, line)) == ()
+    assert provenance_in(f"{sentence}\n\n{wrong.get(line, line)}") == (sentence,)  # for people, it is still said
+    assert provenance_in(right) == provenance_in(f"{right}\n\n{sentence}") == (good,)
+
+
 @pytest.fixture
 def his_dataset(hub, monkeypatch, tmp_path):
     """``publish_dataset`` to the loopback Hub as alice; its README.md and rows."""
@@ -406,9 +453,7 @@ def test_where_generated_images_come_from(folder, tmp_path):
     real.info.description = "Photos."
     mixed = augment_dataset(real, loaded, 0.5, source_column="source", cache_dir=tmp_path)
     assert mixed.info.description == f"Photos.\n\n{rows.info.description}"
-    assert facts_of(mixed)[1] == {str(k): 2 * (k < 5) for k in range(10)}
-    other = generate_dataset(loaded, 1, seed=1, cache_dir=tmp_path)
-    assert facts_of(datasets.concatenate_datasets([rows, other]))[0].count(" were drawn by ganaug ") == 2
+    assert facts_of(mixed).counts == {str(k): 2 * (k < 5) for k in range(10)}
     with torch.no_grad():
         next(loaded.parameters()).add_(1)
     changed = generate_dataset(loaded, 1, cache_dir=tmp_path)
