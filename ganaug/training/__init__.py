@@ -1,4 +1,4 @@
-"""Training: the loop, the objectives, and what surrounds them."""
+"""Training a generator: models and presets, trainers and objectives, and the loop with its checkpoints."""
 
 from ganaug.training.checkpoints import (
     IN_RUN,

@@ -1,4 +1,4 @@
-"""Checkpoints on disk, whole or not there, and going on from one: the same run, or none."""
+"""Checkpoints: folders that are either whole or not there, checked before use; and resuming a run from one."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from ganaug.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-IN_RUN = Path("training") / "checkpoints"  # where they are in a run's folder
+IN_RUN = Path("training") / "checkpoints"  # inside a run's folder
 MANIFEST = "manifest.json"
 FORMAT = 2
 
-# What a run leaves on disk, and when; nothing that is trained depends on it.
+# What a run writes, and how often: training does not depend on it, so it may differ when a run resumes.
 WATCHING = ("log_kimg", "sample_kimg", "checkpointing_kimg", "checkpoints_total_limit")
-# What changes results, as much as another machine would or by training longer, but leaves steps what they are.
+# These change results, by a longer run or by as much as another machine would, but not what a step does.
 BUDGET = ("total_kimg", "evaluation_kimg", "patience", "mixed_precision", "cpu_threads", "compile")
 
-State = Mapping[str, Mapping[str, Tensor]]  # of each part of a run, tensors by name
+State = Mapping[str, Mapping[str, Tensor]]  # the parts of a run by name, and of each its tensors by name
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was found to be whole.
+    """A checkpoint whose files were checked.
 
     Attributes:
         path (Path): its folder, ``step-00001234``.
-        step (int): number of steps that were taken.
-        facts (dict): what the run says of itself; JSON values.
+        step (int): number of steps taken.
+        facts (dict): what was saved beside the tensors, as JSON values; for a training run, :class:`Progress`.
         written (float): when, in seconds since the epoch.
     """
 
@@ -57,18 +57,66 @@ class Checkpoint:
         return self.path.parents[2]
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """The tensors of each part, on the CPU."""
+        """The tensors of each part of the run, on the CPU.
+
+        Raises:
+            LoadError: a file cannot be read.
+        """
         try:
             return {file.stem: load_file(file) for file in sorted(self.path.glob("*.safetensors"))}
         except (OSError, SafetensorError) as error:
             raise LoadError(f"checkpoint {self.path} cannot be read: {error}") from error
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """An averaged generator that was scored.
+
+    Attributes:
+        step (int): number of steps it was trained for.
+        kimg (float): the same in thousands of real images.
+        scores (dict): ``"score"``, and the shares that it is the product of.
+        signs (list of str): signs that training had failed by then, in sentences.
+    """
+
+    step: int
+    kimg: float
+    scores: dict[str, float]
+    signs: list[str]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a training run saves in a checkpoint beside the tensors.
+
+    Attributes:
+        settings (dict): what its steps depend on, see :func:`run_settings`.
+        kimg (float): thousands of real images shown so far.
+        seconds (float): how long it has trained, resumed parts included.
+        monitors (dict): their latest values.
+        rollbacks (int): how often it was rolled back, see :class:`Recovery`.
+        candidates (list of Candidate): the generators scored so far.
+    """
+
+    settings: dict[str, Any]
+    kimg: float
+    seconds: float
+    monitors: dict[str, float]
+    rollbacks: int
+    candidates: list[Candidate]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Progress:
+        """What a checkpoint of a training run says."""
+        candidates = [Candidate(**values) for values in checkpoint.facts["candidates"]]
+        return cls(**{**checkpoint.facts, "candidates": candidates})
+
+
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Check that a checkpoint is as it was written.
+    """Check that a checkpoint is still as it was written.
 
     Raises:
-        LoadError: a file is missing, or has another size or content than its manifest says.
+        LoadError: a file is missing, or its size or content differs from what the manifest says.
     """
     path = Path(path)
     manifest = _read_manifest(path)
@@ -79,16 +127,16 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             what = "is missing" if found is None else f"has {found:,} bytes instead of {wanted['bytes']:,}"
             raise LoadError(f"checkpoint {path} is damaged: {name} {what}")
         if sha256_of(file) != wanted["sha256"]:
-            raise LoadError(f"checkpoint {path} is damaged: {name} has another content than it was written with")
+            raise LoadError(f"checkpoint {path} is damaged: {name} is not as it was written: its SHA-256 differs")
     return Checkpoint(path, manifest["step"], manifest["facts"], manifest["written"])
 
 
 class Checkpoints:
-    """The checkpoints of a run.
+    """The checkpoints of one run.
 
     Args:
         folder (str or Path): where they are, or will be.
-        limit (int): how many are kept; the ones written last. Default: all
+        limit (int, optional): how many to keep, the newest ones. Default: all
     """
 
     def __init__(self, folder: str | Path, limit: int | None = None) -> None:
@@ -96,15 +144,18 @@ class Checkpoints:
         self.limit = limit
 
     def save(self, step: int, state: State, facts: Mapping[str, Any]) -> Path:
-        """Write a checkpoint; when it is whole and on the disk, remove those beyond the limit.
+        """Write a checkpoint; once it is whole and on disk, remove the oldest ones beyond the limit.
 
         Args:
-            step (int): number of steps that were taken.
-            state (mapping): what :meth:`Checkpoint.state` gives back.
-            facts (mapping): what :attr:`Checkpoint.facts` gives back; JSON values.
+            step (int): number of steps taken.
+            state (mapping): what :meth:`Checkpoint.state` will return.
+            facts (mapping): what :attr:`Checkpoint.facts` will be; JSON values.
+
+        Returns:
+            Path: the checkpoint's folder.
 
         Raises:
-            OSError: it cannot be written. The earlier ones are still there.
+            OSError: it cannot be written. Earlier checkpoints are still there.
         """
         final = self.folder / f"step-{step:08d}"
         with atomic_path(final) as temporary:
@@ -126,7 +177,7 @@ class Checkpoints:
         return final
 
     def newest(self) -> Checkpoint | None:
-        """The checkpoint that was written last of those that are whole; a warning for each one that is not."""
+        """The newest checkpoint that is whole, or None; each newer one that is damaged is warned about."""
         for path in self._newest_first():
             try:
                 return open_checkpoint(path)
@@ -140,7 +191,7 @@ class Checkpoints:
 
 
 def _written(path: Path) -> float:
-    # A manifest that cannot be read says nothing; its folder was last changed about when it was made.
+    # Without a readable manifest, the time when the folder was last changed is close.
     try:
         return float(_read_manifest(path)["written"])
     except LoadError:
@@ -158,14 +209,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         raise LoadError(f"checkpoint {path} is damaged: {MANIFEST} cannot be read") from None
     if digest != fingerprints.of_values(manifest):
-        raise LoadError(f"checkpoint {path} is damaged: {MANIFEST} has another content than it was written with")
+        raise LoadError(f"checkpoint {path} is damaged: {MANIFEST} is not as it was written: its SHA-256 differs")
     if manifest["format"] != FORMAT:
         raise LoadError(f"checkpoint {path} has format {manifest['format']}, this ganaug reads format {FORMAT}")
     return manifest
 
 
 def run_settings(trainer: Trainer) -> dict[str, Any]:
-    """What the steps of a run depend on, as JSON values."""
+    """Everything that the steps of a run depend on, as JSON values."""
     network = trainer.bare_generator
     values = {
         **asdict(trainer.settings),
@@ -180,17 +231,17 @@ def run_settings(trainer: Trainer) -> dict[str, Any]:
 
 
 def check_same_run(checkpoint: Checkpoint, trainer: Trainer, *, override: bool = False) -> None:
-    """Refuse to go on with other settings than a checkpoint was made with.
+    """Refuse to resume a run with settings other than those of its checkpoint.
 
     Args:
-        checkpoint (Checkpoint): to go on from.
-        trainer (Trainer): that would.
-        override (bool): take another budget, precision or number of threads. Default: False
+        checkpoint (Checkpoint): where the run would resume.
+        trainer (Trainer): that would resume it.
+        override (bool): allow another budget, precision or number of threads. Default: False
 
     Raises:
-        InputError: settings differ.
+        InputError: other settings differ than those that may.
     """
-    saved: Mapping[str, Any] = checkpoint.facts["settings"]
+    saved = Progress.of(checkpoint).settings
     here = run_settings(trainer)
     names = [name for name in {**saved, **here} if name not in WATCHING and saved.get(name) != here.get(name)]
     firm = [name for name in names if name not in BUDGET]
@@ -202,11 +253,11 @@ def check_same_run(checkpoint: Checkpoint, trainer: Trainer, *, override: bool =
 
 
 def find_checkpoint(where: str | Path) -> Checkpoint:
-    """The checkpoint of a folder of its own, or the newest whole one of a run's folder.
+    """The checkpoint in a folder ``step-...``, or the newest whole one in the folder of a run.
 
     Raises:
-        InputError: there is none.
-        LoadError: the one that was asked for is damaged.
+        InputError: the run has no whole checkpoint.
+        LoadError: the checkpoint asked for by its own folder is missing or damaged.
     """
     path = Path(where)
     if path.name.startswith("step-"):

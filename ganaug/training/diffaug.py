@@ -1,4 +1,4 @@
-"""Differentiable augmentation: what the discriminator sees of real and generated images alike."""
+"""Differentiable augmentation, which real and generated images alike go through before the discriminator."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Operation = Literal["shift", "flip", "cutout", "brightness"]
 class DifferentiableAugmentation:
     """Random operations on each image, through which gradients reach the generator.
 
-    A discriminator that sees a few images only learns them by heart; one that sees them moved, mirrored and partly
-    hidden cannot. Generated images go through the same, so the generator is not led to draw such images itself.
+    A discriminator that sees few images learns them by heart, unless it sees them shifted, mirrored and partly hidden.
+    Generated images go through the same operations, so the generator does not learn to draw their traces.
 
-    What comes into view at a border and what a cutout hides has the colour of the background: grey in their place is
-    in no image of a digit.
+    Pixels that a shift brings into view, and those that a cutout hides, get the colour of the background: grey
+    appears in no image of a digit.
 
     Args:
         operations (sequence of str): any of ``"shift"`` (by up to 1/8 of the side, in both directions), ``"flip"``
-            (mirror half of the images; only where a mirrored image is still of its class), ``"cutout"`` (a square of
-            0.4 of the side, at a random place, partly outside at times) and ``"brightness"`` (difference to the
-            background times 0.8 to 1.2).
+            (mirrors half of the images; only for images whose mirror image is still of its class), ``"cutout"`` (a
+            square with 0.4 of the side, at a random place, sometimes partly outside) and ``"brightness"`` (multiplies
+            the difference from the background by 0.8 to 1.2).
         background (Tensor): float (C,) in [-1, 1]; see :attr:`ganaug.LabelledImages.background`.
-        noise (BatchNoise): what is drawn from, on the images' device.
+        noise (BatchNoise): where random numbers come from, on the images' device.
 
     Source: Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training".
     """
@@ -44,7 +44,7 @@ class DifferentiableAugmentation:
         if not self.operations:
             return images
         background = self.background.to(images.device)[:, None, None]
-        with torch.autocast(images.device.type, enabled=False):  # a shift moves pixels, it does not round them
+        with torch.autocast(images.device.type, enabled=False):  # operations must not round pixels
             values = images.float() - background
             if "shift" in self.operations or "flip" in self.operations:
                 values = self._moved(values)
@@ -56,7 +56,7 @@ class DifferentiableAugmentation:
             return (values + background).contiguous(memory_format=torch.channels_last)
 
     def _moved(self, values: Tensor) -> Tensor:
-        # As products with matrices of zeros and ones: the gradient of indexing takes far longer on a CPU.
+        # A shift or flip is a product with matrices of zeros and ones: gradients of indexing are far slower on a CPU.
         largest = [round(side * self.SHIFT) if "shift" in self.operations else 0 for side in values.shape[2:]]
         rows, columns = (
             self._sources(len(values), side, by) for side, by in zip(values.shape[2:], largest, strict=True)
@@ -67,7 +67,7 @@ class DifferentiableAugmentation:
         return _selection(rows) @ values @ _selection(columns).mT
 
     def _sources(self, count: int, side: int, largest_shift: int) -> Tensor:
-        """For each image, the rows (or columns) that its rows come from, int64 (N, side); outside is background."""
+        """Where each row (or column) of each image comes from, int64 (N, side); outside [0, side) is background."""
         shift = self.noise.randint(-largest_shift, largest_shift + 1, count, 1)
         return torch.arange(side, device=shift.device) + shift
 
@@ -82,5 +82,5 @@ class DifferentiableAugmentation:
 
 
 def _selection(sources: Tensor) -> Tensor:
-    """Matrices that pick rows, float (N, 1, side, side)."""
+    """Matrices of zeros and ones whose product with an image picks those rows, float (N, 1, side, side)."""
     return (sources[:, None, :, None] == torch.arange(sources.shape[1], device=sources.device)).float()

@@ -18,28 +18,28 @@ from ganaug.training.settings import TrainingSettings
 
 
 def start_accelerator(settings: TrainingSettings, *, report_to: str = "none") -> Accelerator:
-    """Accelerator for this process, with its share of the cores and the precision that the hardware is good at.
+    """An Accelerator for this process, with its share of the CPU cores and the precision that suits the hardware.
 
     Args:
-        settings (TrainingSettings): for ``mixed_precision`` and ``cpu_threads``.
-        report_to (str): tracker, as accelerate names it, or none.
+        settings (TrainingSettings): ``mixed_precision`` and ``cpu_threads`` are used.
+        report_to (str): a tracker by its name in accelerate, or ``"none"``. Default: ``"none"``
 
     Raises:
-        InputError: the tracker is not installed, or accelerate was launched with fp16 or fp8, or it does not see the
+        InputError: the tracker is not installed; accelerate was launched with fp16 or fp8; or it does not see all
             processes that were started.
     """
     set_cpu_threads(settings.cpu_threads)
     keep_freed_memory()
     if torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high")  # TF32 for what is left in fp32; convolutions have it by default
+        torch.set_float32_matmul_precision("high")  # TF32 for what runs in fp32; convolutions have it by default
     accelerator = Accelerator(
-        # Without this, processes on CPUs started by torchrun would each believe to be alone.
+        # Without this, each CPU process started by torchrun would believe it is the only one.
         cpu=not torch.accelerator.is_available(),
         mixed_precision=choose_mixed_precision(settings.mixed_precision),
         log_with=None if report_to == "none" else report_to,
-        # accelerate wants a folder for a tracker here; the run's own is put in its place when the run starts.
+        # accelerate requires a folder for trackers here; it is replaced by the run's own when the run starts.
         project_config=ProjectConfiguration(logging_dir="."),
-        # A network passes twice forward (real, fake) before one backward; buffers sent in between would break it.
+        # A network has two forward passes (real, fake) before one backward, which broadcasts in between would break.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     if report_to != "none" and not accelerator.log_with:
@@ -54,16 +54,19 @@ def start_accelerator(settings: TrainingSettings, *, report_to: str = "none") ->
 
 
 def choose_mixed_precision(requested: str) -> str:
-    """Resolve ``"auto"``: what ``accelerate launch`` was told, else bf16 where the hardware has it, else fp32.
+    """Resolve ``"auto"``: what ``accelerate launch`` was told; otherwise bf16 if the hardware has it, else fp32.
 
-    fp16 is not offered: accelerate's one gradient scaler would serve two optimizers that must not share it.
+    fp16 is not offered: the two optimizers of a GAN would share accelerate's only gradient scaler, and must not.
+
+    Args:
+        requested (str): ``"auto"``, ``"bf16"`` or ``"no"``, of which the last two are returned as they are.
 
     Raises:
         InputError: accelerate was launched with fp16 or fp8.
     """
     if requested != "auto":
         return requested
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # "no" is also what it sets when not told
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # "no" is also what it sets by default
     if launched not in ("no", "bf16"):
         raise InputError(
             f"accelerate was launched with mixed precision {launched}; ganaug trains in bf16 or no (fp32)"
@@ -74,16 +77,16 @@ def choose_mixed_precision(requested: str) -> str:
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether a network takes mean and variance of the images of a batch; of a single one it cannot."""
+    """Whether a network has BatchNorm layers, which need more than one image at a time."""
     return any(isinstance(part, _BatchNorm) for part in network.modules())
 
 
 def synchronise_batch_norm(network: nn.Module, device: torch.device) -> None:
-    """Let the BatchNorm layers of a network take mean and variance over all processes; its state is named as before.
+    """Make the BatchNorm layers of a network take mean and variance over all processes; its state keeps its names.
 
     Args:
-        network (nn.Module): changed in place; no BatchNorm layer itself.
-        device (torch.device): that it will be on. torch's own layer has no implementation for CPUs.
+        network (nn.Module): changed in place; must not be a BatchNorm layer itself.
+        device (torch.device): where it will be. torch's SyncBatchNorm does not run on CPUs.
     """
     if device.type != "cpu":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -94,7 +97,10 @@ def synchronise_batch_norm(network: nn.Module, device: torch.device) -> None:
 
 
 class _Synchronised:
-    """Forward pass of a BatchNorm layer, with plain tensor operations."""
+    """The forward pass of a BatchNorm layer over all processes, in plain tensor operations.
+
+    Source: Ioffe & Szegedy 2015, "Batch normalization", algorithm 1.
+    """
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
@@ -133,7 +139,7 @@ class _MeanOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        # Each process's value went into the mean of all, and so into the loss of all.
+        # The value of each process is in the mean of all, and so in the loss of all.
         return _MeanOverProcesses.forward(ctx, gradients[0])
 
 

@@ -1,4 +1,4 @@
-"""Signs that adversarial training has failed: every class one picture, or a discriminator that has won."""
+"""Signs that adversarial training has failed: each class is one picture, or the discriminator has won."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIDE = 8  # pixels: images are compared after averaging down to this, since noise is no diversity
-LEAST_DIVERSITY = 0.3  # of the real images', mean over the classes
+SIDE = 8  # pixels: images are compared after averaging down to this, since noise is not diversity
+LEAST_DIVERSITY = 0.3  # relative to real images, mean over the classes
 MOST_ACCURACY = 0.99  # of the discriminator, on real and on generated images
 
 
 def relative_diversity(generated: Tensor, real: Tensor, labels: Tensor) -> Tensor:
-    """How far apart generated images of a class are, as a multiple of how far real ones are, float (C,) on the CPU.
+    """How far apart the generated images of each class are, as a multiple of how far apart the real ones are.
 
-    Distances are Euclidean ones of images averaged down to 8 pixels a side; each class has the mean over its pairs.
+    The distance within a class is the mean Euclidean distance between two of its images, averaged down to 8x8 pixels.
 
     Args:
         generated, real (Tensor): float (N, C, H, W), both with these labels.
-        labels (Tensor): int64 (N,). Classes with fewer than two images, or real ones that are all the same, are left
-            out.
+        labels (Tensor): int64 (N,). A class is left out if it has fewer than two images, or if all its real images are
+            the same.
+
+    Returns:
+        Tensor: float (C,) on the CPU, one value for each class that is not left out; 1 is as diverse as real images.
     """
     found = []
     for label in labels.unique():
@@ -33,18 +36,18 @@ def relative_diversity(generated: Tensor, real: Tensor, labels: Tensor) -> Tenso
 
 def _mean_distance(images: Tensor) -> Tensor:
     side = min(SIDE, images.shape[-1])
-    flat = F.adaptive_avg_pool2d(images.float(), side).flatten(1).cpu()  # Apple's GPUs have no pdist
+    flat = F.adaptive_avg_pool2d(images.float(), side).flatten(1).cpu()  # pdist does not run on Apple's GPUs
     return torch.pdist(flat).mean() if len(flat) > 1 else torch.zeros(())
 
 
 def signs_of_failure(monitors: Mapping[str, float]) -> list[str]:
-    """What a user should know of the monitors of a sample grid, in a sentence each."""
+    """What the monitors of :meth:`Trainer.closer_look` should warn a user about, one sentence for each sign."""
     found = []
     diversity = monitors.get("diversity")
     if diversity is not None and diversity < LEAST_DIVERSITY:
         found.append(
-            f"images of a class are nearly one picture: {diversity:.2f} of the diversity of the real ones. An earlier "
-            "checkpoint may be better; so may augment, or another model"
+            f"images of a class are nearly one picture: they have {diversity:.2f} of the diversity of the real ones. "
+            "An earlier checkpoint may be better; so may augment, or another model"
         )
     accuracies = [monitors.get(f"evaluated_accuracy_{kind}", 0.0) for kind in ("real", "fake")]
     if min(accuracies) >= MOST_ACCURACY:

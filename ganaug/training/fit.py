@@ -1,4 +1,4 @@
-"""A training run of one process from images to a folder, without flags."""
+"""A training run in one call: from images to a folder, in one process, without flags."""
 
 from __future__ import annotations
 
@@ -25,17 +25,21 @@ def fit(
     settings: TrainingSettings,
     folder: str | Path,
 ) -> Generator:
-    """Train a generator on all images, and save it as it is in the end; there are no checkpoints.
+    """Train a generator on all images and save the last one; no images are held back, no checkpoints are written.
 
-    Global random states are set by the settings' seed.
+    Seeds the global random states with the settings' seed.
 
     Args:
-        make_generator (callable): makes it, with its initial weights.
-        objective (GANObjective), images (LabelledImages), settings (TrainingSettings): as of :func:`make_trainer`.
-        folder (str or Path): made here.
+        make_generator (callable): makes the generator with its initial weights.
+        objective (GANObjective), images (LabelledImages), settings (TrainingSettings): as for :func:`make_trainer`.
+        folder (str or Path): is created, and must not hold a run yet.
 
     Returns:
-        Generator: the averaged one.
+        Generator: the averaged generator.
+
+    Raises:
+        InputError: the folder already holds a run or cannot be written to.
+        FloatingPointError: training diverged.
     """
     settings = replace(settings, checkpointing_kimg=None, evaluation_kimg=None)
     accelerator = start_accelerator(settings)

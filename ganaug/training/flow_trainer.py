@@ -1,4 +1,4 @@
-"""Training by flow matching: one network, one loss, no discriminator."""
+"""Training by flow matching: one network and one loss, without a discriminator."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class FlowTrainer(Trainer):
 
     Args:
         generator (FlowGenerator): trained in place.
-        data, settings, accelerator: as of :class:`Trainer`.
+        data, settings, accelerator: as for :class:`Trainer`.
 
     Raises:
-        InputError: the settings have augmentation other than flip, or what only a discriminator can be given.
-        ValueError: the images are not of the generator's shape or classes.
+        InputError: the settings ask for augmentation other than flip, or for what only a discriminator can have.
+        ValueError: the shape or classes of the images differ from the generator's.
 
     Source: Lipman et al. 2023, "Flow matching for generative modeling", with straight paths; times from Esser et al.
     2024, "Scaling rectified flow transformers for high-resolution image synthesis", section 3.1.
@@ -38,7 +38,7 @@ class FlowTrainer(Trainer):
         others = [name for name in settings.augment if name != "flip"]
         if others:
             raise InputError(
-                f"a flow draws whatever it is shown, so augment may have flip alone; got {', '.join(others)}"
+                f"a flow learns to draw all it is shown, so its augment may only be flip; got {', '.join(others)}"
             )
         if settings.half_batches or settings.discriminator_steps > 1:
             raise InputError("a flow has no discriminator: leave out half_batches and discriminator_steps")
@@ -72,7 +72,7 @@ class FlowTrainer(Trainer):
 
 
 class _Velocity(torch.nn.Module):
-    """The velocity as a forward pass, which is what wrappers of distributed training and precision take hold of."""
+    """The velocity as a forward pass, because that is what distributed training and mixed precision wrap."""
 
     def __init__(self, generator: FlowGenerator) -> None:
         super().__init__()

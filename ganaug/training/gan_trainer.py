@@ -23,7 +23,7 @@ from ganaug.training.losses import Monitors, Objective
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer, mean_over_parts
 
-JUDGED = 150  # images of each kind, for the discriminator's accuracy
+JUDGED = 150  # real images, and as many generated ones, for the discriminator's accuracy
 
 
 class _Labelled(NamedTuple):
@@ -45,11 +45,11 @@ class GANTrainer(Trainer):
     Args:
         generator (Generator): trained in place.
         discriminator (nn.Module): trained in place; see :meth:`Generator.make_discriminator` for what it returns.
-        objective (Objective): the losses.
-        data, settings, accelerator: as of :class:`Trainer`.
+        objective (Objective): the losses of both.
+        data, settings, accelerator: as for :class:`Trainer`.
 
     Raises:
-        ValueError: the images are not of the generator's shape or classes.
+        ValueError: the shape or classes of the images differ from the generator's.
         InputError: a network with BatchNorm would see a single image at a time.
 
     Source: Goodfellow et al. 2014, "Generative adversarial nets", algorithm 1.
@@ -73,7 +73,7 @@ class GANTrainer(Trainer):
         super().__init__(generator, data, settings, accelerator)
         self.objective = objective
         self._place(discriminator)
-        # Without the wrapper of distributed training; unwrapping anew in every step takes a millisecond.
+        # Without the wrapper of distributed training: unwrapping it in every step would take a millisecond.
         self.bare_discriminator = discriminator
         self.generator, self.discriminator = self._prepare(generator), self._prepare(discriminator)
         self.generator_optimizer = self._adam("generator", generator, settings.learning_rate)
@@ -140,19 +140,19 @@ class GANTrainer(Trainer):
         return d_monitors | mean_over_parts(watched)
 
     def facts(self) -> dict[str, Any]:
-        """The objective."""
+        """The fields of the objective, if it is a dataclass."""
         objective = self.objective
         return asdict(objective) if is_dataclass(objective) and not isinstance(objective, type) else {}
 
     def closer_look(self) -> dict[str, float]:
-        """How often the discriminator is right, in evaluation mode, on 150 real images and on as many generated ones.
+        """How often the discriminator is right, and how diverse the generated images are, both in evaluation mode.
 
-        Near 1 on both, it has won; near 0.5 it is guessing. Always the same real images and latents. Of the same
-        images, how diverse each class is.
+        They are measured on 150 real and 150 generated images, with the same real images and latents each time. A
+        discriminator that is right on nearly all of both kinds has won; one that is right on half is guessing.
 
         Returns:
-            dict: ``evaluated_accuracy_real`` and ``evaluated_accuracy_fake``, in [0, 1]; ``diversity``, see
-            :func:`relative_diversity`, mean over the classes, or of all together if the generator has none.
+            dict: ``evaluated_accuracy_real`` and ``evaluated_accuracy_fake``, in [0, 1]; ``diversity``, the mean of
+            :func:`relative_diversity` over the classes, or that of all images if the generator has no classes.
         """
         data, seed, device = self.data, self.settings.seed, self.accelerator.device
         generator, discriminator = self.bare_generator, self.bare_discriminator

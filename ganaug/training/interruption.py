@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT during training: it ends at the next step, with a checkpoint."""
+"""SIGTERM and SIGINT during training: the run ends after the current step, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,35 +20,40 @@ LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")  # what acceler
 
 
 class StoppedError(Exception):
-    """Training was stopped by a signal, and can go on.
+    """Training was stopped by a signal and can be resumed.
+
+    Args:
+        number (int): of the signal.
+        kimg (float): thousands of images shown so far.
+        checkpoint (Path, optional): the last one; None if there is none.
 
     Attributes:
-        exit_code (int): that a program stopped by this signal has: 143 after SIGTERM, 130 after SIGINT.
+        exit_code (int): the usual one of a program that this signal stopped: 143 for SIGTERM, 130 for SIGINT.
     """
 
     def __init__(self, number: int, kimg: float, checkpoint: Path | None) -> None:
-        where = f"It goes on from {checkpoint} with resume_from_checkpoint" if checkpoint else "Nothing was saved"
+        where = f"Resume from {checkpoint} with resume_from_checkpoint" if checkpoint else "Nothing was saved"
         super().__init__(f"stopped by {signal.Signals(number).name} after {kimg:.1f} kimg. {where}")
         self.exit_code = 128 + number
 
 
 class BrokenOffError(Exception):
-    """A signal came in a block of :meth:`StopSignals.raising`."""
+    """A signal arrived before or in a block of :meth:`StopSignals.raising`."""
 
 
 class StopSignals:
-    """While a block runs, the first signal is noted and a second one ends the program at once.
+    """A context in which the first SIGTERM or SIGINT is noted, and a second one ends the program at once.
 
-    On all processes :meth:`received` gives the same, so that they stop at the same step. A launcher that has ended
-    counts as SIGTERM: ``accelerate launch`` does not pass it on. Outside the main thread, where Python lets nobody
-    handle signals, they do what they did before.
+    :meth:`received` returns the same on all processes, so that they stop after the same step. If the launcher has
+    died, that counts as SIGTERM, because ``accelerate launch`` does not pass signals on. Outside the main thread
+    Python cannot handle signals, so they keep their usual effect.
 
     Args:
         accelerator (Accelerator): the processes.
         handle (bool): False leaves signals alone.
     """
 
-    ECHO = 2.0  # seconds: a launcher passes on what a terminal has sent to all processes already
+    ECHO = 2.0  # seconds in which a second signal is the same one, sent by the terminal and passed on by a launcher
 
     def __init__(self, accelerator: Accelerator, *, handle: bool) -> None:
         self._accelerator = accelerator
@@ -70,7 +75,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def received(self) -> int:
-        """Number of the signal that any process has received, 0 for none; to be called by all of them together."""
+        """The number of the signal that any process has received, or 0. All processes must call this together."""
         if self._handle and self._launcher not in (None, os.getppid()):
             self._number = self._number or signal.SIGTERM
         if not self._handle or self._accelerator.num_processes == 1:
@@ -80,10 +85,10 @@ class StopSignals:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """A block that takes long, leaves nothing half-done, and is broken off by the first signal.
+        """A context for long work that is safe to abandon: the first signal breaks it off.
 
         Raises:
-            BrokenOffError: it came, before the block or in it.
+            BrokenOffError: a signal arrived before the block or in it.
         """
         self._raises = True
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ganaug.data import LabelledImages, grids
 from ganaug.generators.base import Generator
-from ganaug.training.checkpoints import Checkpoint
+from ganaug.training.checkpoints import Candidate, Checkpoint
 from ganaug.training.interruption import StoppedError, StopSignals
 from ganaug.training.monitoring import RunningMeans, Watch
 from ganaug.training.recovery import Recovery
@@ -26,30 +26,31 @@ def train(
     resume: Checkpoint | None = None,
     held_out: LabelledImages | None = None,
 ) -> Generator:
-    """Train to the end, with monitors, grids and checkpoints on the way, and save the averaged generator.
+    """Train to the end, with monitors, grids and checkpoints along the way, and save the averaged generator.
 
-    With held-out images, that is the one that :class:`Selection` chooses of those along the run; the last one is saved
-    too, in ``training/last``. Where there are checkpoints, the first SIGTERM or SIGINT ends training at the next
-    step, with one more; a second ends the program at once.
+    With held-out images, the generator that is saved is the one that :class:`Selection` chose along the run, and the
+    last one is saved too, in ``training/last``. If the settings ask for checkpoints, the first SIGTERM or SIGINT ends
+    training after the current step with one more checkpoint, and a second signal ends the program at once.
 
     Args:
-        trainer (Trainer): as it starts.
+        trainer (Trainer): before its first step.
         folder (RunFolder, optional): where grids, metrics, checkpoints and the generator go; None writes nothing, as
             on all processes but the main one.
-        resume (Checkpoint, optional): to go on from, given to all processes; see :func:`check_same_run`. Default:
-            start anew
-        held_out (LabelledImages, optional): real images to choose a generator by, given to all processes; see
-            :class:`ganaug.evaluation.GeneratorScore`. They count as seen by the generator. Default: the last is taken
+        resume (Checkpoint, optional): where the run resumes, the same on all processes; see :func:`check_same_run`.
+            Default: it starts from scratch
+        held_out (LabelledImages, optional): real images by which a generator is chosen, the same on all processes; see
+            :class:`ganaug.evaluation.GeneratorScore`. They count as seen by the generator. Default: the last one is
+            saved
 
     Returns:
         Generator: the averaged generator.
 
     Raises:
-        InputError: the held-out images are no other ones of the same kind, or too few.
-        FloatingPointError: gradients are not finite, also after going back to the last checkpoint with half the
+        InputError: the held-out images have other classes or another form than the training images, or are too few.
+        FloatingPointError: gradients are not finite, even after going back to the last checkpoint with half the
             learning rate.
-        StoppedError: a signal came.
-        LoadError: the checkpoint is of other networks.
+        StoppedError: a signal ended training.
+        LoadError: the checkpoint belongs to other networks.
         OSError: the folder can no longer be written to.
     """
     accelerator = trainer.accelerator
@@ -59,29 +60,37 @@ def train(
     first = step = 0 if resume is None else _load(resume, trainer, selection)
     if first == 0:
         watch.show(grids.real_grid(trainer.data), "real", "real", 0)
-    # The dropout seeds move torch's global state; give it back as it was.
+    # Seeds for dropout change torch's global random state, which is restored at the end.
     with torch.random.fork_rng(), _progress_bar(trainer, step) as bar, stop:
-        if selection.missed(step):  # a signal came while it was scored
-            _look(step, {"evaluation"}, {}, watch, selection, bar)
+        # A signal may have broken off the score that was due when the run stopped.
+        if selection.missed(step):
+            _look(step, _Due(evaluation=True), {}, watch, selection, bar)
             _end_if(stop.received(), step, watch, trainer)
+
         while step < trainer.total_steps and not selection.exhausted:
             monitors.add(trainer.step(step), trainer.skipped)
             bar.update(trainer.images_per_step)
             if trainer.settings.compile and step == first:
                 bar.write(f"the first step, which compiles the networks, took {watch.seconds:.0f} s")
             step += 1
-            due, signal = _due(trainer, selection, step), stop.received()
-            if not due and not signal:
+            due, signal = _due_after(step, trainer, selection), stop.received()
+            if due == _Due() and not signal:
                 continue
+
+            # Log, draw a grid, and score the generator, unless its last update was skipped.
             means, skipped = monitors.take(), monitors.skipped_in_a_row()
-            _look(step, due - {"evaluation"} if skipped else due, means, watch, selection, bar)
+            if skipped:
+                due = replace(due, evaluation=False)
+            _look(step, due, means, watch, selection, bar)
             signal = signal or stop.received()
+
+            # Go back if too many steps in a row were skipped; otherwise write a checkpoint, unless this one was.
             if skipped and skipped >= min(Recovery.PATIENCE, trainer.total_steps - 1):
                 step = _load(recovery.roll_back(watch.saved, trainer.kimg(step), skipped), trainer, selection)
                 monitors = RunningMeans(accelerator)
                 bar.reset()
                 bar.update(step * trainer.images_per_step)
-            elif not skipped and ("checkpoint" in due or signal or selection.exhausted):
+            elif not skipped and (due.checkpoint or signal or selection.exhausted):
                 watch.save_checkpoint(step, selection, rollbacks=recovery.rollbacks)
             _end_if(signal, step, watch, trainer)
 
@@ -91,69 +100,86 @@ def train(
     return generator
 
 
+@dataclass(frozen=True)
+class _Due:
+    """What is due after a step."""
+
+    log: bool = False
+    grid: bool = False
+    evaluation: bool = False
+    checkpoint: bool = False
+
+
+def _due_after(step: int, trainer: Trainer, selection: Selection) -> _Due:
+    settings = trainer.settings
+    return _Due(
+        log=trainer.is_due(settings.log_kimg, step),
+        grid=trainer.is_due(settings.sample_kimg, step),
+        evaluation=trainer.is_due(selection.interval, step),
+        checkpoint=trainer.is_due(settings.checkpointing_kimg, step),
+    )
+
+
 def _load(checkpoint: Checkpoint, trainer: Trainer, selection: Selection) -> int:
-    """Go back, or on, to a checkpoint; the number of steps it was made after."""
+    """Restore a checkpoint; the number of steps after which it was written."""
     state = checkpoint.state()
     trainer.load_state(state)
     selection.load(checkpoint, state)
     return checkpoint.step
 
 
-def _due(trainer: Trainer, selection: Selection, step: int) -> set[str]:
-    """What is to be done after so many steps."""
-    settings = trainer.settings
-    intervals = {
-        "log": settings.log_kimg,
-        "grid": settings.sample_kimg,
-        "evaluation": selection.interval,
-        "checkpoint": settings.checkpointing_kimg,
-    }
-    return {name for name, kimg in intervals.items() if trainer.is_due(kimg, step)}
-
-
-def _look(step: int, due: set[str], monitors: dict[str, float], watch: Watch, selection: Selection, bar: Any) -> None:
-    """Report the monitors, with what else is due; a candidate comes with a sample grid."""
-    closer, signs = watch.closer_look(step) if due & {"grid", "evaluation"} else ({}, [])
-    scores = selection.consider(step, signs) if "evaluation" in due else {}
-    watch.report(step, {**monitors, **closer, **scores}, bar, grid="grid" in due or bool(scores))
+def _look(step: int, due: _Due, monitors: dict[str, float], watch: Watch, selection: Selection, bar: Any) -> None:
+    """Report the monitors, with a grid or a score if one is due; a candidate always comes with a grid."""
+    closer, signs = watch.closer_look(step) if due.grid or due.evaluation else ({}, [])
+    scores = selection.consider(step, signs) if due.evaluation else {}
+    watch.report(step, {**monitors, **closer, **scores}, bar, grid=due.grid or bool(scores))
 
 
 def _end_if(signal: int, step: int, watch: Watch, trainer: Trainer) -> None:
-    """End training where a signal came."""
+    """End training if a signal came."""
     if signal:
         watch.trackers.finish()
-        trainer.accelerator.wait_for_everyone()  # one that ended earlier would take the others with it
+        trainer.accelerator.wait_for_everyone()  # a process that ended earlier would take the others with it
         raise StoppedError(signal, trainer.kimg(step), watch.saved)
 
 
 def _finish(
     trainer: Trainer, folder: RunFolder | None, watch: Watch, selection: Selection, held_out: LabelledImages | None
 ) -> Generator:
-    """The chosen generator, with what is known of it, saved; and the last one beside it."""
+    """Save the chosen generator, and the last one beside it if that is another."""
     last, candidate = trainer.averaged_generator, selection.chosen
     chosen = last if candidate is None else selection.generator()
-    # One that is trained further has seen the images of its earlier training too.
-    seen = [trainer.data.image_hashes, *(data.image_hashes for data in [held_out] if data)]
+    # A generator that was trained further has seen the images of its earlier training too.
+    seen = [trainer.data.image_hashes]
+    seen += [held_out.image_hashes] if held_out else []
     seen += [last.seen_images] if last.seen_images is not None else []
-    for generator in (last, chosen):
+    command = folder.command if folder else None
+    for generator, choice in ((last, None), (chosen, candidate)):
         generator.seen_images = torch.cat(seen).unique()
-        generator.info = run_facts(trainer, watch.latest, seconds=watch.seconds)
-    if candidate is not None:
-        chosen.info["training"] |= {"chosen_after_kimg": candidate.kimg, "candidates": len(selection.candidates)}
-        chosen.info["training"] |= {f"chosen_{name}": round(value, 4) for name, value in candidate.scores.items()}
+        generator.info = run_facts(trainer, watch, command=command, chosen=choice, of=len(selection.candidates))
     if folder:
-        if folder.command is not None:
-            for generator in (last, chosen):
-                generator.info["training"]["command"] = folder.command
         if candidate is not None:
             last.save_pretrained(folder.training / "last")
         chosen.save_pretrained(folder.path)
     return chosen
 
 
-def run_facts(trainer: Trainer, monitors: dict[str, float], *, seconds: float) -> dict[str, Any]:
-    """What ``config.json`` and the card say of data and training."""
+def run_facts(
+    trainer: Trainer, watch: Watch, *, command: str | None, chosen: Candidate | None = None, of: int = 0
+) -> dict[str, Any]:
+    """What ``config.json`` and the card say about data and training, as JSON values.
+
+    Args:
+        trainer (Trainer), watch (Watch): of the run, at its end.
+        command (str, optional): that started the run.
+        chosen (Candidate, optional): the generator that was chosen, if there was a choice.
+        of (int): the number of candidates it was chosen from.
+    """
     data, accelerator = trainer.data, trainer.accelerator
+    choice: dict[str, Any] = {}
+    if chosen is not None:
+        choice = {"chosen_after_kimg": chosen.kimg, "candidates": of}
+        choice |= {f"chosen_{name}": round(value, 4) for name, value in chosen.scores.items()}
     return {
         "dataset": {
             "name": data.name,
@@ -167,8 +193,10 @@ def run_facts(trainer: Trainer, monitors: dict[str, float], *, seconds: float) -
             "mixed_precision": accelerator.mixed_precision,
             "num_processes": accelerator.num_processes,
             "device": accelerator.device.type,
-            "minutes": round(seconds / 60, 1),
-            **{f"last_{name}": round(value, 4) for name, value in monitors.items()},
+            "minutes": round(watch.seconds / 60, 1),
+            **{f"last_{name}": round(value, 4) for name, value in watch.latest.items()},
+            **choice,
+            **({"command": command} if command is not None else {}),
         },
     }
 

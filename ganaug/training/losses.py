@@ -1,7 +1,8 @@
-"""The losses of the two networks of a GAN: named functions of logits, and the objective made of them.
+"""The losses of a GAN's two networks: functions of the discriminator's logits, and the objective made of them.
 
-D is the discriminator's judgement of a real image x or a generated one G(z). Its logits are log(D / (1 - D)) in the
-minimax game, and plain scores in the others.
+D(x) is the discriminator's output for a real image x, D(G(z)) for one generated from latents z. In the minimax game D
+is a probability, and the logits are log(D / (1 - D)); in the other games D is the logits themselves. All losses are
+means over the batch.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def minimax_discriminator(logits: Tensor, *, real: bool) -> Tensor:
 
     Args:
         logits (Tensor): float (N,).
-        real (bool): which of the two the images are.
+        real (bool): whether they are of real images or of generated ones.
 
     Source: Goodfellow et al. 2014, "Generative adversarial nets", eq. 1.
     """
@@ -30,7 +31,7 @@ def minimax_discriminator(logits: Tensor, *, real: bool) -> Tensor:
 
 
 def minimax_generator(logits: Tensor) -> Tensor:
-    """log(1 - D(G(z))), which has next to no gradient while the discriminator wins.
+    """log(1 - D(G(z))), which has hardly any gradient while the discriminator is winning.
 
     Source: Goodfellow et al. 2014, "Generative adversarial nets", eq. 1.
     """
@@ -38,7 +39,7 @@ def minimax_generator(logits: Tensor) -> Tensor:
 
 
 def non_saturating_generator(logits: Tensor) -> Tensor:
-    """-log D(G(z)): the fixed point of the minimax game with stronger gradients early on.
+    """-log D(G(z)): the same fixed point as the minimax game, with stronger gradients early on.
 
     Source: Goodfellow et al. 2014, "Generative adversarial nets", section 3.
     """
@@ -80,7 +81,7 @@ def hinge_generator(logits: Tensor) -> Tensor:
 
 
 def auxiliary_classification(class_logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy -log P(C = c | X) of the discriminator's class head.
+    """Cross-entropy of the discriminator's class head: -log P(C = c | X).
 
     Args:
         class_logits (Tensor): float (N, K), before any softmax.
@@ -93,13 +94,13 @@ def auxiliary_classification(class_logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """The two sides of one game, and how its logits are read.
+    """The losses of both sides of one game, and how its logits are read.
 
     Args:
-        discriminator (callable): (logits, real=bool) to the discriminator's loss.
+        discriminator (callable): ``(logits, real=bool)`` to the discriminator's loss.
         generator (callable): logits to the generator's loss.
-        score (callable): logits to what is shown as D(x) and D(G(z)).
-        boundary (float): logits above it say "real".
+        score (callable): logits to D(x) and D(G(z)), which are monitored.
+        boundary (float): the discriminator takes an image for real if its logit is above this.
     """
 
     discriminator: Callable[..., Tensor]
@@ -118,45 +119,45 @@ ADVERSARIAL_LOSSES = {
 }
 
 
-Monitors = dict[str, Tensor]
+Monitors = dict[str, Tensor]  # scalars to watch by name, detached and on the device
 
 
 class Objective(Protocol):
-    """What the training loop asks of an objective.
+    """What :class:`GANTrainer` asks of an objective.
 
-    ``images`` are float (N, C, H, W) in [-1, 1], ``labels`` int64 (N,). Both methods return the loss to minimise and
-    scalars to watch, detached and on the device (reading them would make the processor wait). Generated images carry
-    no gradient in ``discriminator_loss``; the discriminator's weights carry none in ``generator_loss``.
+    ``images`` are float (N, C, H, W) in [-1, 1], ``labels`` int64 (N,). Both losses come with scalars to watch, which
+    must be detached and stay on the device, since reading them would make the CPU wait. ``discriminator_loss`` is
+    given detached images, and ``generator_loss`` a discriminator whose weights are frozen.
     """
 
     def discriminator_loss(
         self, discriminator: nn.Module, images: Tensor, labels: Tensor, *, real: bool
     ) -> tuple[Tensor, Monitors]:
-        """One half of the discriminator's loss: for real images, or for generated ones."""
+        """The discriminator's loss on real images, or on generated ones, to be minimised."""
         ...
 
     def generator_loss(self, discriminator: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Monitors]:
-        """Loss of the generator's update."""
+        """The generator's loss on its images, to be minimised."""
         ...
 
     def judges_real(self, discriminator: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """Which images the discriminator takes for real ones, bool (N,)."""
+        """Which images the discriminator takes for real, bool (N,)."""
         ...
 
 
 @dataclass(frozen=True)
 class GANObjective:
-    """An adversarial loss, with auxiliary classification (Odena et al. 2017) where its weights are not 0.
+    """An adversarial loss, plus auxiliary classification (Odena et al. 2017) where its weights are not 0.
 
     Args:
-        adversarial_loss: The game the networks play; see ganaug/training/losses.py.
+        adversarial_loss: The game that the networks play.
         class_weight_real: Weight of the discriminator's class loss on real images.
         class_weight_fake: Weight of the discriminator's class loss on generated images.
         class_weight_generator: Weight of the generator's class loss.
         discriminator_weight: Factor on the discriminator's whole loss.
 
     Raises:
-        InputError: there is no such loss, or a weight is negative.
+        InputError: there is no such loss, or a weight is negative or not finite.
     """
 
     adversarial_loss: Literal["non-saturating", "minimax", "least-squares", "hinge"] = "non-saturating"
@@ -181,17 +182,23 @@ class GANObjective:
     def discriminator_loss(
         self, discriminator: nn.Module, images: Tensor, labels: Tensor, *, real: bool
     ) -> tuple[Tensor, Monitors]:
-        """Adversarial and class loss of one kind of images.
+        """The discriminator's loss on real images, or on generated ones, which it minimises.
 
-        Monitors, with ``real`` or ``fake`` for the kind: ``D_loss_<kind>``, ``accuracy_<kind>`` (share judged right)
-        and, with a class head, ``class_accuracy_<kind>``; ``D(x)`` or ``D(G(z))_before`` the step.
+        Returns:
+            tuple: the loss, and the monitors ``D_loss_real``, ``D(x)``, ``accuracy_real`` (share of images judged
+            right) and, if there is a class head, ``class_accuracy_real``; of generated images ``D_loss_fake``,
+            ``D(G(z))_before`` the update, ``accuracy_fake`` and ``class_accuracy_fake``.
+
+        Raises:
+            InputError: a class loss has a weight, but the discriminator has no class head.
         """
+        # L = w (L_S + w_C L_C): the adversarial loss L_S and the class loss L_C (Odena et al. 2017, eq. 2 and 3, there
+        # as log-likelihoods to be maximised, all with weight 1).
         logits, class_logits = discriminator(images, labels)
-        loss = self._game.discriminator(logits, real=real)
-        loss = loss + self._class_loss(
-            class_logits, labels, self.class_weight_real if real else self.class_weight_fake
-        )
+        weight = self.class_weight_real if real else self.class_weight_fake
+        loss = self._game.discriminator(logits, real=real) + self._class_loss(class_logits, labels, weight)
         loss = self.discriminator_weight * loss
+
         kind, score = ("real", "D(x)") if real else ("fake", "D(G(z))_before")
         right = (logits > self._game.boundary) == real
         monitors = {
@@ -204,23 +211,30 @@ class GANObjective:
         return loss, monitors
 
     def generator_loss(self, discriminator: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Monitors]:
-        """Adversarial and class loss of generated images. Monitors: ``G_loss``, and ``D(G(z))_after`` D's step."""
+        """The generator's loss on its images, which it minimises.
+
+        Returns:
+            tuple: the loss, and the monitors ``G_loss`` and ``D(G(z))_after`` the discriminator's update.
+
+        Raises:
+            InputError: the class loss has a weight, but the discriminator has no class head.
+        """
         logits, class_logits = discriminator(images, labels)
         loss = self._game.generator(logits) + self._class_loss(class_logits, labels, self.class_weight_generator)
         return loss, {"G_loss": loss.detach(), "D(G(z))_after": self._game.score(logits.detach()).mean()}
 
     def judges_real(self, discriminator: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """Which images the discriminator takes for real ones, bool (N,)."""
+        """Which images the discriminator takes for real, bool (N,)."""
         logits: Tensor = discriminator(images, labels)[0]
         return logits > self._game.boundary
 
     def _class_loss(self, class_logits: Tensor | None, labels: Tensor, weight: float) -> Tensor | float:
         if class_logits is not None:
-            # Also with a weight of 0: distributed training wants a gradient, if only of zeros, for every weight.
+            # Computed even at weight 0: distributed training needs a gradient, if only zeros, for all parameters.
             return weight * auxiliary_classification(class_logits, labels)
         if weight:
             raise InputError(
                 "a class loss was asked for, but the discriminator has no class head. Set the objective's class "
-                "weights to 0, or take a network with one"
+                "weights to 0, or use a discriminator that has one"
             )
         return 0.0

@@ -1,4 +1,4 @@
-"""The models that ``--model`` names: a network, an objective and a few numbers each."""
+"""The models that ``--model`` names: each a generator network, an objective and a few settings."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from ganaug.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Model:
-    """A generator's network, and how it is trained.
+    """A generator network and how it is trained.
 
     Args:
-        generator (type): its class, which makes the discriminator too.
-        objective (GANObjective): the losses; of a flow, which has its own, nothing is used.
-        settings (TrainingSettings): how long and how.
-        resolution (int, optional): side to resize images to; None keeps theirs.
+        generator (type): the generator's class, which also makes the discriminator.
+        objective (GANObjective): the losses. A flow has its own loss and ignores this.
+        settings (TrainingSettings): how long it is trained, and how.
+        resolution (int, optional): side that images are resized to. Default: they keep their size
         conditional (bool): whether the generator is told the classes. Default: True
-        network (mapping): options of the generator, where they are not its own defaults.
+        network (mapping): options of the generator that differ from its defaults.
     """
 
     generator: type[Generator]
@@ -47,11 +47,14 @@ class Model:
     network: Mapping[str, int] = field(default_factory=dict)
 
     def make_generator(self, images: LabelledImages, **options: Any) -> Generator:
-        """A new generator for the classes and the form of some images.
+        """A new generator with random weights for the classes, size and channels of some images.
 
         Args:
             images (LabelledImages): what it will be trained on.
-            options: of the network; they go before the model's own.
+            options: network options; they take precedence over the model's own.
+
+        Raises:
+            ValueError: the network cannot have these options, or images of this form.
         """
         make: Callable[..., Generator] = self.generator
         classes = images.classes if self.conditional else ()
@@ -59,7 +62,7 @@ class Model:
         return make(classes, image_size=images.image_size, channels=images.channels, **options)
 
 
-CLASSIC_MODELS = {  # published ones
+CLASSIC_MODELS = {  # as published
     "cgan-mlp": Model(
         CGANMLPGenerator,
         GANObjective(),
@@ -71,8 +74,8 @@ CLASSIC_MODELS = {  # published ones
         TrainingSettings(
             total_kimg=600,
             train_batch_size=32,
-            # The BatchNorm before its sigmoid lets the brightness of a pixel change by its bias alone, which Adam
-            # moves by about the learning rate per step: at 2e-4 the images are grey for so long that D has won.
+            # Through the BatchNorm before its sigmoid, only a bias changes how bright a pixel is, and Adam moves it by
+            # about the learning rate per step: at 2e-4 images stay grey for so long that the discriminator wins.
             learning_rate=5e-3,
             discriminator_learning_rate=5e-4,
             log_kimg=12,
@@ -88,8 +91,8 @@ CLASSIC_MODELS = {  # published ones
     ),
     "acgan-64": Model(
         ACGAN64Generator,
-        # Its source puts the class loss on generated images too. With it, so large a discriminator learns to tell the
-        # wanted class from images that do not look like it, and the generator has nothing left to learn.
+        # Its source has the class loss on generated images too. Then so large a discriminator learns to recognise the
+        # class asked for in images that do not look like it, and the generator has nothing left to learn.
         GANObjective(class_weight_real=1, class_weight_fake=0, class_weight_generator=1),
         TrainingSettings(
             total_kimg=36,
@@ -102,7 +105,7 @@ CLASSIC_MODELS = {  # published ones
         ),
         resolution=64,
     ),
-    # Its generator has no BatchNorm: a discriminator that learns as fast has won before there is anything to see.
+    # Its generator has no BatchNorm: a discriminator that learns as fast wins before there is anything to see.
     "dcgan-32": Model(
         DCGAN32Generator,
         GANObjective(),
@@ -139,7 +142,7 @@ _FLOW = Model(
         adam_beta1=0.9,
         adam_beta2=0.99,
         ema_kimg=20,
-        evaluation_kimg=None,  # nothing collapses, and few images are better trained on than held back
+        evaluation_kimg=None,  # nothing collapses, and a few more images to train on are worth more
     ),
 )
 
@@ -169,16 +172,16 @@ def make_trainer(
     settings: TrainingSettings,
     accelerator: Accelerator,
 ) -> Trainer:
-    """A trainer of the kind that a generator needs, with a new discriminator where that is one of two networks.
+    """The trainer that a generator needs: of a flow, or of a GAN with a new discriminator.
 
     Args:
         generator (Generator): trained in place.
-        objective (GANObjective): the losses of adversarial training.
-        data, settings, accelerator: as of :class:`Trainer`.
+        objective (GANObjective): the losses of a GAN; a flow ignores this.
+        data, settings, accelerator: as for :class:`Trainer`.
 
     Raises:
-        InputError: the generator's class has no discriminator.
-        ValueError: the images are not of the generator's shape or classes.
+        InputError: the generator's class makes no discriminator, or the settings do not suit the networks.
+        ValueError: the shape or classes of the images differ from the generator's.
     """
     if isinstance(generator, FlowGenerator):
         return FlowTrainer(generator, data, settings, accelerator)

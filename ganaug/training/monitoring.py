@@ -1,4 +1,4 @@
-"""What a run tells of itself while it trains: metrics, pictures, checkpoints, trackers."""
+"""What a run shows and writes while it trains: metrics, pictures, checkpoints, trackers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ganaug.data import grids
-from ganaug.training.checkpoints import Checkpoint, Checkpoints, run_settings
+from ganaug.training.checkpoints import Checkpoint, Checkpoints, Progress, run_settings
 from ganaug.training.failure import signs_of_failure
 from ganaug.training.run_folder import RunFolder
 from ganaug.training.selection import Selection
@@ -29,10 +29,10 @@ ON_PROGRESS_BAR = ("loss", "D_loss", "G_loss", "D(x)", "D(G(z))_before", "D(G(z)
 
 
 class RunningMeans:
-    """Means of scalars over steps and processes, kept on the device until they are asked for.
+    """Means of scalars over steps and processes, kept on the device until they are read.
 
     Args:
-        accelerator (Accelerator): the processes to average over.
+        accelerator (Accelerator): the processes.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
@@ -43,7 +43,7 @@ class RunningMeans:
         self._in_a_row = torch.zeros((), device=accelerator.device)
 
     def add(self, scalars: dict[str, Tensor], skipped: Tensor) -> None:
-        """Take in the scalars of one step; those of one that was skipped (1, else 0) only count."""
+        """Add the scalars of one step, or only count it if it was skipped (1, else 0)."""
         for name, value in scalars.items():
             used = torch.where(skipped > 0, 0, value)
             self._sums[name] = self._sums[name] + used if name in self._sums else used
@@ -52,9 +52,9 @@ class RunningMeans:
         self._in_a_row = (self._in_a_row + skipped) * skipped
 
     def take(self) -> dict[str, float]:
-        """Means since the last call, without those of which there is none; to be called by all processes together.
+        """The means since the last call, empty if all steps were skipped. All processes must call this together.
 
-        ``skipped_steps`` is the number of steps that were skipped, where there are any.
+        If any steps were skipped, ``skipped_steps`` is how many.
         """
         totals = torch.stack([*self._sums.values(), self._steps, self._skipped])
         *sums, steps, skipped = self.accelerator.reduce(totals, reduction="mean").tolist()
@@ -63,17 +63,17 @@ class RunningMeans:
         return means | ({"skipped_steps": skipped} if skipped else {})
 
     def skipped_in_a_row(self) -> int:
-        """Number of the last steps that were skipped, the same on all processes; waits for the device."""
+        """How many of the latest steps in a row were skipped, the same on all processes; waits for the device."""
         return int(self._in_a_row)
 
 
 class Trackers:
-    """accelerate's trackers. One that fails is told of, once, and the run goes on without it.
+    """accelerate's trackers. If one fails, a warning says so and the run continues without it.
 
     Args:
-        accelerator (Accelerator): has those that were asked for.
-        folder (Path, optional): of the run's logs, for trackers that write to one.
-        settings (dict): of the run, for the trackers to show.
+        accelerator (Accelerator): has the trackers that were asked for.
+        folder (Path, optional): where trackers that write files write them.
+        settings (dict): the settings of the run, which trackers show.
     """
 
     def __init__(self, accelerator: Accelerator, folder: Path | None, settings: dict[str, Any]) -> None:
@@ -83,19 +83,19 @@ class Trackers:
         plain = {name: _plain(value) for name, value in settings.items() if value is not None}
         try:
             accelerator.init_trackers("ganaug", plain)
-        except Exception as error:  # what a tracker raises is its own affair
+        except Exception as error:  # a tracker may raise anything
             _warn(", ".join(str(getattr(kind, "name", kind)) for kind in accelerator.log_with), error)
             accelerator.trackers.clear()
 
     def log(self, values: dict[str, float], seen: int) -> None:
-        """Show numbers after so many images."""
+        """Log values; ``seen`` is the number of real images shown so far."""
         self._each(lambda tracker: tracker.log(values, step=seen))
 
     def show(self, tag: str, picture: Image, seen: int) -> None:
-        """Show a picture after so many images, where a tracker takes some."""
+        """Log a picture to the trackers that take pictures."""
 
         def show(tracker: Any) -> None:
-            if tracker.name == "tensorboard":  # it has a format of its own
+            if tracker.name == "tensorboard":  # takes arrays (N, C, H, W)
                 tracker.log_images({tag: np.asarray(picture.convert("RGB")).transpose(2, 0, 1)[None]}, step=seen)
             elif hasattr(tracker, "log_images"):
                 tracker.log_images({tag: [picture]}, step=seen)
@@ -103,7 +103,7 @@ class Trackers:
         self._each(show)
 
     def finish(self) -> None:
-        """Let them write what they have not written."""
+        """Let the trackers write what is left, and close them."""
         self._each(lambda tracker: tracker.finish())
         self._accelerator.trackers.clear()
 
@@ -121,19 +121,21 @@ def _plain(value: Any) -> Any:
 
 
 def _warn(name: str, error: Exception) -> None:
-    logger.warning("the tracker %s failed, and the run goes on without it: %s: %s", name, type(error).__name__, error)
+    logger.warning(
+        "the tracker %s failed, and the run continues without it: %s: %s", name, type(error).__name__, error
+    )
 
 
 class Watch:
-    """Metrics, grids and checkpoints of a run, on the main process alone.
+    """Writes metrics, grids and checkpoints of a run, on the main process only.
 
     Args:
-        trainer (Trainer): that is watched.
-        folder (RunFolder, optional): where they go; None writes nothing.
-        resume (Checkpoint, optional): that the run goes on from.
+        trainer (Trainer): what is watched.
+        folder (RunFolder, optional): where files go; None writes nothing.
+        resume (Checkpoint, optional): where the run resumes. Default: it starts from scratch
 
     Attributes:
-        latest (dict): the last monitors.
+        latest (dict): the latest values of the monitors.
         saved (Path, optional): the last checkpoint.
     """
 
@@ -146,19 +148,20 @@ class Watch:
         self.latest: dict[str, float] = {}
         self.saved: Path | None = None
         if resume is not None:
-            self._started -= resume.facts["seconds"]
-            self.latest, self.saved = resume.facts["monitors"], resume.path
+            progress = Progress.of(resume)
+            self._started -= progress.seconds
+            self.latest, self.saved = progress.monitors, resume.path
         self._checkpoints = (
             Checkpoints(folder.checkpoints, trainer.settings.checkpoints_total_limit) if folder else None
         )
 
     @property
     def seconds(self) -> float:
-        """That training took so far."""
+        """How long the run has trained, resumed parts included."""
         return time.monotonic() - self._started
 
     def closer_look(self, step: int) -> tuple[dict[str, float], list[str]]:
-        """Monitors that take longer, and signs of failure in them, which are warned about."""
+        """The monitors that take longer, and the signs of failure in them, which are logged as warnings."""
         if not self._trainer.accelerator.is_main_process:
             return {}, []
         found = self._trainer.closer_look()
@@ -168,7 +171,11 @@ class Watch:
         return found, signs
 
     def report(self, step: int, monitors: dict[str, float], bar: Any, *, grid: bool) -> None:
-        """Show and log the monitors, with a sample grid where one is due."""
+        """Show and log the monitors, with a sample grid if one is due.
+
+        Raises:
+            FloatingPointError: a monitor is not finite.
+        """
         seen = step * self._trainer.images_per_step
         _check_finite(monitors, seen)
         bar.set_postfix({name: f"{monitors[name]:.3g}" for name in ON_PROGRESS_BAR if name in monitors})
@@ -183,25 +190,25 @@ class Watch:
         self.trackers.log(monitors, seen)
 
     def show(self, picture: Image, file_name: str, tag: str, seen: int) -> None:
-        """Save a picture in the run's folder, and show it to the trackers that take pictures."""
+        """Save a picture in the run's folder, and log it to the trackers that take pictures."""
         if self._folder:
             self._folder.save_picture(file_name, picture)
             self.trackers.show(tag, picture, seen)
 
     def save_checkpoint(self, step: int, selection: Selection, *, rollbacks: int) -> None:
-        """Write a checkpoint; where that fails, the last one is still there, and training goes on."""
+        """Write a checkpoint. If that fails, a warning says so and training continues; the last one is still there."""
         if not self._checkpoints:
             return
-        facts = {
-            "settings": run_settings(self._trainer),
-            "kimg": self._trainer.kimg(step),
-            "seconds": self.seconds,
-            "monitors": self.latest,
-            "rollbacks": rollbacks,
-            "candidates": selection.facts(),
-        }
+        progress = Progress(
+            settings=run_settings(self._trainer),
+            kimg=self._trainer.kimg(step),
+            seconds=self.seconds,
+            monitors=self.latest,
+            rollbacks=rollbacks,
+            candidates=selection.candidates,
+        )
         try:
-            self.saved = self._checkpoints.save(step, self._trainer.state() | selection.state(), facts)
+            self.saved = self._checkpoints.save(step, self._trainer.state() | selection.state(), asdict(progress))
         except OSError as error:
             logger.warning("a checkpoint could not be written: %s. The last one is %s", error, self.saved)
 

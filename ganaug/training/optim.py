@@ -1,4 +1,4 @@
-"""The optimizer, and the moving average of the weights that it leaves."""
+"""Adam for weights in any memory format, and the moving average of a generator's weights."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from ganaug.core.errors import LoadError
 
 
 class DenseAdam(torch.optim.Adam):
-    """``torch.optim.Adam``, fused where the device has that, for weights in ``channels_last`` too.
+    """``torch.optim.Adam``, fused where the device supports it, also for weights in ``channels_last``.
 
-    Such a weight is updated through a view of its memory in order. Given as it is, fused Adam on a CPU takes six times
-    as long. A step with a gradient that is not finite changes nothing.
+    A weight in ``channels_last`` is updated through a view in the order of its memory; otherwise fused Adam on a CPU
+    would take six times as long. A step whose gradients are not all finite changes nothing.
 
     Args:
-        weights (iterable of (str, Tensor)): with their names; all on one device, their memory format settled.
-        learning_rate (float)
-        betas (tuple of float): decay of the first and second moment.
+        weights (iterable of (str, Tensor)): names and weights, all on one device; their memory format must not change
+            afterwards.
+        learning_rate (float): alpha.
+        betas (tuple of float): decay rates of the first and second moment.
 
     Attributes:
-        skipped (Tensor): whether the last step had such a gradient, float of 0 or 1 on the device.
+        skipped (Tensor): 1 if the last step was skipped because of such a gradient, else 0; float, on the device.
+
+    Source: Kingma & Ba 2015, "Adam: a method for stochastic optimization", algorithm 1.
     """
 
     def __init__(
@@ -40,24 +43,24 @@ class DenseAdam(torch.optim.Adam):
         """Update the weights by their gradients."""
         views = self.param_groups[0]["params"]
         for view, weight in zip(views, self._weights, strict=True):
-            # Fused Adam goes through memory without looking at strides: a gradient in another order must not reach it.
+            # Fused Adam ignores strides, so a gradient must lie in memory in the same order as its weight.
             view.grad = None if weight.grad is None else _in_order(weight.grad, weight).contiguous()
         norm = torch.nn.utils.get_total_norm([view.grad for view in views if view.grad is not None])
         self.skipped = (~norm.isfinite()).float()
         if self.defaults["fused"]:
-            self.found_inf = self.skipped  # the kernel looks at it, so that nobody waits for the device
+            self.found_inf = self.skipped  # the fused kernel reads it, so the CPU need not wait
         elif self.skipped:
             return None
         return super().step(closure)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
+        """Drop the gradients."""
         super().zero_grad(set_to_none)
         for weight in self._weights:
             weight.grad = None
 
     def moments(self) -> dict[str, Tensor]:
-        """What has been learnt of the gradients: of each weight its moments and number of steps, by name."""
+        """The optimizer's state by name: moments and number of steps of each weight."""
         return {
             f"{name}.{key}": value
             for name, view in self._views()
@@ -65,13 +68,13 @@ class DenseAdam(torch.optim.Adam):
         }
 
     def set_moments(self, moments: Mapping[str, Tensor]) -> None:
-        """Put back what :meth:`moments` gave.
+        """Restore what :meth:`moments` returned.
 
         Raises:
-            LoadError: they are of other weights.
+            LoadError: it belongs to other weights.
         """
         if others := {key.rpartition(".")[0] for key in moments} - set(self._names):
-            raise LoadError(f"the optimizer's state is of other weights: {', '.join(sorted(others)[:5])}")
+            raise LoadError(f"the optimizer's state belongs to other weights: {', '.join(sorted(others)[:5])}")
         for name, view in self._views():
             prefix = f"{name}."
             self.state[view] = {
@@ -85,19 +88,19 @@ class DenseAdam(torch.optim.Adam):
 
 
 def _in_order(values: Tensor, weight: Tensor) -> Tensor:
-    """View of the weight, or of its gradient, whose dimensions follow the order of the weight's memory."""
+    """A view of a weight, or of its gradient, with its dimensions in the order of the weight's memory."""
     last = weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
     return values.detach().permute(0, 2, 3, 1) if last else values.detach()
 
 
 class GeneratorEMA:
-    """Exponential moving average of a generator's weights and buffers, with its half-life in images.
+    """Exponential moving average of a generator's weights and buffers.
 
-    Early on the half-life is shortened to 5 % of the images seen, so that a short run does not publish its initial
-    weights.
+    Early in a run the half-life is shortened to 5 % of the images shown so far, so that a short run does not end with
+    an average of its initial weights.
 
     Args:
-        generator (nn.Module): followed; not modified.
+        generator (nn.Module): whose weights are averaged; not modified.
         half_life (float): in images.
 
     Attributes:
@@ -116,7 +119,7 @@ class GeneratorEMA:
 
     @torch.no_grad()
     def update(self, *, images: int, images_seen: int) -> None:
-        """Take in the weights after a step over ``images`` images; ``images_seen`` includes them."""
+        """Add the weights after a step that showed ``images`` images; ``images_seen`` in the run includes them."""
         decay = 0.5 ** (images / min(self.half_life, self.RAMP * images_seen))
         torch._foreach_lerp_(self._averages, self._values, 1 - decay)
         for ours, theirs in zip(self._counters, self._counts, strict=True):
@@ -124,6 +127,6 @@ class GeneratorEMA:
 
 
 def _state(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights and buffers that can be averaged, and those that count, as BatchNorm's number of batches."""
+    """Weights and buffers that can be averaged, and integer ones, such as BatchNorm's count of batches."""
     values = [value.detach() for value in (*module.parameters(), *module.buffers())]
     return [v for v in values if v.is_floating_point()], [v for v in values if not v.is_floating_point()]

@@ -1,4 +1,4 @@
-"""What is trained where nobody says what: the default preset, what to expect of it, and how much fits into a time."""
+"""The default preset for a set of images, the utility to expect of it, and how much training fits into a time."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer
 
 QUICK, WIDE = "flow", "flow-wide"
-ENOUGH = 0.5  # of the wide network's kimg; with a budget of less, the narrow one is trained
-LENGTHS: tuple[tuple[float, dict[str, float]], ...] = (  # up to so many images: kimg of the models for them
+ENOUGH = 0.5  # share of the wide network's kimg; if less fits into the budget, the narrow one is trained
+LENGTHS: tuple[tuple[float, dict[str, float]], ...] = (  # for up to so many images, the models and their kimg
     (500, {QUICK: 60}),
     (5_000, {QUICK: 150}),
     (math.inf, {QUICK: 300, WIDE: 600}),
 )
 
-# What a generator was trained on, in the table of measured utility.
+# What generators were trained on, in the table of measured utility.
 SAME, OTHERS, UNLABELED = "the same images", "all other training images", "the same and unlabelled images"
-PSEUDO_LABELLED = "those images"  # which the classifiers see too
-IMBALANCED = 5  # largest class to smallest, from which on the rows of imbalanced images are the nearest
+PSEUDO_LABELLED = "those images"  # which the classifiers were trained on too
+IMBALANCED = 5  # largest class over smallest, above which images count as imbalanced
 
-WARM_UP = 3  # steps, which are slower
-TIMED = 10.0  # seconds, about
+WARM_UP = 3  # first steps, which are slower and not timed
+TIMED = 10.0  # seconds, roughly, for which steps are timed
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A way to train, chosen for a set of images.
+    """A model and settings chosen for a set of images.
 
     Attributes:
         model (str): name in :data:`MODELS`.
-        settings (TrainingSettings): how long and how.
-        reason (str): why this one, in a sentence or two.
-        expectation (str): what images of such a generator were found to be good for.
+        settings (TrainingSettings): how long it is trained, and how.
+        reason (str): why this model and length, in a sentence or two.
+        expectation (str): what utility to expect, see :func:`expected_utility`.
     """
 
     model: str
@@ -57,20 +57,20 @@ class Preset:
 
 
 def choose_preset(images: LabelledImages, *, labelled: LabelledImages | None = None, quick: bool = False) -> Preset:
-    """The default way to train on these images.
+    """The default model and settings for these images.
 
     Args:
-        images (LabelledImages): what will be trained on.
-        labelled (LabelledImages, optional): those of it that came with labels. Default: all
-        quick (bool): the narrow network also where the wide one is better, if it has the time. Default: False
+        images (LabelledImages): all images to train on.
+        labelled (LabelledImages, optional): those of them that came with labels. Default: all
+        quick (bool): choose the narrow network even where the wide one would be better, given time. Default: False
     """
     lengths = next(lengths for most, lengths in LENGTHS if len(images) <= most)
     model = WIDE if WIDE in lengths and not quick else QUICK
     kimg = lengths[model]
     settings = MODELS[model].settings
     reason = (
-        f"It has no discriminator, so there is nothing that can collapse. {len(images):,} images are "
-        f"shown {1000 * kimg / len(images):,.0f} times each; the fewer they are, the shorter the training, "
+        f"It has no discriminator, so it cannot collapse. {len(images):,} images are shown "
+        f"{1000 * kimg / len(images):,.0f} times each; the fewer they are, the shorter the training, so that it ends "
         "before they are copied"
     )
     if quick and WIDE in lengths:
@@ -79,7 +79,7 @@ def choose_preset(images: LabelledImages, *, labelled: LabelledImages | None = N
     if largest > IMBALANCED * smallest:
         settings = replace(settings, class_sampling=0.5)
         reason += f". Classes have {smallest:,} to {largest:,} images: small ones are shown more often (square root)"
-    # Shorter runs have as many grids.
+    # A shorter run has as many grids.
     share = kimg / settings.total_kimg
     settings = replace(settings, total_kimg=kimg, sample_kimg=settings.sample_kimg * share)
     known = labelled or images
@@ -89,17 +89,23 @@ def choose_preset(images: LabelledImages, *, labelled: LabelledImages | None = N
 
 @cache
 def measured_utility() -> dict[str, Any]:
-    """The table as it was measured, of which ``rows`` are the settings."""
+    """The table of measured utility: ``rows`` has one for each setting.
+
+    The columns are those of the benchmark's results that are read here or shown in the README. ``scores`` are balanced
+    accuracies on the test images, one for each seed, without generated images and with them.
+    """
     table: dict[str, Any] = json.loads(files("ganaug.training").joinpath("utility.json").read_text("utf-8"))
     return table
 
 
 def expected_utility(class_counts: Sequence[int], *, unlabeled: bool = False) -> str:
-    """What a generator trained on the images that it augments brought for about so many, in a sentence or two.
+    """What a preset's images brought where that was measured with about as many real images, in a sentence or two.
+
+    In the settings considered, the generator was trained on the images that it augments.
 
     Args:
-        class_counts (sequence of int): labelled images of each class.
-        unlabeled (bool): whether unlabelled ones are trained on too. Default: False
+        class_counts (sequence of int): number of labelled images of each class.
+        unlabeled (bool): whether the generator is trained on unlabelled images too. Default: False
     """
     present = [count for count in class_counts if count]
     imbalanced = max(present) > IMBALANCED * min(present)
@@ -108,7 +114,7 @@ def expected_utility(class_counts: Sequence[int], *, unlabeled: bool = False) ->
     rows = helped_by_unlabeled if unlabeled and helped_by_unlabeled else own
     rows = [row for row in rows if (row["imbalance"] > IMBALANCED) == imbalanced] or rows
     mean = sum(class_counts) / len(class_counts)
-    # Of several at one size, the one that promises least.
+    # Of several settings of one size, take the one that promises least.
     row = min(rows, key=lambda row: (abs(math.log(mean / row["images_per_class"])), row["difference"]["estimate"]))
     estimate, low, high = (100 * row["difference"][key] for key in ("estimate", "low", "high"))
     found = f"{estimate:+.1f} points [{low:.1f}, {high:.1f}] of balanced accuracy"
@@ -118,17 +124,22 @@ def expected_utility(class_counts: Sequence[int], *, unlabeled: bool = False) ->
         "hurt": "Expect harm",
     }[row["outcome"]]
     return (
-        f"what to expect: nearest to your images, of what was measured, is {row['name']}. There, images of this "
-        f"preset brought {found}. {advice}, and measure: recipes/evaluate.py"
+        f"what to expect: of the settings that were measured, the nearest to your images is {row['name']}. There, "
+        f"images of this preset brought {found}. {advice}, and measure it: ganaug evaluate"
     )
 
 
 def kimg_within(minutes: float, trainer: Trainer) -> float:
-    """Thousands of images that training shows in so many minutes on this machine, by a few steps that are timed.
+    """How many thousand images training shows in so many minutes on this machine, estimated by timing a few steps.
+
+    All processes must call this together.
 
     Args:
-        minutes (float): for the steps alone; opening the images and writing grids come on top.
-        trainer (Trainer): trained for these steps, and of no use afterwards. Of several processes all must ask.
+        minutes (float): for the steps alone; opening the images, grids and scores take extra time.
+        trainer (Trainer): takes the timed steps, and must not be used afterwards.
+
+    Returns:
+        float: kimg of all processes together.
 
     Raises:
         InputError: ``minutes`` is not positive and finite.
@@ -144,10 +155,10 @@ def kimg_within(minutes: float, trainer: Trainer) -> float:
 
 
 def _time_steps(trainer: Trainer, first: int, count: int) -> float:
-    """Seconds that steps take, the same number on all processes."""
+    """Seconds that some steps take, as a mean over the processes."""
     started = time.perf_counter()
     for step in range(first, first + count):
         monitors = trainer.step(step)
-    next(iter(monitors.values())).item()  # waits for the device
+    next(iter(monitors.values())).item()  # waits until the device has finished
     seconds = torch.tensor(time.perf_counter() - started, device=trainer.accelerator.device)
     return float(trainer.accelerator.reduce(seconds, "mean"))

@@ -1,4 +1,4 @@
-"""Labels for images that have none, from a classifier trained on those that have."""
+"""Labels for unlabelled images, from classifiers trained on labelled ones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ganaug.sampling.inference import ConditionalGenerator
 
 logger = logging.getLogger(__name__)
 
-SEEDS = 3  # classifiers whose probabilities are averaged
-STEPS = 700
+SEEDS = 3  # classifiers, whose probabilities are averaged
+STEPS = 700  # of each classifier
 DRAWN = 1000  # generated images of each class
 
 
@@ -30,36 +30,36 @@ def pseudo_label(
     horizontal_flip: bool = False,
     confidence: float = 0.0,
 ) -> LabelledImages:
-    """Label images by small classifiers that were trained on labelled ones.
+    """Label images with small classifiers that are trained on labelled ones with TrivialAugment.
 
-    A generator that was trained on such labels can make better ones: its images show more than the labelled ones do,
-    and less of single wrong labels than the pseudo-labelled ones.
+    A generator that was trained on pseudo-labelled images can improve their labels: it draws more variety than the
+    labelled images have, and repeats fewer single wrong labels than the pseudo-labelled images do.
 
     Args:
-        labelled (LabelledImages): what the classifiers are trained on, with TrivialAugment.
-        unlabeled (Tensor): uint8 (N, C, H, W), of the same form.
-        generator (Generator or module, optional): half of what the classifiers are trained on is drawn from it.
-        horizontal_flip (bool): augment by mirroring too; only where a mirrored image is still of its class. Default:
-            False
-        confidence (float): leave out images whose class has a lower probability, in [0, 1]. Default: 0, which keeps
-            all
+        labelled (LabelledImages): what the classifiers are trained on.
+        unlabeled (Tensor): images, uint8 (N, C, H, W), of the same shape as the labelled ones.
+        generator (Generator or module, optional): draws half of what the classifiers are trained on. Default: none
+        horizontal_flip (bool): augment by mirroring too; only for images whose mirror image is still of its class.
+            Default: False
+        confidence (float): least probability, in [0, 1], of an image's most probable class; images below it are left
+            out. Default: 0, which keeps all
 
     Returns:
-        LabelledImages: those kept, in their order.
+        LabelledImages: the images that are kept, in their order.
+
+    Raises:
+        InputError: the unlabelled images have another shape, or no image reaches ``confidence``.
 
     Source: Lee 2013, "Pseudo-label: the simple and efficient semi-supervised learning method for deep neural
     networks".
-
-    Raises:
-        InputError: the images are of another form, or none is as confident as that.
     """
     if unlabeled.shape[1:] != labelled.images.shape[1:]:
         raise InputError(
-            f"unlabelled images must have the shape of the labelled ones, {tuple(labelled.images.shape[1:])}; they "
-            f"have {tuple(unlabeled.shape[1:])}"
+            f"unlabelled images must have the shape of the labelled ones, {tuple(labelled.images.shape[1:])}; got "
+            f"{tuple(unlabeled.shape[1:])}"
         )
     classic = ShiftFlip.like(labelled, flip=horizontal_flip)
-    augment = TrivialAugment(classic)  # with few labels it is worth points
+    augment = TrivialAugment(classic)  # with few labels it is worth percentage points
     probabilities = torch.zeros(len(unlabeled), len(labelled.classes))
     data, weights = labelled, None
     if generator is not None:
@@ -77,7 +77,8 @@ def pseudo_label(
     kept = found >= confidence
     if not kept.any():
         raise InputError(
-            f"no unlabelled image has a class of probability {confidence}; the highest is {found.max():.2f}"
+            f"no unlabelled image has a class with a probability of {confidence} or more; the highest is "
+            f"{found.max():.2f}. Lower confidence"
         )
     name = f"{int(kept.sum()):,} pseudo-labelled images"
     logger.info("%s of %s", name, f"{len(unlabeled):,}")

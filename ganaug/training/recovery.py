@@ -1,4 +1,4 @@
-"""Training whose gradients are no longer finite: back to the last checkpoint, with half the learning rate."""
+"""When gradients stop being finite: back to the last checkpoint, with half the learning rate."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 
 from accelerate.utils import broadcast_object_list
 
-from ganaug.training.checkpoints import Checkpoint, open_checkpoint
+from ganaug.training.checkpoints import Checkpoint, Progress, open_checkpoint
 from ganaug.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
 class Recovery:
-    """Rolls a trainer back, a few times at most.
+    """Rolls a trainer back to its last checkpoint, three times in a run at most.
 
     Args:
-        trainer (Trainer): the one.
-        resume (Checkpoint, optional): that it goes on from. Default: it starts
+        trainer (Trainer): whose learning rates are halved.
+        resume (Checkpoint, optional): where the run resumes. Default: it starts from scratch
 
     Attributes:
-        rollbacks (int): how often it was rolled back, in the whole run.
+        rollbacks (int): how often the run was rolled back, resumed parts included.
     """
 
     PATIENCE = 20  # skipped steps in a row
@@ -29,29 +29,28 @@ class Recovery:
 
     def __init__(self, trainer: Trainer, resume: Checkpoint | None) -> None:
         self._trainer = trainer
-        self.rollbacks = 0 if resume is None else resume.facts["rollbacks"]
+        self.rollbacks = 0 if resume is None else Progress.of(resume).rollbacks
         self._slow_down()
 
     def roll_back(self, saved: Path | None, kimg: float, skipped: int) -> Checkpoint:
-        """Halve the learning rates, and give the checkpoint to load; to be called by all processes together.
+        """Halve the learning rates and return the checkpoint to load. All processes must call this together.
 
         Args:
             saved (Path, optional): the last checkpoint, on the main process; None if there is none.
-            kimg (float): where training is.
-            skipped (int): number of the last steps that were skipped.
+            kimg (float): thousands of images shown so far.
+            skipped (int): how many of the latest steps in a row were skipped.
 
         Returns:
-            Checkpoint: the last one, from which training goes on.
+            Checkpoint: the last one, from which training continues.
 
         Raises:
-            FloatingPointError: there is none, or it was rolled back as often as it may.
+            FloatingPointError: there is no checkpoint, or the run was already rolled back three times.
+            LoadError: the checkpoint is damaged.
         """
         path: Path | None = broadcast_object_list([saved])[0]
-        diagnosis = (
-            f"training diverged after {kimg:.1f} kimg: {skipped} steps in a row had gradients that are no numbers"
-        )
+        diagnosis = f"training diverged after {kimg:.1f} kimg: {skipped} steps in a row had infinite or NaN gradients"
         if path is None or self.rollbacks == self.ROLLBACKS:
-            tried = f", and so it was after {self.rollbacks} halvings of the learning rate" if self.rollbacks else ""
+            tried = f", even after {self.rollbacks} halvings of the learning rate" if self.rollbacks else ""
             raise FloatingPointError(f"{diagnosis}{tried}. Try a smaller learning_rate, or mixed_precision no")
         checkpoint = open_checkpoint(path)
         self.rollbacks += 1

@@ -16,9 +16,9 @@ from ganaug.training.checkpoints import IN_RUN
 
 
 def new_run_folder(wanted: str | Path) -> Path:
-    """``wanted``, or ``wanted-2``, ``wanted-3`` ... where a run is already there.
+    """``wanted``, or if it already holds a run, the first of ``wanted-2``, ``wanted-3``, ... that does not.
 
-    For a default name: an earlier result is never overwritten, and no flag is needed to run again.
+    With a default name, a command can be run again without a flag, and an earlier result is never overwritten.
     """
     folder, number = Path(wanted), 1
     while (folder / "training").exists() or (folder / WEIGHTS).exists():
@@ -28,15 +28,16 @@ def new_run_folder(wanted: str | Path) -> Path:
 
 
 class RunFolder:
-    """Files of one run: ``samples/*.png``, ``training/settings.json``, ``metrics.jsonl`` and ``checkpoints``.
+    """The files of one run: ``samples/*.png``, and in ``training`` settings.json, metrics.jsonl and checkpoints.
 
     Args:
-        path (str or Path): made if missing.
-        after_kimg (float, optional): go on with the run that is in it, if there is one, after so many kimg: metrics
-            of later steps, and what a killed process left, are removed. Default: there must be none
+        path (str or Path): created if missing.
+        after_kimg (float, optional): resume the run in this folder, if there is one, after so many kimg: metrics of
+            later steps are removed, and so are the leftovers of a killed process. Default: the folder must not hold a
+            run yet
 
     Raises:
-        InputError: there is a run in it already, or it cannot be written to.
+        InputError: the folder already holds a run, or cannot be written to.
     """
 
     def __init__(self, path: str | Path, *, after_kimg: float | None = None) -> None:
@@ -53,12 +54,12 @@ class RunFolder:
 
     @property
     def training(self) -> Path:
-        """Subfolder with everything about the run that is not needed to use the generator."""
+        """The subfolder with everything about the run that is not needed to use the generator."""
         return self.path / "training"
 
     @property
     def checkpoints(self) -> Path:
-        """Subfolder of the checkpoints."""
+        """The subfolder with the checkpoints."""
         return self.path / IN_RUN
 
     def write_settings(self, settings: dict[str, Any]) -> None:
@@ -67,17 +68,21 @@ class RunFolder:
 
     @property
     def command(self) -> str | None:
-        """The command that started the run, as far as its settings name it."""
+        """The command that started the run, if its settings say so."""
         path = self.training / "settings.json"
         return json.loads(path.read_text()).get("command") if path.exists() else None
 
     def append_metrics(self, row: dict[str, float]) -> None:
-        """Add a line to ``training/metrics.jsonl``, whole or not at all."""
+        """Append a whole line to ``training/metrics.jsonl``, or nothing.
+
+        Raises:
+            OSError: it cannot be written; the file is as it was before.
+        """
         line = (json.dumps(row) + "\n").encode()
         file = os.open(self.training / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             size = os.fstat(file).st_size
-            if os.write(file, line) < len(line):  # a full disk takes what fits
+            if os.write(file, line) < len(line):  # the disk is full, and took what fitted
                 os.ftruncate(file, size)
                 raise OSError(28, "No space left on device", str(self.training / "metrics.jsonl"))
         finally:

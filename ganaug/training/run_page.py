@@ -17,10 +17,10 @@ from ganaug.evaluation.report.wording import FILTERS, number
 from ganaug.hub.config import CONFIG
 from ganaug.training.failure import signs_of_failure
 
-SHARES = ("label_fidelity", "class_diversity", "closeness", "usefulness")
-MOST_GRIDS = 12  # beside the chosen one's
+SHARES = ("label_fidelity", "class_diversity", "closeness", "usefulness")  # whose product is the score
+MOST_GRIDS = 12  # besides that of the chosen generator
 PANELS = {
-    "score": ("score", "label_fidelity", "class_diversity", "closeness", "usefulness"),
+    "score": ("score", *SHARES),
     "loss": ("loss", "D_loss", "G_loss"),
     "discriminator's score": ("D(x)", "D(G(z))_before", "D(G(z))_after"),
     "relative diversity": ("diversity",),
@@ -29,10 +29,10 @@ PANELS = {
 
 
 def write_run_page(folder: str | Path) -> None:
-    """Write ``training/run.html``, one file that needs nothing beside it, and its curves, ``training/curves.png``.
+    """Write ``training/run.html``, a page in a single file, and its curves, ``training/curves.png``.
 
     Args:
-        folder (str or Path): of a run that has ended.
+        folder (str or Path): of a finished run.
 
     Raises:
         OSError: a file of the run is missing, or the folder cannot be written to.
@@ -68,31 +68,32 @@ def write_run_page(folder: str | Path) -> None:
 
 
 def _choice(candidates: list[dict[str, Any]], chosen: float | None) -> list[str]:
-    """Which generator was chosen, in plain sentences."""
+    """Which generator was chosen and why, in sentences."""
     if chosen is None:
-        return ["The generator that was saved is the last one. No other was looked at."]
+        return ["The generator that was saved is the last one. No other was scored."]
     it, last = next(row for row in candidates if row["kimg"] == chosen), candidates[-1]
     peers = [row for row in candidates if not row["signs"]] or candidates
     best = max(peers, key=lambda row: row["score"])
-    among = f"Of {len(candidates)} that were scored on real images which were held back"
+    among = f"Of {len(candidates)} generators scored on real images that were held back"
     if len(peers) < len(candidates):
-        among += f", {len(peers)} have no signs that training failed; of these"
+        among += f", {len(peers)} show no signs that training failed; of these"
     elif candidates[0]["signs"]:
-        among += ", all have signs that training failed; of these"
-    why = f"the highest has {number(best['score'])}, and this is the last within 5 % of it"
+        among += ", all show signs that training failed; of these"
+    why = f"the best scores {number(best['score'])}, and this is the last one within 5 % of that"
     sentences = [
         f"The generator that was saved is the one after {chosen:g} kimg, with a score of {number(it['score'])}.",
-        f"{among}, {'it has the highest' if it is best else why}.",
+        f"{among}, {'it has the best score' if it is best else why}.",
     ]
     if it is not last:
         sentences.append(
-            f"The run's last one, after {last['kimg']:g} kimg, has {number(last['score'])}; it is in training/last."
+            f"The last generator of the run, after {last['kimg']:g} kimg, scores {number(last['score'])}; it is in "
+            "training/last."
         )
     return sentences
 
 
 def _grids(folder: Path, chosen: float | None) -> list[tuple[str, bytes, bool]]:
-    """Titles, PNG files, and whether they are of the chosen generator: of real images, then over time."""
+    """The grid of real images, then those over time: title, PNG file, and whether the chosen generator drew it."""
     found = [(int(name[1]), path) for path in folder.glob("*kimg.png") if (name := re.match(r"(\d+)kimg", path.name))]
     found.sort()
     step = max(1, -(-len(found) // MOST_GRIDS))
@@ -110,11 +111,11 @@ def _png(content: bytes) -> str:
 
 
 def training_curves(rows: Sequence[Mapping[str, float]], *, chosen: float | None) -> Any:
-    """A matplotlib figure of monitors and scores against kimg.
+    """A matplotlib figure of monitors and scores over kimg.
 
     Args:
         rows (sequence of dict): lines of ``metrics.jsonl``.
-        chosen (float, optional): kimg of the generator that was chosen, which is marked.
+        chosen (float, optional): kimg of the generator that was chosen, which is marked; None if there was no choice.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -139,6 +140,6 @@ def training_curves(rows: Sequence[Mapping[str, float]], *, chosen: float | None
         axes.grid(alpha=0.3)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     if chosen is not None:
-        grid[0].set_title(f"the dashed line: chosen, after {chosen:g} kimg", fontsize="medium", loc="left")
+        grid[0].set_title(f"dashed line: chosen, after {chosen:g} kimg", fontsize="medium", loc="left")
     axes.set_xlabel("kimg (thousands of real images shown)")
     return figure

@@ -1,11 +1,9 @@
-"""Which of the generators that a run passes through is kept, by scores on held-out images."""
+"""Choosing one of the generators along a run by their scores on held-out images."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -14,44 +12,30 @@ from torch import Tensor
 from ganaug.data import LabelledImages, joined
 from ganaug.evaluation import GeneratorScore
 from ganaug.generators.base import Generator
-from ganaug.training.checkpoints import Checkpoint, State
+from ganaug.training.checkpoints import Candidate, Checkpoint, Progress, State
 from ganaug.training.interruption import BrokenOffError, StopSignals
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer
 
 HELD_BACK = 0.1  # of each class's images
-FEWEST_HELD_BACK = 20  # images, of classes that have two
+FEWEST_HELD_BACK = 20  # images, counting classes with at least two
 TOLERANCE = 0.95  # of the best score
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """An averaged generator that was scored.
-
-    Attributes:
-        step (int): number of steps it was trained for.
-        kimg (float): the same in thousands of real images.
-        scores (dict): ``"score"``, and what it is made of.
-        signs (list of str): that training had failed then, in sentences.
-    """
-
-    step: int
-    kimg: float
-    scores: dict[str, float]
-    signs: list[str]
-
-
 class Selection:
-    """Scores the averaged generator, and keeps the weights of the one to choose.
+    """Scores the averaged generator along the run, and keeps the weights of the one that is chosen so far.
 
     Args:
         trainer (Trainer): whose averaged generator is scored, on the main process.
-        held_out (LabelledImages, optional): what it is scored by; see :class:`ganaug.evaluation.GeneratorScore`.
-            Default: nothing is scored, and the last generator is the chosen one
-        signals (StopSignals): the first one breaks off a score.
+        held_out (LabelledImages, optional): real images that it is scored by, see
+            :class:`ganaug.evaluation.GeneratorScore`. Default: nothing is scored, and the last generator is chosen
+        signals (StopSignals): the first signal breaks off a score.
 
     Attributes:
-        candidates (list of Candidate): all so far, the same on all processes.
+        candidates (list of Candidate): all scored so far, the same on all processes.
+
+    Raises:
+        InputError: the held-out images have other classes or another form than the training images, or are too few.
     """
 
     def __init__(self, trainer: Trainer, held_out: LabelledImages | None, signals: StopSignals) -> None:
@@ -63,21 +47,22 @@ class Selection:
 
     @property
     def interval(self) -> float | None:
-        """Thousands of real images from one candidate to the next; None where there is none, or only the last."""
+        """Thousands of real images between candidates; None if nothing is scored, or only the last would be."""
         settings = self._trainer.settings
         if self._score is None or settings.evaluation_kimg is None or settings.total_kimg <= settings.evaluation_kimg:
             return None
         return settings.evaluation_kimg
 
     def missed(self, step: int) -> bool:
-        """Whether a candidate is due after so many steps, and is not there."""
+        """Whether a candidate was due after so many steps but was not scored."""
         return self._trainer.is_due(self.interval, step) and all(each.step != step for each in self.candidates)
 
     @property
     def chosen(self) -> Candidate | None:
-        """The last one whose score is within 5 % of the best, of those without signs of failure, if there are any.
+        """The last candidate whose score is within 5 % of the best; None if nothing was scored.
 
-        Scores of equally good generators differ by about as much, and the last one was trained for longest.
+        Candidates with signs of failure count only if all have some. Scores of equally good generators differ by about
+        5 %, and of these the last one was trained longest.
         """
         peers = self._peers()
         best = max((candidate.scores["score"] for candidate in peers), default=0.0)
@@ -86,7 +71,7 @@ class Selection:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the last candidates, as many as the settings' patience, were no better than one before them."""
+        """Whether the latest candidates, as many as the settings' patience, were no better than an earlier one."""
         patience, peers = self._trainer.settings.patience, self._peers()
         if patience is None or not peers:
             return False
@@ -97,14 +82,14 @@ class Selection:
         return [candidate for candidate in self.candidates if not candidate.signs] or self.candidates
 
     def consider(self, step: int, signs: Sequence[str]) -> dict[str, float]:
-        """Score the averaged generator as it is after so many steps; to be called by all processes together.
+        """Score the averaged generator, which makes it a candidate. All processes must call this together.
 
         Args:
-            step (int): number of steps that were taken.
-            signs (sequence of str): that training has failed, on the main process.
+            step (int): number of steps taken.
+            signs (sequence of str): signs that training has failed, on the main process.
 
         Returns:
-            dict: its scores; empty if a signal came, and the generator is no candidate then.
+            dict: its scores. Empty if a signal broke off the score; then the generator does not become a candidate.
         """
         found: Candidate | None = None
         if self._score and self._trainer.accelerator.is_main_process:
@@ -124,7 +109,7 @@ class Selection:
         return candidate.scores
 
     def generator(self) -> Generator:
-        """The chosen candidate, or the averaged generator as it is where nothing was scored."""
+        """The chosen candidate; the averaged generator as it is now if nothing was scored."""
         generator = self._trainer.averaged_generator
         if self._weights:
             generator = copy.deepcopy(generator)
@@ -132,31 +117,30 @@ class Selection:
         return generator
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """What a checkpoint keeps beside the trainer's state."""
+        """The tensors that a checkpoint keeps beside the trainer's: the weights of the chosen candidate."""
         return {"chosen": self._weights} if self._weights else {}
 
-    def facts(self) -> list[dict[str, Any]]:
-        """The candidates as JSON values."""
-        return [asdict(candidate) for candidate in self.candidates]
-
     def load(self, checkpoint: Checkpoint, state: State) -> None:
-        """Put back what :meth:`facts` and :meth:`state` gave."""
-        self.candidates = [Candidate(**facts) for facts in checkpoint.facts["candidates"]]
+        """Restore the candidates of a checkpoint, and the weights that :meth:`state` returned."""
+        self.candidates = Progress.of(checkpoint).candidates
         self._weights = dict(state.get("chosen", {}))
 
 
 def hold_back(
     settings: TrainingSettings, images: LabelledImages, labelled: LabelledImages
 ) -> tuple[LabelledImages, LabelledImages | None]:
-    """What to train on, and the images that are held back from it to choose a generator by.
+    """Split images into those to train on and a tenth of each class that is held back to choose a generator by.
 
-    None are where nothing is scored, or by so few images that it would say nothing. The length of the run has no
-    say, for it may be trained further.
+    Nothing is held back if no scoring is configured, or if the images held back would be too few for a score to mean
+    anything. The length of the run makes no difference, because it may be resumed and trained for longer.
 
     Args:
-        settings (TrainingSettings): whether and how often generators are scored.
-        images (LabelledImages): all there are; first those that came with labels, then pseudo-labelled ones.
-        labelled (LabelledImages): those of them that came with labels.
+        settings (TrainingSettings): ``evaluation_kimg`` says whether generators are scored.
+        images (LabelledImages): all images: first those that came with labels, then pseudo-labelled ones.
+        labelled (LabelledImages): those of them that came with labels, of which some are held back.
+
+    Returns:
+        tuple: the images to train on, and those held back, or None.
     """
     if settings.evaluation_kimg is None:
         return images, None

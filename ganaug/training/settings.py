@@ -1,3 +1,5 @@
+"""The settings of a training run: how long, on how many images at a time, at which rates."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
@@ -9,44 +11,45 @@ from ganaug.training.diffaug import Operation
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a pair of networks is trained. Lengths are in kimg: thousands of real images shown.
+    """How networks are trained. Lengths are in kimg: thousands of real images shown.
 
     Args:
         total_kimg: Budget: train until this many thousand real images were shown.
         train_batch_size: Real images per process and update of the discriminator.
-        gradient_accumulation_steps: Batches whose gradients are added up for one update of each network, where so many
-            images at once do not fit into memory; they count for total_kimg.
-        discriminator_steps: Updates of the discriminator for each one of the generator.
-        learning_rate: Learning rate of Adam, for both networks unless the next one is given.
-        discriminator_learning_rate: Learning rate of the discriminator, where it differs.
+        gradient_accumulation_steps: Batches whose gradients are added up for one update of each network, for batches
+            that do not fit into memory at once; all of them count towards total_kimg.
+        discriminator_steps: Updates of the discriminator for each update of the generator.
+        learning_rate: Learning rate of Adam, for both networks unless discriminator_learning_rate is given.
+        discriminator_learning_rate: Learning rate of the discriminator, if it differs.
         lr_decay: Share of the run, at its end, in which the learning rates fall linearly to zero.
-        adam_beta1: Decay of Adam's first moment.
-        adam_beta2: Decay of Adam's second moment.
-        class_sampling: A class of n images is shown with a share proportional to n to this power: 1 shows all images
-            equally often, 0.5 (square-root sampling) small classes more, 0 all classes equally often (Kang et al.
-            2020).
-        augment: What the discriminator's images go through, real and generated ones alike: shift, flip (only where a
-            mirrored image is still of its class), cutout, brightness.
-        ema_kimg: Half-life of the averaged generator weights, which are what is sampled and saved.
+        adam_beta1: Decay rate of Adam's first moment.
+        adam_beta2: Decay rate of Adam's second moment.
+        class_sampling: A class of n images gets a share of the batches proportional to n to this power: 1 shows all
+            images equally often, 0.5 (square-root sampling) shows small classes more often, 0 shows all classes
+            equally often (Kang et al. 2020).
+        augment: What real and generated images alike go through before the discriminator sees them: shift, flip (only
+            for images whose mirror image is still of its class), cutout, brightness.
+        ema_kimg: Half-life of the moving average of the generator's weights, which is what is sampled and saved.
         log_kimg: How often the monitors are logged.
         sample_kimg: How often a sample grid is written.
         evaluation_kimg: How often the averaged generator is scored on real images that are held back, a tenth of each
-            class; the last of the best ones is saved in the end. None holds back nothing, and saves the last one.
-        patience: End training when so many scores in a row were no better than one before them; None never does.
-        checkpointing_kimg: How often a checkpoint is written, from which a run that was stopped goes on; None writes
+            class; at the end the last of the best ones is saved. None holds nothing back and saves the last one.
+        patience: End training after so many scores in a row that were no better than an earlier one; None never does.
+        checkpointing_kimg: How often a checkpoint is written, from which a stopped run can be resumed; None writes
             none.
         checkpoints_total_limit: How many checkpoints are kept, the newest ones.
-        mixed_precision: bf16, or no for fp32; auto takes bf16 where the processor has it.
+        mixed_precision: bf16, or no for fp32; auto takes bf16 if the hardware has it.
         cpu_threads: Threads per process; by default the cores are divided among the local processes.
-        compile: Compile the networks with torch.compile first, which takes a minute or so.
-        fake_labels: Labels of the generated images: drawn with the shares of the real classes, or the real labels of
-            the same batch.
-        half_batches: Update the discriminator twice, on half a batch of real and half a batch of generated images,
-            and the generator on a whole batch; half as many real images are shown per step.
+        compile: Compile the networks with torch.compile first, which takes about a minute.
+        fake_labels: Labels of the generated images: drawn with the class shares of the real images, or the labels of
+            the real images in the same batch.
+        half_batches: Update the discriminator twice, on half a batch of real images and on half a batch of generated
+            ones, and the generator on a whole batch; a step then shows half as many real images.
         seed: Seed of weights, data order, latents and dropout.
 
     Raises:
-        InputError: a number is out of range, or half of an odd batch is asked for.
+        InputError: a value is out of range, an augmentation is unknown, or half_batches does not go with
+            train_batch_size or discriminator_steps.
     """
 
     total_kimg: float = 200
@@ -94,6 +97,6 @@ class TrainingSettings:
         if unknown:
             raise InputError(f"augment takes {', '.join(get_args(Operation))}, got {', '.join(unknown)}")
         if self.half_batches and self.discriminator_steps > 1:
-            raise InputError(f"half_batches has one discriminator step, got {self.discriminator_steps}")
+            raise InputError(f"half_batches allows only discriminator_steps 1, got {self.discriminator_steps}")
         if self.half_batches and self.train_batch_size % 2:
             raise InputError(f"half_batches needs an even train_batch_size, got {self.train_batch_size}")

@@ -1,4 +1,4 @@
-"""What every training run has: batches, an optimizer, an averaged generator. The kinds of training are beside it."""
+"""What all kinds of training share: batches, optimizers, learning rates, an averaged generator, a state to save."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from ganaug.training.settings import TrainingSettings
 
 
 class Trainer(ABC):
-    """A generator in training, and its average. A subclass says what a step is.
+    """A generator in training, and the moving average of its weights. A subclass says what a step is.
 
     An update whose gradients are not all finite is skipped.
 
     Args:
         generator (Generator): trained in place.
         data (LabelledImages): training images, of the generator's size, channels and classes.
-        settings (TrainingSettings): how long and how.
+        settings (TrainingSettings): how long to train, and how.
         accelerator (Accelerator): device, processes, precision and trackers.
 
     Raises:
-        ValueError: the images are not of the generator's shape or classes.
+        ValueError: the shape or classes of the images differ from the generator's.
 
     Attributes:
-        skipped (Tensor): whether an update of the last step was skipped, float of 0 or 1 on the device.
-        learning_rate_factor (float): of all learning rates. Default: 1
+        skipped (Tensor): 1 if an update of the last step was skipped, else 0; float, on the device.
+        learning_rate_factor (float): multiplies all learning rates. Default: 1
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class Trainer(ABC):
         )
         self.noise = BatchNoise(settings.seed, accelerator.device, rank=rank, world_size=world_size)
         self.augment: Callable[[Tensor], Tensor] = nn.Identity()
-        if settings.augment:  # the background is a look at all images
+        if settings.augment:  # finding the background reads all images
             background = data.background.float().div(127.5).sub(1)
             self.augment = DifferentiableAugmentation(settings.augment, background, self.noise)
-        self._trained: dict[str, tuple[nn.Module, DenseAdam]] = {}  # networks and their optimizers, by name
+        self._trained: dict[str, tuple[nn.Module, DenseAdam]] = {}  # networks and their optimizers by name
         self.learning_rate_factor = 1.0
         self.skipped = torch.zeros((), device=accelerator.device)
         self.bare_generator = generator
@@ -79,19 +79,19 @@ class Trainer(ABC):
         self.ema = GeneratorEMA(generator, settings.ema_kimg * 1000)
 
     def _place(self, network: nn.Module) -> None:
-        """Bring a network to the device, in the memory format that convolutions are fast in."""
+        """Move a network to the device, in the memory format in which convolutions are fast."""
         if self.accelerator.num_processes > 1:
             synchronise_batch_norm(network, self.accelerator.device)
         network.to(self.accelerator.device).to(memory_format=torch.channels_last)
 
     def _prepare(self, network: nn.Module) -> Any:
-        """The network wrapped for distributed training and mixed precision, and compiled where that is asked for."""
+        """Wrap a network for distributed training and mixed precision, and compile it if that is asked for."""
         if self.settings.compile:
             network.compile()
         return self.accelerator.prepare(network)
 
     def _adam(self, name: str, network: nn.Module, learning_rate: float) -> DenseAdam:
-        # Not through accelerate: its wrapper, for gradient scalers and accumulation, searches the disk every step.
+        # Not wrapped by accelerate: the wrapper, meant for gradient scalers, looks up packages on disk in every step.
         betas = float(self.settings.adam_beta1), float(self.settings.adam_beta2)
         optimizer = DenseAdam(network.named_parameters(), learning_rate, betas)
         self._trained[name] = network, optimizer
@@ -99,20 +99,25 @@ class Trainer(ABC):
 
     @property
     def images_per_step(self) -> int:
-        """Real images that all processes together show in one step."""
+        """Real images shown in one step by all processes together."""
         return self.batches.global_batch * self.settings.discriminator_steps
 
     @property
     def total_steps(self) -> int:
-        """Steps until ``total_kimg`` thousand real images were shown, by all processes together."""
+        """Steps until all processes together have shown ``total_kimg`` thousand real images."""
         return math.ceil(self.settings.total_kimg * 1000 / self.images_per_step)
 
     def kimg(self, step: int) -> float:
-        """Thousands of real images that so many steps show."""
+        """Thousands of real images shown in so many steps."""
         return step * self.images_per_step / 1000
 
     def is_due(self, kimg: float | None, step: int) -> bool:
-        """Whether what is done every ``kimg`` thousand images, and at the end, is to be done after so many steps."""
+        """Whether an event with this interval in kimg is due after so many steps; at the end of the run all are.
+
+        Args:
+            kimg (float, optional): thousands of real images from one event to the next; None is never due.
+            step (int): number of steps taken.
+        """
         if kimg is None or step == 0:
             return False
         seen, each = step * self.images_per_step, 1000 * kimg
@@ -120,17 +125,17 @@ class Trainer(ABC):
 
     @property
     def averaged_generator(self) -> Generator:
-        """The generator with averaged weights: what is sampled, scored and saved."""
+        """The generator with averaged weights, which is what is sampled, scored and saved."""
         return cast(Generator, self.ema.module)
 
     def step(self, step: int) -> dict[str, Tensor]:
-        """Update all networks, and the average.
+        """Update all networks, then the moving average.
 
         Args:
-            step (int): number of the step; what is drawn depends on it and the seed alone.
+            step (int): number of the step, from 0; all that is drawn depends on it and the seed alone.
 
         Returns:
-            dict: losses and what else there is to watch, scalars on the device.
+            dict: losses and other scalars to watch by name, on the device.
         """
         self._seed_noise(step)
         self._set_learning_rates(step)
@@ -138,15 +143,15 @@ class Trainer(ABC):
         buffers = [buffer for network, _ in self._trained.values() for buffer in network.buffers()]
         before = [buffer.clone() for buffer in buffers]
         monitors = self._update_networks(step)
-        for buffer, old in zip(buffers, before, strict=True):  # a running mean that is not finite would stay so
+        for buffer, old in zip(buffers, before, strict=True):  # a running mean that is not finite stays so
             buffer.copy_(torch.where(self.skipped > 0, old, buffer))
         self.ema.update(images=self.images_per_step, images_seen=(step + 1) * self.images_per_step)
         return monitors
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """All that steps change, by name: weights and buffers, their average, and what optimizers have learnt.
+        """All that steps change: the weights and buffers of each network, their average, and the optimizers' state.
 
-        What a step draws depends on its number and the seed alone, so there is no random state in it.
+        There is no random state, because what a step draws depends on its number and the seed alone.
         """
         found = {"average": dict(self.averaged_generator.state_dict())}
         for name, (network, optimizer) in self._trained.items():
@@ -154,10 +159,10 @@ class Trainer(ABC):
         return found
 
     def load_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Put back what :meth:`state` gave.
+        """Restore what :meth:`state` returned.
 
         Raises:
-            LoadError: it is of other networks.
+            LoadError: it belongs to other networks.
         """
         try:
             self.averaged_generator.load_state_dict(state["average"])
@@ -165,17 +170,18 @@ class Trainer(ABC):
                 network.load_state_dict(state[name])
                 optimizer.set_moments(state[f"{name}_optimizer"])
         except (KeyError, RuntimeError) as error:
-            raise LoadError(f"the state is of other networks: {error}") from error
+            raise LoadError(f"the state belongs to other networks: {error}") from error
 
     @abstractmethod
-    def _update_networks(self, step: int) -> Monitors: ...
+    def _update_networks(self, step: int) -> Monitors:
+        """Draw what a step needs, compute the losses, and update each network."""
 
     def closer_look(self) -> dict[str, float]:
-        """Monitors that take longer, and are taken where a sample grid is written."""
+        """Monitors that take longer to compute, and are computed only when a grid or a score is due."""
         return {}
 
     def facts(self) -> dict[str, Any]:
-        """What ``config.json`` says of this kind of training beside its settings."""
+        """What ``config.json`` says about this kind of training besides its settings, as JSON values."""
         return {}
 
     def _apply_gradients(self, optimizer: DenseAdam) -> None:
@@ -191,11 +197,11 @@ class Trainer(ABC):
 
     def _seed_noise(self, step: int) -> None:
         self.noise.start(step)
-        # Dropout draws for its own process.
+        # Dropout draws other numbers on each process.
         rng = random_stream(
             self.settings.seed, Purpose.TRAINING_NOISE, index=step, attempt=self.accelerator.process_index
         )
-        # torch.manual_seed would write down a traceback for each kind of accelerator that is not there.
+        # torch.manual_seed is slow on a CPU: it records a traceback for each kind of accelerator that is missing.
         seed_device = torch.default_generator.manual_seed if self.batches.device.type == "cpu" else torch.manual_seed
         seed_device(int(rng.integers(2**32)))
 

@@ -43,7 +43,7 @@ def test_classes_that_say_nothing_are_left_out():
     [
         ({}, []),
         ({"diversity": 0.8, "evaluated_accuracy_real": 1.0, "evaluated_accuracy_fake": 0.6}, []),
-        ({"diversity": 0.12}, ["nearly one picture: 0.12 of the diversity of the real ones"]),
+        ({"diversity": 0.12}, ["nearly one picture: they have 0.12 of the diversity"]),
         ({"evaluated_accuracy_real": 1.0, "evaluated_accuracy_fake": 0.995}, ["100% of real and 100% of generated"]),
     ],
 )

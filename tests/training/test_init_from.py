@@ -37,19 +37,19 @@ def test_classes_meet_by_name_and_new_ones_start_between_the_known():
 def test_what_differs_in_more_than_classes_is_refused():
     with torch.random.fork_rng():
         for new, message in [
-            (flow("a", "b", width=24), r"network options is {'width': 16, 'steps': 8}, and {'width': 24"),
-            (flow("a", "b", image_size=12), "its image_size is 8, and 12 is wanted"),
-            (ACGAN28Generator(["a", "b"], image_size=8), "its architecture is flow, and acgan-28 is wanted"),
+            (flow("a", "b", width=24), r"network options is {'width': 16, 'steps': 8}, but {'width': 24"),
+            (flow("a", "b", image_size=12), "image_size is 8, but 12"),
+            (ACGAN28Generator(["a", "b"], image_size=8), "architecture is flow, but acgan-28"),
         ]:
             with pytest.raises(InputError, match=message):
                 init_from(new, flow("a", "b"))
         known, other = (CGANMLPGenerator(names, image_size=8, channels=1) for names in (["a", "b"], ["a", "b", "c"]))
         before = [weight.clone() for weight in other.parameters()]
-        with pytest.raises(InputError, match="the same number of classes: it has 2, the images have 3"):
+        with pytest.raises(InputError, match="same number of classes"):
             init_from(other, known)
         # The one-hot label is part of a layer's input: its columns would be taken for other classes.
         maxout, turned = (CGANMaxoutGenerator(names, image_size=8, channels=1) for names in (["a", "b"], ["b", "a"]))
-        with pytest.raises(InputError, match="the same classes, in the same order: a, b; the images have b, a"):
+        with pytest.raises(InputError, match="in the same order: a, b"):
             init_from(turned, maxout)
     assert all(torch.equal(*pair) for pair in zip(before, other.parameters(), strict=True))
 
@@ -77,5 +77,5 @@ def test_the_recipe_goes_on_from_a_folder_and_remembers_both_sets_of_images(in_p
     with torch.inference_mode():
         assert torch.allclose(found(z, torch.tensor([2])), trained(z, torch.tensor([1])), atol=1e-3)
     message = in_process(*flags, "--init_from", "trained", "--resolution", "16", "--output_dir", "out2")
-    assert "error: a generator can be trained further on images of its own form only: its image_size is 12" in message
+    assert "its image_size is 12" in message
     assert not (tmp_path / "out2").exists()

@@ -131,19 +131,19 @@ def test_a_class_head_without_a_loss_still_has_a_gradient():
     assert not head.weight.grad.any()
 
 
-@pytest.mark.parametrize("system", [name for name in MODELS if MODELS[name].objective.class_weight_real])
-def test_a_confident_classifier_has_no_loss_left(system):
+@pytest.mark.parametrize("model", [name for name in MODELS if MODELS[name].objective.class_weight_real])
+def test_a_confident_classifier_has_no_loss_left(model):
     """Softmax before the cross-entropy, as in some public code, would leave 1.46 for ten classes."""
     right = torch.eye(10).mul(50).tolist()
     judge = Scripted([50.0] * 10, right)
-    loss, _ = MODELS[system].objective.generator_loss(judge, torch.zeros(10, 1, 4, 4), torch.arange(10))
+    loss, _ = MODELS[model].objective.generator_loss(judge, torch.zeros(10, 1, 4, 4), torch.arange(10))
     assert loss.item() < 1e-6
 
 
 def test_wrong_objectives_are_refused():
-    with pytest.raises(InputError, match=r"adversarial_loss must be one of .*hinge, got 'wasserstein'"):
+    with pytest.raises(InputError, match="wasserstein"):
         GANObjective("wasserstein")
-    with pytest.raises(InputError, match="class_weight_fake must be 0 or more and finite, got -1"):
+    with pytest.raises(InputError, match="class_weight_fake"):
         GANObjective(class_weight_fake=-1)
-    with pytest.raises(InputError, match="the discriminator has no class head"):
+    with pytest.raises(InputError, match="no class head"):
         GANObjective(class_weight_generator=1).generator_loss(Scripted([0.0, 0.0]), IMAGES, LABELS)

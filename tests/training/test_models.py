@@ -1,4 +1,4 @@
-"""The five systems, each through its recipe, and a network of one's own through the README's example."""
+"""The five models, each through its recipe, and a network of one's own through the README's example."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TINY = ["--total_kimg", "0.016", "--train_batch_size", "16", "--cpu_threads", "1
         ("train_acgan", "flow-wide", 8),
     ],
 )
-def test_every_system_trains_on_the_bundled_digits(in_process, tmp_path, capsys, recipe, model, size):
+def test_every_model_trains_on_the_bundled_digits(in_process, tmp_path, capsys, recipe, model, size):
     smaller = ["--resolution", "8"] if size == 8 else []
     assert in_process("--model", model, *TINY, *smaller, "--summary", name=recipe) is None
     folder = tmp_path / "outputs" / MODELS[model].generator.architecture
@@ -134,7 +134,7 @@ def test_the_readmes_network_of_ones_own_trains_and_loads(tmp_path):
 
 def test_the_table_of_systems_in_the_readme_is_what_the_script_wrote(tmp_path):
     """Assembling the table from the recorded results gives the README's lines."""
-    recorded = REPOSITORY / ".images" / "systems.json"
+    recorded = REPOSITORY / ".images" / "models.json"
     table = run(sys.executable, recipe_path("benchmark_systems"), "--table", str(recorded), cwd=tmp_path)
     assert table.strip() in (REPOSITORY / "README.md").read_text()
 

