@@ -358,8 +358,10 @@ def test_the_small_cnn_goes_with_the_image_size(size, blocks):
     assert sum(isinstance(layer, torch.nn.MaxPool2d) for layer in network.modules()) == blocks
     images = torch.zeros(2, 1, size, size)
     network.eval()
-    assert torch.equal(network.head(network.features(images)), network(images))
-    assert network.features(images).shape == (2, 8 * 2**blocks)
+    with torch.inference_mode():
+        features = network.features(images)
+        assert torch.equal(network.head(features), network(images))
+    assert features.shape == (2, 8 * 2**blocks)
 
 
 def test_training_draws_images_as_their_weights_say_and_learns():
