@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ganaug.core import fingerprints
 from ganaug.core.errors import InputError, LoadError
-from ganaug.core.files import atomic_path, remove, sha256_of, write_json, write_tensors
+from ganaug.core.files import atomic_path, json_text, remove, sha256_of, write_json, write_tensors
 from ganaug.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -202,13 +202,15 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise LoadError(f"no checkpoint {path}")
     try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
+        text = (path / MANIFEST).read_text(encoding="utf-8")
+        manifest: dict[str, Any] = json.loads(text)
+        as_written = json_text(manifest) == text  # another last digit of a float can be the same number
         digest = manifest.pop("sha256")
     except FileNotFoundError:
         raise LoadError(f"checkpoint {path} is damaged: {MANIFEST} is missing") from None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         raise LoadError(f"checkpoint {path} is damaged: {MANIFEST} cannot be read") from None
-    if digest != fingerprints.of_values(manifest):
+    if not as_written or digest != fingerprints.of_values(manifest):
         raise LoadError(f"checkpoint {path} is damaged: {MANIFEST} is not as it was written: its SHA-256 differs")
     if manifest["format"] != FORMAT:
         raise LoadError(f"checkpoint {path} has format {manifest['format']}, this ganaug reads format {FORMAT}")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -17,7 +15,7 @@ import torch
 from helpers.evaluated import QUICK, NextClass, Noise, OftenNextClass, Replay, TinyClassifier, digits_in_parts
 from helpers.generators import make_generator
 from helpers.images import small_images
-from helpers.programs import TESTS
+from helpers.programs import forkserver, start_python
 
 from ganaug import InputError, LabelledImages
 from ganaug.evaluation import (
@@ -264,7 +262,9 @@ def test_what_is_trained_is_kept(parts, tmp_path, monkeypatch):
     assert damaged.read_bytes()[-10:] == kept[damaged][-10:]
 
 
-def test_the_same_answers_from_two_processes(parts, tmp_path):
+def test_the_same_answers_from_two_processes(parts, tmp_path, monkeypatch):
+    quicker = forkserver()  # than spawn, which the next test is about
+    monkeypatch.setattr("ganaug.evaluation.cells.multiprocessing.get_context", lambda method: quicker)
     study = Study(parts[0], parts[3], {"it": Replay(parts[1])}, settings=replace(QUICK, steps=3, seeds=2))
     arms = [study.real_arms()[1], study.mixed_arms("it", study.real_arms()[1])[1]]
     one, two = (Cells(study, tmp_path / str(n), processes=n).run(arms, "cells") for n in (1, 2))
@@ -296,21 +296,14 @@ def workers_of(pid: int) -> list[int]:
 
 def test_workers_end_with_the_program_that_is_killed(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-    paths = os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])
-    program = subprocess.Popen(
-        [sys.executable, "program.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": paths},
-        stderr=subprocess.DEVNULL,
-    )
+    program = start_python("program.py", cwd=tmp_path)
     workers: list[int] = []
     end = time.monotonic() + 60
     while len(workers) < 2 and time.monotonic() < end:
         time.sleep(0.2)
         workers = workers_of(program.pid)
     time.sleep(1)  # past their start
-    program.send_signal(signal.SIGKILL)
-    program.wait()
+    program.kill()
     assert len(workers) == 2
     end = time.monotonic() + 30
     while any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers) and time.monotonic() < end:
@@ -372,8 +365,10 @@ def test_the_small_cnn_goes_with_the_image_size(size, blocks):
     assert sum(isinstance(layer, torch.nn.MaxPool2d) for layer in network.modules()) == blocks
     images = torch.zeros(2, 1, size, size)
     network.eval()
-    assert torch.equal(network.head(network.features(images)), network(images))
-    assert network.features(images).shape == (2, 8 * 2**blocks)
+    with torch.inference_mode():
+        features = network.features(images)
+        assert torch.equal(network.head(features), network(images))
+    assert features.shape == (2, 8 * 2**blocks)
 
 
 def test_training_draws_images_as_their_weights_say_and_learns():

@@ -8,7 +8,6 @@ import pickle
 import random
 import shutil
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.programs import run_python
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save
@@ -348,12 +348,11 @@ print(sorted(set(sys.modules) - modules), sorted({str(path) for path in opened})
 """
 
 
-def test_loading_opens_the_repositorys_files_alone(folder, generator_folder):
+def test_loading_opens_the_repositorys_files_alone(folder, generator_folder, tmp_path):
     for name in ("evil.py", "modeling.py", "__init__.py", "config.py"):
         (folder / name).write_text("raise SystemExit('harm')")
-    command = [sys.executable, "-c", PROGRAM, str(generator_folder), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    modules, opened = done.stdout.strip().split("] [")
+    printed = run_python("-c", PROGRAM, str(generator_folder), str(folder), cwd=tmp_path)
+    modules, opened = printed.strip().split("] [")
     assert modules == "["
     paths = {Path(name.strip("'\"]")) for name in opened.split(", ")}
     assert paths

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -12,6 +10,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from helpers.images import hf_dataset, small_images
+from helpers.programs import run_python
 from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -201,12 +200,11 @@ def test_another_process_finds_both_by_the_same_fingerprint(small, cache, tmp_pa
         "print(mixed._fingerprint)"
     )
     arguments = [str(tmp_path / "rows"), str(tmp_path / "generator"), str(cache)]
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    printed = run_python("-c", program, *arguments, cwd=tmp_path)
     before = made_files(cache)
     rows = datasets.load_from_disk(arguments[0])
     mixed = augment_dataset(rows, small, source_column="s", cache_dir=cache)  # the module that is in the folder
-    assert mixed._fingerprint == done.stdout.strip()
+    assert mixed._fingerprint == printed.splitlines()[0]
     assert made_files(cache) == before
     assert [Path(file["filename"]).parent for file in mixed.cache_files] == [tmp_path / "rows", cache / "generated"]
 

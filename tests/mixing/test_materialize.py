@@ -6,8 +6,6 @@ import json
 import os
 import pickle
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 import torch
 from helpers.generators import make_generator
 from helpers.images import small_images
+from helpers.programs import run_python, start_python
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -182,15 +181,10 @@ print((build_once(Path("kept/thing"), build, what="the thing") / "content").read
 
 
 def test_processes_that_race_make_one_file(tmp_path):
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACER], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
+    racers = [start_python("-c", RACER, cwd=tmp_path) for _ in range(2)]
     (tmp_path / "start").touch()
-    outputs = [racer.communicate(timeout=60) for racer in racers]
-    assert [output for output, _ in outputs] == ["whole\n", "whole\n"]
+    assert [racer.wait(60) for racer in racers] == [0, 0]
+    assert all(racer.read().startswith("whole\n") for racer in racers)
     assert (tmp_path / "builds").read_text() == "built\n"
     assert not list((tmp_path / "kept").glob(".*tmp*"))
 
@@ -199,8 +193,7 @@ def test_a_builder_that_was_killed_leaves_no_trace(tmp_path):
     killed = "import os, signal; from pathlib import Path; from ganaug.core.files import build_once\n"
     killed += "def build(path):\n    path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
     killed += "build_once(Path('kept/thing'), build, what='the thing')"
-    done = subprocess.run([sys.executable, "-c", killed], cwd=tmp_path, check=False)
-    assert done.returncode == -9
+    run_python("-c", killed, cwd=tmp_path, expected=-9)
     assert not (tmp_path / "kept" / "thing").exists()
     assert len(list((tmp_path / "kept").glob(".*tmp*"))) == 1
     build_once(tmp_path / "kept" / "thing", lambda path: path.write_text("whole") and None, what="the thing")

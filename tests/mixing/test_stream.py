@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.generators import make_generator
 from helpers.images import THREE, small_images
+from helpers.programs import forkserver
 from helpers.streams import Items, Plain, Reals, facts, generated
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -206,9 +207,10 @@ def read(loader) -> list[tuple]:
     return list(zip(*(torch.cat(parts) for parts in zip(*batches, strict=True)), strict=True))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_draw_different_images_and_see_epochs(three, method):
     """Real items and epochs come back in the pixels; generated images are those of (epoch, shard, number, class)."""
+    forkserver()
     reals = Reals([0, 1, 2, 1] * 6, size=12)
     stream = ConditionalGANStream(reals, three, 0.5, return_source=True, seed=3)
     loader = DataLoader(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers.generators import make_generator
 from helpers.images import small_images
+from helpers.programs import forkserver
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as v1
 from torchvision.transforms import v2
@@ -146,9 +147,10 @@ def test_same_bytes_without_workers(several, expected):
     check(several, expected, workers=0, method=None, persistent=False)
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_same_bytes_in_workers_that_start_afresh(several, expected, method):
-    check(several, expected, workers=2, method=method, persistent=True)
+@pytest.mark.parametrize(("method", "workers"), [("spawn", 1), ("forkserver", 2)])
+def test_same_bytes_in_workers_that_start_afresh(several, expected, method, workers):
+    forkserver()
+    check(several, expected, workers=workers, method=method, persistent=True)
 
 
 @pytest.mark.slow
