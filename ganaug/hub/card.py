@@ -21,8 +21,7 @@ _QUESTION = "## Does it help a classifier?\n\n"
 _TASK = "Image classification with generated training images (ganaug)"  # marks our entries of the model-index
 _HUB_DATASET = re.compile(r"HF dataset ([\w.-]+/[\w.-]+)@[0-9a-f]{40}")  # in the name of the data
 _UNMEASURED = (
-    "Not measured yet. `recipes/evaluate.py` trains classifiers with and without its images, and writes the verdict "
-    "here."
+    "Not measured yet. `ganaug evaluate` trains classifiers with and without its images, and writes the verdict here."
 )
 
 

@@ -46,5 +46,5 @@ def expected_usefulness(class_counts: Sequence[int], *, unlabeled: bool = False)
     }[row["outcome"]]
     return (
         f"what to expect: nearest to your images, of what was measured, is {row['name']}. There, images of this "
-        f"preset brought {found}. {advice}, and measure: recipes/evaluate.py"
+        f"preset brought {found}. {advice}, and measure: ganaug evaluate"
     )
