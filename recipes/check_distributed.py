@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from ganaug import InputError, open_images
 from ganaug.cli.flags import run
@@ -35,7 +36,7 @@ class Arguments:
     Args:
         processes: How many train together; by default one for each accelerator, and two on CPUs.
         batch: Images of all together in a step.
-        systems: What is trained. Networks with dropout cannot be compared, as each process drops what it likes.
+        systems: Models that are trained. Those with dropout cannot be compared, as each process drops what it likes.
         worker: Folder that a process of the check writes to; not for you.
     """
 
@@ -45,15 +46,41 @@ class Arguments:
     worker: Path | None = None
 
 
-def work(args: Arguments) -> None:
-    """Train a few steps, and write what is to be compared."""
+def main(args: Arguments) -> None:
+    """Train on all and on one, and compare."""
+    if args.worker is not None:
+        train_a_little(args, args.worker)
+        return
+    processes = args.processes or (torch.accelerator.device_count() if torch.accelerator.is_available() else 2)
+    if processes < 2 or args.batch % processes:
+        raise InputError(f"{processes} processes cannot share {args.batch} images. Give two or more, and a multiple")
+    with TemporaryDirectory() as temporary:
+        # This file once more, as so many processes and as one, each with its part of the same batch.
+        for number in (processes, 1):
+            folder = Path(temporary) / str(number)
+            folder.mkdir()
+            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(number)]
+            command += [__file__, "--worker", str(folder), "--batch", str(args.batch // number)]
+            done = subprocess.run([*command, "--systems", *args.systems], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise InputError(f"{number} processes could not train:\n{done.stderr}")
+        good = []
+        for name in args.systems:
+            together = [load_file(f"{temporary}/{processes}/{name}-{rank}.safetensors") for rank in range(processes)]
+            good.append(compare(name, together, load_file(f"{temporary}/1/{name}-0.safetensors")))
+    if not all(good):
+        raise InputError("training on several processes is not what it should be here")
+
+
+def train_a_little(args: Arguments, folder: Path) -> None:
+    """Train a few steps, and write what is compared: this rank's losses, weights, averages and moments."""
     digits = open_images("sklearn:digits")
     for name in args.systems:
-        system = MODELS[name]
-        settings = replace(system.settings, train_batch_size=args.batch, mixed_precision="no")
+        model = MODELS[name]
+        settings = replace(model.settings, train_batch_size=args.batch, mixed_precision="no")
         accelerator = start_accelerator(settings)
         torch.manual_seed(0)
-        trainer = make_trainer(system.make_generator(digits), system.objective, digits, settings, accelerator)
+        trainer = make_trainer(model.make_generator(digits), model.objective, digits, settings, accelerator)
         rows = []
         for step in range(STEPS):
             losses = {key: value for key, value in trainer.step(step).items() if "loss" in key}
@@ -61,43 +88,11 @@ def work(args: Arguments) -> None:
         values = {f"{part}.{key}": value for part, some in trainer.state().items() for key, value in some.items()}
         values["losses"] = accelerator.reduce(torch.stack(rows), "mean")
         values["processes"] = torch.tensor(accelerator.num_processes)
-        write_tensors(args.worker / f"{name}-{accelerator.process_index}.safetensors", values)
+        write_tensors(folder / f"{name}-{accelerator.process_index}.safetensors", values)
 
 
-def start(args: Arguments, processes: int, folder: Path) -> None:
-    """Run the workers."""
-    folder.mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command += [__file__, "--worker", str(folder), "--batch", str(args.batch // processes)]
-    done = subprocess.run([*command, "--systems", *args.systems], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"{processes} processes could not train:\n{done.stderr}")
-
-
-def main(args: Arguments) -> None:
-    """Train on all and on one, and compare."""
-    if args.worker is not None:
-        work(args)
-        return
-    processes = args.processes or (torch.accelerator.device_count() if torch.accelerator.is_available() else 2)
-    if processes < 2 or args.batch % processes:
-        raise InputError(f"{processes} processes cannot share {args.batch} images. Give two or more, and a multiple")
-    with TemporaryDirectory() as temporary:
-        for number in (processes, 1):
-            start(args, number, Path(temporary) / str(number))
-        good = [compare(name, *found(name, processes, Path(temporary))) for name in args.systems]
-    if not all(good):
-        raise InputError("training on several processes is not what it should be here")
-
-
-def found(name: str, processes: int, folder: Path) -> tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
-    """What the processes that trained together wrote, and what the one did that was alone."""
-    together = [load_file(folder / f"{processes}/{name}-{rank}.safetensors") for rank in range(processes)]
-    return together, load_file(folder / f"1/{name}-0.safetensors")
-
-
-def compare(name: str, together: list[dict[str, torch.Tensor]], alone: dict[str, torch.Tensor]) -> bool:
-    """Print what was found of one system; whether it is as it should be."""
+def compare(name: str, together: list[dict[str, Tensor]], alone: dict[str, Tensor]) -> bool:
+    """Print what was found of one model, of each rank and of the process that was alone; whether all is well."""
     first = together[0]
     losses, expected = first["losses"][:COMPARED], alone["losses"][:COMPARED]
     difference = ((losses - expected).abs().max() / expected.abs().mean()).item()

@@ -1,6 +1,6 @@
 """Does a generator draw what it is asked for? A classifier trained on real images is the judge.
 
-For example: python recipes/label_fidelity.py --generator outputs/flow
+python recipes/label_fidelity.py --generator outputs/flow
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def main(args: Arguments) -> None:
     """Train the classifier, and print its own accuracy and the generator's label fidelity."""
     set_cpu_threads(None)
     generator = Generator.from_pretrained(args.generator)
-    # The classifier sees images as the generator makes them.
+
+    # Real images, in the size in which the generator makes them.
     data = replace(args.data, resolution=generator.image_size, channels=generator.channels)
     images = data.open()
     if images.classes != generator.label_names:
@@ -44,7 +45,8 @@ def main(args: Arguments) -> None:
             f"{args.generator} draws {', '.join(generator.label_names) or 'no classes: it is unconditional'}; "
             f"{images.name} has {', '.join(images.classes)}. Give images of the generator's classes"
         )
-    # A generator that was trained on mirrored images draws them too, so the classifier has to know them.
+
+    # The judge. A generator that was trained on mirrored images draws them too, so the classifier has to know them.
     mirrored = "flip" in generator.info["training"].get("augment", ())
     augment = ShiftFlip(0, flip=True, background=images.background) if mirrored else None
     classifier = train_classifier(images, steps=args.classifier_steps, seed=args.seed, augment=augment)
@@ -53,6 +55,8 @@ def main(args: Arguments) -> None:
         print(f"its accuracy on held-out real images: {accuracy(classifier, data.open_split('test')):.1%}")
     except DataError as error:
         print(f"its accuracy on held-out real images: not measured ({error})")
+
+    # How often it sees the class that was asked for in what is drawn.
     fidelity = label_fidelity(generator, classifier, num_images=args.num_images, seed=args.seed)
     print(f"label fidelity of {args.generator} over {fidelity.num_images} generated images: {fidelity.share:.1%}")
     print("by class: " + ", ".join(f"{name} {share:.0%}" for name, share in fidelity.per_class.items()))

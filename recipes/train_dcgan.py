@@ -1,5 +1,7 @@
 """Train a DCGAN (Radford et al. 2015) on images.
 
+    accelerate launch recipes/train_dcgan.py
+
 Without flags: dcgan-32 on the bundled MNIST digits, resized to 32x32. It is unconditional: it cannot draw a class that
 is asked for, so it cannot augment a dataset. Its conditional variant can.
 """
@@ -9,8 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ganaug.cli.train import run_recipe
-from ganaug.cli.train_flags import TrainingArguments
+from accelerate import Accelerator
+
+from ganaug import LabelledImages
+from ganaug.cli.flags import run
+from ganaug.cli.runs import how_to_use, new_generator, publish_run, start_run, with_choices
+from ganaug.cli.train_flags import (
+    TrainingArguments,
+    check_hub_flags,
+    checkpoint_of,
+    parse_training,
+    with_saved_flags,
+)
+from ganaug.cli.training_images import keep_labels, open_all
+from ganaug.training import GANTrainer, hold_back, start_accelerator, train
+from ganaug.training.run_page import write_run_page
 
 
 @dataclass(frozen=True)
@@ -24,5 +39,44 @@ class Arguments(TrainingArguments):
     model: Literal["dcgan-32", "dcgan-32-conditional"] = "dcgan-32"
 
 
+def new_trainer(args: Arguments, images: LabelledImages, accelerator: Accelerator) -> GANTrainer:
+    """Both convolutional networks, and the objective that they are trained by in turns."""
+    generator = new_generator(args, images)
+    discriminator = generator.make_discriminator()
+    return GANTrainer(generator, discriminator, args.objective, images, args.training, accelerator)
+
+
+def main(args: Arguments) -> None:
+    """Train, save, and say how to use what was saved."""
+    check_hub_flags(args)
+    checkpoint = checkpoint_of(args)  # None, or where --resume_from_checkpoint goes on
+    args = with_saved_flags(args, checkpoint)
+    accelerator = start_accelerator(args.training, report_to=args.report_to)
+
+    # Images: with labels, and those of --unlabeled_data with the labels that classifiers give them.
+    everything, labelled = open_all(args, accelerator, checkpoint)
+
+    # A length within --budget_minutes.
+    if checkpoint is None:
+        args = with_choices(args, everything, labelled, accelerator, new_trainer)
+
+    # With --evaluation_kimg, a tenth of each class is held back, to choose the best generator of the run by.
+    images, held_out = hold_back(args.training, everything, labelled)
+
+    # The networks and objective, and the folder of the run, which only the main process writes.
+    trainer = new_trainer(args, images, accelerator)
+    folder = start_run(args, trainer, checkpoint, held_out)
+    if folder:
+        keep_labels(folder, everything, labelled)
+
+    # Train; the generator is saved in the folder with its card.
+    generator = train(trainer, folder, resume=checkpoint, held_out=held_out)
+    accelerator.end_training()
+    if folder:
+        write_run_page(folder.path)
+        print(how_to_use(generator, folder.path))
+        publish_run(args, folder.path)  # with --push_to_hub
+
+
 if __name__ == "__main__":
-    run_recipe(Arguments, __doc__)
+    run(Arguments, main, __doc__, parse=parse_training)

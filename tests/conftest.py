@@ -28,7 +28,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers.generators import make_generator
 from helpers.images import THREE
-from helpers.programs import REPOSITORY, as_a_program, give_freed_memory_back, recipe_path
+from helpers.programs import as_a_program, give_freed_memory_back, recipe_path
 
 from ganaug import LabelledImages, bundled_digits
 from ganaug.generators import ACGAN28Generator
@@ -91,7 +91,6 @@ def generator_folder(generator: ACGAN28Generator, tmp_path_factory: pytest.TempP
 @pytest.fixture
 def in_process(monkeypatch, tmp_path):
     """Run a recipe with some flags in this process: the code it exits with, None after a good run."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
     monkeypatch.chdir(tmp_path)
 
     def recipe(*flags: str, name: str = "train_acgan") -> int | str | None:

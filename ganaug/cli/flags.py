@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,33 +16,55 @@ from ganaug.training import StoppedError
 Arguments = TypeVar("Arguments")
 
 
-def parse(arguments: type[Arguments], description: str | None = None, default: Arguments | None = None) -> Arguments:
-    """The flags of this program, and the default's values for those not given."""
-    found: Arguments = tyro.cli(  # type: ignore[assignment] # its None is for a default of None
+def parse(
+    arguments: type[Arguments],
+    description: str | None = None,
+    *,
+    default: Arguments | None = None,
+    words: Sequence[str] | None = None,
+    prog: str | None = None,
+) -> Arguments:
+    """Read flags into a dataclass.
+
+    Args:
+        arguments (type): the dataclass, whose fields are the flags; nested ones have no prefix.
+        description (str): for ``--help``.
+        default (dataclass): values of the flags that are not given. Default: the fields' own
+        words (sequence of str): the flags. Default: those this program was started with
+        prog (str): name of the program, for ``--help``. Default: that of its file
+
+    Raises:
+        SystemExit: after ``--help``, or after telling which flag is wrong.
+    """
+    return tyro.cli(
         arguments,
+        prog=prog,
         description=description,
-        default=default,
+        args=words,
+        default=tyro.MISSING_NONPROP if default is None else default,
         use_underscores=True,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
-    return found
-
-
-def parse_again(default: Arguments) -> Arguments:
-    """The flags of this program that were parsed before, and other values than before for those not given."""
-    # In pairs: of a switch that is on in the default there would be no_switch alone.
-    return tyro.cli(type(default), default=default, use_underscores=True, config=(tyro.conf.OmitArgPrefixes,))
 
 
 def run(
     arguments: type[Arguments],
     main: Callable[[Arguments], None],
     description: str | None,
-    default: Arguments | None = None,
+    *,
+    words: Sequence[str] | None = None,
+    prog: str | None = None,
+    parse: Callable[..., Arguments] = parse,
 ) -> None:
-    """Parse the flags and run ``main`` with them; a wrong input ends in one line instead of a traceback."""
+    """Read the flags and call ``main`` with them; wrong input ends the program in one line, without a traceback.
+
+    Args:
+        arguments, description, words, prog: as of :func:`parse`.
+        main (callable): the program.
+        parse (callable): reads the flags, with the same arguments. Default: :func:`parse`
+    """
     try:
-        main(parse(arguments, description, default))
+        main(parse(arguments, description, words=words, prog=prog))
     except (InputError, FloatingPointError, OSError) as error:
         sys.exit(f"error: {error}")
     except StoppedError as stopped:
@@ -51,8 +73,12 @@ def run(
 
 
 def command() -> str:
-    """How this program was started; of folders of this machine only the last name, since it is published."""
-    words = [f"recipes/{Path(sys.argv[0]).name}"]
+    """The command that starts this program again.
+
+    Absolute paths are cut to their last name, since the command is published on the generator's card.
+    """
+    program = Path(sys.argv[0])
+    words = ["ganaug"] if program.stem in ("ganaug", "__main__") else ["python", f"recipes/{program.name}"]
     for word in sys.argv[1:]:
         flag, equals, value = word.rpartition("=")
         words.append(f"{flag}{equals}{Path(value).name if Path(value).is_absolute() else value}")

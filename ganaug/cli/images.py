@@ -1,25 +1,13 @@
-"""The images that a command works on: those with labels, and others that classifiers label."""
+"""Flags that say which labelled images a command works on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-
-from ganaug import DataError, Generator, InputError, LabelledImages, open_images
-from ganaug.core.files import atomic_path, write_tensors
-from ganaug.data import joined, open_unlabeled, reduce_images
-from ganaug.training import Checkpoint, RunFolder
-from ganaug.training.pseudo_labels import pseudo_label
-
-LABELS = Path("training", "pseudo_labels.safetensors")  # in the run's folder
+from ganaug import DataError, LabelledImages, open_images
+from ganaug.data import reduce_images
 
 
 @dataclass(frozen=True)
@@ -88,63 +76,3 @@ class DataArguments:
             background=self.background,
             skip_bad_images=self.skip_bad_images,
         )
-
-
-def open_all(
-    args: Any, accelerator: Accelerator, checkpoint: Checkpoint | None
-) -> tuple[LabelledImages, LabelledImages]:
-    """What is trained on, and those of it that came with labels."""
-    with accelerator.local_main_process_first():  # what is downloaded is downloaded once
-        images = args.data.open()
-        if args.unlabeled_data is None:
-            return images, images
-        how = {"background": args.data.background, "skip_bad_images": args.data.skip_bad_images}
-        unlabeled = open_unlabeled(args.unlabeled_data, images, **how)
-    targets = torch.zeros(len(unlabeled), dtype=torch.int64)
-    if accelerator.is_main_process:
-        # Made anew they could differ, and the run would be another: threads and devices round differently.
-        kept = checkpoint and checkpoint.run / LABELS
-        if kept and kept.exists():
-            targets = kept_labels(kept, len(unlabeled))
-        else:
-            teacher = teacher_of(images, args.init_from, accelerator)
-            flip = "flip" in args.training.augment
-            targets = pseudo_label(images, unlabeled, generator=teacher, horizontal_flip=flip).targets
-    # Classifiers trained on other devices may answer differently.
-    targets = broadcast(targets.to(accelerator.device)).cpu()
-    name = f"{len(targets):,} pseudo-labelled images"
-    return joined(images, LabelledImages(unlabeled, targets, images.classes, name)), images
-
-
-def keep_labels(folder: RunFolder, images: LabelledImages, labelled: LabelledImages) -> None:
-    """Write the labels that classifiers gave to where a resumed run finds them."""
-    if len(images) > len(labelled):
-        with atomic_path(folder.path / LABELS) as path:
-            write_tensors(path, {"labels": images.targets[len(labelled) :]})
-
-
-def kept_labels(path: Path, count: int) -> Tensor:
-    """Labels that the run gave to so many images.
-
-    Raises:
-        InputError: the file is damaged, or of another number of images.
-    """
-    try:
-        labels = load_file(path)["labels"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise InputError(f"{path} cannot be read: {error}. Start another run") from error
-    if len(labels) != count:
-        raise InputError(f"the run had {len(labels):,} unlabelled images, and there are {count:,} now. Restore those")
-    return labels
-
-
-def teacher_of(images: LabelledImages, trained: str | None, accelerator: Accelerator) -> Generator | None:
-    """The generator to start from, if it can show the classifiers more of the labelled classes."""
-    if trained is None:
-        return None
-    generator = Generator.from_pretrained(trained)
-    shape = generator.channels, generator.image_size, generator.image_size
-    if set(images.classes) <= set(generator.label_names) and shape == images.images.shape[1:]:
-        return generator
-    accelerator.print(f"{trained} has other classes or sizes: images are labelled without it")
-    return None

@@ -1,22 +1,27 @@
-"""Flags of training, and those of a run that was stopped."""
+"""Flags of training: their defaults are the model's, a preset's or a stopped run's; what the user gave goes before."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields, replace
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+import tyro
 
 from ganaug import InputError
-from ganaug.cli.flags import parse_again
+from ganaug.cli.flags import parse
 from ganaug.cli.images import DataArguments
-from ganaug.training import Checkpoint, GANObjective, TrainingSettings, find_checkpoint
+from ganaug.training import MODELS, Checkpoint, GANObjective, TrainingSettings, find_checkpoint
 from ganaug.training.checkpoints import IN_RUN
+from ganaug.training.presets import QUICK
 
 
 @dataclass(frozen=True)
 class TrainingArguments:
-    """Flags of every training recipe.
+    """Flags of every training command. Those without a flag of their own take the defaults of the chosen model.
 
     Args:
         unlabeled_data: Folder of further images, or another source of them; labels that they may have are not looked
@@ -37,13 +42,15 @@ class TrainingArguments:
         override: With resume_from_checkpoint, train to another total_kimg, or with another precision or number of
             threads.
         summary: Print a table of the layers of both networks first.
-        push_to_hub: Publish the generator when it is trained; see recipes/publish.py.
+        push_to_hub: Publish the generator when it is trained, as ganaug publish does.
         hub_model_id: Where to, as user/repo.
         hub_strategy: Publish the best generator of the run, which is the one that is saved, or the one at its end.
         hub_private_repo: Make a new repository private.
         licence: Of the generator, for its card, such as mit.
+        given: Names of the flags that the user gave; not a flag.
     """
 
+    model: str = "auto"
     data: DataArguments = field(default_factory=DataArguments)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     objective: GANObjective = field(default_factory=GANObjective)
@@ -61,10 +68,69 @@ class TrainingArguments:
     hub_strategy: Literal["best", "end"] = "best"
     hub_private_repo: bool = False
     licence: str | None = None
+    given: tyro.conf.Suppress[tyro.conf.Fixed[frozenset[str]]] = frozenset()
 
     def network_options(self) -> dict[str, Any]:
         """Arguments of the generator beside those that the images give."""
         return {} if self.latent_dim is None else {"latent_dim": self.latent_dim}
+
+
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
+
+
+def parse_training(
+    arguments: type[Arguments],
+    description: str | None = None,
+    *,
+    words: Sequence[str] | None = None,
+    prog: str | None = None,
+) -> Arguments:
+    """As :func:`ganaug.cli.flags.parse`, with the chosen model's numbers as the defaults.
+
+    Args:
+        arguments (type): its field ``model`` is a Literal of names in :data:`ganaug.training.MODELS`, or auto.
+        description, words, prog: as of :func:`ganaug.cli.flags.parse`.
+    """
+    words = sys.argv[1:] if words is None else words
+    # --model is taken out of the words first: it decides what the other flags are by default.
+    choice = make_dataclass("Choice", [("model", get_type_hints(arguments)["model"], arguments.model)])
+    chosen: Any
+    chosen, others = tyro.cli(choice, args=words, prog=prog, return_unknown_args=True, add_help=False)
+    model = MODELS[QUICK if chosen.model == "auto" else chosen.model]
+    default = arguments(
+        model=chosen.model,
+        data=DataArguments(resolution=model.resolution),
+        training=model.settings,
+        objective=model.objective,
+        given=names_of_flags(words),
+    )
+    return parse(arguments, description, default=default, words=others, prog=prog)
+
+
+def names_of_flags(words: Sequence[str]) -> frozenset[str]:
+    """Fields that are given by the words of a command; tyro knows no abbreviations, and no value begins with --."""
+    flags = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+    return frozenset(name.removeprefix("no_") for name in flags)
+
+
+def with_defaults(args: Arguments, **defaults: Any) -> Arguments:
+    """Flags with other defaults, under what the user gave.
+
+    Args:
+        args (TrainingArguments): the flags.
+        defaults: values of their fields. Of a nested dataclass the user's own fields stay, and the others change.
+    """
+
+    def under(default: Any, current: Any) -> Any:
+        given = {name: getattr(current, name) for name in args.given & {field.name for field in fields(default)}}
+        return replace(default, **given)
+
+    changes = {
+        name: under(value, getattr(args, name)) if is_dataclass(value) else value
+        for name, value in defaults.items()
+        if name not in args.given
+    }
+    return replace(args, **changes)
 
 
 def checkpoint_of(args: Any) -> Checkpoint | None:
@@ -95,15 +161,26 @@ def latest_run(folder: Path) -> Path | None:
     return None if newest is None else newest.parents[2]
 
 
-def with_saved_flags(given: Any, checkpoint: Checkpoint) -> Any:
-    """The flags of the run where the user gave none."""
+def with_saved_flags(args: Arguments, checkpoint: Checkpoint | None) -> Arguments:
+    """The flags that a run was started with, under those that the user gave now; without a checkpoint, the same.
+
+    Raises:
+        InputError: the run is of a model that this command does not train.
+    """
+    if checkpoint is None:
+        return args
     saved = json.loads((checkpoint.run / "training" / "settings.json").read_text())
-    own = {field.name for field in fields(given)}
+    if saved["model"] not in get_args(get_type_hints(type(args))["model"]):
+        raise InputError(
+            f"{checkpoint.run} trains {saved['model']}, which this recipe does not. Go on with it by ganaug train "
+            f"--resume_from_checkpoint {checkpoint.run}"
+        )
     data = saved["data"]
     if "train_data_dir" in data:
         data["train_data_dir"] = Path(data["train_data_dir"])
-    default = replace(
-        given,
+    own = {field.name for field in fields(args)}
+    args = with_defaults(
+        args,
         **{name: value for name, value in saved["network"].items() if name in own},
         model=saved["model"],
         training=TrainingSettings(**{field.name: saved[field.name] for field in fields(TrainingSettings)}),
@@ -111,7 +188,15 @@ def with_saved_flags(given: Any, checkpoint: Checkpoint) -> Any:
         data=DataArguments(**data),
         unlabeled_data=saved.get("unlabeled_data"),
         init_from=saved.get("init_from"),
-        budget_minutes=None,  # what fits into them was found out at the start
     )
-    # Parsed once more, so that what the user gave stays, to be refused or to be taken.
-    return replace(parse_again(default), budget_minutes=None)
+    return replace(args, budget_minutes=None)  # what fits into them was found out at the start
+
+
+def check_hub_flags(args: TrainingArguments) -> None:
+    """Refuse, before training, what would fail after it.
+
+    Raises:
+        InputError: the run is to be published, and it is not said where or under which licence.
+    """
+    if args.push_to_hub and (args.hub_model_id is None or args.licence is None):
+        raise InputError("push_to_hub needs hub_model_id (user/repo) and licence (such as mit)")

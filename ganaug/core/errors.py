@@ -1,7 +1,7 @@
 class InputError(ValueError):
     """What the caller gave cannot be used.
 
-    The message says what is wrong, what was given and what to do about it. Recipes print it without a traceback.
+    The message says what is wrong, what was given and what to do about it. Commands print it without a traceback.
     """
 
 

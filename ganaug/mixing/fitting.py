@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 LARGEST, FACTOR = 64, 2  # sides in pixels: what the preset draws in reasonable time, and what they are multiples of
 
 _INSTEAD = (
-    "Instead, train a generator with recipes/train_acgan.py --train_data_dir FOLDER --resolution 64, and pass the "
+    "Instead, train a generator with ganaug train --train_data_dir FOLDER --resolution 64, and pass the "
     "folder of that run"
 )
 _JOB, _IMAGES = "job.json", "images.safetensors"

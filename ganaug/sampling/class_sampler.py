@@ -75,7 +75,7 @@ class ClassSampler:
             raise ValueError(
                 f"the generator ({type(self._module).__name__}) is unconditional: it cannot draw a class that is "
                 "asked for, so its images have no label. Train a conditional one, for instance with "
-                "recipes/train_dcgan.py --model dcgan-32-conditional"
+                "ganaug train --model dcgan-32-conditional"
             )
         self.weights = fingerprints.of_module(self._module)
         if device is not None:

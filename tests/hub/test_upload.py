@@ -278,14 +278,15 @@ def test_training_publishes_and_never_loses_what_it_trained(hub, in_process, tmp
     flags = [*TINY, "--push_to_hub", "--hub_model_id", "alice/digits", "--licence", "mit", "--output_dir"]
     hub.fail("commit/main", 500, times=9)
     told = in_process(*flags, there)
-    assert f"To publish it: python recipes/publish.py {there} alice/digits --licence mit" in told
+    assert f"To publish it: ganaug publish {there} alice/digits --licence mit" in told
     assert Generator.from_pretrained("outputs/acgan-28").image_size == 8
     hub.faults.clear()
     assert in_process(*flags, f"{there}-2") is None
     assert load().image_size == 8
     assert not any("training/" in path for path in hub.head(HIS))
     published = b"".join(hub.head(HIS).values()).decode(errors="replace")
-    assert "\nrecipes/train_acgan.py --dataset_name sklearn:digits" in published  # on the card, on a line of its own
+    # On the card, on a line of its own.
+    assert "\npython recipes/train_acgan.py --dataset_name sklearn:digits" in published
     assert "--output_dir acgan-28-2" in published
     assert str(tmp_path) not in published
 

@@ -155,8 +155,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
 # Python ignores the signal by itself, but only since it was built to; make sure.
 _IGNORE_SIGXFSZ = (
     "import runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    "sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rsplit('/', 1)[0]); "
-    "runpy.run_path(sys.argv[0], run_name='__main__')"
+    "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 )
 
 

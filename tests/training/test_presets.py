@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.images import small_images
 
 from ganaug import Generator, InputError, LabelledImages
-from ganaug.cli.train import with_preset
+from ganaug.cli.runs import with_preset
 from ganaug.cli.train_flags import TrainingArguments
 from ganaug.training import (
     MODELS,
@@ -122,14 +120,9 @@ def test_without_the_time_for_the_wide_network_the_narrow_one_is_trained(in_proc
     assert width("--init_from", "narrow", "--output_dir", "more") == 96
 
 
-def test_a_presets_batch_is_that_of_all_processes_together(monkeypatch):
-    @dataclass(frozen=True)
-    class Arguments(TrainingArguments):
-        model: str = "auto"
-
-    monkeypatch.setattr("ganaug.cli.train.parse_again", lambda args: args)
+def test_a_presets_batch_is_that_of_all_processes_together():
     preset = choose_preset(images_of(9, 9))
-    args = with_preset(Arguments(), preset, SimpleNamespace(num_processes=4))
+    args = with_preset(TrainingArguments(), preset, 4)
     assert args.training.train_batch_size * 4 == preset.settings.train_batch_size
     assert args.model == preset.model
 

@@ -1,0 +1,155 @@
+"""Do a generator's images help a classifier? Trains it with and without them, and says so with error bars.
+
+For example: ganaug evaluate --generator outputs/flow
+
+Writes report.html and report.json, and the verdict into the card of a generator in a folder. A command that was
+stopped goes on where it was: every trained classifier is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, cast
+
+from ganaug import Generator, InputError, LabelledImages
+from ganaug.cli.flags import run
+from ganaug.cli.images import DataArguments
+from ganaug.core.files import check_writable
+from ganaug.core.hardware import set_cpu_threads
+from ganaug.evaluation import (
+    Report,
+    SmallCNN,
+    TorchvisionClassifier,
+    UtilitySettings,
+    add_verdict,
+    evaluate,
+    write_report,
+)
+from ganaug.evaluation.classifier import ClassifierFactory
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+    """Flags of ``ganaug evaluate``.
+
+    Args:
+        generator: Folder or Hub id of the generator; of each, if several.
+        test_data_dir: Folder of held-out images, where the data has no split for them; read as train_data_dir is.
+        test_split: Split of held-out images, where there is no test_data_dir.
+        classifier: small-cnn, or the name of a model of torchvision, such as resnet18.
+        inception_weights: File with the weights of the Inception network, for FID and KID, or download.
+        output_dir: Folder for the report; by default evaluation in the folder of the generator, or
+            outputs/evaluation.
+        processes: Classifiers trained at a time on a CPU, each by one thread; by default one for each core.
+    """
+
+    generator: tuple[str, ...]
+    data: DataArguments = field(default_factory=DataArguments)
+    settings: UtilitySettings = field(default_factory=UtilitySettings)
+    test_data_dir: Path | None = None
+    test_split: str = "test"
+    classifier: str = "small-cnn"
+    inception_weights: str | None = None
+    output_dir: Path | None = None
+    processes: int | None = None
+
+    @property
+    def factory(self) -> ClassifierFactory:
+        """What makes the classifier."""
+        return SmallCNN if self.classifier == "small-cnn" else partial(TorchvisionClassifier, self.classifier)
+
+
+def judge(args: EvaluateArguments) -> None:
+    """Evaluate, write the report, and print the verdict."""
+    sources = named(args.generator)
+    folder = report_folder(args)
+    generators = {name: Generator.from_pretrained(source) for name, source in sources.items()}
+    train, extra, held_out = open_splits(args, generators)
+    evaluation = evaluate(
+        train,
+        held_out,
+        generators,
+        factory=args.factory,
+        settings=args.settings,
+        extra=extra,
+        inception_weights=args.inception_weights,
+        processes=args.processes or set_cpu_threads(None),
+    )
+    report = write_report(evaluation, folder, sources=sources, classifier=args.classifier)
+    tell(report, folder)
+
+
+def named(sources: Sequence[str]) -> dict[str, str]:
+    """Short name of each generator to where it is; the whole source where short names would be the same.
+
+    Raises:
+        InputError: there is no source.
+    """
+    if not sources:
+        raise InputError("--generator names no generator. Give a folder or Hub id, or several")
+    short = [Path(source).name for source in sources]
+    return {source if short.count(name) > 1 else name: source for name, source in zip(short, sources, strict=True)}
+
+
+def report_folder(args: EvaluateArguments) -> Path:
+    """Where the report goes.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    folder = args.output_dir
+    if folder is None:
+        first = Path(args.generator[0])
+        folder = first / "evaluation" if len(args.generator) == 1 and first.is_dir() else Path("outputs/evaluation")
+    check_writable(folder)
+    return folder
+
+
+def open_splits(
+    args: EvaluateArguments, generators: Mapping[str, Generator]
+) -> tuple[LabelledImages, LabelledImages | None, LabelledImages]:
+    """The training images, the real ones beside them (None where no image is left out), and the held-out ones.
+
+    Raises:
+        InputError: a generator does not draw all classes of the images.
+        DataError: the images cannot be opened.
+    """
+    # The classifiers see images as the generators make them.
+    first = next(iter(generators.values()))
+    channels = cast(Literal[1, 3], first.channels)
+    flags = replace(args.data, resolution=args.data.resolution or first.image_size, channels=channels)
+    train, extra = flags.open_with_rest()
+    if args.test_data_dir is None:
+        held_out = flags.open_split(args.test_split)
+    else:
+        held_out = replace(flags, train_data_dir=args.test_data_dir, dataset_name=None).open_split("train")
+    for name, generator in generators.items():
+        missing = [wanted for wanted in train.classes if wanted not in generator.label_names]
+        if missing:
+            raise InputError(
+                f"{name} does not draw {', '.join(missing)}. It draws "
+                f"{', '.join(generator.label_names) or 'no classes: it is unconditional'}; {train.name} has "
+                f"{', '.join(train.classes)}. Give images of the generator's classes"
+            )
+    print(f"training images: {train}\nheld-out images: {held_out}")
+    return train, extra, held_out
+
+
+def tell(report: Report, folder: Path) -> None:
+    """Print each generator's verdict, and write it into the card of one in a folder."""
+    for found in report.generators:
+        card = Path(found.source) / "README.md"
+        if card.is_file():
+            add_verdict(card, report, found.name)
+        use = found.verdict.recommended_ratio
+        print(f"\n{found.name}: {found.verdict.sentence}")
+        print(f"best on the validation images: {f'ratio {use:g}' if use else 'to mix in none of its images'}")
+    print(f"\nThe report: {folder / 'report.html'}")
+
+
+def main(words: Sequence[str]) -> None:
+    """Run the command with these words after its name."""
+    run(EvaluateArguments, judge, __doc__, words=words, prog="ganaug evaluate")

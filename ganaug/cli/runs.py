@@ -1,0 +1,196 @@
+"""The parts of a training run that every training command has: what it starts from, its folder, its last words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from inspect import signature
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+
+from ganaug import Generator, InputError, LabelledImages, PublishError, publish
+from ganaug.cli.flags import command
+from ganaug.cli.train_flags import Arguments, TrainingArguments, with_defaults
+from ganaug.hub.weights import WEIGHTS
+from ganaug.training import (
+    MODELS,
+    Checkpoint,
+    GANTrainer,
+    RunFolder,
+    Trainer,
+    check_same_run,
+    choose_preset,
+    init_from,
+    kimg_within,
+    new_run_folder,
+)
+from ganaug.training.presets import ENOUGH, WIDE, Preset
+
+
+def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
+    """The generator of the flags' model as it starts: with random weights, or those of --init_from.
+
+    Global random states are set by the flags' seed, so that the networks made next start alike each time.
+
+    Raises:
+        InputError: the model has no latent_dim to choose, or init_from is a generator of another form.
+    """
+    set_seed(args.training.seed)
+    model, options = MODELS[args.model], args.network_options()
+    if "latent_dim" in options and "latent_dim" not in signature(model.generator).parameters:
+        raise InputError(f"the latents of {args.model} follow from the images; leave out --latent_dim")
+    if args.init_from is None:
+        return model.make_generator(images, **options)
+    trained = Generator.from_pretrained(args.init_from)
+    if isinstance(trained, model.generator):
+        options = {**trained.network_options(), **options}
+    generator = model.make_generator(images, **options)
+    init_from(generator, trained)
+    return generator
+
+
+def with_choices(
+    args: Arguments,
+    images: LabelledImages,
+    labelled: LabelledImages,
+    accelerator: Accelerator,
+    new_trainer: Callable[[Arguments, LabelledImages, Accelerator], Trainer],
+) -> Arguments:
+    """The flags, with what is chosen here where the user did not choose: a preset, and a length within the budget.
+
+    Args:
+        args (TrainingArguments): the flags.
+        images (LabelledImages): what will be trained on.
+        labelled (LabelledImages): those of it that came with labels.
+        accelerator (Accelerator): of the run.
+        new_trainer (callable): makes a trainer of the flags' model, of which a few steps are timed.
+    """
+
+    def within_budget(args: Arguments) -> Arguments:
+        if args.budget_minutes is None:
+            return args
+        kimg = kimg_within(args.budget_minutes, new_trainer(args, images, accelerator))
+        accelerator.print(f"{args.model}: {kimg:.3g} kimg take {args.budget_minutes:g} minutes here")
+        return replace(args, training=replace(args.training, total_kimg=min(kimg, args.training.total_kimg)))
+
+    if args.model != "auto":
+        return within_budget(args)
+    preset = choose_preset(images, labelled=labelled)
+    chosen = within_budget(with_preset(args, preset, accelerator.num_processes))
+    if preset.model == WIDE and chosen.training.total_kimg < ENOUGH * preset.settings.total_kimg:
+        preset = choose_preset(images, labelled=labelled, quick=True)
+        chosen = within_budget(with_preset(args, preset, accelerator.num_processes))
+    accelerator.print(preset)
+    return chosen
+
+
+def with_preset(args: Arguments, preset: Preset, num_processes: int) -> Arguments:
+    """The flags with a preset where the user gave none; its batch is that of all processes together."""
+    share = max(1, preset.settings.train_batch_size // num_processes)
+    args = with_defaults(args, training=replace(preset.settings, train_batch_size=share))
+    return replace(args, model=preset.model)
+
+
+def start_run(
+    args: TrainingArguments, trainer: Trainer, checkpoint: Checkpoint | None, held_out: LabelledImages | None
+) -> RunFolder | None:
+    """Open the run's folder, write its settings there, and say what is trained; None on all ranks but the main one.
+
+    Raises:
+        InputError: the checkpoint was made with other settings, or the folder holds a run or cannot be written to.
+    """
+    accelerator = trainer.accelerator
+    if checkpoint:
+        check_same_run(checkpoint, trainer, override=args.override)
+        accelerator.print(f"going on after {checkpoint.facts['kimg']:.1f} kimg, from {checkpoint.path}")
+    folder = run_folder(args, trainer, checkpoint) if accelerator.is_main_process else None
+    accelerator.print(
+        f"images: {trainer.data}\n"
+        f"held back, to choose a generator by: {held_out or 'none, so the last one is saved'}\n"
+        f"device: {accelerator.device}, processes: {accelerator.num_processes}, "
+        f"threads: {torch.get_num_threads()}, precision: {accelerator.mixed_precision}\n"
+        f"output: {folder and folder.path}"
+    )
+    if args.summary:
+        accelerator.print(layer_tables(trainer))
+    return folder
+
+
+def run_folder(args: TrainingArguments, trainer: Trainer, checkpoint: Checkpoint | None) -> RunFolder:
+    """The folder of the run, with its settings."""
+    if checkpoint is not None:
+        return RunFolder(checkpoint.run, after_kimg=checkpoint.facts["kimg"])
+    wanted = args.output_dir or new_run_folder(f"outputs/{trainer.bare_generator.architecture}")
+    # One that was stopped before it had a checkpoint starts anew where it was.
+    again = args.resume_from_checkpoint == "latest" and not (wanted / WEIGHTS).exists()
+    folder = RunFolder(wanted, after_kimg=0 if again else None)
+    given = {"unlabeled_data": args.unlabeled_data, "init_from": args.init_from}
+    data = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args.data).items()}
+    folder.write_settings(
+        {
+            "command": command(),
+            "model": args.model,
+            **asdict(args.training),
+            "objective": asdict(args.objective),
+            "network": trainer.bare_generator.network_options(),
+            "data": {name: value for name, value in data.items() if value is not None},
+            **{name: value for name, value in given.items() if value is not None},
+        }
+    )
+    return folder
+
+
+def layer_tables(trainer: Trainer) -> str:
+    """Layers, shapes and numbers of weights of all networks in training."""
+    generator = trainer.bare_generator
+    labels = torch.zeros(2, dtype=torch.int64)
+    tables = [_table(generator, torch.zeros(2, generator.latent_dim), labels)]
+    if isinstance(trainer, GANTrainer):
+        images = torch.zeros(2, generator.channels, generator.image_size, generator.image_size)
+        tables.append(_table(trainer.bare_discriminator, images, labels))
+    return "\n".join(tables)
+
+
+def _table(network: nn.Module, *inputs: torch.Tensor) -> str:
+    from torchinfo import summary  # takes a moment to import
+
+    columns = ("output_size", "num_params", "trainable")
+    return str(summary(network, input_data=inputs, col_names=columns, depth=4, verbose=0, device="cpu"))
+
+
+def how_to_use(generator: Generator, path: Path) -> str:
+    """The lines that load a saved generator and draw from it."""
+    use = (
+        "train = ConditionalGANAugment(dataset, generator, ratio=0.3)"
+        if generator.conditional
+        else "images = generator.sample([0] * 10)  # of no class in particular: this generator has none"
+    )
+    return (
+        "\nUse it:\n"
+        "from ganaug import ConditionalGANAugment, Generator\n"
+        f"generator = Generator.from_pretrained({str(path)!r})\n"
+        f"{use}"
+    )
+
+
+def publish_run(args: TrainingArguments, path: Path) -> None:
+    """Publish the generator of a run where --push_to_hub asks for it.
+
+    Raises:
+        PublishError: that failed; the message says how to do it later.
+    """
+    if not args.push_to_hub:
+        return
+    assert args.hub_model_id is not None  # see check_hub_flags
+    last = path / "training" / "last"
+    folder = last if args.hub_strategy == "end" and last.exists() else path
+    try:
+        made = publish(folder, args.hub_model_id, licence=args.licence, private=args.hub_private_repo or None)
+    except PublishError as error:
+        again = f"ganaug publish {folder} {args.hub_model_id} --licence {args.licence}"
+        raise PublishError(f"{error}. The generator is in {folder}. To publish it: {again}") from error
+    print(f"\npublished: {made.url}")
