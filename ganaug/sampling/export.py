@@ -136,7 +136,7 @@ class _Generation:
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """Hold the folder for this plan and run while the block lasts, and delete what killed runs left half-written."""
+        """Hold the folder for this plan and run while the block lasts, and delete what killed runs left unfinished."""
         self._check_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / _LOCK)
