@@ -1,4 +1,4 @@
-"""Do generated items look like real ones to the program that reads them?"""
+"""Whether generated items look like real ones to the program that reads them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_TOLERANCE = 0.25  # of the real images' span of values
+_TOLERANCE = 0.25  # of the real images' range of values
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a batch of images looks like from outside.
+    """What a program can tell about a batch of images without knowing what they show.
 
     Attributes:
-        type (str), dtype (str): of an image and its values.
-        shapes (tuple): the shapes that occur.
-        low (float), high (float): least and greatest value.
-        mean (tuple of float): of each channel.
+        type (str), dtype (str): of an image and of its values.
+        shapes (tuple of tuple): the shapes that occur.
+        low (float), high (float): smallest and largest value.
+        mean (tuple of float): mean of each channel; empty if images differ in the number of channels.
     """
 
     type: str
@@ -33,7 +33,7 @@ class Look:
 
     @classmethod
     def of(cls, images: Sequence[Any]) -> Look:
-        """Look of PIL images (then of shape (H, W, C)), arrays or tensors (C, H, W)."""
+        """Look of some images: PIL images and arrays, which are (H, W) or (H, W, C), or tensors (C, H, W)."""
         arrays = [_array(image) if isinstance(image, Tensor) else np.asarray(image) for image in images]
         channels = [
             array.reshape(len(array), -1) if isinstance(image, Tensor) else array.reshape(-1, (*array.shape, 1)[2]).T
@@ -62,11 +62,11 @@ def _array(image: Tensor) -> Any:
 def compare(real: Look, generated: Look) -> None:
     """Refuse generated images that a program could tell from real ones without looking at what they show.
 
-    Types, dtypes, shapes (where all real images have one), the ends of the range and the channel means are compared,
-    the latter two within a quarter of the real images' range.
+    Types, dtypes, shapes (if all real images have the same), smallest and largest values and channel means are
+    compared; values and means may differ by a quarter of the real images' range.
 
     Raises:
-        ValueError: they differ; the message has both values.
+        ValueError: the two differ; the message has both values.
     """
     tolerance = _TOLERANCE * (real.high - real.low)
     differing = [name for name in ("type", "dtype") if getattr(real, name) != getattr(generated, name)]
@@ -87,6 +87,6 @@ def compare(real: Look, generated: Look) -> None:
 
 
 def spread(indices: Tensor, count: int) -> list[int]:
-    """Up to ``count`` of ``indices`` (N,), evenly spread."""
+    """Up to ``count`` of ``indices``, int64 (N,), evenly spread."""
     chosen = torch.linspace(0, len(indices) - 1, min(count, len(indices))).long()
     return [int(index) for index in indices[chosen]]

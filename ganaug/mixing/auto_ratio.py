@@ -1,4 +1,4 @@
-"""``ratio="auto"``: what the wrapper must bring together for the ratio to be chosen."""
+"""``ratio="auto"``: the ratio of a mixed dataset, chosen on validation images."""
 
 from __future__ import annotations
 
@@ -21,19 +21,24 @@ logger = logging.getLogger(__name__)
 def auto_ratio(
     dataset: Any, validation: Any, sampler: ClassSampler, *, class_map: Mapping[str, str] | None, cache_dir: Path
 ) -> float:
-    """The ratio that does best on validation images, 0 if none helps; takes minutes, and says so in a log line.
+    """The ratio that does best on validation images, 0 if none helps. It takes minutes, and says so in the log.
 
-    It is chosen once for the same images and generator, so that all processes of a run have the same.
+    It is chosen once for the same images and generator, so that all processes of a run get the same.
 
     Args:
-        dataset, validation: objects that :func:`ganaug.open_images` takes, before any transform.
+        dataset, validation: objects that :func:`ganaug.open_images` takes; their images before any transform.
         sampler (ClassSampler): has the generator, and the filter of its images.
-        class_map (mapping, optional): {dataset class name: generator class name}.
-        cache_dir (Path): where trained classifiers' answers are kept.
+        class_map (mapping, optional): {dataset class name: generator class name} for classes whose names differ.
+        cache_dir (Path): where the choice and the trained classifiers' answers are kept.
+
+    Returns:
+        float: in [0, 1).
 
     Raises:
-        InputError: validation images are among those that the generator or the classifiers train on.
+        InputError: the generator or the classifiers train on some of the validation images, or the two datasets have
+            other classes.
         DataError: the images cannot be read.
+        OSError: ``cache_dir`` cannot be written to or the disk is full.
     """
     from ganaug.evaluation.ratio import CANDIDATES, choose_ratio  # evaluation is imported where it is needed
 

@@ -1,4 +1,4 @@
-"""The way in for batches on the training device: a transform in the shape of torchvision's MixUp."""
+"""Generated images mixed into batches on the training device: a transform that is called as torchvision's MixUp is."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from ganaug.sampling.inference import ConditionalGenerator
 
 
 class GANMix(nn.Module):
-    """Replace images of a batch by generated ones of the same class.
+    """Replace images of a batch with generated ones of the same class.
 
-    ``images, labels = mix(images, labels)`` in the training loop, or first in a ``v2.Compose``. The batch keeps its
-    size and its labels. Of N images ``round(ratio * N)``, chosen at random, are replaced; what is rounded off is
-    carried over, so that after any number of batches the total is within one image of ``ratio``. In evaluation mode
-    nothing is replaced. Put it before MixUp and CutMix: the labels they mix no longer say one class to draw.
+    Call ``images, labels = mix(images, labels)`` in the training loop, or put it first in a ``v2.Compose``. The batch
+    keeps its size and its labels. Of N images, ``round(ratio * N)``, chosen at random, are replaced; what is rounded
+    off is carried over, so that after any number of batches the total is within one image of ``ratio``. In evaluation
+    mode nothing is replaced. Put it before MixUp and CutMix: the labels they mix no longer name one class to draw.
 
-    A copy of the generator draws on the batch's device. It is no part of this module: there are no parameters,
-    :meth:`to` and optimizers do not see it, and ``state_dict()`` holds but the number of images seen. What is drawn
+    A copy of the generator draws on the batch's device. It is not part of this module: there are no parameters,
+    :meth:`to` and optimizers do not see it, and ``state_dict()`` holds only the number of images seen. What is drawn
     depends on that number, the generator, ``seed``, the rank and the worker alone. (In the ``collate_fn`` of workers
-    that end with the epoch the number starts anew, and every epoch draws the same.)
+    that end with the epoch, the number starts again from 0, and every epoch draws the same images.)
 
     Args:
         generator (Generator, module, str or Path): a module with ``latent_dim`` and ``label_names`` that maps float z
             (N, latent_dim) and int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or
-            Hub id. The labels of the batch are its own: label k is ``label_names[k]``.
+            Hub id. The batch's labels are the generator's own: label k is ``label_names[k]``.
         ratio (float): the fraction of images that is replaced, in [0, 1). Default: 0.3
         fake_transform (callable, optional): uint8 (M, C, H, W) tensor on the batch's device to what the batch holds,
             for instance ``v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])``. Default:
-            uint8 as it is, for float batches scaled to [0, 1]
-        accept (Filter, optional): which generated images to keep, see :mod:`ganaug.filters`.
+            uint8 for uint8 batches, scaled to [0, 1] for float batches
+        accept (Filter, optional): which generated images to keep; see :mod:`ganaug.filters`.
         max_tries (int): images drawn per item before a filter counts as starved. Default: 10
         seed (int): in [0, 2**64). Default: 0
-        device (torch.device or str, optional): to draw on. Default: that of the batch.
+        device (torch.device or str, optional): to draw on. Default: the batch's
 
     Raises:
-        TypeError: the generator is none.
+        TypeError: ``generator`` is not a module that can be drawn from, a folder or a Hub id.
         ValueError: an argument is out of range, or the generator is unconditional or has no ``label_names``.
         LoadError: the generator cannot be loaded.
     """
@@ -79,17 +79,18 @@ class GANMix(nn.Module):
         """Mix a batch.
 
         Args:
-            images (Tensor): (N, C, H, W), uint8 or float; left as it is.
-            labels (Tensor): int (N,), or (N, K), one-hot or, as float, smoothed: the class is where the maximum is.
+            images (Tensor): (N, C, H, W), uint8 in [0, 255] or float; not modified. Floats are in [0, 1], unless
+                there is a ``fake_transform``.
+            labels (Tensor): int (N,); or (N, K), one-hot or, as float, smoothed: the class is where the maximum is.
 
         Returns:
-            tuple: images of the same shape, dtype and device, and ``labels``.
+            (Tensor, Tensor): images of the same shape, dtype and device, and ``labels``.
 
         Raises:
             TypeError: images or labels are of another kind.
             ValueError: labels are out of range; the generator's images, or what ``fake_transform`` makes of them, do
-                not fit in the batch; or a float batch without ``fake_transform`` has values outside [0, 1].
-            StarvedFilterError: ``accept`` refused all images for an item.
+                not fit into the batch; or a float batch without ``fake_transform`` has values outside [0, 1].
+            StarvedFilterError: ``accept`` refused ``max_tries`` images for an item.
         """
         if not self.training:
             return images, labels
@@ -103,11 +104,11 @@ class GANMix(nn.Module):
         return images, labels
 
     def get_extra_state(self) -> Tensor:
-        """Number of images seen, int64 ()."""
+        """Number of images seen so far, int64 ()."""
         return torch.tensor(self._seen)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on after as many images."""
+        """Go on as after that many images."""
         self._seen = int(state)
 
     def extra_repr(self) -> str:
@@ -115,7 +116,7 @@ class GANMix(nn.Module):
         return f"generator={self._sampler.name}, ratio={self.ratio}, seed={self.seed}"
 
     def _replace(self, images: Tensor, classes: Tensor, first: int, count: int) -> Tensor:
-        start = workers.number() * workers.SIZE
+        start = workers.reader_number() * workers.IMAGES_PER_READER
         rng = random_stream(self.seed, Purpose.BATCH_MIX, index=start + self._seen)
         rows = torch.from_numpy(rng.choice(len(images), count, replace=False))
         if self._draws_on_batch_device:
@@ -126,7 +127,7 @@ class GANMix(nn.Module):
         return mixed
 
     def _fit(self, made: Tensor, images: Tensor) -> Tensor:
-        """Generated uint8 images as the batch has its own."""
+        """Generated uint8 images in the form of the batch's."""
         if self._fake_transform is not None:
             fitted = self._fake_transform(made)
             wanted = (len(made), *images.shape[1:])
@@ -139,7 +140,7 @@ class GANMix(nn.Module):
         return made.to(images.dtype).div_(255) if images.is_floating_point() else made
 
     def _classes_of(self, labels: Tensor) -> Tensor:
-        """Labels of one number each, int64 (N,), on the CPU."""
+        """The class of each image, int64 (N,), on the CPU, from labels of any kind."""
         names = self._sampler.classes
         one_hot = labels.ndim == 2 and (labels.is_floating_point() or _is_one_hot(labels))
         if not one_hot and (labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool):

@@ -1,4 +1,4 @@
-"""Batches with the same share of generated items in each."""
+"""Batches that all have the same share of generated items."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ganaug.mixing.workers import SharedEpoch
 class MixedBatchSampler(Sampler[list[int]]):
     """Shuffled batches of a mixed dataset, each with the same share of generated items, as nearly as it divides.
 
-    All items come once. Of the first b batches together, the number of generated items is the exact share rounded.
-    Batches are the same in every epoch that :meth:`set_epoch` does not say is another.
+    Every item comes once. However many batches have been read, they have the exact share of generated items, rounded.
+    The order is the same in every epoch, unless :meth:`set_epoch` is called.
 
     Args:
         dataset (ConditionalGANAugment): what to draw from.
         batch_size (int): items per batch; the last one may have fewer.
         drop_last (bool): leave out a last batch that is not full. Default: False
-        seed (int): of the order. Default: 0
+        seed (int): decides the order; in [0, 2**64). Default: 0
 
     Raises:
-        ValueError: ``batch_size`` is not a positive int.
+        ValueError: ``batch_size`` is not a positive int, or ``seed`` is out of range.
     """
 
     def __init__(
@@ -38,7 +38,14 @@ class MixedBatchSampler(Sampler[list[int]]):
         self._epoch = SharedEpoch()
 
     def set_epoch(self, epoch: int) -> None:
-        """Shuffle anew for an epoch, an int from 0."""
+        """Shuffle differently for another epoch.
+
+        Args:
+            epoch (int): from 0.
+
+        Raises:
+            ValueError: ``epoch`` is not an int from 0.
+        """
         self._epoch.value = epoch
 
     def __len__(self) -> int:
@@ -57,5 +64,5 @@ class MixedBatchSampler(Sampler[list[int]]):
 
 
 def _rounded(numerator: int, denominator: int) -> int:
-    """The quotient, rounded to the nearest int, halves up; exact for any size."""
+    """The quotient, rounded to the nearest int and halves up; exact for ints of any size."""
     return (2 * numerator + denominator) // (2 * denominator)

@@ -1,4 +1,4 @@
-"""Fitting a generator to a dataset that came without one: once, in a process of its own, and kept."""
+"""Fitting a generator to a dataset that came without one, once, in a separate process; the generator is kept."""
 
 from __future__ import annotations
 
@@ -31,15 +31,17 @@ from ganaug.training import MODELS, GANObjective, TrainingSettings, choose_prese
 
 logger = logging.getLogger(__name__)
 
-LARGEST, FACTOR = 64, 2  # sides in pixels: what the preset draws in reasonable time, and what they are multiples of
+LARGEST = 64  # pixels: the largest side that the preset draws in reasonable time
+FACTOR = 2  # sides are multiples of it
 
 _INSTEAD = (
     "Instead, train a generator with ganaug train --train_data_dir FOLDER --resolution 64, and pass the "
     "folder of that run"
 )
 _JOB, _IMAGES = "job.json", "images.safetensors"
-# -c, because -m would run this module a second time beside the one that the package has imported.
+# -c, because -m would run this module a second time besides the one that the package has imported.
 _RUN_JOB = "import sys; from ganaug.mixing.fitting import run_job; run_job(*sys.argv[1:])"
+# Variables by which launchers tell a process its rank.
 _LAUNCHER = re.compile(
     r"((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|"
     r"(TORCHELASTIC|ACCELERATE|MPI|OMPI|PMI|MV2)_.*"
@@ -49,20 +51,21 @@ _LAUNCHER = re.compile(
 def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str | Path | None = None) -> Path:
     """Fit a generator to a dataset with the default preset, or find the one fitted to the same images before.
 
-    It is trained in a process of its own: the accelerate state, the random state and the process group of this one
-    have no part in it. Of several processes that ask at once, one trains and the others wait.
+    It is trained in a separate process, which takes no part in the accelerate state, the random state or the process
+    group of this one. Of several processes that ask at once, one trains and the others wait.
 
     Args:
         dataset: an object that :func:`ganaug.open_images` takes; its images before any transform.
-        resolution (int, optional): side to resize and crop the images to, in pixels. Default: theirs
-        cache_dir (str or Path, optional): Default: :func:`ganaug.core.files.user_cache`
+        resolution (int, optional): side to resize and crop the images to, in pixels. Default: that of the images
+        cache_dir (str or Path, optional): where generators are kept. Default: :func:`ganaug.core.files.user_cache`
 
     Returns:
         Path: folder of the generator.
 
     Raises:
-        InputError: the images cannot be read, or are of a size that the preset does not draw.
-        RuntimeError: this is a DataLoader worker, or the training failed; nothing is kept then.
+        InputError: the images cannot be read, or have a size that the preset does not draw.
+        ValueError: the dataset's class names cannot be a generator's.
+        RuntimeError: this is a DataLoader worker, or the training failed; then nothing is kept.
         OSError: the folder cannot be written to or the disk is full.
     """
     if get_worker_info() is not None:
@@ -84,7 +87,11 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
 
 
 def suitable_resolution(height: int, width: int) -> int:
-    """Side, in pixels, that images of a size can be resized and cropped to for the preset."""
+    """Side, in pixels, to resize and crop images to, so that the preset can draw them.
+
+    Args:
+        height (int), width (int): of the images, in pixels.
+    """
     return max(FACTOR, min(height, width, LARGEST) // FACTOR * FACTOR)
 
 
@@ -103,8 +110,8 @@ def _open(dataset: Any, resolution: int | None) -> LabelledImages:
 
 
 def _job(images: LabelledImages) -> dict[str, Any]:
-    """All that the training process must know beside pixels and labels, as plain JSON values."""
-    # Made here too, because it refuses class names that it cannot have, and knows its options.
+    """What the training process must know besides pixels and labels, as plain JSON values."""
+    # The generator is made here too: it refuses class names that cannot be, and knows its network's options.
     preset = choose_preset(images)
     model = MODELS[preset.model]
     with torch.random.fork_rng(devices=[]):
@@ -121,7 +128,7 @@ def _job(images: LabelledImages) -> dict[str, Any]:
 
 
 def _train(images: LabelledImages, job: dict[str, Any], kept_in: Path, output: Path) -> None:
-    """Fill ``output`` with a generator, in a process of its own."""
+    """Fill the folder ``output`` with a generator, trained in a separate process."""
     logger.warning(
         "No generator was given, so one is fitted first to %s: %d images of %dx%d pixels, %d classes. It takes "
         "minutes, is kept in %s and used again for the same images. A generator of your own goes in as the second "
@@ -134,7 +141,7 @@ def _train(images: LabelledImages, job: dict[str, Any], kept_in: Path, output: P
         kept_in,
         job["preset"],
     )
-    folder = output / "job"  # goes where the rest goes if this process is killed
+    folder = output / "job"  # inside, so that it is cleaned up with the rest if this process is killed
     folder.mkdir(parents=True)
     write_tensors(folder / _IMAGES, {"images": images.images, "targets": images.targets})
     write_json(folder / _JOB, job)
@@ -149,15 +156,15 @@ def _train(images: LabelledImages, job: dict[str, Any], kept_in: Path, output: P
 
 
 def _run_showing_output(command: list[str], *, cwd: Path) -> tuple[int, str]:
-    """Run a command and show on standard error, as it comes, what it writes; returns its exit code and last lines.
+    """Run a command and pass on to standard error what it writes, as it comes; returns its exit code and last lines.
 
-    If this process is killed, the other end of the pipe is gone, and the next move of its progress bar ends it.
+    If this process is killed, the command ends too: the next time it writes to the pipe, nobody reads from it.
     """
     none, pipe, same = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
     with subprocess.Popen(command, cwd=cwd, env=_environment(), stdin=none, stdout=pipe, stderr=same) as process:
         last = deque[str](maxlen=10)
         try:
-            # newline="" leaves the line ends as they are; a progress bar's are carriage returns.
+            # newline="" keeps line ends as they are; a progress bar's are carriage returns.
             with io.TextIOWrapper(cast(IO[bytes], process.stdout), "utf-8", "replace", newline="") as output:
                 for piece in output:
                     sys.stderr.write(piece)
@@ -171,7 +178,7 @@ def _run_showing_output(command: list[str], *, cwd: Path) -> tuple[int, str]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, without what a launcher said of ranks, and importing from the same places."""
+    """This process's environment, without a launcher's variables, and importing from the same places."""
     kept = {name: value for name, value in os.environ.items() if not _LAUNCHER.fullmatch(name)}
     return {**kept, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}
 
@@ -180,8 +187,8 @@ def run_job(job_folder: str, output: str) -> None:
     """Train as a job folder says, in the process that :func:`fit_generator` starts.
 
     Args:
-        job_folder (str): with ``job.json`` and ``images.safetensors``.
-        output (str): folder of the generator, made here.
+        job_folder (str): folder with ``job.json`` and ``images.safetensors``.
+        output (str): folder for the generator, made here.
     """
     job = json.loads(Path(job_folder, _JOB).read_text(encoding="utf-8"))
     stored = load_file(Path(job_folder, _IMAGES))

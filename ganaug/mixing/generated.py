@@ -17,13 +17,13 @@ from ganaug.sampling.materialized import MappedImages, write_images
 
 
 class GeneratedItems:
-    """What a plan and a sampler say of each epoch.
+    """Which items of a mixed dataset are generated in each epoch, and their images.
 
     Args:
-        plan (Plan): which items are generated, and of which class.
+        plan (Plan): says which items are generated, and of which class.
         sampler (ClassSampler): draws their images.
-        resample (bool): other images in every epoch.
-        cache_dir (Path): where files of images are kept.
+        resample (bool): whether every epoch has other images.
+        cache_dir (Path): where materialised images are kept.
     """
 
     def __init__(self, plan: Plan, sampler: ClassSampler, *, resample: bool, cache_dir: Path) -> None:
@@ -32,18 +32,18 @@ class GeneratedItems:
         self._current: _Epoch | None = None
 
     def rows(self, epoch: int) -> Tensor:
-        """Place of each item of the dataset among the generated ones, int64 (N,); -1 for real ones."""
+        """Row of each item of the dataset among the generated ones, int64 (N,); -1 for real ones."""
         return self._in_epoch(epoch).row
 
     def images(self, indices: list[int], epoch: int) -> Tensor:
-        """Images of generated items, uint8 (len(indices), C, H, W)."""
+        """Images of the generated items at ``indices``, uint8 (len(indices), C, H, W)."""
         now = self._in_epoch(epoch)
         if now.images is not None:
             return now.images.read(now.row[indices].tolist())
         return self._sampler.draw(self._plan.targets[indices], indices, epoch=self._image_epoch(epoch))
 
     def materialize(self, epoch: int, sampler: ClassSampler) -> Path:
-        """Draw all images of an epoch into a file, by a sampler that may be on another device, or find it."""
+        """Folder with all images of an epoch, drawn by a sampler that may be on another device, unless it exists."""
         fakes = self._plan.fakes(epoch)
         labels, image_epoch = self._plan.targets[fakes], self._image_epoch(epoch)
         folder = build_once(
@@ -58,7 +58,7 @@ class GeneratedItems:
         return {**self.__dict__, "_current": None}
 
     def _in_epoch(self, number: int) -> _Epoch:
-        """What there is to know about an epoch, looked up once."""
+        """What is known of an epoch, worked out once."""
         if self._current is None or self._current.number != number:
             fakes = self._plan.fakes(number)
             row = torch.full((len(self._plan.targets),), -1, dtype=torch.int64)
@@ -78,8 +78,8 @@ class GeneratedItems:
 
 @dataclass(frozen=True)
 class _Epoch:
-    """An epoch's number, the place of each item among the generated ones (-1: real), and their file, if any."""
+    """What is known of one epoch."""
 
     number: int
-    row: Tensor
-    images: MappedImages | None
+    row: Tensor  # of each item among the generated ones, int64 (N,); -1 for real ones
+    images: MappedImages | None  # None if they are not in a file

@@ -1,4 +1,4 @@
-"""The way in for users of Hugging Face ``datasets``, which is imported when it is needed: a Dataset comes back."""
+"""Generated images as rows of Hugging Face ``datasets``, which is imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -52,41 +52,50 @@ def augment_dataset(
 ) -> datasets.Dataset:
     """Append rows with generated images to a dataset: its own rows first, then the generated ones in class order.
 
-    Features and format stay; columns beside image and label are None in generated rows. Generated images are those
-    that :class:`ganaug.ConditionalGANAugment` mixes in for the same arguments, as large as the generator makes them.
-    They are drawn once, kept in an Arrow file and mapped from there. The same call gives the same fingerprint, so what
-    ``map`` makes of the result is found in its cache. ``info.description`` says which generator drew them, and
-    :func:`ganaug.publish_dataset` makes a card of it.
+    Features and format stay; columns other than image and label are None in generated rows. The generated images are
+    those that :class:`ganaug.ConditionalGANAugment` mixes in for the same arguments, as large as the generator makes
+    them. They are drawn once, kept in an Arrow file and mapped from there. The same call gives the same fingerprint,
+    so that ``map`` finds its results in its cache. ``info.description`` says which generator drew them, and
+    :func:`ganaug.publish_dataset` makes a card from it.
 
     Args:
         dataset (datasets.Dataset): with an Image and a ClassLabel column. It is not modified.
-        generator (Generator, module, str or Path): see :class:`ganaug.ConditionalGANAugment`. Classes meet by name.
+        generator (Generator, module, str or Path): see :class:`ganaug.ConditionalGANAugment`. Classes are matched by
+            name.
         ratio (float, optional): in [0, 1), the fraction of the result that is generated. Default: 0.3
-        sampling_strategy (str, mapping or callable): of which classes; see :func:`ganaug.mixing.plan.append_quotas`.
-            Default: match
+        sampling_strategy (str, mapping or callable): how many images of which class; see
+            :func:`ganaug.mixing.plan.append_quotas`. Default: match
         class_map (mapping, optional): {dataset class name: generator class name} for classes whose names differ.
         accept (callable, optional): filter, from uint8 images (N, C, H, W) and int64 labels (N,) to bool (N,); see
             :mod:`ganaug.filters`.
         max_tries (int): images drawn for a row before the filter counts as starved. Default: 10
         image_column (str, optional), label_column (str, optional): Default: the only ones of their type
-        source_column (str, optional): name of a new ClassLabel column, ``"real"`` or ``"generated"``. Default: none
+        source_column (str, optional): name of a new ClassLabel column, which says ``"real"`` or ``"generated"``.
+            Default: no such column
         seed (int): in [0, 2**64). Default: 0
         cache_dir (str or Path, optional): where generated images are kept. Default: ``~/.cache/ganaug``
-        device (torch.device or str, optional): to generate on. Default: where the generator is.
+        device (torch.device or str, optional): to generate on. Default: where the generator is
         allow_eval (bool): take a dataset that says it is for evaluation. Default: False
 
     Returns:
         datasets.Dataset: of the same split.
 
     Raises:
-        TypeError: it is no ``datasets.Dataset``.
-        ValueError: it is for evaluation, a column is missing, a row has no label, its images are not of the mode that
-            the generator makes, the ratio or strategy is out of range, or the generator does not know a class.
+        TypeError: ``dataset`` is not a ``datasets.Dataset``.
+        ValueError: the dataset is for evaluation, a column is missing, a row has no label, the images have another
+            mode than those that the generator makes, the ratio or strategy is out of range, or the generator does not
+            know a class.
         LoadError: the generator cannot be loaded.
+        StarvedFilterError: ``accept`` refused ``max_tries`` images for a row.
     """
     import datasets
 
-    _check_is_dataset(dataset)
+    if not isinstance(dataset, datasets.Dataset):
+        raise TypeError(
+            f"dataset must be a datasets.Dataset, got {type(dataset).__name__}. Of a DatasetDict pass the training "
+            "split; load without streaming=True, or mix a stream with ganaug.ConditionalGANStream; for a dataset of "
+            "(image, label) pairs there is ganaug.ConditionalGANAugment"
+        )
     inspection.check_not_evaluation(dataset, allow_eval=allow_eval)
     columns = _Columns(
         image_column or only_column(dataset, datasets.Image, "the dataset"),
@@ -115,10 +124,10 @@ def augment_dataset(
         real = np.full(len(dataset), SOURCES.index("real"))
         parts = [parts[0].add_column(source_column, real, feature=datasets.ClassLabel(names=list(SOURCES)))]
     if any(quotas):
-        plan = labels_in_class_order(quotas)
-        parts.append(_generated(sampler, plan, len(dataset), parts[0].features, columns, cache_dir))
+        wanted = labels_in_class_order(quotas)
+        parts.append(_generated_rows(sampler, wanted, len(dataset), parts[0].features, columns, cache_dir))
     mixed = datasets.concatenate_datasets(parts, split=dataset.split)
-    if any(quotas):  # said afterwards, since the same generator from elsewhere must not change the fingerprint
+    if any(quotas):  # added last, since the same generator from elsewhere must not change the fingerprint
         mixed.info.description = "\n\n".join(filter(None, [dataset.info.description, sampler.provenance.description]))
     return _with_format_of(dataset, mixed)
 
@@ -138,7 +147,7 @@ def generate_dataset(
     cache_dir: str | Path | None = None,
     device: torch.device | str | None = None,
 ) -> datasets.Dataset:
-    """Make a dataset of generated images alone, in class order.
+    """Make a dataset of generated images only, in class order.
 
     Row i depends on the generator, its label, ``seed`` and i alone. The images are generated once; see
     :func:`augment_dataset`.
@@ -146,15 +155,20 @@ def generate_dataset(
     Args:
         generator (Generator, module, str or Path): see :class:`ganaug.ConditionalGANAugment`.
         counts (int or mapping): images of every class, or {class name: number}.
-        features (datasets.Features, optional): of the result, for instance those of a real dataset; columns beside
-            image and label are None. Classes meet by name. Default: an image and a label column, with the generator's
-            classes
-        image_column (str), label_column (str): Default: image and label
+        features (datasets.Features, optional): of the result, for instance those of a real dataset; columns other than
+            image and label are None. Classes are matched by name. Default: an image and a label column, with the
+            generator's classes
+        image_column (str), label_column (str): names of these columns. Default: image and label
         source_column, class_map, accept, max_tries, seed, cache_dir, device: see :func:`augment_dataset`.
 
+    Returns:
+        datasets.Dataset: one row for each image.
+
     Raises:
-        ValueError: the features lack a column, ``counts`` is not as above, or the generator does not know a class.
+        ValueError: the features lack a column, ``counts`` has an unknown class or a number that is not an int of 0 or
+            more, or the generator does not know a class.
         LoadError: the generator cannot be loaded.
+        StarvedFilterError: ``accept`` refused ``max_tries`` images for a row.
     """
     import datasets
 
@@ -180,7 +194,7 @@ def generate_dataset(
     made = dict(features or {image_column: datasets.Image(), label_column: datasets.ClassLabel(names=names)})
     if source_column is not None:
         made[source_column] = datasets.ClassLabel(names=list(SOURCES))
-    rows = _generated(sampler, _plan(counts, names), 0, datasets.Features(made), columns, cache_dir)
+    rows = _generated_rows(sampler, _labels_for(counts, names), 0, datasets.Features(made), columns, cache_dir)
     rows.info.description = sampler.provenance.description
     return rows
 
@@ -194,7 +208,7 @@ class _Columns:
     source: str | None
 
     def check(self, features: datasets.Features) -> None:
-        """Refuse features that lack a column, or have one of another type or of the name of the new one."""
+        """Refuse features in which a column is missing, has another type, or already has the new column's name."""
         import datasets
 
         for name, kind in ((self.image, datasets.Image), (self.label, datasets.ClassLabel)):
@@ -207,19 +221,8 @@ class _Columns:
             raise InputError(f"there is a column {self.source!r} already. Give source_column another name")
 
 
-def _check_is_dataset(dataset: Any) -> None:
-    import datasets
-
-    if not isinstance(dataset, datasets.Dataset):
-        raise TypeError(
-            f"dataset must be a datasets.Dataset, got {type(dataset).__name__}. Of a DatasetDict pass the training "
-            "split; load without streaming=True, or mix a stream with ganaug.ConditionalGANStream; for a dataset of "
-            "(image, label) pairs there is ganaug.ConditionalGANAugment"
-        )
-
-
 def _check_mode(dataset: datasets.Dataset, column: str, sampler: ClassSampler) -> None:
-    """Refuse a dataset whose first image is of another mode than those that the generator makes."""
+    """Refuse a dataset whose first image has another mode than those that the generator makes."""
     import datasets
 
     decoded = datasets.Image(mode=dataset.features[column].mode)
@@ -234,7 +237,8 @@ def _check_mode(dataset: datasets.Dataset, column: str, sampler: ClassSampler) -
         )
 
 
-def _plan(counts: int | Mapping[str, int], classes: list[str]) -> Tensor:
+def _labels_for(counts: int | Mapping[str, int], classes: list[str]) -> Tensor:
+    """Label of each image to generate, int64 (N,), in class order."""
     wanted = counts if isinstance(counts, Mapping) else dict.fromkeys(classes, counts)
     for name, count in wanted.items():
         if name not in classes:
@@ -244,10 +248,19 @@ def _plan(counts: int | Mapping[str, int], classes: list[str]) -> Tensor:
     return labels_in_class_order([int(wanted.get(name, 0)) for name in classes])
 
 
-def _generated(
+def _generated_rows(
     sampler: ClassSampler, labels: Tensor, first: int, features: Any, columns: _Columns, cache_dir: str | Path | None
 ) -> datasets.Dataset:
-    """Rows for labels, mapped from the Arrow file that is named by all that they depend on."""
+    """Rows with generated images, mapped from an Arrow file that is named by everything they depend on.
+
+    Args:
+        sampler (ClassSampler): draws the images.
+        labels (Tensor): int64 (N,).
+        first (int): number of the first image.
+        features (datasets.Features): of the rows.
+        columns (_Columns): those to fill.
+        cache_dir (str or Path, optional): where the file is kept.
+    """
     import datasets
 
     names = [columns.image, columns.label, columns.source]
@@ -290,10 +303,10 @@ def _png(image: Tensor) -> bytes:
 
 
 def _with_format_of(dataset: datasets.Dataset, mixed: datasets.Dataset) -> datasets.Dataset:
-    """The mixed dataset in the format of the original, new columns included."""
-    form = dataset.format
+    """The mixed dataset in the original's format, new columns included."""
+    original = dataset.format
     new = [name for name in mixed.column_names if name not in dataset.column_names]
-    shown = None if form["columns"] == dataset.column_names else [*form["columns"], *new]
+    shown = None if original["columns"] == dataset.column_names else [*original["columns"], *new]
     return mixed.with_format(
-        form["type"], columns=shown, output_all_columns=form["output_all_columns"], **form["format_kwargs"]
+        original["type"], columns=shown, output_all_columns=original["output_all_columns"], **original["format_kwargs"]
     )

@@ -24,7 +24,7 @@ Strategy = str | Mapping[str | int, int] | Callable[[dict[str, int]], Mapping[st
 def check_ratio(ratio: float) -> Fraction:
     """Return ``ratio`` as the exact decimal fraction that was written.
 
-    0.2 means 1/5 here, not the binary number nearest to it, which lies on the other side of some ties.
+    0.2 means 1/5 here, not the nearest binary number, which lies on the other side of some ties.
 
     Raises:
         ValueError: ``ratio`` is not a number in [0, 1).
@@ -62,11 +62,15 @@ def num_replaced(n_real: int, ratio: float) -> int:
 def class_quotas(shares: Sequence[int], total: int) -> list[int]:
     """Divide ``total`` over classes in proportion to ``shares``, by largest remainder.
 
-    Every quota is within one of the exact share and they sum to ``total``. Equal remainders are served in class order.
+    Every quota is within one of the exact share, and together they make ``total``. Of equal remainders, those of the
+    first classes are served first.
 
     Args:
         shares (sequence of int): one non-negative weight per class, for instance its count.
         total (int): what to divide.
+
+    Returns:
+        list of int: one quota per class.
 
     Raises:
         ValueError: there is something to divide and all shares are 0.
@@ -91,14 +95,17 @@ def append_quotas(
         classes (sequence of str): their names.
         ratio (float, optional): in [0, 1), of the mixed dataset; with ``"match"`` and ``"uniform"`` only, where None
             means 0.3.
-        strategy (str, mapping or callable): ``"match"``: the class shares of the real images; ``"uniform"``: as many
-            of every class that has images. In imbalanced-learn's words, each of these classes is filled up to the
+        strategy (str, mapping or callable): ``"match"``: the class shares of the real images; ``"uniform"``: equally
+            many of every class that has images. In imbalanced-learn's words, the classes to fill up to the size of the
             largest: ``"not majority"`` or ``"auto"``, ``"minority"`` (all that tie for it), ``"not minority"``,
             ``"all"``. Or {class name or index: total wanted, real ones included}; or a function from {class name:
             count} to such a mapping.
 
+    Returns:
+        list of int: one quota per class.
+
     Raises:
-        ValueError: the ratio or the strategy is not as above, or both say how many.
+        ValueError: the ratio or the strategy is not one of the above, or both say how many.
     """
     if isinstance(strategy, str) and strategy in BY_RATIO:
         total = num_generated(sum(counts), DEFAULT_RATIO if ratio is None else ratio)
@@ -122,11 +129,14 @@ def replace_quotas(counts: Sequence[int], *, ratio: float | None = None, strateg
     Args:
         counts (sequence of int): number of real images of each class.
         ratio (float, optional): in [0, 1), of the dataset. None means 0.3.
-        strategy (str): ``"match"``: the same share of every class; ``"uniform"``: as many of every class, as far as it
-            has them.
+        strategy (str): ``"match"``: the same share of every class; ``"uniform"``: equally many of every class, as far
+            as it has that many.
+
+    Returns:
+        list of int: one quota per class.
 
     Raises:
-        ValueError: the ratio is out of range, or the strategy is another.
+        ValueError: the ratio is out of range, or the strategy is neither of the two.
     """
     if not isinstance(strategy, str) or strategy not in BY_RATIO:
         raise ValueError(
@@ -136,7 +146,7 @@ def replace_quotas(counts: Sequence[int], *, ratio: float | None = None, strateg
     total = num_replaced(sum(counts), DEFAULT_RATIO if ratio is None else ratio)
     if strategy == "match":
         return class_quotas(counts, total)
-    # A class that is used up leaves its part to the others: all are cut off at one level, or one above it.
+    # A class that is used up leaves its part to the others: each class gives up to one level, a few one image more.
     level = bisect_right(range(max(counts) + 1), total, key=lambda cut: sum(min(count, cut) for count in counts)) - 1
     quotas = [min(count, level) for count in counts]
     for k in [k for k, count in enumerate(counts) if count > level][: total - sum(quotas)]:
@@ -145,17 +155,18 @@ def replace_quotas(counts: Sequence[int], *, ratio: float | None = None, strateg
 
 
 def replaced_indices(targets: Tensor, quotas: Sequence[int], *, seed: int, epoch: int) -> Tensor:
-    """Which items are generated in an epoch: in every class a window that moves through a shuffled order.
+    """Which items are generated in an epoch: in each class, a window that moves through its items in shuffled order.
 
-    Over the epochs all items of a class are replaced equally often.
+    Over the epochs, all items of a class are replaced equally often.
 
     Args:
         targets (Tensor): int64 (N,), labels.
-        quotas (sequence of int): how many of each class.
-        seed (int), epoch (int): of the order, and of where the window stands.
+        quotas (sequence of int): how many to replace of each class.
+        seed (int): decides the order.
+        epoch (int): from 0, decides where the window stands.
 
     Returns:
-        Tensor: int64, ascending.
+        Tensor: int64 (sum of quotas,), indices in ascending order.
     """
     chosen = [torch.empty(0, dtype=torch.int64)]
     for k, quota in enumerate(quotas):
@@ -168,7 +179,7 @@ def replaced_indices(targets: Tensor, quotas: Sequence[int], *, seed: int, epoch
 
 
 def labels_in_class_order(quotas: Sequence[int]) -> Tensor:
-    """Label of each appended image, int64 (sum of quotas,)."""
+    """Labels of appended images, int64 (sum of quotas,)."""
     return torch.repeat_interleave(torch.arange(len(quotas)), torch.tensor(quotas, dtype=torch.int64))
 
 
@@ -177,17 +188,18 @@ class Plan:
 
     Args:
         labels (Tensor): int64 (N,), of the real items.
-        classes (sequence of str): class names.
+        classes (sequence of str): class names; label k is ``classes[k]``.
         mode (str): ``"append"`` or ``"replace"``.
         ratio (float, optional), strategy (Strategy): see :func:`append_quotas` and :func:`replace_quotas`.
-        seed (int): of what is replaced.
+        seed (int): in [0, 2**64), decides which items are replaced.
 
     Attributes:
         targets (Tensor): int64, labels of all items; in mode append the generated ones follow, in class order.
         quotas (list of int): generated items of each class, in every epoch.
+        present (tuple of str): the classes that have items, real or generated.
 
     Raises:
-        ValueError: an argument is not as above.
+        ValueError: an argument is not one of the above.
     """
 
     def __init__(
@@ -202,6 +214,7 @@ class Plan:
             self.targets = labels
         else:
             raise ValueError(f"mode must be 'append' or 'replace', got {mode!r}")
+        self.present = tuple(classes[k] for k in self.targets.unique().tolist())
         self.mode, self._seed, self._n_real = mode, seed, len(labels)
 
     def fakes(self, epoch: int) -> Tensor:
@@ -214,13 +227,16 @@ class Plan:
 def classes_due(debts: dict[int, int], label: int, per_real: Fraction) -> list[int]:
     """Labels of the images to generate after a real one of class ``label``, in a stream.
 
-    Error diffusion over classes, in units of 1 / denominator images. Every real item adds what its class is owed, and
-    whenever half an image or more is owed in all, the class that is owed most gets one.
+    This is error diffusion over classes. Every real item adds to what its class is owed, and whenever half an image or
+    more is owed in all, the class that is owed most gets one.
 
     Args:
-        debts (dict): {label: what its class is owed}; changed here.
+        debts (dict): {label: what its class is owed}, in units of 1 / ``per_real.denominator`` images; changed here.
         label (int): of the real item.
         per_real (Fraction): generated images for each real one, r / (1 - r).
+
+    Returns:
+        list of int: labels, in the order to generate them.
     """
     debts[label] = debts.get(label, 0) + per_real.numerator
     due = []
@@ -238,7 +254,7 @@ def _fill_up(counts: Sequence[int], strategy: str) -> list[int]:
         )
     present = [count for count in counts if count]
     fewest, most = min(present), max(present)
-    # Of the majority nothing is missing, so "auto", "not majority" and "all" fill the same classes up.
+    # The majority lacks nothing, so "auto", "not majority" and "all" fill up the same classes.
     filled = {
         "minority": [count == fewest for count in counts],
         "not minority": [count > fewest for count in counts],

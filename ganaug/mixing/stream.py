@@ -1,4 +1,4 @@
-"""The streaming way in: generated images among those of an iterable dataset."""
+"""Generated images mixed into a stream: an IterableDataset of real and generated items."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ganaug.core import fingerprints
 from ganaug.data import inspection
 from ganaug.data.inspection import Transforms
 from ganaug.mixing import workers
-from ganaug.mixing.items import ItemForm
+from ganaug.mixing.item_form import ItemForm
 from ganaug.mixing.plan import check_ratio, classes_due
 from ganaug.mixing.workers import SharedEpoch
 from ganaug.sampling.class_sampler import ClassSampler
@@ -29,17 +29,17 @@ from ganaug.sampling.inference import ConditionalGenerator
 class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
     """Mix images drawn from a class-conditional generator into a stream of labelled ones.
 
-    Every beginning of the stream, however short, is within one image of having ``ratio`` generated ones. Real items
-    keep their order and none is lost. Generated images have the classes of the real ones so far, in their shares, and
-    the form of the first one (PIL, uint8 (C, H, W) tensor or tv_tensor).
+    After any number of items, the generated ones are within one image of ``ratio``. Real items keep their order and
+    none is lost. Generated images have the classes of the real ones so far, in the same shares, and the form of the
+    first one (PIL, uint8 (C, H, W) tensor or tv_tensor).
 
     Which worker or rank yields which real items is up to ``dataset``. A generated image depends on the generator,
-    ``seed``, the epoch, its class, its number in the shard, and the shard (rank * workers + worker) alone. The rank is
-    that of ``torch.distributed`` where it is initialised, else ``RANK`` of the environment, else 0.
+    ``seed``, the epoch, its class, the reader (rank * workers + worker), and its number among that reader's images
+    alone. The rank is that of ``torch.distributed`` if it is initialised, else ``RANK`` of the environment, else 0.
 
     Args:
-        dataset (iterable): of (image, int label) pairs. Its ``classes``, if it has them, are met by name; else labels
-            are the generator's.
+        dataset (iterable): of (image, int label) pairs. Its ``classes``, if any, are matched to the generator's by
+            name; else labels are the generator's.
         generator (Generator, module, str or Path): a module with ``latent_dim`` that maps float z (N, latent_dim) and
             int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub id.
         ratio (float): the fraction of the mixed stream that is generated, in [0, 1). Default: 0.3
@@ -48,24 +48,24 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         target_transform (callable, optional): for every label, likewise.
         fake_transform (callable, optional): uint8 (C, H, W) tensor to what ``dataset`` yields for an image, before
             ``transform``; for streams whose images are neither PIL images nor uint8 tensors.
-        accept (Filter, optional): which generated images to keep, see :mod:`ganaug.filters`.
+        accept (Filter, optional): which generated images to keep; see :mod:`ganaug.filters`.
         max_tries (int): images drawn per item before a filter counts as starved. Default: 10
         return_source (bool): add an int to every item, 0 for real and 1 for generated. Default: False
         seed (int): in [0, 2**64). Default: 0
-        device (torch.device or str, optional): to draw on. Default: where the generator is.
-        buffer (int): real items read ahead, whose generated ones are drawn together; does not change the stream.
-            Default: 32
+        device (torch.device or str, optional): to draw on. Default: where the generator is
+        buffer (int): real items to read ahead, so that the generated ones among them are drawn together; it does not
+            change the stream. Default: 32
 
     Attributes:
         classes (tuple of str): label k is ``classes[k]``.
 
     Raises:
-        TypeError: ``dataset`` is map-style or no iterable; in iteration, its items are not (image, int label) or have
-            a form that generated ones cannot be put in.
+        TypeError: ``dataset`` is map-style or not an iterable; in iteration, its items are not (image, int label), or
+            generated images cannot take the form of its images.
         ValueError: an argument is out of range, the generator does not know a class, or nobody names the classes; in
             iteration, a label has no class, or the generator's images are of another number of channels or size.
         LoadError: the generator cannot be loaded.
-        StarvedFilterError: in iteration, ``accept`` refused all images for an item.
+        StarvedFilterError: in iteration, ``accept`` refused ``max_tries`` images for an item.
     """
 
     def __init__(
@@ -112,21 +112,24 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         self._position = _Position()
         self._resuming = False
         self._stateful = hasattr(dataset, "state_dict") and hasattr(dataset, "load_state_dict")
-        self._start: Any = None  # the dataset's state before it was first read
+        self._start: Any = None  # the state of the dataset inside before it was first read
         self._loaded = False
         self._sender_rank = 0
 
     @property
     def epoch(self) -> int:
-        """The epoch that the next iteration is of, from 0."""
+        """The epoch of the next iteration, from 0."""
         return self._position.epoch if self._resuming else self._epoch.value
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other images in the next iteration, in workers that are running too.
+        """Draw other images in the next iteration, in workers that are already running too.
 
-        The dataset inside is told as well if it has a ``set_epoch``, again in each process that iterates: set the
+        If the dataset inside has a ``set_epoch``, it is called as well, again in each process that iterates: set the
         epoch here, not there. A loaded state of another epoch is dropped. A loader that accelerate prepared calls this
         with its own epoch whenever an iteration begins: after resuming, call ``loader.set_epoch(stream.epoch)``.
+
+        Args:
+            epoch (int): from 0.
 
         Raises:
             ValueError: ``epoch`` is not an int from 0.
@@ -137,9 +140,9 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         self._tell_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the latest iteration of this process is, in plain JSON values beside the state of the dataset inside.
+        """Where the latest iteration of this process stands: plain JSON values, and the state of the dataset inside.
 
-        A dataset with ``state_dict`` and ``load_state_dict`` is asked for its own, before the first item and once per
+        A dataset with ``state_dict`` and ``load_state_dict`` is asked for its state before the first item and once per
         ``buffer`` items.
         """
         at = self._position
@@ -153,13 +156,13 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next iteration be the rest of the one that ``state`` was taken in, with the same items.
+        """Make the next iteration the rest of the one that ``state`` was taken in, with the same items.
 
-        The dataset inside goes on from its own state if it has one; else what was read before is read again, and
-        dropped. Iterations after that are of the epoch that :meth:`set_epoch` said.
+        The dataset inside goes on from its own state if it has one; else the items read before are read again and
+        dropped. Iterations after that are of the epoch last given to :meth:`set_epoch`.
 
         Raises:
-            ValueError: the state is of another ratio, seed, generator, worker or rank.
+            ValueError: the state was saved with another ratio, seed or generator, or in another worker or rank.
         """
         if found := fingerprints.state_differences(state, self._identity()):
             raise ValueError(
@@ -171,7 +174,7 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         self._resuming = True
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        # Not a generator function: a loader that asks for the state before the first item must see the new start.
+        # Not a generator function: a loader that asks for the state before the first item must see the new position.
         if not self._resuming:
             self._position = _Position(self._epoch.value)
         self._resuming = False
@@ -181,9 +184,18 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         reals, form = self._reals(at), None
         debts, generated, skip = dict(at.debts), at.generated, at.yielded
         while read := list(islice(reals, self.buffer)):
-            plan = self._plan(read, debts)
-            form = form or self._form_of(*read[0])
-            dropped, wanted = plan[:skip], plan[skip:]
+            # What to yield for these items: (0, item) for a real one, (1, label) for one to generate.
+            mixed: list[tuple[int, Any]] = []
+            for item in read:
+                due = classes_due(debts, self._label_of(item), self._per_real)
+                mixed += [(0, item), *((1, label) for label in due)]
+            if form is None:
+                image, label = read[0]
+                form = ItemForm(image, label, self._fake_transform, owner=type(self.dataset).__name__)
+                form.check(self.sampler.image_shape, resizable=self._transforms.transform is not None)
+
+            # What a resumed iteration has yielded before is dropped; the generated images in the rest are drawn.
+            dropped, wanted = mixed[:skip], mixed[skip:]
             skip -= len(dropped)
             generated += sum(source for source, _ in dropped)
             images = self._draw([what for source, what in wanted if source], generated, at.epoch)
@@ -196,45 +208,35 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
                 else:
                     item = self._transforms(*what) if self._transforms else what
                 yield (*item, source) if self.return_source else item
+
+            # From here on the position counts from the state that the dataset inside has now.
             if len(read) < self.buffer:
-                return  # a dataset that has ended may give the state of a new start
+                return  # a dataset that has ended may already have the state of its next start
             if self._stateful:
                 at.dataset = copy.deepcopy(cast(Any, self.dataset).state_dict())
                 at.debts, at.generated, at.yielded = dict(debts), generated, skip
 
     def _reals(self, at: _Position) -> Iterator[Any]:
-        """The items of the dataset from the place that ``at`` counts from."""
+        """The items of the dataset inside, from the place that ``at`` counts from."""
         inner = cast(Any, self.dataset)
         self._tell_epoch(at.epoch)
         if self._stateful and self._start is None:
             self._start = copy.deepcopy(inner.state_dict())
         if at.dataset is not None or self._loaded:
-            # A Hugging Face stream begins at the state it was given last every time, not only once.
+            # A Hugging Face stream starts from the state it was last given every time, not just once.
             inner.load_state_dict(copy.deepcopy(self._start if at.dataset is None else at.dataset))
             self._loaded = True
         return iter(inner)
 
-    def _plan(self, read: list[Any], debts: dict[int, int]) -> list[tuple[int, Any]]:
-        """What to yield for items read: (0, item) for a real one, (1, label) for one to generate."""
-        plan: list[tuple[int, Any]] = []
-        for item in read:
-            due = classes_due(debts, self._label_of(item), self._per_real)
-            plan += [(0, item), *((1, label) for label in due)]
-        return plan
-
     def _draw(self, labels: list[int], first: int, epoch: int) -> list[Tensor]:
+        """Images for labels, uint8 (C, H, W) each; ``first`` is the number of the first among this reader's."""
         if not labels:
             return []
-        start = workers.number(self._sender_rank) * workers.SIZE + first
+        start = workers.reader_number(self._sender_rank) * workers.IMAGES_PER_READER + first
         return list(self.sampler.draw(torch.tensor(labels), range(start, start + len(labels)), epoch=epoch))
 
-    def _form_of(self, image: Any, label: Any) -> ItemForm:
-        form = ItemForm(image, label, self._fake_transform, owner=type(self.dataset).__name__)
-        form.check(self.sampler.image_shape, resizable=self._transforms.transform is not None)
-        return form
-
     def _label_of(self, item: Any) -> int:
-        """Label of a real item; it and the item's form are checked."""
+        """Label of a real item, after checking that the item is a pair and the label a class."""
         name = type(self.dataset).__name__
         if not isinstance(item, tuple | list) or len(item) != 2:
             found = f"a dict of {', '.join(map(str, item))}" if isinstance(item, dict) else inspection.describe(item)
@@ -266,24 +268,24 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
             "format": fingerprints.STATE_FORMAT,
             "ratio": str(check_ratio(self.ratio)),
             "seed": self.sampler.seed,
-            "shard": workers.number(self._sender_rank),
+            "shard": workers.reader_number(self._sender_rank),  # named so in every state that was ever saved
             "generator": self.sampler.identity,
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker that is spawned has no process group to ask for the rank.
+        # A worker that is spawned has no process group to ask for its rank.
         return {**self.__dict__, "_sender_rank": workers.rank(self._sender_rank)}
 
 
 @dataclass
 class _Position:
-    """How far an iteration is: at the item ``yielded`` items after a place where the dataset's own state is known."""
+    """How far an iteration is, counted from the last place where the state of the dataset inside was known."""
 
     epoch: int = 0
-    dataset: Any = None  # its state at that place; None for its start
-    debts: dict[int, int] = field(default_factory=dict)  # there, as is
-    generated: int = 0  # how many images until there
-    yielded: int = 0
+    dataset: Any = None  # that state; None for the start
+    debts: dict[int, int] = field(default_factory=dict)  # see classes_due, at that place
+    generated: int = 0  # images generated before that place
+    yielded: int = 0  # items yielded since
 
 
 def _check_iterable(dataset: Any) -> None:

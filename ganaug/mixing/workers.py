@@ -1,4 +1,4 @@
-"""Worker processes: the epoch that they share, and which of those that read side by side this one is."""
+"""Processes that read side by side, DataLoader workers and ranks: the epoch they share, and the number of this one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ import torch
 from torch import distributed
 from torch.utils.data import get_worker_info
 
+# How many images each reader can number as its own: reader k has the numbers from k * IMAGES_PER_READER.
+IMAGES_PER_READER = 2**40
+
 
 class SharedEpoch:
     """The number of an epoch, in memory that worker processes share.
 
-    A plain int would stay as it was in workers that live on between epochs. Copies that travel to a worker keep the
-    same memory; those that pickle or ``copy`` makes get their own.
+    A plain int would keep its old value in workers that live on between epochs. A copy that is sent to a worker shares
+    the memory; one that pickle or ``copy`` makes gets its own.
+
+    Args:
+        value (int): the epoch, from 0. Default: 0
+
+    Raises:
+        ValueError: ``value`` is not an int from 0 to 2**63 - 1.
     """
 
     def __init__(self, value: int = 0) -> None:
@@ -23,7 +32,7 @@ class SharedEpoch:
 
     @property
     def value(self) -> int:
-        """The epoch, from 0."""
+        """The epoch, from 0; another int from 0 can be assigned."""
         return int(self._shared)
 
     @value.setter
@@ -34,17 +43,14 @@ class SharedEpoch:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._shared.share_memory_()  # does nothing where the sender's memory came along
+        self._shared.share_memory_()  # changes nothing if the memory is the sender's
 
 
-SIZE = 2**40  # numbers of images that each shard has for itself
-
-
-def number(sender_rank: int = 0) -> int:
-    """Number of this process: rank * workers per rank + worker.
+def reader_number(sender_rank: int = 0) -> int:
+    """Number of this process among those that read: rank * workers per rank + worker.
 
     Args:
-        sender_rank (int): the rank of the process that started this one, for where nothing else tells. Default: 0
+        sender_rank (int): rank of the process that started this one, which counts if nothing else tells. Default: 0
     """
     worker = get_worker_info()
     own = rank(sender_rank)
@@ -52,7 +58,13 @@ def number(sender_rank: int = 0) -> int:
 
 
 def rank(sender_rank: int = 0) -> int:
-    """Rank in ``torch.distributed`` where it is initialised, else ``RANK`` of the environment, else the sender's."""
+    """Rank of this process.
+
+    It is that of ``torch.distributed`` if initialised, else ``RANK`` of the environment, else the sender's.
+
+    Args:
+        sender_rank (int): rank of the process that started this one. Default: 0
+    """
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank()
     return int(os.environ.get("RANK", sender_rank))
