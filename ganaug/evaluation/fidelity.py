@@ -176,9 +176,7 @@ def label_fidelity(
         InputError: the generator is unconditional, so no class can be asked for.
     """
     if not generator.conditional:
-        raise InputError(
-            f"label fidelity needs a conditional generator; this {generator.architecture} is unconditional"
-        )
+        raise InputError(f"label fidelity needs a conditional generator; this {generator.architecture} has no classes")
     labels = torch.arange(num_images) % generator.num_classes
     right = (predict(classifier, generator.sample(labels, seed=seed)) == labels).float()
     per_class = {name: right[labels == k].mean().item() for k, name in enumerate(generator.label_names)}

@@ -73,7 +73,7 @@ class Arm:
         augmentation (str): ``"none"``, ``"classic"`` (shift, flip) or ``"trivial"`` (TrivialAugment on top).
         oversampled (bool): whether real images are drawn so that all classes come equally often.
         class_balanced (bool): whether the loss is weighted by class; see :func:`class_balanced_weights`.
-        generator (str, optional): name of the generator whose images are mixed in. Default: none are
+        generator (str, optional): name of the generator whose images are mixed in. Default: no generator
         ratio (float): fraction of the training set that is generated; 1 for generated images alone.
         scale (float): size of the real training set, as a multiple of the given one.
     """
