@@ -23,20 +23,21 @@ class ClassifierFactory(Protocol):
     """Makes an untrained classifier: a module from float images (N, C, H, W) in [-1, 1] to class logits (N, K)."""
 
     def __call__(self, num_classes: int, *, channels: int, image_size: int) -> nn.Module:
-        """A classifier with its initial weights, drawn from torch's global random state."""
+        """Make a classifier; its initial weights are drawn from torch's global random state."""
         ...
 
 
 class SmallCNN(nn.Module):
-    """Blocks of two 3x3 convolutions with BatchNorm, each halving the size; average pool; linear.
+    """Blocks of two 3x3 convolutions with BatchNorm that each halve the size; then an average pool and a linear layer.
 
-    Two to five blocks, as many as bring the size down to 4 pixels: three for 28 and 32 pixels, four for 64.
+    As many blocks as bring the size down to 4 pixels, at least two and at most five: three for 28 and 32 pixels, four
+    for 64.
 
     Args:
         num_classes (int): number of classes.
         channels (int): of the images. Default: 1
         image_size (int): side of the images, in pixels. Default: 28
-        width (int): channels of the first block; doubled in each next one. Default: 16
+        width (int): channels of the first block; each further block has twice as many. Default: 16
     """
 
     def __init__(self, num_classes: int, *, channels: int = 1, image_size: int = 28, width: int = 16) -> None:
@@ -47,14 +48,14 @@ class SmallCNN(nn.Module):
             c_out = width * 2**block
             layers += [nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
             layers += [nn.Conv2d(c_out, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out)]
-            # The pool before the ReLU: the same values, a quarter of the ReLU's work.
+            # Pooling before the ReLU gives the same values with a quarter of the ReLU's work.
             layers += [nn.MaxPool2d(2, ceil_mode=True), nn.ReLU(inplace=True)]
             c_in = c_out
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(c_in, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the last layer sees, (N, D), of float images (N, C, H, W) in [-1, 1]."""
+        """Features (N, D), which the last layer sees, of float images (N, C, H, W) in [-1, 1]."""
         return cast(Tensor, self.body(images))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -63,14 +64,14 @@ class SmallCNN(nn.Module):
 
 
 class TorchvisionClassifier(nn.Module):
-    """A model of ``torchvision.models``, untrained; grey images are repeated to RGB, small ones enlarged to 64 pixels.
+    """An untrained model of ``torchvision.models``. Grey images are repeated to RGB, small ones enlarged to 64 pixels.
 
     Args:
-        name (str): as ``torchvision.models.get_model`` knows it, such as ``"resnet18"``.
-        num_classes (int), channels (int), image_size (int): as of :class:`SmallCNN`.
+        name (str): its name for ``torchvision.models.get_model``, such as ``"resnet18"``.
+        num_classes (int), channels (int), image_size (int): see :class:`SmallCNN`.
 
     Raises:
-        InputError: there is no such classification model.
+        InputError: torchvision has no classification model of this name.
     """
 
     def __init__(self, name: str, num_classes: int, *, channels: int, image_size: int) -> None:
@@ -162,23 +163,30 @@ def train_classifier(
     augment: BatchTransform | None = None,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
-    """Train a classifier with Adam and a one-cycle learning rate; in bf16 where the device has it.
+    """Train a classifier with Adam and a one-cycle learning rate, in bf16 if the device supports it.
+
+    Torch's global random state is left as it was.
 
     Args:
         data (LabelledImages): square images.
         factory (callable): makes the classifier. Default: :class:`SmallCNN`
-        steps (int), batch_size (int), learning_rate (float): the budget and the peak rate.
+        steps (int), batch_size (int), learning_rate (float): the budget and the peak learning rate.
         seed (int): of weights, order and augmentation. Default: 0
-        weights (Tensor, optional): float (N,), how often each image is drawn relative to the others; default: alike.
-        class_weights (Tensor, optional): float (K,), of the loss of each class; default: alike.
-        augment (callable, optional): for each batch, uint8 (N, C, H, W) to the same; draws from torch's global state.
+        weights (Tensor, optional): float (N,), how often each image is drawn, relative to the others. Default: all
+            equally often
+        class_weights (Tensor, optional): float (K,), weight of each class in the loss. Default: all equal
+        augment (callable, optional): maps each batch, uint8 (N, C, H, W), to one of the same shape; may draw from
+            torch's global random state. Default: none
         device (torch.device or str): to train on. Default: cpu
 
     Returns:
-        nn.Module: in evaluation mode, on the device. Torch's global random state is as before.
+        nn.Module: in evaluation mode, on the device.
 
     Raises:
-        InputError: the classifier returns something else than logits of the classes.
+        InputError: the classifier returns something other than logits of the classes.
+
+    Sources: Kingma and Ba 2015, "Adam: a method for stochastic optimization"; Smith and Topin 2017,
+    "Super-convergence: very fast training of neural networks using large learning rates" (the one-cycle schedule).
     """
     device = torch.device(device)
     probabilities = None if weights is None else (weights.double() / weights.double().sum()).numpy()
@@ -210,7 +218,7 @@ def _check_logits(logits: object, num_classes: int) -> None:
 
 
 def predict_probabilities(classifier: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tensor:
-    """Softmax probabilities, float32 (N, K) on the CPU, of uint8 images (N, C, H, W)."""
+    """Softmax probabilities, float32 (N, K) on the CPU, for uint8 images (N, C, H, W)."""
     device = device_of(classifier)
     with torch.inference_mode(), evaluation_mode(classifier):
         logits = [classifier(to_float(batch.to(device))).float() for batch in images.split(batch_size)]
@@ -218,7 +226,7 @@ def predict_probabilities(classifier: nn.Module, images: Tensor, *, batch_size: 
 
 
 def predict(classifier: nn.Module, images: Tensor) -> Tensor:
-    """Most likely class, int64 (N,) on the CPU, of each uint8 image (N, C, H, W)."""
+    """Most likely classes, int64 (N,) on the CPU, of uint8 images (N, C, H, W)."""
     return predict_probabilities(classifier, images).argmax(1)
 
 

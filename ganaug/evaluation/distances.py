@@ -9,21 +9,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_ENTRIES = 2**23  # of a block of a distance matrix: 64 MB in float64
-_BLOCK = 4096  # points of a block of which the nearest are looked for
+_ENTRIES = 2**23  # in a block of a distance matrix: 64 MB in float64
+_BLOCK = 4096  # points in a block, when nearest neighbours are searched
 
 
 @dataclass(frozen=True)
 class PRDC:
-    """How two sets cover each other, from balls around each point that reach to its k-th nearest neighbour.
+    """How two sets cover each other. The ball of a point reaches to its k-th nearest neighbour in its own set.
 
     Attributes:
-        precision (float): share of generated points in the ball of some real point, in [0, 1].
-        recall (float): share of real points in the ball of some generated point, in [0, 1].
-        density (float): in how many balls of real points a generated point is, divided by k; about 1 for two sets of
-            one distribution, above it for points that crowd where real ones are dense.
-        coverage (float): share of real points whose ball has a generated point in it, in [0, 1]. For two sets of one
-            distribution and size it is about 1 - 2**-k.
+        precision (float): share of generated points that lie in the ball of some real point, in [0, 1].
+        recall (float): share of real points that lie in the ball of some generated point, in [0, 1].
+        density (float): in how many balls of real points a generated point lies on average, divided by k. About 1 if
+            both sets have one distribution, more if generated points crowd where real ones are dense.
+        coverage (float): share of real points whose ball has a generated point in it, in [0, 1]. About 1 - 2**-k if
+            both sets have one distribution and the same size.
     """
 
     precision: float
@@ -39,8 +39,8 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     equation 6: |m_a - m_b|^2 + Tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
 
     Args:
-        a, b (Tensor): float (N, D) and (M, D). With fewer points than dimensions the covariance has not full rank,
-            and the distance is far too large.
+        a, b (Tensor): float (N, D) and (M, D). With fewer points than dimensions, the covariance does not have full
+            rank, and the distance is far too large.
 
     Returns:
         float: squared distance, at least 0, in squared units of the features.
@@ -50,7 +50,8 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """
     a, b = _sets(a, b)
     factor_a, factor_b = _covariance_factor(a), _covariance_factor(b)
-    # (C_a C_b)^(1/2) has the singular values of R_a R_b^T as its eigenvalues: real ones, whatever the ranks.
+    # With C = R^T R, the eigenvalues of (C_a C_b)^(1/2) are the singular values of R_a R_b^T, which are real, whatever
+    # the ranks.
     shared = torch.linalg.svdvals(factor_a @ factor_b.T).sum()
     traces = factor_a.square().sum() + factor_b.square().sum()
     squared = (a.mean(0) - b.mean(0)).square().sum() + traces - 2 * shared
@@ -60,13 +61,13 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 def kernel_distance(a: Tensor, b: Tensor) -> float:
     """Unbiased estimate of the squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, over all points.
 
-    Source: Bińkowski et al. 2018, "Demystifying MMD GANs", equations 3 and 4; there it is averaged over subsets.
+    Source: Bińkowski et al. 2018, "Demystifying MMD GANs", equations 3 and 4. Their KID is its mean over subsets.
 
     Args:
         a, b (Tensor): float (N, D) and (M, D).
 
     Returns:
-        float: 0 on average for two sets of one distribution, so it may be slightly below 0.
+        float: 0 on average if both sets have one distribution, so it can be slightly below 0.
 
     Raises:
         ValueError: a set has fewer than 2 points, or the dimensions differ.
@@ -81,7 +82,7 @@ def prdc(real: Tensor, generated: Tensor, k: int = 5) -> PRDC:
 
     Sources: Kynkäänniemi et al. 2019, "Improved precision and recall metric for assessing generative models",
     equations 1 and 2; Naeem et al. 2020, "Reliable fidelity and diversity metrics for generative models", equations
-    5 and 7. Balls include their surface, as in the former.
+    5 (density) and 7 (coverage). Balls include their surface, as in the former.
 
     Args:
         real, generated (Tensor): float (N, D) and (M, D).
@@ -113,7 +114,7 @@ def mean_pairwise_distance(a: Tensor) -> float:
         ValueError: there are fewer than 2 points.
     """
     a, _ = _sets(a, a)
-    a = a - a[0]  # so that points which are all equal are at 0 from each other in spite of the matrix product
+    a = a - a[0]  # so that equal points are at distance 0 from each other, in spite of the matrix product
     total = sum(torch.cdist(a[rows], a).sum().item() for rows in _slices(len(a), len(a)))
     return total / (len(a) * (len(a) - 1))
 
@@ -121,8 +122,8 @@ def mean_pairwise_distance(a: Tensor) -> float:
 def nearest_distances(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
     """Nearest reference of each query, by Euclidean distance.
 
-    A matrix product in float64, which is exact for grey levels, finds it; the distance is then computed from the two
-    points, so that a copy is at 0.
+    A matrix product in float64, which is exact for grey levels, finds it. The distance is then computed from the two
+    points, so that a copy is at distance 0.
 
     Args:
         queries, references (Tensor): (N, D) and (M, D) of any real type, M at least 1.
@@ -158,7 +159,7 @@ def _sets(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def _covariance_factor(points: Tensor) -> Tensor:
     """Matrix R of (min(N, D), D) for which R^T R is the covariance of float64 (N, D) points."""
-    # Of the points themselves: a root of the covariance would keep half the digits where it has not full rank.
+    # QR of the points themselves: a root of the covariance would lose half the digits if its rank is not full.
     factor: Tensor = torch.linalg.qr(points - points.mean(0), mode="r").R
     return factor / math.sqrt(len(points) - 1)
 
@@ -174,14 +175,14 @@ def _kernel_sum(a: Tensor, b: Tensor) -> Tensor:
 
 def _neighbour_distances(points: Tensor, k: int) -> Tensor:
     """Distance of each point to its k-th nearest other point."""
-    # A point is at 0 from itself, which is the first value.
+    # The first value is the distance of a point to itself, 0.
     return torch.cat([distances.kthvalue(k + 1, 1).values for _, distances in _blocks(points, points)])
 
 
 def _blocks(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Euclidean distances from some rows of ``a`` to all of ``b``, block after block."""
     for rows in _slices(len(a), len(b)):
-        # By a matrix product, equal rows would not be at 0, and equal distances not equal.
+        # Without a matrix product, which would give equal rows a distance above 0, and equal distances two values.
         yield rows, torch.cdist(a[rows], b, compute_mode="donot_use_mm_for_euclid_dist")
 
 

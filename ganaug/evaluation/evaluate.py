@@ -25,7 +25,7 @@ from ganaug.evaluation.utility import Utility, utility
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
-MOST_JUDGED = 10_000  # images that fidelity and memorisation look at
+MOST_JUDGED = 10_000  # images on which fidelity and memorisation are measured
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Judged:
     """What one generator's images are like.
 
     Attributes:
-        fidelity (Fidelity): how close they are to real ones, and how diverse.
+        fidelity (Fidelity): how close they are to real images, and how diverse.
         inception (InceptionDistances, optional): FID and KID; None if Inception's weights were not given.
         memorization (Memorization): how many of them are copies.
-        generated (LabelledImages): the images that this was found on.
-        pairs (PIL.Image.Image): those closest to training images, with these.
+        generated (LabelledImages): the images on which this was measured.
+        pairs (PIL.Image.Image): the ones closest to training images, each with that training image.
     """
 
     fidelity: Fidelity
@@ -54,9 +54,9 @@ class Evaluation:
     Attributes:
         utility (Utility): arms, learning curve and verdicts.
         judged (dict): generator name to what its images are like.
-        leakage (dict): generator name to what is known of the images it saw.
-        left_out (int): held-out images that were left out, as they are copies of some that were trained on.
-        seconds (float): that it took, without what was kept from before.
+        leakage (dict): generator name to what is known about the images it saw.
+        left_out (int): held-out images that were left out because they are copies of training images.
+        seconds (float): that this call took; classifiers that an earlier one had trained are not in it.
     """
 
     utility: Utility
@@ -83,14 +83,14 @@ def evaluate(
     """Find out whether generators help a classifier, and what their images are like.
 
     Args:
-        train, held_out, generators, factory, settings, extra, accept, max_tries, cache_dir, processes: as of
+        train, held_out, generators, factory, settings, extra, accept, max_tries, cache_dir, processes: see
             :func:`utility`.
-        inception_weights (str or Path, optional): file with the weights of the Inception network, for FID and KID
-            beside the rest, or ``"download"``. Default: neither
+        inception_weights (str or Path, optional): file with the weights of the Inception network, or ``"download"``,
+            to measure FID and KID too. Default: they are not measured
 
     Raises:
-        InputError: held-out images are among those a generator or the classifiers train on, or :func:`utility`
-            refuses.
+        InputError: a generator or the classifiers are trained on held-out images, or :func:`utility` refuses the
+            input.
     """
     started = time.monotonic()
     held_out, left_out = without_overlap(held_out, train, generators.values())
@@ -118,7 +118,8 @@ def evaluate(
         augment=study.augmentation(found.reference),
         device=best_device(),
     )
-    # Features of training images are not like those of others; where the two are compared, both were trained on.
+    # A classifier's features of its training images are unlike those of other images. Where both are compared, in
+    # memorisation, they come from a classifier that was trained on both.
     judges = [cast(SmallCNN, learn(images)) for images in (train, joined(train, study.held_out))]
     judged = {}
     for name in tqdm(generators, desc="fidelity and memorisation", unit="generator"):

@@ -17,22 +17,21 @@ from ganaug.evaluation.classifier import SmallCNN, predict
 from ganaug.evaluation.distances import frechet_distance, kernel_distance, mean_pairwise_distance, prdc
 from ganaug.generators.base import Generator
 
-_NEIGHBOURS = 5  # k of precision, recall, density and coverage, as Naeem et al. 2020
+_NEIGHBOURS = 5  # k of precision, recall, density and coverage, as in Naeem et al. 2020
 
 
 @dataclass(frozen=True)
 class SetDistances:
     """How far a set of images is from real ones, in the features of a small CNN that was trained on real images.
 
-    They are not FID and KID, which are defined in the features of one Inception network, and cannot be compared with
-    those. See :mod:`ganaug.evaluation.distances` for each.
+    These are not FID and KID, which are defined in the features of one Inception network, and cannot be compared with
+    them. See :mod:`ganaug.evaluation.distances` for each. All are None if a set has fewer than 2 images.
 
     Attributes:
-        fd_cnn (float, optional): Fréchet distance, at least 0; None for fewer than 2 D images, of which no covariance
-            of D features can be estimated.
-        kd_cnn (float, optional): kernel distance, about 0 for equal distributions; can be negative. None, like all
-            the others, where a set has fewer than 2 images.
-        precision, recall, density, coverage (float, optional): with 5 neighbours, fewer where a set has fewer than 6
+        fd_cnn (float, optional): Fréchet distance, at least 0; None for fewer than 2 D images, which are too few to
+            estimate a covariance of D features.
+        kd_cnn (float, optional): kernel distance, about 0 for equal distributions; can be negative.
+        precision, recall, density, coverage (float, optional): with 5 neighbours, or fewer if a set has fewer than 6
             images.
     """
 
@@ -46,23 +45,23 @@ class SetDistances:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Generated images against real ones, and real ones against real ones, at the same sizes.
+    """Generated images against real ones, and real images against real ones, in sets of the same sizes.
 
     Attributes:
-        num_images (int): in each of the sets compared.
-        generated (SetDistances): generated images from real ones.
-        real (SetDistances): other real images from the same real ones; what a perfect generator has.
-        per_class, per_class_real (dict): the same of the images of one class, by class name.
-        label_fidelity (float): share of the generated images that the classifier sees their class in, in [0, 1].
-        label_fidelity_per_class (dict): the same for each class name.
-        real_label_fidelity (float), real_label_fidelity_per_class (dict): the same of the real images, which says how
-            good a judge the classifier is: one of few images is wrong about real ones too.
-        diversity (dict): for each class name, mean distance of two generated images over mean distance of two real
-            ones, in features, of all images given; about 1 for a good generator, 0 for one that repeats an image. None
-            for a class with fewer than 2 images, or whose real ones are all the same.
+        num_images (int): in each of the sets that are compared.
+        generated (SetDistances): from real images to generated ones.
+        real (SetDistances): from the same real images to other real ones; what a perfect generator would reach.
+        per_class, per_class_real (dict): class name to the same for the images of this class alone.
+        label_fidelity (float): share of the generated images in which the classifier sees the right class, in [0, 1].
+        label_fidelity_per_class (dict): class name to the same.
+        real_label_fidelity (float), real_label_fidelity_per_class (dict): the same for the real images. It says how
+            good a judge the classifier is: one that was trained on few images is wrong about real ones too.
+        diversity (dict): class name to the mean distance between two generated images, divided by that between two
+            real ones, in features, over all images given. About 1 for a good generator, 0 for one that repeats an
+            image; None for a class with fewer than 2 images, or whose real images are all the same.
         pixel_diversity (dict): the same in pixels.
-        lowest_diversity (float, optional): smallest value in ``diversity``. Far below 1 for a collapsed class.
-        lowest_diversity_class (str, optional): the class that has it.
+        lowest_diversity (float, optional): the smallest value in ``diversity``; far below 1 if a class has collapsed.
+        lowest_diversity_class (str, optional): the class with this value.
     """
 
     num_images: int
@@ -81,10 +80,10 @@ class Fidelity:
 
     @property
     def mean_diversity(self) -> float:
-        """Mean over ``diversity``, of the classes that have one.
+        """Mean of ``diversity`` over the classes for which it is known.
 
         Raises:
-            statistics.StatisticsError: none has.
+            statistics.StatisticsError: it is not known for any class.
         """
         return statistics.mean(value for value in self.diversity.values() if value is not None)
 
@@ -92,42 +91,52 @@ class Fidelity:
 def fidelity(generated: LabelledImages, real: LabelledImages, classifier: SmallCNN) -> Fidelity:
     """Compare generated images with held-out real ones.
 
-    The real images are halved, class by class. One half is what is compared with; the other half, and as many
-    generated images of each class, are compared with it.
+    The real images are halved, class by class. The second half is what is compared with; the first half, and equally
+    many generated images of each class, are compared with it.
 
     Args:
-        generated (LabelledImages): at least as many images of each class as that half has; the first ones of each
-            class are compared.
-        real (LabelledImages): real images that neither the generator nor the classifier was trained on, of each class
-            one at least; what cannot be computed of so few is None.
+        generated (LabelledImages): at least as many images of each class as the first half has. Of more, the first
+            ones of each class are compared.
+        real (LabelledImages): real images, at least one of each class, that neither the generator nor the classifier
+            was trained on. What cannot be computed for so few is None.
         classifier (SmallCNN): trained on real images.
 
     Raises:
         InputError: classes or image shapes differ, or a class has too few images.
     """
     check_comparable(generated, real)
-    other, reference = _halve(real)
-    chosen = _first_of_each_class(generated, other.class_counts)
-    first = generated.subset(chosen, generated.name)
-    every = class_features(classifier, generated.images)
-    features = [class_features(classifier, half.images) for half in (reference, other)]
-    compared, others, made = map(_of_each_class, [*features, every[chosen]], (reference, other, first))
-    right, right_real = ((predict(classifier, data.images) == data.targets).double() for data in (first, real))
+    for name, count in zip(real.classes, real.class_counts, strict=True):
+        if count < 1:
+            raise InputError(f"{real.name}: there is no image of class {name} to compare with. Hold some out")
     names = generated.classes
-    # Means over pairs do not depend on how many there are, so all images are used.
-    real_parts = [torch.cat(halves) for halves in zip(compared, others, strict=True)]
-    diversity = _diversity(_of_each_class(every, generated), real_parts, names)
+
+    # Three sets of the same size: the reference, other real images, and generated ones. A class with 1 real image
+    # has it in ``other``.
+    other, reference = real.split(0.5)
+    chosen = _first_of_each_class(generated, other.class_counts)
+    made = generated.subset(chosen, generated.name)
+    made_features, other_features, reference_features = (
+        class_features(classifier, data.images) for data in (generated, other, reference)
+    )
+    by_class = _of_each_class(reference_features, reference)
+    other_by_class = _of_each_class(other_features, other)
+    made_by_class = _of_each_class(made_features[chosen], made)
+    right, right_real = ((predict(classifier, data.images) == data.targets).double() for data in (made, real))
+
+    # Mean distances over pairs do not depend on the number of images, so diversity is measured on all of them.
+    real_by_class = [torch.cat(halves) for halves in zip(by_class, other_by_class, strict=True)]
+    diversity = _diversity(_of_each_class(made_features, generated), real_by_class, names)
     pixels = [_of_each_class(data.images.flatten(1), data) for data in (generated, real)]
     known = {name: value for name, value in diversity.items() if value is not None}
     lowest = min(known, key=known.__getitem__, default=None)
     return Fidelity(
-        num_images=len(first),
-        generated=_set_distances(features[0], every[chosen]),
-        real=_set_distances(features[0], features[1]),
-        per_class=dict(zip(names, map(_set_distances, compared, made), strict=True)),
-        per_class_real=dict(zip(names, map(_set_distances, compared, others), strict=True)),
+        num_images=len(made),
+        generated=_set_distances(reference_features, made_features[chosen]),
+        real=_set_distances(reference_features, other_features),
+        per_class=dict(zip(names, map(_set_distances, by_class, made_by_class), strict=True)),
+        per_class_real=dict(zip(names, map(_set_distances, by_class, other_by_class), strict=True)),
         label_fidelity=right.mean().item(),
-        label_fidelity_per_class=_means(right, first),
+        label_fidelity_per_class=_means(right, made),
         real_label_fidelity=right_real.mean().item(),
         real_label_fidelity_per_class=_means(right_real, real),
         diversity=diversity,
@@ -142,8 +151,8 @@ class LabelFidelity:
     """How often a classifier sees the class that was asked for.
 
     Attributes:
-        share (float): over all images, in [0, 1].
-        per_class (dict): the same for each class name.
+        share (float): of all images, in [0, 1].
+        per_class (dict): class name to the same share.
         num_images (int): how many images were drawn.
     """
 
@@ -155,19 +164,19 @@ class LabelFidelity:
 def label_fidelity(
     generator: Generator, classifier: nn.Module, *, num_images: int = 1000, seed: int = 0
 ) -> LabelFidelity:
-    """Share of generated images that a classifier trained on real ones assigns to the class they were asked for.
+    """Share of generated images in which a classifier trained on real ones sees the class that was asked for.
 
     Args:
-        generator (Generator): with the classifier's classes, in its order.
+        generator (Generator): with the same classes as the classifier, in the same order.
         classifier (nn.Module): maps float (N, C, H, W) in [-1, 1] to class logits.
-        num_images (int): drawn, the classes in turn. Default: 1000
+        num_images (int): how many are drawn, of the classes in turn. Default: 1000
         seed (int): of the images. Default: 0
 
     Raises:
         InputError: the generator is unconditional, so no class can be asked for.
     """
     if not generator.conditional:
-        raise InputError(f"label fidelity is of conditional generators; this {generator.architecture} has no classes")
+        raise InputError(f"label fidelity needs a conditional generator; this {generator.architecture} has no classes")
     labels = torch.arange(num_images) % generator.num_classes
     right = (predict(classifier, generator.sample(labels, seed=seed)) == labels).float()
     per_class = {name: right[labels == k].mean().item() for k, name in enumerate(generator.label_names)}
@@ -175,20 +184,12 @@ def label_fidelity(
 
 
 def class_features(classifier: SmallCNN, images: Tensor, *, batch_size: int = 256) -> Tensor:
-    """What the last layer of a classifier sees, float32 (N, D) on the CPU, of uint8 images (N, C, H, W)."""
+    """Features, which the last layer of a classifier sees, float32 (N, D) on the CPU, of uint8 images (N, C, H, W)."""
     device = device_of(classifier)
     with torch.inference_mode(), evaluation_mode(classifier):
         return torch.cat(
             [classifier.features(to_float(batch.to(device))).float().cpu() for batch in images.split(batch_size)]
         )
-
-
-def _halve(real: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
-    for name, count in zip(real.classes, real.class_counts, strict=True):
-        if count < 1:
-            raise InputError(f"{real.name}: there is no image of class {name} to compare with. Hold some out")
-    # The first is never empty: 1 image is halved into 1 and 0.
-    return real.split(0.5)
 
 
 def _first_of_each_class(data: LabelledImages, counts: list[int]) -> Tensor:
@@ -207,11 +208,12 @@ def _of_each_class(values: Tensor, data: LabelledImages) -> list[Tensor]:
 
 
 def _means(values: Tensor, data: LabelledImages) -> dict[str, float]:
-    """Mean over the images of each class, by its name."""
+    """Class name to the mean over the images of this class."""
     return {name: part.mean().item() for name, part in zip(data.classes, _of_each_class(values, data), strict=True)}
 
 
 def _set_distances(real: Tensor, other: Tensor) -> SetDistances:
+    """Distances between features (N, D) and (M, D)."""
     smaller, dimension = min(len(real), len(other)), real.shape[1]
     if smaller < 2:
         return SetDistances(None, None, None, None, None, None)
@@ -227,6 +229,7 @@ def _set_distances(real: Tensor, other: Tensor) -> SetDistances:
 
 
 def _diversity(generated: list[Tensor], real: list[Tensor], names: tuple[str, ...]) -> dict[str, float | None]:
+    """Class name to the mean distance of two generated points over that of two real ones."""
     ratios: dict[str, float | None] = {}
     for name, ours, theirs in zip(names, generated, real, strict=True):
         spread = mean_pairwise_distance(theirs) if min(len(ours), len(theirs)) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""One number for how good a generator is, to choose among those that a training run passes through."""
+"""One number for how good a generator is, by which the best one of a training run is chosen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ganaug.evaluation.fidelity import class_features
 from ganaug.evaluation.statistics import recalls
 from ganaug.generators.base import Generator
 
-IMAGES = 1000  # generated for a score, about, as many of each class
+IMAGES = 1000  # generated for a score, rounded up to equally many of each class
 STEPS = 200  # of the classifier that is trained on them
 REFERENCE_STEPS = 600  # of the one that is trained on real images, once
 BATCH_SIZE = 64
@@ -29,27 +29,29 @@ BATCH_SIZE = 64
 class GeneratorScore:
     """Scores generators by real images that they were not trained on.
 
-    The score is the product of shares, each 1 for images like real ones and 0 for useless ones:
+    The score is the product of shares, each of them 1 for images like real ones and 0 for worthless ones:
 
-    - ``label_fidelity``: generated images in which a classifier trained on real ones sees the class asked for;
-    - ``class_diversity``: mean distance of two generated images of a class over that of two held-out ones, in that
-      classifier's features, at most 1; mean over the classes;
-    - ``closeness``: 1 - (d / d')^(1/2), where d is the kernel distance of generated images to held-out ones in these
-      features, a squared one, and d' the mean one of the held-out images of a class to those of all others;
-    - ``usefulness``: balanced accuracy on the held-out images of a classifier that was trained on the generated images
-      alone, for 200 steps (a quick classification accuracy score).
+    - ``label_fidelity``: share of generated images in which a classifier trained on real ones sees the class that was
+      asked for;
+    - ``class_diversity``: mean distance between two generated images of a class, divided by that between two held-out
+      ones, in that classifier's features; at most 1, averaged over the classes;
+    - ``closeness``: 1 - (d / d')^(1/2), where d is the (squared) kernel distance between generated and held-out images
+      in these features, and d' that between the held-out images of one class and of all others, averaged over the
+      classes;
+    - ``usefulness``: balanced accuracy on the held-out images of a classifier that was trained for 200 steps on the
+      generated images alone (a quick classification accuracy score).
 
-    An unconditional generator has one class, and neither the first nor the last. Images, weights and batches have the
-    same seeds in all scores, so that generators differ by what they are alone.
+    An unconditional generator has only the second and the third, as if all images were of one class. All scores use
+    the same seeds for images, weights and batches, so that only the generators differ.
 
     Args:
-        train (LabelledImages): real images that the classifier is trained on; generators may have been, too.
+        train (LabelledImages): real images that the classifier is trained on; generators may be trained on them too.
         held_out (LabelledImages): real images that no generator was trained on.
-        horizontal_flip (bool): mirror the classifiers' images; only where a mirrored image is still of its class.
+        horizontal_flip (bool): mirror the classifiers' images; only if a mirrored image still belongs to its class.
             Default: False
 
     Raises:
-        InputError: the two have other classes or another form, or fewer than two classes have two held-out images.
+        InputError: the two sets differ in classes or image shape, or fewer than two classes have two held-out images.
 
     Sources: Ravuri and Vinyals 2019, "Classification accuracy score for conditional generative models"; of the
     distances, see :mod:`ganaug.evaluation.distances`.
@@ -59,19 +61,19 @@ class GeneratorScore:
         check_comparable(train, held_out)
         if sum(count > 1 for count in held_out.class_counts) < 2:
             raise InputError(
-                f"{held_out.name}: a score needs two images of two classes at least, there are "
-                f"{', '.join(map(str, held_out.class_counts))} of the classes. Hold out more"
+                f"{held_out.name}: a score needs at least two images of each of two classes; the classes have "
+                f"{', '.join(map(str, held_out.class_counts))}. Hold out more"
             )
         self._train, self._held_out = train, held_out
         self._augment = ShiftFlip.like(train, flip=horizontal_flip)
 
     def __call__(self, generator: Generator) -> dict[str, float]:
-        """The score, as ``score``, and what it is made of.
+        """The score, under the key ``score``, and the shares that it is the product of.
 
-        The global random state stays as it is, and so does the generator.
+        Neither the global random state nor the generator is changed.
 
         Raises:
-            InputError: the generator has other classes or another form than the real images.
+            InputError: the generator's classes or image shape differ from those of the real images.
         """
         real, classes = self._held_out, self._held_out.classes
         names = generator.label_names if generator.conditional else classes
@@ -97,7 +99,7 @@ class GeneratorScore:
     def _usefulness(self, made: LabelledImages) -> float:
         student = self._learn(made, STEPS)
         right = (predict(student, self._held_out.images) == self._held_out.targets)[None]
-        # A class of which nothing is held out has no recall.
+        # A class without held-out images has no recall.
         return recalls(right, self._held_out.targets, len(made.classes)).nanmean().item()
 
     def _learn(self, images: LabelledImages, steps: int) -> SmallCNN:
@@ -116,15 +118,15 @@ class GeneratorScore:
 
     @cached_property
     def _class_distance(self) -> float:
-        """Mean kernel distance of the held-out images of a class to all others."""
+        """Kernel distance between the held-out images of a class and all others, averaged over the classes."""
         features, targets = self._real_features, self._held_out.targets
         parts = [(features[targets == k], features[targets != k]) for k in targets.unique()]
         distance = statistics.fmean(kernel_distance(own, others) for own, others in parts if len(own) > 1)
-        return max(distance, 1e-9)  # an estimate without bias may be negative, where classes look alike
+        return max(distance, 1e-9)  # an unbiased estimate may be negative, if classes look alike
 
 
 def _diversity(made: Tensor, labels: Tensor, real: Tensor, targets: Tensor) -> float:
-    """Mean over the classes with two real images; each is at most 1, so that no class makes up for another."""
+    """Mean over classes with two real images. Each is capped at 1, so that no class can make up for another."""
     ratios = []
     for label in targets.unique():
         theirs = real[targets == label]

@@ -1,4 +1,4 @@
-"""Whether a generator has seen the images that its usefulness is judged on."""
+"""Whether a generator has seen the images that its utility is judged on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganaug.generators.base import Generator
 
 logger = logging.getLogger(__name__)
 
-ACCIDENTAL = 0.01  # share of held-out images below which copies are taken for a flaw of a published split
+ACCIDENTAL = 0.01  # a smaller share of held-out images that are copies is taken for a flaw of a published split
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class LeakageCheck:
     """Result of :func:`check_leakage`.
 
     Attributes:
-        known (bool): whether it could be checked which images the generator was trained on.
+        known (bool): whether it is known which images the generator was trained on.
         same_images (bool): whether they are exactly the training images of the classifiers.
-        checked_against (int): number of different images it was trained on; 0 if not known.
-        overlap (int): number of held-out images among them. It is 0, as others are refused.
+        checked_against (int): number of different images it was trained on; 0 if they are not known.
+        overlap (int): number of held-out images among them; always 0, since any overlap is refused.
         note (str): what is known, in a sentence for the report.
     """
 
@@ -39,15 +39,15 @@ class LeakageCheck:
 
 
 def check_leakage(generator: Any, train: LabelledImages, held_out: LabelledImages) -> LeakageCheck:
-    """Refuse held-out images that a generator, or the classifiers, were trained on.
+    """Refuse held-out images that the generator or the classifiers were trained on.
 
     Only images that are equal in every pixel are found: not those that were cropped, resized or encoded in another
     way, nor near-duplicates (Barz and Denzler 2020, "Do we train on test data? Purging CIFAR of near-duplicates").
 
     Args:
-        generator: a :class:`ganaug.Generator`; of another module it is not known what it saw.
+        generator: a :class:`ganaug.Generator`, or another module, of which it is not known what it saw.
         train (LabelledImages): what the classifiers train on.
-        held_out (LabelledImages): what they are judged on, images for validation and for the test together.
+        held_out (LabelledImages): what they are judged on, in validation and test together.
 
     Raises:
         InputError: a held-out image is among the training images of the generator or of the classifiers.
@@ -77,17 +77,17 @@ def check_leakage(generator: Any, train: LabelledImages, held_out: LabelledImage
 def without_overlap(
     held_out: LabelledImages, train: LabelledImages, generators: Iterable[Any]
 ) -> tuple[LabelledImages, int]:
-    """Leave out held-out images that :func:`check_leakage` would refuse, where they are few.
+    """Leave out the held-out images that :func:`check_leakage` would refuse, if there are few of them.
 
-    Published splits can share a few images. From 1 % of the held-out images on it is no accident: ``held_out`` comes
-    back as it is, and :func:`check_leakage` refuses it.
+    Published splits may share a few images. An overlap of 1 % or more of the held-out images is no accident: then
+    ``held_out`` is returned unchanged, and :func:`check_leakage` refuses it.
 
     Args:
-        held_out, train (LabelledImages): as of :func:`check_leakage`.
-        generators (iterable): all that ``held_out`` will judge.
+        held_out, train (LabelledImages): see :func:`check_leakage`.
+        generators (iterable): all generators that ``held_out`` will judge.
 
     Returns:
-        tuple of LabelledImages and int: the held-out images that are left, and the number of those left out.
+        tuple of LabelledImages and int: the remaining held-out images, and how many were left out.
     """
     seen = (_seen_images(generator, train, held_out) for generator in generators)
     copies = _copies(held_out, torch.cat([train.image_hashes, *(hashes for hashes in seen if hashes is not None)]))
@@ -100,23 +100,18 @@ def without_overlap(
 
 
 def _seen_images(generator: Any, train: LabelledImages, held_out: LabelledImages) -> Tensor | None:
-    """Hashes of the images the generator was trained on, sorted, where they can be compared with those given."""
+    """Sorted hashes of the images that the generator was trained on; None if they are not known or not comparable."""
     if not isinstance(generator, Generator) or not _same_form(generator, held_out):
         return None
-    fingerprint = _recorded(generator).get("fingerprint")
+    fingerprint = generator.info.get("dataset", {}).get("fingerprint")
     hashes = [images.image_hashes for images in (held_out, train) if images.fingerprint == fingerprint]
     if generator.seen_images is not None:
         hashes.append(generator.seen_images)
     return torch.cat(hashes).unique() if hashes else None
 
 
-def _recorded(generator: Generator) -> dict[str, Any]:
-    recorded: dict[str, Any] = generator.info.get("dataset", {})
-    return recorded
-
-
 def _same_form(generator: Generator, images: LabelledImages) -> bool:
-    """Whether its training images and those given have the same shape; equal ones of other shapes are not found."""
+    """Whether the generator was trained on images of this shape. Hashes cover the shape: others would never match."""
     return images.images.shape[1:] == (generator.channels, generator.image_size, generator.image_size)
 
 
@@ -139,7 +134,7 @@ def _why_unknown(generator: Any, held_out: LabelledImages) -> str:
             f"{what}: it was trained on images of {size}x{size} pixels and {generator.channels} channels, and these "
             f"have {width}x{height} and {channels}; only images of one form can be compared."
         )
-    trained_on = _recorded(generator).get("name")
+    trained_on = generator.info.get("dataset", {}).get("name")
     named = f" on {trained_on}, which is another set of images than this one," if trained_on else ""
     return f"{what}: it was trained{named} without a record of the single images."
 

@@ -16,13 +16,15 @@ from ganaug.evaluation.statistics import Difference
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-_FARTHEST = 10  # times the largest measured training set: what lies beyond is not put into a number
+_FARTHEST = 10  # times the largest measured training set; the worth of a gain beyond that is not given as a number
 _RESAMPLES = 500
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """``score = a - b * images**-c``; the usual shape of learning curves (Hestness et al. 2017).
+    """``score = a - b * images**-c``, the usual shape of a learning curve.
+
+    Source: Hestness et al. 2017, "Deep learning scaling is predictable, empirically" (there of the error).
 
     Attributes:
         a, b, c (float): fitted; a at most 1, b not negative, c from 0.01 to 3.
@@ -37,7 +39,7 @@ class PowerLaw:
         return float(self.a - self.b * images**-self.c)
 
     def images(self, score: float) -> float:
-        """Number of real images that gives a balanced accuracy; infinity where none does."""
+        """Number of real images that gives a balanced accuracy; infinity if no number does."""
         if score >= self.a:
             return math.inf
         if self.b == 0:
@@ -52,9 +54,9 @@ class Worth:
 
     Attributes:
         images (int): additional real images that would have given the same gain; negative for a loss.
-        low, high (int, optional): a 95 % interval of it; None where it has no bound.
-        extrapolated (bool): whether it lies beyond the training sets that were measured.
-        beyond (bool): whether it is more than ``images``, too far to say how many.
+        low, high (int, optional): ends of a 95 % interval; None if it is not bounded on that side.
+        extrapolated (bool): whether this lies beyond the training sets that were measured.
+        beyond (bool): whether the gain is worth more than ``images``, by too much to say how many.
     """
 
     images: int
@@ -81,13 +83,16 @@ class LearningCurve:
         return _power_law(self.images, self.scores.mean(1)) if len(self.images) > 2 else None
 
     def worth(self, difference: Difference, images: int) -> Worth | None:
-        """How many additional real images would have given a difference; None where no curve can be fitted.
+        """How many additional real images would have given a difference; None if no curve can be fitted.
 
-        The interval is a bootstrap: seeds of the curve are drawn anew, and the difference from its t distribution.
+        The interval is a percentile bootstrap: the seeds of the curve are resampled, and the difference is drawn from
+        its t distribution.
+
+        Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", section 13.3.
 
         Args:
-            difference (Difference): to the reference arm.
-            images (int): real images that the reference arm has.
+            difference (Difference): an arm minus the reference arm.
+            images (int): number of real images of the reference arm.
         """
         law = self.fit()
         if law is None:
@@ -115,14 +120,14 @@ def _power_law(sizes: Sequence[int], scores: Tensor) -> PowerLaw:
     from scipy.optimize import minimize_scalar
 
     x, y = np.asarray(sizes, dtype=np.float64), scores.numpy()
-    # For a given exponent the rest is a line, so there is one number to search for.
+    # For a given exponent c the rest is a straight line in images**-c, so only c has to be searched for.
     c = float(minimize_scalar(lambda c: _line(x**-c, y)[2], bounds=(0.01, 3), method="bounded").x)
     a, b, _ = _line(x**-c, y)
     return PowerLaw(a, b, c)
 
 
 def _line(x: Array, y: Array) -> tuple[float, float, float]:
-    """Least-squares a, b of ``y = a - b * x`` with a at most 1 and b not negative, and the sum of squares left."""
+    """Least-squares a and b of ``y = a - b * x``, a at most 1 and b not negative, and the sum of squared residuals."""
     dx, dy = x - x.mean(), y - y.mean()
     b = max(0.0, float(-(dx * dy).sum() / (dx * dx).sum()))
     a = float(y.mean() + b * x.mean())
@@ -132,11 +137,11 @@ def _line(x: Array, y: Array) -> tuple[float, float, float]:
 
 
 def _extra(law: PowerLaw, images: int, gain: float) -> float:
-    """Real images that the curve needs beside ``images`` to rise by ``gain`` from where it is there."""
+    """How many real images beside ``images`` make the curve rise by ``gain``."""
     return law.images(law.score(images) + gain) - images
 
 
 def learning_curve(sizes: Sequence[int], scores: Sequence[Tensor]) -> LearningCurve:
-    """Curve of training-set sizes and the balanced accuracies (S,) at each of them, in any order."""
+    """The curve through training-set sizes, in any order, and the balanced accuracies (S,) at each size."""
     order = sorted(range(len(sizes)), key=sizes.__getitem__)
     return LearningCurve(tuple(sizes[k] for k in order), torch.stack([scores[k] for k in order]))

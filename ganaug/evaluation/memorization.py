@@ -18,7 +18,7 @@ from ganaug.evaluation.classifier import SmallCNN
 from ganaug.evaluation.distances import nearest_distances
 from ganaug.evaluation.fidelity import class_features
 
-_NEAR = 0.01  # quantile of the held-out images' distances below which a generated image is a near copy
+_NEAR = 0.01  # a generated image nearer than this quantile of held-out images is a near copy
 _PAIRS_A_ROW = 10
 
 
@@ -29,18 +29,18 @@ class Memorization:
     Distances in pixels are root mean squares over the pixels, in [0, 1]; those in features are Euclidean.
 
     Attributes:
-        num_images (int): generated images that were looked at.
-        exact_copies (float): share of them that are a training image, pixel by pixel, in [0, 1].
-        near_copies (float): share of them that are an exact copy, or nearer in pixels to some training image than 99 %
+        num_images (int): how many generated images were checked.
+        exact_copies (float): share of them that equal a training image in every pixel, in [0, 1].
+        near_copies (float): share of them that are exact copies, or nearer in pixels to some training image than 99 %
             of the held-out images are. About 0.01 for an honest generator; blurred images raise it too.
         closer_to_train (float): share of them that are nearer in pixels to a training image than to any held-out one,
-            among as many of both from each class; ties count half. 0.5 for an honest generator, 1 for a copier.
-        closer_to_train_low, closer_to_train_high (float): ends of a 95 % interval, which allows for generated images
-            that share their nearest real one.
+            among equally many of both from each class; ties count half. 0.5 for an honest generator, 1 for a copier.
+        closer_to_train_low, closer_to_train_high (float): ends of a 95 % interval, which takes into account that
+            several generated images may have the same nearest real one.
         closer_to_train_features, closer_to_train_features_low, closer_to_train_features_high (float): the same in the
             features of the classifier, in which a shifted or slightly changed copy is found too.
-        nearest_train_pixels, nearest_held_out_pixels (float): median distance to the nearest one of each of those two
-            equally large sets.
+        nearest_train_pixels, nearest_held_out_pixels (float): median distance to the nearest image in each of these
+            two equally large sets.
         nearest_train_features, nearest_held_out_features (float): the same in features.
     """
 
@@ -61,11 +61,11 @@ class Memorization:
 
 @dataclass(frozen=True)
 class ClosestPairs:
-    """Generated images that are closest to a training image, the closest first; each training image at most once.
+    """The generated images that are closest to a training image, closest first; each training image at most once.
 
     Attributes:
         generated (Tensor): uint8 (P, C, H, W).
-        train (Tensor): uint8 (P, C, H, W), the nearest training image of each.
+        train (Tensor): uint8 (P, C, H, W), the training image nearest to each.
         labels (Tensor): int64 (P,), of the generated images.
         distances (Tensor): float64 (P,), root mean square over the pixels, in [0, 1].
         exact (Tensor): bool (P,), whether all pixels are equal.
@@ -89,8 +89,8 @@ def memorization(
 ) -> tuple[Memorization, ClosestPairs]:
     """Compare how near generated images are to the training images with how near they should be.
 
-    Near is relative: a smooth image has near neighbours in any large set. So the scale is what held-out real images,
-    which were not there to be copied, are like.
+    Near is relative: a smooth image has near neighbours in any large set. The yardstick is therefore how near held-out
+    real images are, which could not be copied.
 
     Source: Meehan et al. 2020, "A non-parametric test to detect data-copying in generative models", for the comparison
     with held-out images.
@@ -98,12 +98,12 @@ def memorization(
     Args:
         generated (LabelledImages): at least one image.
         train (LabelledImages): the real images that the generator was trained on.
-        held_out (LabelledImages): other real images of the same kind, some of a class that ``train`` has.
-        classifier (SmallCNN): trained on ``train`` and ``held_out`` together, or on neither. It sees what it was
-            trained on as more typical than other images: one trained on ``train`` alone puts an honest generator's
-            images nearer to ``held_out``, and hides copies.
-        pairs (int): number of closest pairs, fewer where there are not as many. Default: 20
-        seed (int): which images of the larger set are left out to compare equally many. Default: 0
+        held_out (LabelledImages): other real images of the same kind; at least one class must be in ``train`` too.
+        classifier (SmallCNN): trained on ``train`` and ``held_out`` together, or on neither. To a classifier, what it
+            was trained on looks more typical than other images: one trained on ``train`` alone puts the images of an
+            honest generator nearer to ``held_out``, and hides copies.
+        pairs (int): number of closest pairs, or fewer if there are not so many. Default: 20
+        seed (int): which images of the larger set are left out, so that equally many are compared. Default: 0
 
     Raises:
         InputError: classes or image shapes differ, or a set is empty.
@@ -116,10 +116,14 @@ def memorization(
             f"there is nothing to compare: {generated.name} has {len(generated)} images, and {train.name} and "
             f"{held_out.name} have {sum(counts)} of the same classes. Give more"
         )
+
+    # Copies among all training images.
     exact = torch.isin(generated.image_hashes, train.image_hashes)
     distances, nearest = _nearest_pixels(generated.images, train.images)
     near = distances < _nearest_pixels(held_out.images, train.images)[0].quantile(_NEAR)
-    # As many of both from each class, or the nearest would more often be of the larger set.
+
+    # Training against held-out images: equally many from each class, or the nearest would be in the larger set more
+    # often.
     sides = [data.take(counts, seed=seed)[0].images for data in (train, held_out)]
     pixels = _closer(*(_nearest_pixels(generated.images, side) for side in sides))
     made = class_features(classifier, generated.images)
@@ -146,9 +150,9 @@ def memorization(
 
 
 def closest_pairs_picture(pairs: ClosestPairs, classes: Sequence[str]) -> Image.Image:
-    """Lay out pairs, ten in a row: a generated image above, its nearest training image beneath it.
+    """Lay out pairs, ten in a row, with each generated image above the training image that is nearest to it.
 
-    Each has a title: the distance, or "copy" for an exact one, and the class that was asked for.
+    The title of a pair is its distance, or "copy" for an exact copy, and the class that was asked for.
 
     Args:
         pairs (ClosestPairs): at least one pair.
@@ -173,13 +177,13 @@ def closest_pairs_picture(pairs: ClosestPairs, classes: Sequence[str]) -> Image.
 
 
 def _nearest_pixels(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
-    """Root mean square distance in [0, 1] to the nearest of uint8 images, and its index."""
+    """Root mean square distance, in [0, 1], to the nearest of some uint8 images, and the index of that image."""
     distances, indices = nearest_distances(queries.flatten(1), references.flatten(1))
     return distances / (255 * queries[0].numel() ** 0.5), indices
 
 
 def _closest(distances: Tensor, nearest: Tensor) -> Tensor:
-    """Indices by distance, of those with one ``nearest`` the closest alone."""
+    """Indices by ascending distance; of those with the same ``nearest``, only the closest."""
     order = distances.argsort(stable=True)
     seen: set[int] = set()
     kept = []
@@ -200,11 +204,12 @@ class _Closer:
 
 
 def _closer(train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]) -> _Closer:
-    """Share that is nearer to ``train`` than to ``held_out``, each (distances, indices)."""
+    """Share that is nearer to ``train`` than to ``held_out``; both are (distances, indices) of the nearest image."""
     ours, theirs = train[0], held_out[0]
     share = ((ours < theirs).double() + (ours == theirs).double() / 2).mean().item()
-    # Which side a real image is on is chance too, and decides for all generated images that are nearest to it. So they
-    # count as one group, and the number of independent answers is Kish's (1965) effective sample size.
+    # Whether a real image is in train or held out is chance too, and decides for all generated images whose nearest it
+    # is. These therefore count as one group: the number of independent answers is Kish's effective sample size
+    # (Kish 1965, "Survey sampling").
     groups = torch.where(ours <= theirs, train[1], held_out[1] + int(train[1].max()) + 1)
     effective = len(ours) ** 2 / groups.bincount().double().square().sum().item()
     low, high = _wilson_interval(share, effective)
@@ -212,7 +217,10 @@ def _closer(train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]) -> _C
 
 
 def _wilson_interval(share: float, n: float) -> tuple[float, float]:
-    """95 % interval of a share of ``n``, not necessarily whole, observations; Wilson 1927."""
+    """95 % interval for a share of ``n`` observations, where ``n`` need not be whole.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
     z = NormalDist().inv_cdf(0.975)
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5

@@ -1,4 +1,4 @@
-"""What is compared: the arms of a study, and the images that each of them is trained on."""
+"""What is compared: the arms of a study, and the images that each arm is trained on."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
-CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # sizes of the real training set, beside itself, on the learning curve
-POOL = 10_000  # generated images of a seed; more where there are more real ones, fewer where training sees fewer
+CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # further sizes on the learning curve, relative to the training set
+POOL = 10_000  # generated images for a seed; more if there are more real ones, fewer if training sees fewer
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class UtilitySettings:
     """How the classifiers of a study are trained; the same in all arms.
 
     Args:
-        seeds: How many times each arm is trained, with seeds 0, 1, ... of weights, order, augmentation and generated
+        seeds: How many times each arm is trained, with seeds 0, 1, ... for weights, order, augmentation and generated
             images; at least 2.
         steps: Optimisation steps of each classifier.
         batch_size: Images in a step.
@@ -73,7 +73,7 @@ class Arm:
         augmentation (str): ``"none"``, ``"classic"`` (shift, flip) or ``"trivial"`` (TrivialAugment on top).
         oversampled (bool): whether real images are drawn so that all classes come equally often.
         class_balanced (bool): whether the loss is weighted by class; see :func:`class_balanced_weights`.
-        generator (str, optional): name of the generator whose images are mixed in.
+        generator (str, optional): name of the generator whose images are mixed in. Default: no generator
         ratio (float): fraction of the training set that is generated; 1 for generated images alone.
         scale (float): size of the real training set, as a multiple of the given one.
     """
@@ -95,11 +95,12 @@ class Study:
         train (LabelledImages): the real training set.
         held_out (LabelledImages): real images that every classifier is asked about.
         generators (mapping): name to generator.
-        extra (LabelledImages, optional): further real images, for the learning curve beyond the training set alone.
+        extra (LabelledImages, optional): further real images, used only for the part of the learning curve beyond the
+            training set.
         factory (callable): makes the classifier. Default: :class:`SmallCNN`
         settings (UtilitySettings): how it is trained.
-        accept (Filter, optional): which generated images are kept; others are drawn in place of the rest.
-        max_tries (int): images drawn for one before the filter counts as starved. Default: 10
+        accept (Filter, optional): which generated images are kept; those refused are replaced. Default: all are kept
+        max_tries (int): images drawn for an item before the filter counts as starved. Default: 10
     """
 
     train: LabelledImages
@@ -123,11 +124,11 @@ class Study:
 
     @property
     def filter_name(self) -> str | None:
-        """What the filter of generated images is called; None without one."""
+        """Name of the filter of generated images; None if there is no filter."""
         if self.accept is None:
             return None
         name: str = getattr(self.accept, "__name__", type(self.accept).__name__)
-        return name.strip("<>")  # of a lambda, which a card would take for HTML
+        return name.strip("<>")  # a lambda is called <lambda>, which a card would take for HTML
 
     def real_arms(self) -> list[Arm]:
         """Arms without generated images; one of them is the reference."""
@@ -135,32 +136,33 @@ class Study:
         if self.settings.trivial_augment:
             augmented.append(Arm("real + classic + TrivialAugment", "trivial"))
         arms = [Arm("real", "none"), *augmented]
-        if not self.balanced:  # which may be worth more beside the stronger augmentation, or less
+        if not self.balanced:  # with either augmentation, for balancing may be worth more with one than the other
             for arm in augmented:
                 arms.append(replace(arm, name=f"{arm.name} + oversampling", oversampled=True))
                 arms.append(replace(arm, name=f"{arm.name} + class-balanced loss", class_balanced=True))
         return arms
 
     def mixed_arms(self, generator: str, reference: Arm) -> list[Arm]:
-        """The reference with images of a generator beside the real ones, for each ratio."""
+        """The reference arm with images of a generator beside the real ones, for each ratio."""
         return [self.mixed_arm(generator, reference, ratio) for ratio in self.settings.ratios]
 
     def mixed_arm(self, generator: str, reference: Arm, ratio: float) -> Arm:
-        """The reference, a share of whose images are generated."""
+        """The reference arm with a share of its images generated."""
         name = f"{reference.name} + {self._called(generator)} {ratio:g}"
         return replace(reference, name=name, generator=generator, ratio=ratio)
 
     def generated_arm(self, generator: str, reference: Arm) -> Arm:
-        """The reference's training on generated images alone.
+        """The training of the reference arm on generated images alone.
 
-        Its score is the classification accuracy score of Ravuri and Vinyals 2019, "Classification accuracy score for
-        conditional generative models".
+        Its score is the classification accuracy score (CAS).
+
+        Source: Ravuri and Vinyals 2019, "Classification accuracy score for conditional generative models".
         """
         name = f"{self._called(generator)} only"
         return replace(reference, name=name, oversampled=False, class_balanced=False, generator=generator, ratio=1.0)
 
     def curve_arms(self, reference: Arm) -> list[Arm]:
-        """The reference with fewer and, as far as there are extra images, more real images."""
+        """The reference arm with fewer real images and, as far as there are extra ones, with more."""
         if not self.settings.learning_curve:
             return []
         counts = self.train.class_counts
@@ -173,7 +175,7 @@ class Study:
         ]
 
     def arms(self, reference: Arm) -> list[Arm]:
-        """Every arm that trains on the whole training set, and those of generated images, in the report's order."""
+        """All arms but those of the learning curve, in the order of the report."""
         arms = self.real_arms()
         for name in self.generators:
             arms += [*self.mixed_arms(name, reference), self.generated_arm(name, reference)]
@@ -183,17 +185,17 @@ class Study:
         return "generated" if len(self.generators) == 1 else f"generated by {generator}"
 
     def augmentation(self, arm: Arm) -> BatchTransform | None:
-        """What the batches of an arm go through."""
+        """What an arm's batches are augmented with."""
         if arm.augmentation == "none":
             return None
         return TrivialAugment(self.classic) if arm.augmentation == "trivial" else self.classic
 
     def class_weights(self, arm: Arm) -> Tensor | None:
-        """Of the loss of each class, float (K,), where it is weighted."""
+        """Weights of the classes in an arm's loss, float (K,); None if all are equal."""
         return class_balanced_weights(self.train.class_counts) if arm.class_balanced else None
 
     def real_images(self, arm: Arm, seed: int) -> LabelledImages:
-        """The real images of an arm, as many as its scale says, the same share of each class."""
+        """The real images of an arm: as many as its scale says, in the same shares of the classes."""
         wanted = [max(1, round(count * arm.scale)) for count in self.train.class_counts]
         if arm.scale < 1:
             return self.train.take(wanted, seed=seed)[0]
@@ -203,11 +205,11 @@ class Study:
         return joined(self.train, self.extra.take(more, seed=seed)[0])
 
     def training_set(self, arm: Arm, seed: int, cache_dir: Path) -> tuple[LabelledImages, Tensor]:
-        """Images of an arm, and the probability of each to be drawn, float64 (N,).
+        """The images of an arm, and the probability with which each is drawn, float64 (N,).
 
         Args:
             arm (Arm), seed (int): what to train on.
-            cache_dir (Path): where generated images are kept for other arms of the same seed.
+            cache_dir (Path): where generated images are kept for other arms with the same seed.
         """
         real = self.real_images(arm, seed)
         counts = torch.tensor(real.class_counts, dtype=torch.float64)
@@ -216,20 +218,20 @@ class Study:
         if arm.generator is None:
             return real, weights
         generated = self.pool(arm.generator, seed, cache_dir)
-        share = 1 / len(generated)  # of each generated image, where all are alike
+        share = 1 / len(generated)  # of each generated image, if all are drawn equally often
         if arm.ratio == 1:
             return generated, torch.full((len(generated),), share, dtype=torch.float64)
-        # Of each class there are as many; they come as often as the real images of the class do.
+        # All classes have equally many generated images; they are to come as often as the class's real images do.
         classes = torch.zeros_like(counts).index_add_(0, real.targets, weights) * len(counts)
         return joined(real, generated), torch.cat(
             [(1 - arm.ratio) * weights, arm.ratio * share * classes[generated.targets]]
         )
 
     def sampler(self, generator: str, *, seed: int = 0) -> ClassSampler:
-        """What draws a generator's images of the classes, on the best device.
+        """A sampler of a generator's images of the study's classes, on the best device.
 
         Raises:
-            ValueError: it is unconditional, does not know a class, or makes images of another shape.
+            ValueError: the generator is unconditional, does not know a class, or makes images of another shape.
         """
         sampler = ClassSampler(
             self.generators[generator],
@@ -248,7 +250,7 @@ class Study:
         return sampler
 
     def pool(self, generator: str, seed: int, cache_dir: Path) -> LabelledImages:
-        """Generated images, as many of each class, that all arms of a seed draw theirs from."""
+        """Generated images, equally many of each class, from which all arms with this seed draw theirs."""
         source, num_classes = self.generators[generator], len(self.train.classes)
         seen = self.settings.steps * self.settings.batch_size
         each = -(-max(min(POOL, seen), len(self.train)) // num_classes)
@@ -263,13 +265,14 @@ class Study:
 
 
 def class_balanced_weights(class_counts: Sequence[int], *, beta: float = 0.999) -> Tensor:
-    """Weights of the classes' losses, with a mean of 1, float32 (K,): the rarer a class, the more it counts.
+    """Weights of the classes in the loss, float32 (K,), with a mean of 1: the rarer a class, the more it counts.
+
+    Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples", equation 4.
 
     Args:
         class_counts (sequence of int): training images of each class.
-        beta (float): in [0, 1), the nearer to 1 the nearer to the inverse of the counts. Default: 0.999
-
-    Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples", equation 4.
+        beta (float): in [0, 1); the closer to 1, the closer to the inverse of the counts. Default: 0.999
     """
+    # 1 / E_n, with the effective number of samples E_n = (1 - beta^n) / (1 - beta).
     weights = (1 - beta) / (1 - beta ** torch.tensor(class_counts, dtype=torch.float64))
     return (weights / weights.mean()).float()

@@ -225,7 +225,7 @@ def _split(held_out: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
         if rest < 1 or count - rest < 2:
             raise InputError(
                 f"class {name} has {count} held-out images; a quarter of them chooses the ratio and the rest judge, "
-                "so there must be at least 3, and more to see anything. Hold out more"
+                "so there must be at least 3, and many more to see small effects. Hold out more"
             )
     return validation, test
 
@@ -292,7 +292,7 @@ def classification_accuracy(
     The score of those trained on generated images is the classification accuracy score. Classic augmentation, seeds,
     steps and network are the same for both, so that two results can be compared in pairs.
 
-    Source: Ravuri and Vinyals 2019, "Classification accuracy score for conditional generative models", section 3.
+    Source: Ravuri and Vinyals 2019, "Classification accuracy score for conditional generative models".
 
     Args:
         train (LabelledImages): the real training set. With a generator it only says how many images are drawn:

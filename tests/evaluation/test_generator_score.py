@@ -126,7 +126,7 @@ def test_classes_of_which_little_is_held_out_count_where_they_can():
 
 def test_what_cannot_be_compared_is_refused(score, digits):
     images = small_images(60)
-    with pytest.raises(InputError, match=r"two images of two classes at least, there are 9, 1, 0 of the classes"):
+    with pytest.raises(InputError, match="at least two images"):
         GeneratorScore(images, images.take([9, 1, 0])[0])
     with pytest.raises(InputError, match="classes differ"):
         GeneratorScore(images, digits[1])

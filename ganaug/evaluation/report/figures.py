@@ -1,4 +1,4 @@
-"""Figures of an evaluation's report, as SVG text that stays readable on a phone."""
+"""The figures of a report, as SVG that stays readable on a phone."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def forest_plot(report: Report) -> str:
 
 
 def learning_curve(report: Report) -> str:
-    """Balanced accuracy against the number of real images, and what each generator is worth in them, as SVG."""
+    """Balanced accuracy against the number of real images, and what each generator's gain is worth in them, as SVG."""
     train, law, measured = report.data.train_images, report.curve.fit, report.curve.measured_to
     measures = report.curve.points
     ends = [_worth_end(generator, train) for generator in report.generators]
@@ -114,7 +114,7 @@ def learning_curve(report: Report) -> str:
 
 
 def recall_plot(report: Report) -> str:
-    """Recall of each class with and without each generator's images, as SVG; of many, those that change most."""
+    """Recall of each class with and without generated images, as SVG; of many classes, those that change most."""
     reference, changed = report.reference_arm.recall, recall_changes(report)
     classes = sorted(changed, key=lambda name: -abs(changed[name]))[:MOST_CLASSES]
     classes.sort(key=lambda name: -changed[name])
@@ -143,7 +143,7 @@ def recall_plot(report: Report) -> str:
 
 
 def recall_changes(report: Report) -> dict[str, float]:
-    """Class to how much its recall differs from the reference, mean over the generators' primary arms."""
+    """Class name to the change in recall from the reference, averaged over the generators' primary arms."""
     primary = report.primary_arms
     return {
         name: sum(arm.recall[name] for arm in primary) / len(primary) - before
@@ -152,7 +152,7 @@ def recall_changes(report: Report) -> dict[str, float]:
 
 
 def short(name: str, most: int) -> str:
-    """A name in at most ``most`` columns, without what an SVG file cannot hold; the middle gives way."""
+    """A name in at most ``most`` columns, without characters that SVG cannot hold; it is cut in the middle."""
     name = "".join(letter if letter.isprintable() else "�" for letter in name)
     if _columns(name) <= most:
         return name

@@ -1,4 +1,4 @@
-"""The report of an evaluation as one HTML file that needs nothing beside it."""
+"""The report of an evaluation as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganaug.evaluation.report import figures
 from ganaug.evaluation.report.contents import GeneratorFacts, Report
 from ganaug.evaluation.report.wording import FILTERS, count, interval, percent, points
 
-LEAST_DIVERSITY = 0.5  # of a class, relative to real images: below, the report warns
+LEAST_DIVERSITY = 0.5  # of a class, relative to real images; the report warns of less
 
 # Name, what it says, and how it is written.
 SET_DISTANCES = {
@@ -35,7 +35,7 @@ class Picture:
 
     Args:
         title (str): its heading.
-        alt (str): what it shows, for those who do not see it.
+        alt (str): what it shows, for those who cannot see it.
         image (PIL.Image.Image): the picture.
         caption (str): how to read it.
     """
@@ -47,7 +47,7 @@ class Picture:
 
 
 def render_html(report: Report, pictures: Mapping[str, Picture]) -> str:
-    """Write the report as one HTML file: no script, and nothing is loaded from elsewhere.
+    """The report as the text of one HTML file, without scripts and without anything loaded from elsewhere.
 
     Args:
         report (Report): of :func:`ganaug.evaluation.report_of`.

@@ -1,4 +1,4 @@
-"""Numbers and settings in the words of a report."""
+"""How a report writes numbers and settings."""
 
 from __future__ import annotations
 
