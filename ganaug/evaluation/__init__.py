@@ -17,9 +17,10 @@ from ganaug.evaluation.memorization import Memorization, memorization
 from ganaug.evaluation.ratio import RatioChoice, choose_ratio
 from ganaug.evaluation.report.contents import report_of, write_report
 from ganaug.evaluation.study import UtilitySettings
-from ganaug.evaluation.utility import Utility, Verdict, utility
+from ganaug.evaluation.utility import ClassificationAccuracy, Utility, Verdict, classification_accuracy, utility
 
 __all__ = [
+    "ClassificationAccuracy",
     "Evaluation",
     "Fidelity",
     "GeneratorScore",
@@ -35,6 +36,7 @@ __all__ = [
     "accuracy",
     "check_leakage",
     "choose_ratio",
+    "classification_accuracy",
     "evaluate",
     "fidelity",
     "label_fidelity",

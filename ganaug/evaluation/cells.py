@@ -87,6 +87,9 @@ class Cells:
         if study.accept is not None:
             kept = fingerprints.of_callable(study.accept)
             self._generators = {name: fingerprints.of_values(own, kept) for name, own in self._generators.items()}
+        if study.num_generated is not None:  # otherwise it follows from what the cell's name has in it already
+            number = study.num_generated
+            self._generators = {name: fingerprints.of_values(own, number) for name, own in self._generators.items()}
 
     def run(self, arms: Sequence[Arm], title: str) -> dict[str, list[Answers]]:
         """Train what is not there yet, with a progress bar; the answers of each arm by its name, in order of seeds.

@@ -101,6 +101,8 @@ class Study:
         settings (UtilitySettings): how it is trained.
         accept (Filter, optional): which generated images are kept; others are drawn in place of the rest.
         max_tries (int): images drawn for one before the filter counts as starved. Default: 10
+        num_generated (int, optional): generated images of a seed, rounded up to as many of each class. Default: as
+            many as there are real ones, and at least :data:`POOL` where training sees as many.
     """
 
     train: LabelledImages
@@ -111,6 +113,7 @@ class Study:
     settings: UtilitySettings = field(default_factory=UtilitySettings)
     accept: Filter | None = None
     max_tries: int = 10
+    num_generated: int | None = None
 
     @property
     def balanced(self) -> bool:
@@ -252,7 +255,8 @@ class Study:
         """Generated images, as many of each class, that all arms of a seed draw theirs from."""
         source, num_classes = self.generators[generator], len(self.train.classes)
         seen = self.settings.steps * self.settings.batch_size
-        each = -(-max(min(POOL, seen), len(self.train)) // num_classes)
+        wanted = self.num_generated or max(min(POOL, seen), len(self.train))
+        each = -(-wanted // num_classes)
         labels = torch.arange(num_classes).repeat_interleave(each)
 
         def draw(path: Path) -> None:

@@ -195,6 +195,91 @@ def utility(
     return Utility(study, reference, validation, test, arms, verdicts, curve, cells.processes, len(each), sum(each))
 
 
+@dataclass(frozen=True)
+class ClassificationAccuracy:
+    """Result of :func:`classification_accuracy`: for each seed, float64 (S,), in [0, 1].
+
+    Attributes:
+        accuracy (Tensor): on the held-out images, of classifiers trained on generated images alone. Its mean is the
+            classification accuracy score.
+        real_accuracy (Tensor): of the same classifiers trained on the real images.
+        balanced, real_balanced (Tensor): balanced accuracy of both.
+        difference (Difference): of the balanced accuracies, generated minus real.
+    """
+
+    accuracy: Tensor
+    real_accuracy: Tensor
+    balanced: Tensor
+    real_balanced: Tensor
+    difference: Difference
+
+
+def classification_accuracy(
+    train: LabelledImages,
+    held_out: LabelledImages,
+    generator: ConditionalGenerator,
+    *,
+    num_images: int | None = None,
+    factory: ClassifierFactory = SmallCNN,
+    settings: UtilitySettings | None = None,
+    accept: Filter | None = None,
+    max_tries: int = 10,
+    cache_dir: str | Path | None = None,
+    processes: int = 1,
+) -> ClassificationAccuracy:
+    """Train classifiers on generated images alone, and on the real ones, and ask both about held-out real images.
+
+    Both are trained for the same number of steps, with classic augmentation (shifts, flips). Whether the generator
+    saw held-out images is not checked here: see :func:`ganaug.evaluation.check_leakage`.
+
+    Source: Ravuri and Vinyals 2019, "Classification accuracy score for conditional generative models".
+
+    Args:
+        train (LabelledImages): real images.
+        held_out (LabelledImages): real images of the same classes, none of them in ``train``, at least 2 of each.
+        generator (Generator or module): draws the images, in the classes of ``train``.
+        num_images (int, optional): how many images it draws for each seed, rounded up to as many of each class.
+            Default: as many as there are real ones, and at least 10,000 where training sees as many
+        factory (callable): makes the classifier. Default: :class:`SmallCNN`
+        settings (UtilitySettings, optional): of the training; its ratios are not used. Default: ``UtilitySettings()``
+        accept (Filter, optional), max_tries (int): as of :func:`utility`. Default: all images are kept
+        cache_dir (str or Path, optional), processes (int): as of :func:`utility`.
+
+    Raises:
+        InputError: ``num_images`` is not positive, classes or sizes differ, a class has fewer than 2 held-out images,
+            or ``accept`` refuses all images for an item.
+        ValueError: the generator is unconditional or does not fit the images.
+    """
+    check_comparable(train, held_out)
+    if num_images is not None and num_images < 1:
+        raise InputError(f"num_images must be positive, got {num_images}")
+    for name, count in zip(held_out.classes, held_out.class_counts, strict=True):
+        if count < 2:
+            raise InputError(f"class {name} has {count} held-out images; an interval needs at least 2. Hold out more")
+    study = Study(
+        train,
+        held_out,
+        {"it": generator},
+        factory=factory,
+        settings=settings or UtilitySettings(),
+        accept=accept,
+        max_tries=max_tries,
+        num_generated=num_images,
+    )
+    real = Arm("real + classic")
+    generated = study.generated_arm("it", real)
+    answers = Cells(study, cache_dir, processes=processes).run([real, generated], "generated images alone")
+    right, real_right = (right_answers(answers[arm.name], held_out.targets) for arm in (generated, real))
+    targets, num_classes = held_out.targets, len(held_out.classes)
+    return ClassificationAccuracy(
+        accuracy=right.double().mean(1),
+        real_accuracy=real_right.double().mean(1),
+        balanced=balanced_accuracy(right, targets, num_classes),
+        real_balanced=balanced_accuracy(real_right, targets, num_classes),
+        difference=paired_difference(right, real_right, targets, num_classes),
+    )
+
+
 def _split(held_out: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
     test, validation = held_out.split(VALIDATION)
     for name, count, rest in zip(held_out.classes, held_out.class_counts, validation.class_counts, strict=True):

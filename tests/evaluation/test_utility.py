@@ -20,7 +20,15 @@ from helpers.images import small_images
 from helpers.programs import TESTS
 
 from ganaug import InputError, LabelledImages
-from ganaug.evaluation import SmallCNN, TorchvisionClassifier, UtilitySettings, train_classifier, utility
+from ganaug.data import joined
+from ganaug.evaluation import (
+    SmallCNN,
+    TorchvisionClassifier,
+    UtilitySettings,
+    classification_accuracy,
+    train_classifier,
+    utility,
+)
 from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
 from ganaug.evaluation.cells import Cells, run_cell
 from ganaug.evaluation.study import Study, class_balanced_weights
@@ -126,6 +134,31 @@ def test_several_generators_share_the_reference(parts, cells):
     assert [verdict.outcome for verdict in found.verdicts.values()] == ["helped", "hurt"]
     alone = judged(Replay(known), parts, cells)
     assert torch.equal(found.verdicts["good"].primary.scores, alone.verdicts["it"].primary.scores)
+
+
+def test_images_alone_teach_a_classifier_what_they_show(parts, cells):
+    """A generator that knows more images than there are real ones teaches more than these, noise next to nothing."""
+    train, known, further, held_out = parts
+    options = {"factory": TinyClassifier, "settings": STEEP, "cache_dir": cells}
+    good = classification_accuracy(train, held_out, Replay(joined(known, further)), **options)
+    assert good.difference.low > 0.02
+    gain = good.balanced - good.real_balanced
+    assert gain.mean().item() == pytest.approx(good.difference.estimate)
+    assert (good.accuracy - good.balanced).abs().max() < 0.01  # classes have 34 to 37 held-out images
+    noise = classification_accuracy(train, held_out, Noise(), **options)
+    assert noise.accuracy.max() < 0.25
+    assert torch.equal(noise.real_accuracy, good.real_accuracy)
+
+
+def test_as_many_images_as_asked_for_are_drawn(parts, tmp_path):
+    train, known, _, held_out = parts
+    options = {"factory": TinyClassifier, "settings": replace(QUICK, seeds=2, steps=40), "cache_dir": tmp_path}
+    score = partial(classification_accuracy, train, held_out, Replay(known), **options)
+    few, many = score(num_images=10), score()
+    assert few.accuracy.mean() < many.accuracy.mean() - 0.05
+    assert torch.equal(few.real_accuracy, many.real_accuracy)
+    study = Study(train, held_out, {"it": Replay(known)}, settings=QUICK, num_generated=11)
+    assert study.pool("it", 0, tmp_path).class_counts == [2] * 10
 
 
 def test_a_generator_that_does_not_fit_is_refused_before_anything_is_trained(parts, tmp_path):
@@ -407,6 +440,10 @@ def test_input_that_cannot_be_judged(parts, tmp_path):
     few = held_out.take([9] * 9 + [2])[0]
     with pytest.raises(InputError, match=r"class 9 has 2 held-out images; .* at least 3.* Hold out more"):
         utility(train, few, {"it": Noise()}, cache_dir=tmp_path)
+    with pytest.raises(InputError, match="class 9 has 1 held-out"):
+        classification_accuracy(train, held_out.take([9] * 9 + [1])[0], Noise(), cache_dir=tmp_path)
+    with pytest.raises(InputError, match="num_images"):
+        classification_accuracy(train, held_out, Noise(), num_images=0, cache_dir=tmp_path)
     with pytest.raises(InputError, match=r"must return class logits \(N, 10\), this one returns \(32, 1, 8, 10\)"):
         judged(Noise(), parts, tmp_path, factory=TwoOutputs)
     with pytest.raises(ValueError, match="does not know 0, 1, 2"):
