@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from arguments import run
 from timing import in_turns, report
 
+from ganaug.cli.flags import run
 from ganaug.core.files import write_json
 
 

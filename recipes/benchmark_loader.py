@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arguments import run
 from timing import in_turns, memory, peak_memory, report
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -29,6 +28,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import to_pil_image
 
 from ganaug import ConditionalGANAugment, LabelledImages
+from ganaug.cli.flags import run
 from ganaug.generators import ACGAN28Generator
 
 CLASSES = tuple("0123456789")

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arguments import DataArguments, run
 from launching import data_flags, train_by_recipe
 from results import machine, spread
 
 from ganaug import Generator, InputError, LabelledImages
+from ganaug.cli.flags import run
+from ganaug.cli.images import DataArguments
 from ganaug.core.files import write_json
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import UtilitySettings

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arguments import run
 from plain_training import plain_form
 from timing import Process, in_turns, peak_memory, report
 
 from ganaug import Generator, sample
+from ganaug.cli.flags import run
 from ganaug.core.files import write_json
 from ganaug.core.hardware import best_device, keep_freed_memory, set_cpu_threads
 from ganaug.core.pixels import to_uint8

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from arguments import DataArguments, run
 from launching import data_flags, train_by_recipe
 from results import machine, spread
 
 from ganaug import Generator, InputError, LabelledImages
+from ganaug.cli.flags import run
+from ganaug.cli.images import DataArguments
 from ganaug.core.files import write_json
 from ganaug.evaluation import SmallCNN, accuracy, fidelity, train_classifier
 from ganaug.evaluation.augmentations import ShiftFlip

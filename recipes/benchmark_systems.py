@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arguments import run
 from launching import train_by_recipe
 from results import machine
 
 from ganaug import Generator, InputError, open_images
+from ganaug.cli.flags import run
 from ganaug.core.files import write_json
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import accuracy, label_fidelity, train_classifier

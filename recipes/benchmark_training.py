@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from arguments import run
 from plain_training import plain_form, plain_step
 from public_acgan import PublicACGANGenerator
 from timing import Process, in_turns, report
@@ -27,6 +26,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ganaug import Generator, LabelledImages, open_images
+from ganaug.cli.flags import run
 from ganaug.core.files import write_json
 from ganaug.core.hardware import best_device
 from ganaug.training import CLASSIC_MODELS, GANTrainer, TrainingSettings, start_accelerator

@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from arguments import run
 from results import machine
 from usefulness_cases import Case, prepare
 from usefulness_settings import SETTINGS
 from usefulness_table import plot, table
 
 from ganaug import InputError, LabelledImages
+from ganaug.cli.flags import run
 from ganaug.core.files import write_json
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import Utility, UtilitySettings, evaluate, utility

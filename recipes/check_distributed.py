@@ -16,10 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from arguments import run
 from safetensors.torch import load_file
 
 from ganaug import InputError, open_images
+from ganaug.cli.flags import run
 from ganaug.core.files import write_tensors
 from ganaug.training import MODELS, make_trainer, start_accelerator
 

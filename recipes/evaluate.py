@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from arguments import DataArguments, run
-
 from ganaug import Generator, InputError, LabelledImages
+from ganaug.cli.flags import run
+from ganaug.cli.images import DataArguments
 from ganaug.core.files import check_writable
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import SmallCNN, TorchvisionClassifier, UtilitySettings, evaluate, write_report

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from arguments import run
 
 from ganaug import InputError
+from ganaug.cli.flags import run
 from ganaug.core.hardware import keep_freed_memory, set_cpu_threads
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.export import Format, generate_shards

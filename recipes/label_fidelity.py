@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from arguments import DataArguments, run
-
 from ganaug import DataError, Generator, InputError
+from ganaug.cli.flags import run
+from ganaug.cli.images import DataArguments
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import accuracy, label_fidelity, train_classifier
 from ganaug.evaluation.augmentations import ShiftFlip

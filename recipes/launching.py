@@ -1,23 +1,13 @@
-"""The commands of recipes: the one that this program was started by, and training by one, for the benchmarks."""
+"""Training by a recipe's command, for the benchmarks."""
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
 
-from arguments import DataArguments
-
-
-def command() -> str:
-    """How this program was started; of folders of this machine only the last name, since it is published."""
-    words = [f"recipes/{Path(sys.argv[0]).name}"]
-    for word in sys.argv[1:]:
-        flag, equals, value = word.rpartition("=")
-        words.append(f"{flag}{equals}{Path(value).name if Path(value).is_absolute() else value}")
-    return shlex.join(words)
+from ganaug.cli.images import DataArguments
 
 
 def train_by_recipe(name: str, *flags: str) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
-from arguments import run
 
-from ganaug import InputError, PublishError, publish
+from ganaug import InputError, publish
+from ganaug.cli.flags import run
 from ganaug.hub.upload import Publication
 
 
@@ -76,24 +75,6 @@ def listing(planned: Publication) -> str:
 def how_to_load(made: Publication) -> str:
     """The lines that load what was published, pinned to its commit."""
     return f'from ganaug import Generator\ngenerator = Generator.from_pretrained("{made.repo_id}@{made.commit}")'
-
-
-def check_hub_flags(args: Any) -> None:
-    """Refuse, before training, what would fail after it."""
-    if args.push_to_hub and (args.hub_model_id is None or args.licence is None):
-        raise InputError("push_to_hub needs hub_model_id (user/repo) and licence (such as mit)")
-
-
-def publish_run(path: Path, args: Any) -> None:
-    """Publish the generator of a run; where that fails, say how to do it later."""
-    last = path / "training" / "last"
-    folder = last if args.hub_strategy == "end" and last.exists() else path
-    try:
-        made = publish(folder, args.hub_model_id, licence=args.licence, private=args.hub_private_repo or None)
-    except PublishError as error:
-        again = f"python recipes/publish.py {folder} {args.hub_model_id} --licence {args.licence}"
-        raise PublishError(f"{error}. The generator is in {folder}. To publish it: {again}") from error
-    print(f"\npublished: {made.url}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from training import run_recipe
-from training_flags import TrainingArguments
+from ganaug.cli.train import run_recipe
+from ganaug.cli.train_flags import TrainingArguments
 
 
 @dataclass(frozen=True)

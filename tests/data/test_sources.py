@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from helpers.images import assert_same, hf_dataset, small_images, write_class_folders, write_idx_pair
-from helpers.programs import REPOSITORY
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 from torchvision import tv_tensors
@@ -19,6 +17,8 @@ from torchvision.datasets import CIFAR10, MNIST, FakeData, FashionMNIST, ImageFo
 from torchvision.transforms.v2.functional import to_pil_image
 
 from ganaug import DataError, LabelledImages, open_images
+from ganaug.cli.flags import run
+from ganaug.cli.images import DataArguments
 
 
 def assert_equal(found: LabelledImages, data: LabelledImages) -> None:
@@ -286,25 +286,18 @@ def test_datasets_that_cannot_be_used():
         open_images(TensorDataset(data.images, data.targets.float()))
 
 
-@pytest.fixture
-def arguments(monkeypatch):
-    """The recipes' module of shared flags."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
-    return importlib.import_module("arguments")
-
-
-def test_flags_open_what_open_images_opens(arguments, monkeypatch, tmp_path):
+def test_flags_open_what_open_images_opens(monkeypatch, tmp_path):
     folder = write_class_folders(tmp_path, small_images())
     (folder / "class 0" / "bad.png").write_text("not an image")
     flags = f"--train_data_dir {folder} --resolution 8 --channels 3 --background #00ff00 --skip_bad_images"
     opened = []
     monkeypatch.setattr(sys, "argv", ["recipe", *flags.split()])
     state = random.getstate()
-    arguments.run(arguments.DataArguments, lambda flags: opened.append(flags.open()), None)
+    run(DataArguments, lambda flags: opened.append(flags.open()), None)
     random.setstate(state)  # tyro draws from it
     assert opened[0].images.shape == (60, 3, 8, 8)
-    assert arguments.DataArguments(dataset_name="sklearn:digits").open_split("test").class_counts[0] == 36
+    assert DataArguments(dataset_name="sklearn:digits").open_split("test").class_counts[0] == 36
     with pytest.raises(DataError, match=r"give train_data_dir \(.*\) or dataset_name \(user/pets\), not both"):
-        arguments.DataArguments(train_data_dir=folder, dataset_name="user/pets").open()
+        DataArguments(train_data_dir=folder, dataset_name="user/pets").open()
     with pytest.raises(DataError, match="no folder user/pets"):  # never a Hub id
-        arguments.DataArguments(train_data_dir=Path("user/pets")).open()
+        DataArguments(train_data_dir=Path("user/pets")).open()

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.images import small_images, write_idx_pair
-from helpers.programs import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ganaug import DataError, Generator, LabelledImages
+from ganaug.cli.images import DataArguments
 from ganaug.data import long_tail_counts, reduce_images
 
 
@@ -150,10 +150,7 @@ def test_the_flags_of_a_recipe(in_process, tmp_path: Path):
     assert "has 20 images. Ask for 20 at most" in wrong
 
 
-def test_flags_change_the_images_to_train_on_and_no_others(monkeypatch):
-    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
-    from arguments import DataArguments
-
+def test_flags_change_the_images_to_train_on_and_no_others():
     flags = DataArguments(dataset_name="sklearn:digits", images_per_class=10)
     train, rest = flags.open_with_rest()
     assert train.class_counts == [10] * 10

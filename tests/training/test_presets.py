@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.images import small_images
-from helpers.programs import REPOSITORY
 
 from ganaug import Generator, InputError, LabelledImages
+from ganaug.cli.train import with_preset
+from ganaug.cli.train_flags import TrainingArguments
 from ganaug.training import (
     MODELS,
     TrainingSettings,
@@ -124,17 +125,13 @@ def test_without_the_time_for_the_wide_network_the_narrow_one_is_trained(in_proc
 
 
 def test_a_presets_batch_is_that_of_all_processes_together(monkeypatch):
-    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
-    import starting
-    from training_flags import TrainingArguments
-
     @dataclass(frozen=True)
     class Arguments(TrainingArguments):
         model: str = "auto"
 
-    monkeypatch.setattr(starting, "parse_again", lambda args: args)
+    monkeypatch.setattr("ganaug.cli.train.parse_again", lambda args: args)
     preset = choose_preset(images_of(9, 9))
-    args = starting.with_preset(Arguments(), preset, SimpleNamespace(num_processes=4))
+    args = with_preset(Arguments(), preset, SimpleNamespace(num_processes=4))
     assert args.training.train_batch_size * 4 == preset.settings.train_batch_size
     assert args.model == preset.model
 

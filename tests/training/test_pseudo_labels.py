@@ -134,7 +134,7 @@ def test_a_resumed_run_keeps_its_pseudo_labels(in_process, tmp_path, monkeypatch
         """As on another machine."""
         return replace(labelled, images=images, targets=torch.arange(len(images)) % 3)
 
-    monkeypatch.setattr("opening.pseudo_label", otherwise)
+    monkeypatch.setattr("ganaug.cli.images.pseudo_label", otherwise)
     more = ["--resume_from_checkpoint", "out", "--override", "--total_kimg", "0.048"]
     assert in_process(*more) is None
     assert Generator.from_pretrained(tmp_path / "out").info["training"]["total_kimg"] == 0.048
