@@ -1,4 +1,4 @@
-"""What generated images were good for where it was measured: the table of recipes/benchmark_usefulness.py."""
+"""What generated images were good for where it was measured: the table of recipes/benchmarks/utility.py."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from helpers.killed import BATCH
-from helpers.programs import REPOSITORY, TESTS, as_a_program, recipe_path
+from helpers.programs import TESTS, as_a_program, recipe_path
 from helpers.shared_training import comparable_trainer, losses
 
 from ganaug import Generator
@@ -71,13 +72,11 @@ def test_gradients_of_parts_are_added_up_for_each_network_alike(system, parts):
         assert torch.allclose(found, whole, rtol=1e-4, atol=0)
 
 
-def test_the_check_for_other_machines_says_what_is_wrong(monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
-    from check_distributed import STEPS as CHECKED
-    from check_distributed import compare
-
+def test_the_check_for_other_machines_says_what_is_wrong(capsys):
+    check = runpy.run_path(recipe_path("check_distributed"))
+    compare, steps = check["compare"], check["STEPS"]
     good = {
-        "losses": torch.linspace(1, 2, 2 * CHECKED).view(CHECKED, 2),
+        "losses": torch.linspace(1, 2, 2 * steps).view(steps, 2),
         "processes": torch.tensor(2),
         "generator_optimizer.w.step": torch.tensor(10.0),
     }
