@@ -17,8 +17,14 @@ from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.files import check_writable
 from ganaug.core.hardware import set_cpu_threads
-from ganaug.evaluation import SmallCNN, TorchvisionClassifier, UtilitySettings, evaluate, write_report
-from ganaug.hub.card import add_verdict
+from ganaug.evaluation import (
+    SmallCNN,
+    TorchvisionClassifier,
+    UtilitySettings,
+    add_verdict,
+    evaluate,
+    write_report,
+)
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,12 @@ def main(args: Arguments) -> None:
         processes=args.processes or set_cpu_threads(None),
     )
     report = write_report(evaluation, folder, sources=named(args.generator), classifier=args.classifier)
-    for found in report["generators"]:
-        card = Path(found["source"]) / "README.md"
+    for found in report.generators:
+        card = Path(found.source) / "README.md"
         if card.is_file():
-            add_verdict(card, report, found["name"])
-        use = found["verdict"]["recommended_ratio"]
-        print(f"\n{found['name']}: {found['verdict']['sentence']}")
+            add_verdict(card, report, found.name)
+        use = found.verdict.recommended_ratio
+        print(f"\n{found.name}: {found.verdict.sentence}")
         print(f"best on the validation images: {f'ratio {use:g}' if use else 'to mix in none of its images'}")
     print(f"\nThe report: {folder / 'report.html'}")
 

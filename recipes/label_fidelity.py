@@ -11,8 +11,7 @@ from ganaug import DataError, Generator, InputError
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.hardware import set_cpu_threads
-from ganaug.evaluation import accuracy, label_fidelity, train_classifier
-from ganaug.evaluation.augmentations import ShiftFlip
+from ganaug.evaluation import ShiftFlip, accuracy, label_fidelity, train_classifier
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganaug.core.errors import DataError
+from ganaug.core.errors import DataError, InputError
 from ganaug.core.seeding import Purpose, random_stream
 
 
@@ -168,3 +168,23 @@ def joined(one: LabelledImages, other: LabelledImages) -> LabelledImages:
     """Both, one after the other."""
     images, targets = torch.cat([one.images, other.images]), torch.cat([one.targets, other.targets])
     return LabelledImages(images, targets, one.classes, f"{one.name} and {other.name}")
+
+
+def check_comparable(one: LabelledImages, other: LabelledImages) -> None:
+    """Refuse two sets of images with different classes or shapes.
+
+    Raises:
+        InputError: they differ.
+    """
+    pair = f"{one.name} and {other.name} cannot be compared"
+    if one.classes != other.classes:
+        raise InputError(
+            f"{pair}, because their classes differ: {', '.join(one.classes)}; {', '.join(other.classes)}. Give both "
+            "the same classes, in the same order"
+        )
+    ours, theirs = tuple(one.images.shape[1:]), tuple(other.images.shape[1:])
+    if ours != theirs:
+        raise InputError(
+            f"{pair}, because their image shapes (C, H, W) differ: {ours} and {theirs}. Give both the same resolution "
+            "and channels"
+        )

@@ -1,26 +1,29 @@
 """Evaluation: does a generator do what it was asked, and do its images help?"""
 
+from ganaug.evaluation.cells import Answers
 from ganaug.evaluation.classifier import (
+    ShiftFlip,
     SmallCNN,
     TorchvisionClassifier,
+    TrivialAugment,
     accuracy,
     predict,
     predict_probabilities,
     train_classifier,
 )
 from ganaug.evaluation.evaluate import Evaluation, evaluate
-from ganaug.evaluation.fidelity import Fidelity, fidelity
+from ganaug.evaluation.fidelity import Fidelity, LabelFidelity, fidelity, label_fidelity
 from ganaug.evaluation.generator_score import GeneratorScore
-from ganaug.evaluation.label_fidelity import LabelFidelity, label_fidelity
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage
 from ganaug.evaluation.memorization import Memorization, memorization
 from ganaug.evaluation.ratio import RatioChoice, choose_ratio
-from ganaug.evaluation.report.contents import report_of, write_report
+from ganaug.evaluation.report.contents import Report, report_of
+from ganaug.evaluation.report.files import add_verdict, write_report
 from ganaug.evaluation.study import UtilitySettings
-from ganaug.evaluation.utility import ClassificationAccuracy, Utility, Verdict, classification_accuracy, utility
+from ganaug.evaluation.utility import Utility, Verdict, classification_accuracy, utility
 
 __all__ = [
-    "ClassificationAccuracy",
+    "Answers",
     "Evaluation",
     "Fidelity",
     "GeneratorScore",
@@ -28,12 +31,16 @@ __all__ = [
     "LeakageCheck",
     "Memorization",
     "RatioChoice",
+    "Report",
+    "ShiftFlip",
     "SmallCNN",
     "TorchvisionClassifier",
+    "TrivialAugment",
     "Utility",
     "UtilitySettings",
     "Verdict",
     "accuracy",
+    "add_verdict",
     "check_leakage",
     "choose_ratio",
     "classification_accuracy",

@@ -1,4 +1,4 @@
-"""Cells: one arm trained with one seed. Each is kept on disk when it is done, so that nothing is trained twice."""
+"""Cells: one arm trained with one seed. Each is kept on disk once it is done, so that nothing is trained twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,21 +25,22 @@ from ganaug.core import fingerprints
 from ganaug.core.files import atomic_path, user_cache, write_tensors
 from ganaug.core.hardware import best_device, has_bf16, one_thread_each
 from ganaug.evaluation.classifier import predict_probabilities, train_classifier
+from ganaug.evaluation.statistics import balanced_accuracy
 from ganaug.evaluation.study import Arm, Study
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 2  # of how a cell is computed, for changes between releases; cells of two ways are not mixed
+_VERSION = 2  # of how a cell is computed; raised when that changes, so that old and new cells are never compared
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a trained classifier says of the held-out images.
+class Cell:
+    """What one trained classifier says of N held-out images.
 
     Attributes:
-        predicted (Tensor): int64 (N,), most likely classes.
+        predicted (Tensor): int64 (N,), the most likely classes.
         confidence (Tensor): float32 (N,), their softmax probabilities.
-        seconds (float): what drawing, training and asking took.
+        seconds (float): that drawing, training and asking took.
     """
 
     predicted: Tensor
@@ -46,25 +48,58 @@ class Answers:
     seconds: float
 
 
-def right_answers(answers: Sequence[Answers], targets: Tensor, *, first: int = 0) -> Tensor:
-    """Which held-out images each classifier got right, bool (S, N), of the N from ``first`` on with these labels."""
-    return torch.stack([each.predicted[first : first + len(targets)] == targets for each in answers])
+@dataclass(frozen=True)
+class Answers:
+    """What the classifiers of an arm, one for each of S seeds, say of N held-out images.
+
+    Attributes:
+        targets (Tensor): int64 (N,), the right classes.
+        num_classes (int): K.
+        predicted (Tensor): int64 (S, N), the most likely classes.
+        confidence (Tensor): float32 (S, N), their softmax probabilities.
+        seconds (tuple of float): that each cell took.
+    """
+
+    targets: Tensor
+    num_classes: int
+    predicted: Tensor
+    confidence: Tensor
+    seconds: tuple[float, ...]
+
+    @cached_property
+    def correct(self) -> Tensor:
+        """Which images each classifier got right, bool (S, N)."""
+        return self.predicted == self.targets
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """Balanced accuracy of each classifier, float64 (S,), in [0, 1]."""
+        return balanced_accuracy(self.correct, self.targets, self.num_classes)
+
+    def of(self, images: slice) -> Answers:
+        """The same classifiers' answers on some of the images."""
+        return replace(
+            self,
+            targets=self.targets[images],
+            predicted=self.predicted[:, images],
+            confidence=self.confidence[:, images],
+        )
 
 
 class Cells:
     """Trains the cells of a study, several at a time.
 
-    A cell depends on its arm, its seed and the study alone, not on the number of processes: on CPUs each has one
+    A cell depends on its arm, its seed and the study alone, not on the number of processes: on a CPU each has one
     thread.
 
     Args:
         study (Study): what is compared.
-        folder (str or Path, optional): where finished cells are kept; those of other studies are in it too, and are
+        folder (str or Path, optional): where finished cells are kept. It may hold cells of other studies, which are
             left alone. Default: ``~/.cache/ganaug/evaluation``
-        processes (int): how many cells are trained at a time on a CPU; with an accelerator it is one.
+        processes (int): how many cells are trained at a time on a CPU; on an accelerator, one at a time. Default: 1
 
     Raises:
-        ValueError: a generator does not fit the images; better now than after minutes of training.
+        ValueError: a generator does not fit the images. This is found out before anything is trained.
     """
 
     def __init__(self, study: Study, folder: str | Path | None = None, *, processes: int = 1) -> None:
@@ -87,19 +122,19 @@ class Cells:
         if study.accept is not None:
             kept = fingerprints.of_callable(study.accept)
             self._generators = {name: fingerprints.of_values(own, kept) for name, own in self._generators.items()}
-        if study.num_generated is not None:  # otherwise it follows from what the cell's name has in it already
-            number = study.num_generated
-            self._generators = {name: fingerprints.of_values(own, number) for name, own in self._generators.items()}
 
-    def run(self, arms: Sequence[Arm], title: str) -> dict[str, list[Answers]]:
-        """Train what is not there yet, with a progress bar; the answers of each arm by its name, in order of seeds.
+    def run(self, arms: Sequence[Arm], title: str) -> dict[str, Answers]:
+        """Train what has not been trained yet, with a progress bar.
 
         Args:
             arms (sequence of Arm): what to train, each with every seed.
             title (str): what they are, for the bar.
 
+        Returns:
+            dict: arm name to the answers of its classifiers, in the order of the seeds.
+
         Raises:
-            InputError: the classifier is none.
+            InputError: the factory does not make a classifier of these classes.
             OSError: the folder cannot be written to.
         """
         cells = [(arm, seed) for arm in arms for seed in range(self.study.settings.seeds)]
@@ -109,16 +144,31 @@ class Cells:
             TemporaryDirectory(prefix="ganaug-") as pools,  # generated images are not kept: they take more room
             tqdm(total=len(cells), initial=done, unit="cell", desc=title, smoothing=0.05) as bar,
         ):
-            for (arm, seed), answers in self._train(missing, Path(pools)):
-                self._write(arm, seed, answers)
+            for (arm, seed), cell in self._train(missing, Path(pools)):
+                self._write(arm, seed, cell)
                 bar.set_postfix_str(f"{arm.name}, seed {seed}")
                 bar.update()
-        return {arm.name: [self._kept(arm, seed) for seed in range(self.study.settings.seeds)] for arm in arms}
+        return {arm.name: self._answers(arm) for arm in arms}
 
-    def _train(self, cells: Sequence[tuple[Arm, int]], pools: Path) -> Iterator[tuple[tuple[Arm, int], Answers]]:
+    def _answers(self, arm: Arm) -> Answers:
+        cells = []
+        for seed in range(self.study.settings.seeds):
+            cell = self._read(arm, seed)
+            if cell is None:
+                raise OSError(f"{self.path(arm, seed)} was removed or changed during the evaluation. Run it again")
+            cells.append(cell)
+        return Answers(
+            targets=self.study.held_out.targets,
+            num_classes=len(self.study.held_out.classes),
+            predicted=torch.stack([cell.predicted for cell in cells]),
+            confidence=torch.stack([cell.confidence for cell in cells]),
+            seconds=tuple(cell.seconds for cell in cells),
+        )
+
+    def _train(self, cells: Sequence[tuple[Arm, int]], pools: Path) -> Iterator[tuple[tuple[Arm, int], Cell]]:
         if self.processes == 1 or len(cells) < 2:
             with one_thread_each() as threads:
-                # On an accelerator the CPU only prepares the batches.
+                # With an accelerator, the CPU only prepares the batches, and may do so with all its threads.
                 torch.set_num_threads(1 if self.device.type == "cpu" else threads)
                 yield from ((cell, run_cell(self.study, *cell, pools)) for cell in cells)
             return
@@ -134,44 +184,39 @@ class Cells:
                 raise
 
     def path(self, arm: Arm, seed: int) -> Path:
-        """File of a cell, named by all that it depends on."""
+        """File of a cell, named by everything that it depends on."""
         own = {key: value for key, value in asdict(arm).items() if key not in ("name", "generator")}
         source = self._generators[arm.generator] if arm.generator else None
         extra = self.study.extra.fingerprint if self.study.extra and arm.scale > 1 else None
         return self.folder / f"{fingerprints.of_values(self._common, own, source, extra, seed)[:32]}.safetensors"
 
-    def _read(self, arm: Arm, seed: int) -> Answers | None:
+    def _read(self, arm: Arm, seed: int) -> Cell | None:
+        """A finished cell; None if there is none, or its file is damaged."""
         try:
             found = load_file(self.path(arm, seed))
-            return Answers(found["predicted"].long(), found["confidence"], float(found["seconds"]))
+            return Cell(found["predicted"].long(), found["confidence"], float(found["seconds"]))
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, KeyError) as error:
-            logger.warning("%s cannot be read (%s); it is computed anew", self.path(arm, seed), error)
+            logger.warning("%s cannot be read (%s); this cell is trained again", self.path(arm, seed), error)
             return None
 
-    def _kept(self, arm: Arm, seed: int) -> Answers:
-        found = self._read(arm, seed)
-        if found is None:
-            raise OSError(f"{self.path(arm, seed)} was removed or changed during the evaluation. Run it again")
-        return found
-
-    def _write(self, arm: Arm, seed: int, answers: Answers) -> None:
+    def _write(self, arm: Arm, seed: int, cell: Cell) -> None:
         tensors = {
-            "predicted": answers.predicted.to(torch.int32),
-            "confidence": answers.confidence,
-            "seconds": torch.tensor(answers.seconds),
+            "predicted": cell.predicted.to(torch.int32),
+            "confidence": cell.confidence,
+            "seconds": torch.tensor(cell.seconds),
         }
         with atomic_path(self.path(arm, seed)) as path:
             write_tensors(path, tensors, {"arm": arm.name, "seed": str(seed)})
 
 
-def run_cell(study: Study, arm: Arm, seed: int, pools: Path) -> Answers:
+def run_cell(study: Study, arm: Arm, seed: int, pools: Path) -> Cell:
     """Train the classifier of one arm with one seed, and ask it about the held-out images.
 
     Args:
         study (Study), arm (Arm), seed (int): what to train.
-        pools (Path): folder where generated images are kept for other arms.
+        pools (Path): folder in which generated images are kept for the other arms.
     """
     started = time.monotonic()
     images, weights = study.training_set(arm, seed, pools)
@@ -189,7 +234,7 @@ def run_cell(study: Study, arm: Arm, seed: int, pools: Path) -> Answers:
         device=best_device(),
     )
     confidence, predicted = predict_probabilities(classifier, study.held_out.images).max(1)
-    return Answers(predicted, confidence, time.monotonic() - started)
+    return Cell(predicted, confidence, time.monotonic() - started)
 
 
 _study: Study  # of a worker process, sent once
@@ -200,7 +245,7 @@ def _start_worker(study: Study, pools: Path) -> None:
     global _study, _pools
     _study, _pools = study, pools
     torch.set_num_threads(1)
-    # A killed parent leaves its workers waiting for work for ever, unless they watch it.
+    # If the parent is killed, its workers would wait for work forever; so each watches the parent.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -211,5 +256,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _run_in_worker(arm: Arm, seed: int) -> Answers:
+def _run_in_worker(arm: Arm, seed: int) -> Cell:
     return run_cell(_study, arm, seed, _pools)

@@ -17,7 +17,7 @@ from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN, train_classifier
 from ganaug.evaluation.fidelity import Fidelity, fidelity
-from ganaug.evaluation.inception import inception_distances
+from ganaug.evaluation.inception import InceptionDistances, inception_distances
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage, without_overlap
 from ganaug.evaluation.memorization import Memorization, closest_pairs_picture, memorization
 from ganaug.evaluation.study import UtilitySettings
@@ -34,14 +34,14 @@ class Judged:
 
     Attributes:
         fidelity (Fidelity): how close they are to real ones, and how diverse.
-        inception (dict, optional): FID and KID, where Inception's weights were given.
+        inception (InceptionDistances, optional): FID and KID; None if Inception's weights were not given.
         memorization (Memorization): how many of them are copies.
         generated (LabelledImages): the images that this was found on.
         pairs (PIL.Image.Image): those closest to training images, with these.
     """
 
     fidelity: Fidelity
-    inception: dict[str, float] | None
+    inception: InceptionDistances | None
     memorization: Memorization
     generated: LabelledImages
     pairs: Image

@@ -6,14 +6,16 @@ import statistics
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganaug.core.errors import InputError
 from ganaug.core.hardware import device_of, evaluation_mode
 from ganaug.core.pixels import to_float
 from ganaug.data import LabelledImages
+from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.classifier import SmallCNN, predict
 from ganaug.evaluation.distances import frechet_distance, kernel_distance, mean_pairwise_distance, prdc
+from ganaug.generators.base import Generator
 
 _NEIGHBOURS = 5  # k of precision, recall, density and coverage, as Naeem et al. 2020
 
@@ -135,6 +137,43 @@ def fidelity(generated: LabelledImages, real: LabelledImages, classifier: SmallC
     )
 
 
+@dataclass(frozen=True)
+class LabelFidelity:
+    """How often a classifier sees the class that was asked for.
+
+    Attributes:
+        share (float): over all images, in [0, 1].
+        per_class (dict): the same for each class name.
+        num_images (int): how many images were drawn.
+    """
+
+    share: float
+    per_class: dict[str, float]
+    num_images: int
+
+
+def label_fidelity(
+    generator: Generator, classifier: nn.Module, *, num_images: int = 1000, seed: int = 0
+) -> LabelFidelity:
+    """Share of generated images that a classifier trained on real ones assigns to the class they were asked for.
+
+    Args:
+        generator (Generator): with the classifier's classes, in its order.
+        classifier (nn.Module): maps float (N, C, H, W) in [-1, 1] to class logits.
+        num_images (int): drawn, the classes in turn. Default: 1000
+        seed (int): of the images. Default: 0
+
+    Raises:
+        InputError: the generator is unconditional, so no class can be asked for.
+    """
+    if not generator.conditional:
+        raise InputError(f"label fidelity is of conditional generators; this {generator.architecture} has no classes")
+    labels = torch.arange(num_images) % generator.num_classes
+    right = (predict(classifier, generator.sample(labels, seed=seed)) == labels).float()
+    per_class = {name: right[labels == k].mean().item() for k, name in enumerate(generator.label_names)}
+    return LabelFidelity(right.mean().item(), per_class, num_images)
+
+
 def class_features(classifier: SmallCNN, images: Tensor, *, batch_size: int = 256) -> Tensor:
     """What the last layer of a classifier sees, float32 (N, D) on the CPU, of uint8 images (N, C, H, W)."""
     device = device_of(classifier)
@@ -142,23 +181,6 @@ def class_features(classifier: SmallCNN, images: Tensor, *, batch_size: int = 25
         return torch.cat(
             [classifier.features(to_float(batch.to(device))).float().cpu() for batch in images.split(batch_size)]
         )
-
-
-def check_comparable(generated: LabelledImages, real: LabelledImages) -> None:
-    """Check that two sets have the same classes and image shapes.
-
-    Raises:
-        InputError: they have not.
-    """
-    for what, ours, theirs in (
-        ("classes", generated.classes, real.classes),
-        ("image shape (C, H, W)", tuple(generated.images.shape[1:]), tuple(real.images.shape[1:])),
-    ):
-        if ours != theirs:
-            raise InputError(
-                f"{generated.name} and {real.name} cannot be compared: {what} {ours} and {theirs}. Give a generator "
-                "of the classes, in their order, and the size of the real images"
-            )
 
 
 def _halve(real: LabelledImages) -> tuple[LabelledImages, LabelledImages]:

@@ -13,10 +13,10 @@ from torch import Tensor
 from ganaug.core.errors import InputError
 from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages
-from ganaug.evaluation.augmentations import ShiftFlip
-from ganaug.evaluation.classifier import SmallCNN, predict, train_classifier
+from ganaug.data.labelled import check_comparable
+from ganaug.evaluation.classifier import ShiftFlip, SmallCNN, predict, train_classifier
 from ganaug.evaluation.distances import kernel_distance, mean_pairwise_distance
-from ganaug.evaluation.fidelity import check_comparable, class_features
+from ganaug.evaluation.fidelity import class_features
 from ganaug.evaluation.statistics import recalls
 from ganaug.generators.base import Generator
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +21,42 @@ from ganaug.data import LabelledImages
 _SUBSET = 1000  # images in each of KID's 100 random subsets, torchmetrics' default
 
 
+@dataclass(frozen=True)
+class InceptionDistances:
+    """FID and KID between two sets of images.
+
+    Attributes:
+        fid (float): Fréchet inception distance, at least 0; small sets bias it upwards.
+        kid (float): kernel inception distance, about 0 for equal distributions.
+        num_images (int): in the smaller set.
+    """
+
+    fid: float
+    kid: float
+    num_images: int
+
+
 def inception_distances(
     generated: LabelledImages,
     real: LabelledImages,
     weights: Path | None,
     device: torch.device,
-) -> dict[str, float]:
-    """FID and KID between two sets of images of any size; grey ones are repeated to RGB.
+) -> InceptionDistances:
+    """FID and KID between two sets of images of any size; grey images are repeated to RGB.
 
-    Source: Heusel et al. 2017 (FID), Bińkowski et al. 2018 (KID), computed by torchmetrics with the weights of
-    torch-fidelity. KID is the mean over 100 random subsets of 1,000 images, or of all where there are fewer.
+    Sources: Heusel et al. 2017, "GANs trained by a two time-scale update rule converge to a local Nash equilibrium",
+    equation 6 (FID); Bińkowski et al. 2018, "Demystifying MMD GANs", section 4 (KID). Both are computed by
+    torchmetrics with the weights of torch-fidelity; KID is the mean over 100 random subsets of 1,000 images, or of
+    all images if there are fewer.
 
     Args:
-        generated, real (LabelledImages): at least two images each; FID is biased upwards by small sets.
-        weights (Path or None): file of the Inception weights; with None torch-fidelity downloads them.
+        generated, real (LabelledImages): at least two images each.
+        weights (Path, optional): file of the Inception weights. Default: torch-fidelity downloads them
         device (torch.device): to compute on.
 
-    Returns:
-        dict: ``fid`` (at least 0), ``kid`` (about 0 for equal distributions), and ``num_images``, of the smaller set.
-
     Raises:
-        InputError: torchmetrics or torch-fidelity is not installed, the weights cannot be read, or there are too few
-            images.
+        InputError: torchmetrics or torch-fidelity is not installed, the weights cannot be read, or a set has fewer
+            than two images.
     """
     if min(len(generated), len(real)) < 2:
         raise InputError(
@@ -58,11 +73,11 @@ def inception_distances(
             for batch in data.images.split(64):
                 metrics.update(batch.to(device).repeat(1, 3 // data.channels, 1, 1), real=is_real)
         found = metrics.compute()
-    return {
-        "fid": max(0.0, found["fid"].item()),  # rounding can leave -1e-20
-        "kid": found["kid"][0].item(),
-        "num_images": min(len(generated), len(real)),
-    }
+    return InceptionDistances(
+        fid=max(0.0, found["fid"].item()),  # rounding can leave -1e-20
+        kid=found["kid"][0].item(),
+        num_images=min(len(generated), len(real)),
+    )
 
 
 def _metrics(weights: Path | None, subset_size: int) -> Any:

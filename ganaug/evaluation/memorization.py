@@ -13,9 +13,10 @@ from torch import Tensor
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
 from ganaug.data.grids import class_grid
+from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.classifier import SmallCNN
 from ganaug.evaluation.distances import nearest_distances
-from ganaug.evaluation.fidelity import check_comparable, class_features
+from ganaug.evaluation.fidelity import class_features
 
 _NEAR = 0.01  # quantile of the held-out images' distances below which a generated image is a near copy
 _PAIRS_A_ROW = 10

@@ -1,4 +1,4 @@
-"""Choosing how many generated images to mix in, none included, on images held out for the choice."""
+"""Choosing how many generated images to mix in, which may be none, on images held out for the choice."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
-from ganaug.evaluation.cells import Cells, right_answers
+from ganaug.data.labelled import check_comparable
+from ganaug.evaluation.cells import Cells
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.leakage import check_leakage, without_overlap
-from ganaug.evaluation.statistics import balanced_accuracy, clear_gain
-from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
+from ganaug.evaluation.statistics import clear_gain
+from ganaug.evaluation.study import Arm, Study, UtilitySettings
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
@@ -24,10 +25,10 @@ class RatioChoice:
     """Result of :func:`choose_ratio`.
 
     Attributes:
-        ratio (float): the chosen one; 0 where none is clearly better than no generated image.
-        gain (float): its gain of balanced accuracy over ratio 0, in [-1, 1]; of the best one, where 0 was chosen.
+        ratio (float): the chosen ratio; 0 if no other is clearly better than training without generated images.
+        gain (float): gain in balanced accuracy of ``best`` over ratio 0, in [-1, 1].
         standard_error (float): of that gain, over the seeds.
-        best (float): the ratio with the highest mean score.
+        best (float): the ratio above 0 with the highest mean score.
         scores (dict): ratio to mean balanced accuracy, in [0, 1].
         sentence (str): the choice and why.
     """
@@ -53,28 +54,30 @@ def choose_ratio(
     cache_dir: str | Path | None = None,
     processes: int = 1,
 ) -> RatioChoice:
-    """The ratio whose images make a classifier best on validation images; 0 unless that is clear.
+    """Choose the ratio at which generated images help a classifier most on validation images, or 0.
 
-    Each candidate trains classifiers with the same seeds and classic augmentation as ratio 0. The best one is taken if
-    its gain is clear (:func:`ganaug.evaluation.statistics.clear_gain`), else the simpler training, which is ratio 0.
-    Up to 10,000 different generated images are mixed in, however few real ones there are.
+    For each candidate, classifiers are trained with the same seeds and classic augmentation as for ratio 0. The best
+    candidate is chosen if its gain is clear (:func:`ganaug.evaluation.statistics.clear_gain`); otherwise the simpler
+    training is, which is ratio 0. Up to 10,000 different generated images are mixed in, however few real images there
+    are.
 
     Args:
         train (LabelledImages): real training images.
-        validation (LabelledImages): real images of the same classes and form, which neither the classifiers nor the
-            generator saw.
-        generator (Generator or module): draws the images, in the classes of ``train``.
+        validation (LabelledImages): real images with the same classes and shape, which neither the classifiers nor
+            the generator were trained on.
+        generator (Generator or module): draws images of the classes of ``train``.
         candidates (sequence of float): ratios in (0, 1) to compare with 0.
         factory (callable): makes the classifier. Default: :class:`SmallCNN`
         settings (UtilitySettings, optional): of the training; its ratios are not used. Default: 3 seeds
-        accept (Filter, optional), max_tries (int): as of :func:`utility`. Default: all images are kept
-        cache_dir (str or Path, optional): where trained classifiers' answers are kept. Default:
+        accept (Filter, optional), max_tries (int): see :func:`utility`. Default: all images are kept
+        cache_dir (str or Path, optional): where the answers of trained classifiers are kept. Default:
             ``~/.cache/ganaug/evaluation``
-        processes (int): as of :func:`utility`. Default: 1
+        processes (int): see :func:`utility`. Default: 1
 
     Raises:
-        InputError: the two have other classes or forms, or validation images are among those that the generator or
-            the classifiers train on, or ``accept`` refuses all images for an item.
+        InputError: ``train`` and ``validation`` differ in classes or image shape, the generator or the classifiers
+            are trained on validation images, a class has no validation image, or ``accept`` refuses all images drawn
+            for an item.
     """
     check_comparable(train, validation)
     validation, _ = without_overlap(validation, train, [generator])
@@ -88,12 +91,7 @@ def choose_ratio(
     arms = {0.0: reference} | {ratio: study.mixed_arm("generator", reference, ratio) for ratio in candidates}
     cells = Cells(study, cache_dir, processes=processes)
     answers = cells.run(list(arms.values()), "choosing the ratio")
-    scores = {
-        ratio: balanced_accuracy(
-            right_answers(answers[arm.name], validation.targets), validation.targets, len(validation.classes)
-        )
-        for ratio, arm in arms.items()
-    }
+    scores = {ratio: answers[arm.name].scores for ratio, arm in arms.items()}
     best = max(candidates, key=lambda ratio: scores[ratio].mean().item())
     gain, error, clear = clear_gain(scores[best], scores[0.0])
     ratio = best if clear else 0.0

@@ -16,8 +16,7 @@ from ganaug.core.errors import InputError
 from ganaug.core.files import build_once, write_tensors
 from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
-from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
-from ganaug.evaluation.classifier import BatchTransform, ClassifierFactory, SmallCNN
+from ganaug.evaluation.classifier import BatchTransform, ClassifierFactory, ShiftFlip, SmallCNN, TrivialAugment
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
@@ -101,8 +100,6 @@ class Study:
         settings (UtilitySettings): how it is trained.
         accept (Filter, optional): which generated images are kept; others are drawn in place of the rest.
         max_tries (int): images drawn for one before the filter counts as starved. Default: 10
-        num_generated (int, optional): generated images of a seed, rounded up to as many of each class. Default: as
-            many as there are real ones, and at least :data:`POOL` where training sees as many.
     """
 
     train: LabelledImages
@@ -113,7 +110,6 @@ class Study:
     settings: UtilitySettings = field(default_factory=UtilitySettings)
     accept: Filter | None = None
     max_tries: int = 10
-    num_generated: int | None = None
 
     @property
     def balanced(self) -> bool:
@@ -255,8 +251,7 @@ class Study:
         """Generated images, as many of each class, that all arms of a seed draw theirs from."""
         source, num_classes = self.generators[generator], len(self.train.classes)
         seen = self.settings.steps * self.settings.batch_size
-        wanted = self.num_generated or max(min(POOL, seen), len(self.train))
-        each = -(-wanted // num_classes)
+        each = -(-max(min(POOL, seen), len(self.train)) // num_classes)
         labels = torch.arange(num_classes).repeat_interleave(each)
 
         def draw(path: Path) -> None:
@@ -265,25 +260,6 @@ class Study:
         path = cache_dir / f"{fingerprints.of_callable(source)[:32]}-{seed}.safetensors"
         images = load_file(build_once(path, draw, what=f"images of {generator}"))["images"]
         return LabelledImages(images, labels, self.train.classes, f"images of {generator}")
-
-
-def check_comparable(train: LabelledImages, held_out: LabelledImages) -> None:
-    """Refuse held-out images of other classes or another form than the training images.
-
-    Raises:
-        InputError: they differ.
-    """
-    if train.classes != held_out.classes:
-        raise InputError(
-            f"training and held-out images must be of the same classes: {train.name} has {', '.join(train.classes)}; "
-            f"{held_out.name} has {', '.join(held_out.classes)}"
-        )
-    if train.images.shape[1:] != held_out.images.shape[1:]:
-        sizes = [f"{w}x{h} pixels in {c} channels" for c, h, w in (train.images.shape[1:], held_out.images.shape[1:])]
-        raise InputError(
-            f"training and held-out images must be of one form: {train.name} has {sizes[0]}; {held_out.name} has "
-            f"{sizes[1]}. Open both with the same resolution and channels"
-        )
 
 
 def class_balanced_weights(class_counts: Sequence[int], *, beta: float = 0.999) -> Tensor:

@@ -5,22 +5,21 @@ The rule of the verdict is fixed in advance. :data:`METHOD` says it in words for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
-import torch
 from torch import Tensor
 
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
-from ganaug.evaluation.cells import Answers, Cells, right_answers
+from ganaug.data.labelled import check_comparable
+from ganaug.evaluation.cells import Answers, Cells
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
 from ganaug.evaluation.statistics import (
     Difference,
-    balanced_accuracy,
     calibration_error,
     clear_gain,
     holm,
@@ -28,7 +27,7 @@ from ganaug.evaluation.statistics import (
     paired_difference,
     recalls,
 )
-from ganaug.evaluation.study import Arm, Study, UtilitySettings, check_comparable
+from ganaug.evaluation.study import Arm, Study, UtilitySettings
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
@@ -69,9 +68,9 @@ class ArmResult:
         correct (Tensor): which test images each seed got right, bool (S, N).
         accuracy, macro_f1, calibration_error (float): means over the seeds.
         recall (Tensor): of each class, mean over the seeds, float64 (K,).
-        difference (Difference, optional): to the reference arm; None for itself.
-        p_holm (float, optional): the difference's p-value, corrected for the number of arms.
-        seconds (float): that its cells took, together.
+        difference (Difference, optional): to the reference arm; None for the reference arm itself.
+        p_holm (float, optional): p-value of the difference, corrected for the number of arms.
+        seconds (float): that its cells took in total.
     """
 
     arm: Arm
@@ -99,11 +98,11 @@ class Verdict:
     Attributes:
         outcome (str): ``"helped"``, ``"no measurable effect"`` or ``"hurt"``.
         primary (ArmResult): the arm with the ratio that was chosen on the validation images.
-        difference (Difference): of the primary arm to the reference.
-        recommended_ratio (float): the primary arm's, or 0 where its gain on the validation images is not above one
-            standard error.
-        worth (Worth, optional): the difference in real images; None where no learning curve could be fitted.
-        sentence (str): all of it in one line.
+        difference (Difference): primary arm minus reference.
+        recommended_ratio (float): the ratio of the primary arm; 0 if its gain on the validation images is not more
+            than one standard error.
+        worth (Worth, optional): the difference as a number of real images; None if no learning curve could be fitted.
+        sentence (str): all of this in one line.
     """
 
     outcome: Outcome
@@ -120,14 +119,14 @@ class Utility:
 
     Attributes:
         study (Study): what was compared.
-        reference (Arm): the arm that differences are taken against.
-        validation, test (LabelledImages): parts of the held-out images.
-        arms (dict): arm name to result; real ones, then those of each generator.
+        reference (Arm): the arm that all others are compared with.
+        validation, test (LabelledImages): the two parts of the held-out images.
+        arms (dict): arm name to result; first the arms without generated images, then those of each generator.
         verdicts (dict): generator name to verdict.
         curve (LearningCurve): of the reference arm.
         processes (int): how many cells were trained at a time.
-        cells (int): number of classifiers that were trained.
-        cell_seconds (float): what that took, added up.
+        cells (int): number of classifiers that were trained, now or earlier.
+        cell_seconds (float): that training them took, added up.
     """
 
     study: Study
@@ -157,130 +156,70 @@ def utility(
 ) -> Utility:
     """Train a classifier with and without generated images, and say whether they helped on held-out real images.
 
-    Whether the generators saw held-out images is not checked here: see :func:`ganaug.evaluation.check_leakage`.
+    It is not checked here whether the generators saw held-out images: see :func:`ganaug.evaluation.check_leakage`.
 
     Args:
         train (LabelledImages): the real training set.
         held_out (LabelledImages): real images of the same classes, none of them in the training set.
-        generators (mapping): name to generator; arms with images of each are compared with the same reference.
+        generators (mapping): name to generator; all are compared with the same reference.
         factory (callable): makes the classifier, with the keyword arguments of :class:`SmallCNN`. With several
             processes it must be importable.
         settings (UtilitySettings, optional): of the training. Default: ``UtilitySettings()``
-        extra (LabelledImages, optional): further real images that are not in the training set; they extend the
-            learning curve, which otherwise ends at the training set, and nothing else.
-        accept (Filter, optional), max_tries (int): which generated images are kept, as of
-            :class:`ganaug.ConditionalGANAugment`; a classifier in it must not have seen held-out images. With
-            several processes it must be picklable. Default: all
+        extra (LabelledImages, optional): further real images that are not in the training set; only the learning
+            curve, which otherwise ends at the training set, is trained on them.
+        accept (Filter, optional), max_tries (int): which generated images are kept; see
+            :class:`ganaug.ConditionalGANAugment`. If the filter has a classifier, that must not have seen held-out
+            images. With several processes the filter must be picklable. Default: all images are kept
         cache_dir (str or Path, optional): where finished cells are kept. Default: ``~/.cache/ganaug/evaluation``
         processes (int): how many classifiers are trained at a time on a CPU, each by one thread; several are started
             by spawning, so a script needs ``if __name__ == "__main__"``. Default: 1
 
     Raises:
-        ValueError: classes, sizes or channels differ, a generator is unconditional or does not fit the images, or a
-            class has too few held-out images, or ``accept`` refuses all images for an item.
+        ValueError: the classes or image shapes of the real images differ, a class has too few held-out images, a
+            generator is unconditional or does not fit the images, or ``accept`` refuses all images for an item.
     """
     check_comparable(train, held_out)
     validation, test = _split(held_out)
-    # Validation images first: the answers are cut where they end.
     both = replace(joined(validation, test), name=held_out.name, train=False)
+    on_validation, on_test = slice(len(validation)), slice(len(validation), None)
     study = Study(train, both, dict(generators), extra, factory, settings or UtilitySettings(), accept, max_tries)
     cells = Cells(study, cache_dir, processes=processes)
+
+    # The reference is the arm without generated images that does best on the validation images.
     answers = cells.run(study.real_arms(), "without generated images")
-    reference = max(study.real_arms(), key=lambda arm: _validation_scores(answers[arm.name], validation).mean().item())
+    reference = max(study.real_arms(), key=lambda arm: answers[arm.name].of(on_validation).scores.mean().item())
+
+    # Generated images are added to exactly that training, which is also repeated with fewer and more real images.
     answers |= cells.run(study.arms(reference) + study.curve_arms(reference), "with them, and learning curve")
-    arms = _results(study, reference, answers, validation, test)
-    curve = _curve(study, reference, answers, test)
-    verdicts = {name: _verdict(study, reference, name, arms, curve) for name in study.generators}
-    each = [answer.seconds for arm in answers.values() for answer in arm]
-    return Utility(study, reference, validation, test, arms, verdicts, curve, cells.processes, len(each), sum(each))
+    judged = {name: _Judged(each.of(on_validation), each.of(on_test)) for name, each in answers.items()}
+    scales = [reference, *study.curve_arms(reference)]
+    sizes = [len(study.real_images(arm, 0)) for arm in scales]
+    seconds = [cell for each in answers.values() for cell in each.seconds]
+    found = Utility(
+        study=study,
+        reference=reference,
+        validation=validation,
+        test=test,
+        arms=_arm_results(study, reference, judged),
+        verdicts={},
+        curve=learning_curve(sizes, [judged[arm.name].test.scores for arm in scales]),
+        processes=cells.processes,
+        cells=len(seconds),
+        cell_seconds=sum(seconds),
+    )
+    return replace(found, verdicts={name: _verdict(found, name) for name in study.generators})
 
 
 @dataclass(frozen=True)
-class ClassificationAccuracy:
-    """Result of :func:`classification_accuracy`: for each seed, float64 (S,), in [0, 1].
+class _Judged:
+    """An arm's answers on both parts of the held-out images."""
 
-    Attributes:
-        accuracy (Tensor): on the held-out images, of classifiers trained on generated images alone. Its mean is the
-            classification accuracy score.
-        real_accuracy (Tensor): of the same classifiers trained on the real images.
-        balanced, real_balanced (Tensor): balanced accuracy of both.
-        difference (Difference): of the balanced accuracies, generated minus real.
-    """
-
-    accuracy: Tensor
-    real_accuracy: Tensor
-    balanced: Tensor
-    real_balanced: Tensor
-    difference: Difference
-
-
-def classification_accuracy(
-    train: LabelledImages,
-    held_out: LabelledImages,
-    generator: ConditionalGenerator,
-    *,
-    num_images: int | None = None,
-    factory: ClassifierFactory = SmallCNN,
-    settings: UtilitySettings | None = None,
-    accept: Filter | None = None,
-    max_tries: int = 10,
-    cache_dir: str | Path | None = None,
-    processes: int = 1,
-) -> ClassificationAccuracy:
-    """Train classifiers on generated images alone, and on the real ones, and ask both about held-out real images.
-
-    Both are trained for the same number of steps, with classic augmentation (shifts, flips). Whether the generator
-    saw held-out images is not checked here: see :func:`ganaug.evaluation.check_leakage`.
-
-    Source: Ravuri and Vinyals 2019, "Classification accuracy score for conditional generative models".
-
-    Args:
-        train (LabelledImages): real images.
-        held_out (LabelledImages): real images of the same classes, none of them in ``train``, at least 2 of each.
-        generator (Generator or module): draws the images, in the classes of ``train``.
-        num_images (int, optional): how many images it draws for each seed, rounded up to as many of each class.
-            Default: as many as there are real ones, and at least 10,000 where training sees as many
-        factory (callable): makes the classifier. Default: :class:`SmallCNN`
-        settings (UtilitySettings, optional): of the training; its ratios are not used. Default: ``UtilitySettings()``
-        accept (Filter, optional), max_tries (int): as of :func:`utility`. Default: all images are kept
-        cache_dir (str or Path, optional), processes (int): as of :func:`utility`.
-
-    Raises:
-        InputError: ``num_images`` is not positive, classes or sizes differ, a class has fewer than 2 held-out images,
-            or ``accept`` refuses all images for an item.
-        ValueError: the generator is unconditional or does not fit the images.
-    """
-    check_comparable(train, held_out)
-    if num_images is not None and num_images < 1:
-        raise InputError(f"num_images must be positive, got {num_images}")
-    for name, count in zip(held_out.classes, held_out.class_counts, strict=True):
-        if count < 2:
-            raise InputError(f"class {name} has {count} held-out images; an interval needs at least 2. Hold out more")
-    study = Study(
-        train,
-        held_out,
-        {"it": generator},
-        factory=factory,
-        settings=settings or UtilitySettings(),
-        accept=accept,
-        max_tries=max_tries,
-        num_generated=num_images,
-    )
-    real = Arm("real + classic")
-    generated = study.generated_arm("it", real)
-    answers = Cells(study, cache_dir, processes=processes).run([real, generated], "generated images alone")
-    right, real_right = (right_answers(answers[arm.name], held_out.targets) for arm in (generated, real))
-    targets, num_classes = held_out.targets, len(held_out.classes)
-    return ClassificationAccuracy(
-        accuracy=right.double().mean(1),
-        real_accuracy=real_right.double().mean(1),
-        balanced=balanced_accuracy(right, targets, num_classes),
-        real_balanced=balanced_accuracy(real_right, targets, num_classes),
-        difference=paired_difference(right, real_right, targets, num_classes),
-    )
+    validation: Answers
+    test: Answers
 
 
 def _split(held_out: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+    """Images for validation and for the test."""
     test, validation = held_out.split(VALIDATION)
     for name, count, rest in zip(held_out.classes, held_out.class_counts, validation.class_counts, strict=True):
         if rest < 1 or count - rest < 2:
@@ -291,100 +230,92 @@ def _split(held_out: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
     return validation, test
 
 
-def _results(
-    study: Study,
-    reference: Arm,
-    answers: Mapping[str, Sequence[Answers]],
-    validation: LabelledImages,
-    test: LabelledImages,
-) -> dict[str, ArmResult]:
-    arms = study.arms(reference)
-    correct = {arm.name: _correct(answers[arm.name], test) for arm in arms}
+def _arm_results(study: Study, reference: Arm, judged: Mapping[str, _Judged]) -> dict[str, ArmResult]:
+    arms, without = study.arms(reference), judged[reference.name].test
     differences = {
-        arm.name: paired_difference(correct[arm.name], correct[reference.name], test.targets, len(test.classes))
+        arm.name: paired_difference(
+            judged[arm.name].test.correct, without.correct, without.targets, without.num_classes
+        )
         for arm in arms
         if arm != reference
     }
     adjusted = dict(zip(differences, holm([each.p for each in differences.values()]), strict=True))
-    return {
-        arm.name: _result(
-            arm,
-            answers[arm.name],
-            correct[arm.name],
-            validation,
-            test,
-            differences.get(arm.name),
-            adjusted.get(arm.name),
+    results = {}
+    for arm in arms:
+        validation, test = judged[arm.name].validation, judged[arm.name].test
+        results[arm.name] = ArmResult(
+            arm=arm,
+            scores=test.scores,
+            validation=validation.scores,
+            correct=test.correct,
+            accuracy=test.correct.double().mean().item(),
+            macro_f1=macro_f1(test.predicted, test.targets, test.num_classes),
+            calibration_error=calibration_error(test.confidence, test.correct),
+            recall=recalls(test.correct, test.targets, test.num_classes).mean(0),
+            difference=differences.get(arm.name),
+            p_holm=adjusted.get(arm.name),
+            seconds=sum(test.seconds),
         )
-        for arm in arms
-    }
+    return results
 
 
-def _result(
-    arm: Arm,
-    answers: Sequence[Answers],
-    correct: Tensor,
-    validation: LabelledImages,
-    test: LabelledImages,
-    difference: Difference | None,
-    p_holm: float | None,
-) -> ArmResult:
-    num_classes = len(test.classes)
-    predicted = torch.stack([each.predicted[-len(test) :] for each in answers])
-    confidence = torch.stack([each.confidence[-len(test) :] for each in answers])
-    return ArmResult(
-        arm,
-        balanced_accuracy(correct, test.targets, num_classes),
-        _validation_scores(answers, validation),
-        correct,
-        correct.double().mean().item(),
-        macro_f1(predicted, test.targets, num_classes),
-        calibration_error(confidence, correct),
-        recalls(correct, test.targets, num_classes).mean(0),
-        difference,
-        p_holm,
-        sum(each.seconds for each in answers),
-    )
-
-
-def _correct(answers: Sequence[Answers], test: LabelledImages) -> Tensor:
-    """Which test images each seed got right, bool (S, N); they come last among the held-out images."""
-    return right_answers(answers, test.targets, first=len(answers[0].predicted) - len(test))
-
-
-def _validation_scores(answers: Sequence[Answers], validation: LabelledImages) -> Tensor:
-    """Balanced accuracy of each seed on the validation images, float64 (S,); they come first."""
-    right = right_answers(answers, validation.targets)
-    return balanced_accuracy(right, validation.targets, len(validation.classes))
-
-
-def _curve(
-    study: Study, reference: Arm, answers: Mapping[str, Sequence[Answers]], test: LabelledImages
-) -> LearningCurve:
-    arms = [reference, *study.curve_arms(reference)]
-    scores = [balanced_accuracy(_correct(answers[arm.name], test), test.targets, len(test.classes)) for arm in arms]
-    return learning_curve([len(study.real_images(arm, 0)) for arm in arms], scores)
-
-
-def _verdict(
-    study: Study, reference: Arm, generator: str, arms: Mapping[str, ArmResult], curve: LearningCurve
-) -> Verdict:
-    candidates = [arms[arm.name] for arm in study.mixed_arms(generator, reference)]
+def _verdict(found: Utility, generator: str) -> Verdict:
+    """The verdict on a generator, from the arms and the learning curve."""
+    study, reference = found.study, found.arms[found.reference.name]
+    candidates = [found.arms[arm.name] for arm in study.mixed_arms(generator, found.reference)]
     primary = max(candidates, key=lambda result: result.validation.mean().item())
     difference = cast(Difference, primary.difference)  # only the reference has none
     outcome = outcome_of(difference)
-    worth = curve.worth(difference, len(study.train))
+    worth = found.curve.worth(difference, len(study.train))
     sentence = f"{outcome}: {points(difference)} at ratio {primary.arm.ratio:g}"
     if worth and outcome != "no measurable effect":
         sentence += f", {in_images(worth)}"
     if study.filter_name:
         sentence += f", with images that {study.filter_name} kept"
-    clear = clear_gain(primary.validation, arms[reference.name].validation)[2]
+    clear = clear_gain(primary.validation, reference.validation)[2]
     return Verdict(outcome, primary, difference, primary.arm.ratio if clear else 0.0, worth, sentence)
 
 
+def classification_accuracy(
+    train: LabelledImages,
+    held_out: LabelledImages,
+    generator: ConditionalGenerator | None = None,
+    *,
+    settings: UtilitySettings | None = None,
+    accept: Filter | None = None,
+    max_tries: int = 10,
+    cache_dir: str | Path | None = None,
+    processes: int = 1,
+) -> Answers:
+    """Train classifiers on a generator's images alone, or on the real images, and ask them about held-out real images.
+
+    The score of those trained on generated images is the classification accuracy score. Classic augmentation, seeds,
+    steps and network are the same for both, so that two results can be compared in pairs.
+
+    Source: Ravuri and Vinyals 2019, "Classification accuracy score for conditional generative models", section 3.
+
+    Args:
+        train (LabelledImages): the real training set. With a generator it only says how many images are drawn:
+            10,000, or as many as there are here if they are more, but no more than training sees.
+        held_out (LabelledImages): real images of the same classes, none of them in the training set.
+        generator (optional): draws images of the classes. Default: train on the real images
+        settings, accept, max_tries, cache_dir, processes: see :func:`utility`; ratios are not used.
+
+    Raises:
+        ValueError: classes or image shapes differ, or the generator is unconditional or does not fit the images.
+    """
+    check_comparable(train, held_out)
+    generators = {} if generator is None else {"generator": generator}
+    study = Study(
+        train, held_out, generators, settings=settings or UtilitySettings(), accept=accept, max_tries=max_tries
+    )
+    real = Arm("real + classic")
+    arm = real if generator is None else study.generated_arm("generator", real)
+    return Cells(study, cache_dir, processes=processes).run([arm], arm.name)[arm.name]
+
+
 def outcome_of(difference: Difference) -> Outcome:
-    """What a difference to the reference says: where all of its interval is."""
+    """The verdict that a difference to the reference gives: on which side of zero its whole interval lies."""
     if difference.low > 0:
         return "helped"
     return "hurt" if difference.high < 0 else "no measurable effect"
@@ -396,7 +327,7 @@ def points(difference: Difference) -> str:
 
 
 def in_images(worth: Worth) -> str:
-    """What a difference is worth, in words."""
+    """What a difference is worth in real images, in words."""
     if worth.images < 0:
         return f"as if there were {-worth.images:,} fewer real images"
     more = "more than " if worth.beyond else ""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -19,6 +19,9 @@ UNPUBLISHED = "path/to/this/folder"
 _GENERATOR, _VERDICT = marks("generator"), marks("evaluation")
 _QUESTION = "## Does it help a classifier?\n\n"
 _TASK = "Image classification with generated training images (ganaug)"  # marks our entries of the model-index
+# Metrics of the model-index that say whether generated images help.
+_DIFFERENCE = "Difference made by generated images"
+_LOW, _HIGH = (f"{_DIFFERENCE}, {end} end of its 95 % interval" for end in ("lower", "upper"))
 _HUB_DATASET = re.compile(r"HF dataset ([\w.-]+/[\w.-]+)@[0-9a-f]{40}")  # in the name of the data
 _UNMEASURED = (
     "Not measured yet. `recipes/evaluate.py` trains classifiers with and without its images, and writes the verdict "
@@ -166,15 +169,86 @@ def _of_others(metadata: ModelCardData) -> list[EvalResult]:
     return [result for result in metadata.eval_results or [] if result.task_name != _TASK]
 
 
-def add_verdict(card: str | Path, report: Mapping[str, Any], name: str) -> None:
+@dataclass(frozen=True)
+class CardDifference:
+    """A difference of balanced accuracies, in [-1, 1], and the ends of its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CardArm:
+    """One way of training classifiers: its name, mean and standard deviation of balanced accuracy in [0, 1].
+
+    ``difference`` is to the reference, and None for the reference itself.
+    """
+
+    name: str
+    mean: float
+    sd: float
+    difference: CardDifference | None
+
+
+@dataclass(frozen=True)
+class CardVerdict:
+    """What a card says about whether a generator's images help a classifier.
+
+    Attributes:
+        generator (str): its name.
+        sentence (str): the verdict in one line.
+        arms (tuple of CardArm): every way of training, for the table.
+        reference, primary, generated_only (CardArm): the best one without generated images, the one with them that
+            the verdict is about, and the one with nothing else.
+        difference (CardDifference): of ``primary`` to ``reference``.
+        data (str): name of the real images.
+        train_images, test_images (int): how many of them trained the classifiers, and judged them.
+        classifier (str): its name.
+        steps, batch_size, seeds (int): how each classifier was trained, and how many were.
+        label_fidelity, real_label_fidelity (float): shares of generated and of real images in which a classifier sees
+            the right class.
+        lowest_diversity (float, optional), lowest_diversity_class (str, optional): of the least diverse class,
+            relative to real images.
+        exact_copies, near_copies (float): shares of the generated images.
+        leakage (str): what is known about held-out images that the generator saw, in a sentence.
+        ganaug_version (str): that measured it.
+        created (str): when, ISO 8601.
+    """
+
+    generator: str
+    sentence: str
+    arms: tuple[CardArm, ...]
+    reference: CardArm
+    primary: CardArm
+    generated_only: CardArm
+    difference: CardDifference
+    data: str
+    train_images: int
+    test_images: int
+    classifier: str
+    steps: int
+    batch_size: int
+    seeds: int
+    label_fidelity: float
+    real_label_fidelity: float
+    lowest_diversity: float | None
+    lowest_diversity_class: str | None
+    exact_copies: float
+    near_copies: float
+    leakage: str
+    ganaug_version: str
+    created: str
+
+
+def write_verdict(card: str | Path, verdict: CardVerdict) -> None:
     """Write the verdict on a generator into its card, and its scores into the card's ``model-index``, good or bad.
 
-    An earlier verdict is replaced. The rest of the card, and results that others entered, stay as they are.
+    An earlier verdict is replaced. The rest of the card stays, and so do results that others entered.
 
     Args:
         card (str or Path): README.md of the generator.
-        report (mapping): of :func:`ganaug.evaluation.report_of`.
-        name (str): the generator's, in the report.
+        verdict (CardVerdict): what to write.
 
     Raises:
         OSError: the card cannot be read or written.
@@ -182,79 +256,84 @@ def add_verdict(card: str | Path, report: Mapping[str, Any], name: str) -> None:
     """
     loaded = ModelCard(Path(card).read_text(encoding="utf-8"))
     metadata = cast(ModelCardData, loaded.data)
-    loaded.text = replaced(loaded.text, _verdict_block(report, name), _VERDICT, title=_QUESTION)
-    metadata.eval_results = _of_others(metadata) + _eval_results(report, name)
-    metadata.model_name = metadata.model_name or name
-    write_text(card, str(loaded))
-
-
-def _verdict_block(report: Mapping[str, Any], name: str) -> str:
-    found, data, settings = _of(report, name), report["data"], report["settings"]
-    fidelity, copies = found["fidelity"], found["memorization"]
-    arms = [arm for arm in report["arms"] if arm["generator"] in (None, name)]
-    lowest, least = fidelity["lowest_diversity"], fidelity["lowest_diversity_class"]
-    diversity = "Diversity could not be measured."
-    if lowest is not None:
-        diversity = f"The least diverse class, {least}, has {lowest:.2f} times the diversity of real images."
-    rows = "\n".join(f"| {arm['name']} | {arm['mean']:.1%} ± {arm['sd']:.1%} | {_in_points(arm)} |" for arm in arms)
-    return f"""**{found["verdict"]["sentence"]}**
-
-Balanced accuracy of `{settings["classifier"]}` on {data["test_images"]:,} held-out real images, trained on
-{data["train_images"]:,} real images ({data["name"]}) for {settings["steps"]} steps of
-{settings["batch_size"]}: mean and standard deviation over {len(settings["seeds"])} seeds. Ratio and reference were
-chosen on other held-out images.
-
-| trained on | balanced accuracy | against `{report["reference"]}`, points [95 % interval] |
-|---|---|---|
-{rows}
-
-A classifier trained on the real training images sees the class that was asked for in
-{fidelity["label_fidelity"]:.1%} of the generated images; of real held-out images it sees the class of
-{fidelity["real_label_fidelity"]:.1%}. {diversity}
-{copies["exact_copies"]:.1%} are exact copies of training images and {copies["near_copies"]:.1%} near ones, of which an
-honest generator has about 1 %. {found["leakage"]["note"]}
-
-Measured by ganaug {report["ganaug_version"]} on {report["created"][:10]}."""
-
-
-def _in_points(arm: Mapping[str, Any]) -> str:
-    difference = arm["difference"]
-    if difference is None:
-        return "reference"
-    estimate, low, high = (100 * difference[key] for key in ("estimate", "low", "high"))
-    return f"{estimate:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def _eval_results(report: Mapping[str, Any], name: str) -> list[EvalResult]:
-    """Balanced accuracies of the reference, of the primary arm and of generated images alone."""
-    found, data = _of(report, name), report["data"]
-    scores = {arm["name"]: arm for arm in report["arms"]}
-    alone = next(arm for arm in report["arms"] if arm["generator"] == name and arm["ratio"] == 1)
-    primary, difference = scores[found["verdict"]["arm"]], found["verdict"]["difference"]
-    values = {
-        f"Balanced accuracy, {report['reference']} (without generated images)": scores[report["reference"]]["mean"],
-        f"Balanced accuracy, {primary['name']}": primary["mean"],
-        f"Balanced accuracy, {alone['name']} (CAS)": alone["mean"],
-        "Difference made by generated images": difference["estimate"],
-        "Difference made by generated images, lower end of its 95 % interval": difference["low"],
-        "Difference made by generated images, upper end of its 95 % interval": difference["high"],
+    loaded.text = replaced(loaded.text, _verdict_block(verdict), _VERDICT, title=_QUESTION)
+    scores = {
+        f"Balanced accuracy, {verdict.reference.name} (without generated images)": verdict.reference.mean,
+        f"Balanced accuracy, {verdict.primary.name}": verdict.primary.mean,
+        f"Balanced accuracy, {verdict.generated_only.name} (CAS)": verdict.generated_only.mean,
+        _DIFFERENCE: verdict.difference.estimate,
+        _LOW: verdict.difference.low,
+        _HIGH: verdict.difference.high,
     }
-    return [
+    ours = [
         EvalResult(
             task_type="image-classification",
             task_name=_TASK,
             dataset_type="images",
-            dataset_name=data["name"],
-            dataset_config=f"{data['train_images']} training images",
+            dataset_name=verdict.data,
+            dataset_config=f"{verdict.train_images} training images",
             dataset_split="held out",
             metric_type="balanced_accuracy",
-            metric_name=metric,
+            metric_name=name,
             metric_value=round(value, 4),
         )
-        for metric, value in values.items()
+        for name, value in scores.items()
     ]
+    metadata.eval_results = _of_others(metadata) + ours
+    metadata.model_name = metadata.model_name or verdict.generator
+    write_text(card, str(loaded))
 
 
-def _of(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next(each for each in report["generators"] if each["name"] == name)
-    return found
+def claimed_difference(card: str) -> CardDifference | None:
+    """The difference that the ``model-index`` of a card claims; None if the card has no such claim.
+
+    Args:
+        card (str): a README.md, whoever wrote it.
+
+    Raises:
+        ValueError: its metadata cannot be read.
+    """
+    try:
+        results = cast(ModelCardData, ModelCard(card).data).eval_results or []
+        values = {str(result.metric_name): float(result.metric_value) for result in results}
+    except (TypeError, AttributeError) as error:  # metadata of another shape than the client expects
+        raise ValueError(f"the card cannot be read: {error}") from error
+    if not values.keys() >= {_DIFFERENCE, _LOW, _HIGH}:
+        return None
+    return CardDifference(values[_DIFFERENCE], values[_LOW], values[_HIGH])
+
+
+def _verdict_block(verdict: CardVerdict) -> str:
+    rows = "\n".join(
+        f"| {arm.name} | {arm.mean:.1%} ± {arm.sd:.1%} | {_in_points(arm.difference)} |" for arm in verdict.arms
+    )
+    diversity = "Diversity could not be measured."
+    if verdict.lowest_diversity is not None:
+        diversity = (
+            f"The least diverse class, {verdict.lowest_diversity_class}, has {verdict.lowest_diversity:.2f} times the "
+            "diversity of real images."
+        )
+    return f"""**{verdict.sentence}**
+
+Balanced accuracy of `{verdict.classifier}` on {verdict.test_images:,} held-out real images, trained on
+{verdict.train_images:,} real images ({verdict.data}) for {verdict.steps} steps of
+{verdict.batch_size}: mean and standard deviation over {verdict.seeds} seeds. Ratio and reference were
+chosen on other held-out images.
+
+| trained on | balanced accuracy | against `{verdict.reference.name}`, points [95 % interval] |
+|---|---|---|
+{rows}
+
+A classifier trained on the real training images sees the class that was asked for in
+{verdict.label_fidelity:.1%} of the generated images; of real held-out images it sees the class of
+{verdict.real_label_fidelity:.1%}. {diversity}
+{verdict.exact_copies:.1%} are exact copies of training images and {verdict.near_copies:.1%} near ones, of which an
+honest generator has about 1 %. {verdict.leakage}
+
+Measured by ganaug {verdict.ganaug_version} on {verdict.created[:10]}."""
+
+
+def _in_points(difference: CardDifference | None) -> str:
+    if difference is None:
+        return "reference"
+    return f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
-from huggingface_hub import ModelCard, ModelCardData
-
+from ganaug.hub.card import claimed_difference
 from ganaug.hub.config import read_config
 from ganaug.hub.folder import CARD, check
 from ganaug.hub.weights import WEIGHTS
@@ -15,14 +13,14 @@ _SHOWN = ("total_kimg", "minutes", "device", "chosen_after_kimg", "chosen_score"
 
 
 def description(folder: Path, name: str) -> str:
-    """Lines that say what a generator is: classes, size, data, training, verdict, and whether its files are sound.
+    """Describe a generator in some lines: classes, size, data, training, verdict, and that its files are sound.
 
     Args:
         folder (Path): of the generator.
         name (str): what the user called it.
 
     Raises:
-        LoadError: it is none, or would be refused when it is loaded.
+        LoadError: the folder holds no generator, or one that could not be loaded.
     """
     config = read_config(folder)
     check(folder, config)
@@ -38,7 +36,7 @@ def description(folder: Path, name: str) -> str:
         + (f", {dataset['num_images']:,} images" if "num_images" in dataset else ""),
         "data fingerprint": dataset.get("fingerprint", "not recorded"),
         "training": ", ".join(f"{key} {value}" for key, value in trained.items()) or "not recorded",
-        "verdict": _verdict(folder),
+        "verdict": _verdict(folder / CARD),
         "written by": f"ganaug {config['ganaug_version']}",
         "weights": f"{(folder / WEIGHTS).stat().st_size:,} bytes, SHA-256 {weights['sha256']}",
         "safety": "safetensors alone; names, shapes, types, hash and values are as the config says",
@@ -47,18 +45,14 @@ def description(folder: Path, name: str) -> str:
     return "\n".join([name, *(f"  {key:<{width}}  {value}" for key, value in facts.items())])
 
 
-def _verdict(folder: Path) -> str:
-    """The differences that its card claims."""
-    card = folder / CARD
+def _verdict(card: Path) -> str:
     if not card.is_file():
         return "no card"
     try:
-        metadata = cast(ModelCardData, ModelCard(card.read_text(encoding="utf-8")).data)
-        values = {str(result.metric_name): 100 * float(result.metric_value) for result in metadata.eval_results or []}
-    except (ValueError, TypeError, AttributeError):  # anybody may have written it
+        difference = claimed_difference(card.read_text(encoding="utf-8"))
+    except ValueError:  # anybody may have written it
         return "the card cannot be read"
-    made = "Difference made by generated images"
-    names = [made, *(f"{made}, {end} end of its 95 % interval" for end in ("lower", "upper"))]
-    if not values.keys() >= set(names):
+    if difference is None:
         return "not measured"
-    return "by its own card, {:+.1f} points of balanced accuracy [{:.1f}, {:.1f}]".format(*map(values.get, names))
+    made, low, high = (100 * value for value in (difference.estimate, difference.low, difference.high))
+    return f"by its own card, {made:+.1f} points of balanced accuracy [{low:.1f}, {high:.1f}]"

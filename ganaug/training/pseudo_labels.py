@@ -11,8 +11,7 @@ from torch import Tensor
 from ganaug.core.errors import InputError
 from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
-from ganaug.evaluation.augmentations import ShiftFlip, TrivialAugment
-from ganaug.evaluation.classifier import predict_probabilities, train_classifier
+from ganaug.evaluation.classifier import ShiftFlip, TrivialAugment, predict_probabilities, train_classifier
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.inference import ConditionalGenerator
 

@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from common import Results, data_flags, fill_and_show, machine, require_known, spread, train_by_recipe
@@ -25,10 +26,10 @@ from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import UtilitySettings, classification_accuracy
+from ganaug.evaluation.cells import Answers
 from ganaug.evaluation.leakage import without_overlap
+from ganaug.evaluation.study import POOL
 from ganaug.training import CLASSIC_MODELS, MODELS
-
-GENERATED = 10_000  # images, of each seed
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,17 @@ def measure(args: Arguments, results: Results) -> Iterator[None]:
     held_out = without_overlap(args.data.open_split("test"), train, ())[0]  # published splits share a few images
     results.setdefault("data", f"{train}")
     results.setdefault("machine", machine())
+    processes = args.processes or set_cpu_threads(None)
+    judge = partial(classification_accuracy, held_out=held_out, settings=args.settings, processes=processes)
+
+    def shares(answers: Answers) -> list[float]:
+        return answers.correct.double().mean(1).tolist()
+
+    if "real" not in results:
+        results["real"] = shares(judge(train))
+        yield
+    # As many images are generated as there are real ones, or POOL where these are fewer: so it is POOL.
+    few = train.take([min(count, POOL // len(train.classes)) for count in train.class_counts])[0]
     runs = results.setdefault("runs", {})
     for kimg in args.kimg:
         for model in args.models:
@@ -77,16 +89,7 @@ def measure(args: Arguments, results: Results) -> Iterator[None]:
             if name in runs:
                 continue
             seconds = train_one(model, kimg, args.output_dir / name, args)
-            found = classification_accuracy(
-                train,
-                held_out,
-                Generator.from_pretrained(args.output_dir / name),
-                num_images=GENERATED,
-                settings=args.settings,
-                processes=args.processes or set_cpu_threads(None),
-            )
-            results["real"] = found.real_accuracy.tolist()  # trained once: the answers are kept
-            scores = found.accuracy.tolist()
+            scores = shares(judge(few, generator=Generator.from_pretrained(args.output_dir / name)))
             runs[name] = {"model": model, "kimg": kimg, "seconds": round(seconds, 1), "scores": scores}
             yield
 
@@ -108,7 +111,7 @@ def plot(results: Results, path: Path) -> None:
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    rows = list(results["runs"].values())
+    rows = list(results.get("runs", {}).values())
     for model in dict.fromkeys(row["model"] for row in rows):
         own = sorted((row for row in rows if row["model"] == model), key=lambda row: row["seconds"])
         means, errors = zip(

@@ -22,8 +22,7 @@ from common import Results, data_flags, fill_and_show, machine, require_known, s
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
-from ganaug.evaluation import SmallCNN, accuracy, fidelity, train_classifier
-from ganaug.evaluation.augmentations import ShiftFlip
+from ganaug.evaluation import ShiftFlip, SmallCNN, accuracy, fidelity, train_classifier
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training import MODELS
 

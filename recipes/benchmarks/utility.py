@@ -124,21 +124,15 @@ def _with_pseudo_labels(arm: str) -> str:
 
 def alone(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str, Any]:
     """Generated images alone against real ones."""
-    found = classification_accuracy(
-        case.images,
-        case.held_out,
-        case.generator,
-        accept=case.accept,
-        max_tries=MOST_TRIES,
-        settings=settings,
-        processes=processes,
-    )
+    train = partial(classification_accuracy, case.images, case.held_out, settings=settings, processes=processes)
+    real = train()
+    generated = train(case.generator, accept=case.accept, max_tries=MOST_TRIES)
     return {
         "best_without": "real + classic",
         "with": "generated only",
         "ratio": 1.0,
-        "scores": {"real + classic": found.real_balanced.tolist(), "generated only": found.balanced.tolist()},
-        **outcome(found.difference),
+        "scores": {"real + classic": real.scores.tolist(), "generated only": generated.scores.tolist()},
+        **outcome(paired_difference(generated.correct, real.correct, real.targets, real.num_classes)),
     }
 
 

@@ -15,8 +15,7 @@ from ganaug import Generator, LabelledImages, open_images
 from ganaug.core.files import build_once, write_tensors
 from ganaug.core.hardware import best_device
 from ganaug.data import joined, reduce_images
-from ganaug.evaluation import SmallCNN, train_classifier
-from ganaug.evaluation.augmentations import ShiftFlip
+from ganaug.evaluation import ShiftFlip, SmallCNN, train_classifier
 from ganaug.evaluation.leakage import without_overlap
 from ganaug.filters import ClassifierAgreement, Filter
 from ganaug.training import MODELS, choose_preset, fit

@@ -163,9 +163,9 @@ def test_what_cannot_be_compared_is_refused():
         InputError, match=r"noise.*: there is no image of class class 1 to compare with\. Hold some out"
     ):
         fidelity(real, real.take([5, 0, 5])[0], classifier)
-    with pytest.raises(InputError, match=r"image shape \(C, H, W\) \(1, 16, 16\) and \(1, 12, 12\)"):
+    with pytest.raises(InputError, match=r"\(1, 16, 16\) and \(1, 12, 12\)"):
         fidelity(small_images(60, size=16), real, classifier)
-    with pytest.raises(InputError, match=r"cannot be compared: classes \('class 0', 'class 1'\) and"):
+    with pytest.raises(InputError, match="classes differ: class 0, class 1;"):
         fidelity(small_images(60, classes=2), real, classifier)
 
 
@@ -207,10 +207,10 @@ def test_inception_distances_are_those_of_inceptions_features(inception_weights)
         ours, theirs = network(rgb).double().split(6)
     found = inception_distances(brighter, noise, inception_weights, CPU)
     # Of 6 images each, all subsets of 6 are the same.
-    assert found["kid"] == pytest.approx(kernel_distance(ours, theirs), rel=1e-3)
-    assert found["fid"] == pytest.approx(frechet_distance(ours, theirs), rel=1e-2)
-    assert found["fid"] > 0
-    assert found["num_images"] == 6
+    assert found.kid == pytest.approx(kernel_distance(ours, theirs), rel=1e-3)
+    assert found.fid == pytest.approx(frechet_distance(ours, theirs), rel=1e-2)
+    assert found.fid > 0
+    assert found.num_images == 6
 
 
 def test_inception_distances_that_cannot_be_computed(inception_weights, monkeypatch, tmp_path):

@@ -179,7 +179,7 @@ def test_what_cannot_be_compared_is_refused(parts, classifier):
         memorization(nothing, train, held_out, classifier)
     with pytest.raises(InputError, match="there is nothing to compare: .* have 0 of the same classes. Give more"):
         memorization(other, train, nothing, classifier)
-    with pytest.raises(InputError, match="cannot be compared: classes"):
+    with pytest.raises(InputError, match="classes differ"):
         memorization(small_images(), train, held_out, classifier)
-    with pytest.raises(InputError, match=r"cannot be compared: image shape \(C, H, W\)"):
+    with pytest.raises(InputError, match="image shapes"):
         memorization(other, train, dataclasses.replace(held_out, images=held_out.images[..., 1:]), classifier)

@@ -14,6 +14,7 @@ from helpers.report_example import DIGITS, example_pictures, example_report
 from ganaug.evaluation.report import figures
 from ganaug.evaluation.report.html import Picture, render_html
 from ganaug.evaluation.report.wording import MINUS, NOTHING, SPACE, interval, number, p_value, percent, plain, points
+from ganaug.evaluation.statistics import Difference
 
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = (
@@ -155,7 +156,10 @@ def test_names_are_shortened_in_the_middle():
 def test_numbers():
     assert [percent(0.9638), percent(None)] == [f"96.4{SPACE}%", NOTHING]
     assert [points(0.0138), points(-0.0138), points(-0.0001)] == ["+1.4", f"{MINUS}1.4", "0.0"]
-    assert interval({"estimate": 0.014, "low": -0.001, "high": 0.03}) == f"+1.4 [{MINUS}0.1,{SPACE}+3.0]"
+    assert (
+        interval(Difference(0.014, -0.001, 0.03, p=0.06, standard_error=0.007, degrees_of_freedom=8))
+        == f"+1.4 [{MINUS}0.1,{SPACE}+3.0]"
+    )
     assert [p_value(0.0004), p_value(0.25), number(-0.00012), number(12345.6)] == [
         "< 0.001",
         "0.250",

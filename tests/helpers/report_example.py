@@ -7,6 +7,22 @@ from PIL import Image
 
 from ganaug import LabelledImages
 from ganaug.data.grids import plain_grid, real_grid
+from ganaug.evaluation import LeakageCheck, Memorization, Report
+from ganaug.evaluation.fidelity import SetDistances
+from ganaug.evaluation.learning_curve import PowerLaw, Worth
+from ganaug.evaluation.report.contents import (
+    ArmDifference,
+    ArmFacts,
+    Cost,
+    CurveFacts,
+    CurvePoint,
+    DataFacts,
+    FidelityFacts,
+    GeneratorFacts,
+    Machine,
+    SettingsFacts,
+    VerdictFacts,
+)
 from ganaug.evaluation.report.html import Picture
 
 TRAIN_IMAGES, SEEDS = 1000, 5
@@ -20,7 +36,7 @@ GAINS = {
 
 def example_report(
     outcomes: dict[str, str] | None = None, classes: tuple[str, ...] = DIGITS, *, fit: bool = True
-) -> dict:
+) -> Report:
     """Report on generators with these outcomes; default: one, which helped."""
     outcomes = outcomes or {"acgan-28": "helped"}
     rng = np.random.default_rng(0)
@@ -36,189 +52,182 @@ def example_report(
         ]
         only = arm(rng, f"{called} only", 0.861, classes, reference, name, 1.0)
         arms += [*mixed, only]
-        generators.append(generator(name, outcome, mixed[1], only["mean"], classes, fit))
+        generators.append(generator(name, outcome, mixed[1], only.mean, classes, fit))
     images = (125, 250, 500, 1000, 2000, 4000)
     means = [0.982 - 1.11 * n**-0.5 + error for n, error in zip(images, rng.normal(0, 0.001, 6), strict=True)]
     points = [point(rng, n, mean) for n, mean in zip(images, means, strict=True)]
-    points[3] = {"images": 1000, **{key: reference[key] for key in ("scores", "mean", "sd")}}
-    return {
-        "format_version": 1,
-        "created": "2026-11-25T10:00:00+00:00",
-        "ganaug_version": "0.1.0",
-        "data": {
-            "name": "bundled digits",
-            "held_out_name": "bundled digits, held out",
-            "train_images": TRAIN_IMAGES,
-            "train_counts": dict.fromkeys(classes, TRAIN_IMAGES // len(classes)),
-            "validation_images": 250,
-            "test_images": 748,
-            "left_out": 2,
-            "image_size": 28,
-            "channels": 1,
-            "classes": list(classes),
-            "balanced": True,
-            "fingerprint": "b3c1f0a29d3e5f77b3c1f0a29d3e5f77",
-        },
-        "settings": {
-            "seeds": list(range(SEEDS)),
-            "steps": 700,
-            "batch_size": 128,
-            "learning_rate": 0.002,
-            "ratios": [0.1, 0.3, 0.5],
-            "classifier": "small-cnn",
-            "horizontal_flip": False,
-            "max_shift": 3,
-        },
-        "method": [
+    points[3] = CurvePoint(1000, reference.scores, reference.mean, reference.sd)
+    return Report(
+        format_version=1,
+        created="2026-11-25T10:00:00+00:00",
+        ganaug_version="0.1.0",
+        data=DataFacts(
+            name="bundled digits",
+            held_out_name="bundled digits, held out",
+            train_images=TRAIN_IMAGES,
+            train_counts=dict.fromkeys(classes, TRAIN_IMAGES // len(classes)),
+            validation_images=250,
+            test_images=748,
+            image_size=28,
+            channels=1,
+            classes=classes,
+            balanced=True,
+            fingerprint="b3c1f0a29d3e5f77b3c1f0a29d3e5f77",
+            left_out=2,
+        ),
+        settings=SettingsFacts(
+            seeds=tuple(range(SEEDS)),
+            steps=700,
+            batch_size=128,
+            learning_rate=0.002,
+            ratios=(0.1, 0.3, 0.5),
+            horizontal_flip=False,
+            trivial_augment=True,
+            learning_curve=True,
+            classifier="small-cnn",
+            max_shift=3,
+            filter_of_generated_images=None,
+        ),
+        method=(
             "Every arm trains the same classifier for the same number of optimisation steps, once for each seed. The "
             "score is balanced accuracy: the mean of the classes' recalls.",
             "The held-out images are split once, class by class: a quarter chooses the ratio of generated images, "
             "which makes the primary arm; the other three quarters then say how good it is.",
             "The verdict is helped if the 95 % interval of primary arm minus reference lies above zero, hurt if it "
             "lies below, and no measurable effect otherwise.",
-        ],
-        "metric": "balanced accuracy",
-        "reference": reference["name"],
-        "arms": arms,
-        "skipped_arms": {
+        ),
+        metric="balanced accuracy",
+        reference=reference.name,
+        arms=tuple(arms),
+        skipped_arms={
             "real + classic + oversampling": "the classes are balanced, so it is the same as real + classic"
         },
-        "curve": {
-            "points": points,
-            "fit": {"a": 0.982, "b": 1.11, "c": 0.5} if fit else None,
-            "measured_to": 4000,
-        },
-        "generators": generators,
-        "cost": {
-            "seconds": 431.2,
-            "cells": 60,
-            "cell_seconds": 2967.0,
-            "processes": 8,
-            "machine": {
-                "cpu": "AMD EPYC 9B14",
-                "cores": 8,
-                "device": "cpu",
-                "torch": "2.10.0",
-                "python": "3.11.7",
-                "precision": "bf16",
-            },
-        },
-    }
+        curve=CurveFacts(tuple(points), PowerLaw(0.982, 1.11, 0.5) if fit else None, 4000),
+        generators=tuple(generators),
+        cost=Cost(
+            seconds=431.2,
+            cells=60,
+            cell_seconds=2967.0,
+            processes=8,
+            machine=Machine("AMD EPYC 9B14", 8, "cpu", "2.10.0", "3.11.7", "bf16"),
+        ),
+    )
 
 
-def arm(rng, name, mean, classes, reference=None, generator=None, ratio=None) -> dict:
+def arm(rng, name, mean, classes, reference=None, generator=None, ratio=None) -> ArmFacts:
     """An arm; its difference to the reference follows from the scores."""
     scores = mean + rng.normal(0, 0.0025, SEEDS)
     recall = np.clip(rng.normal(scores.mean(), 0.02, len(classes)), 0, 1)
     difference = None
     if reference:
-        estimate = float(scores.mean() - np.mean(reference["scores"]))
+        estimate = float(scores.mean() - np.mean(reference.scores))
         significant = abs(estimate) > 0.006
-        difference = {"estimate": estimate, "low": estimate - 0.006, "high": estimate + 0.006}
-        difference |= {"p": 0.0004 if significant else 0.31, "p_holm": 0.0032 if significant else 0.93}
-        difference |= {"standard_error": 0.0024, "degrees_of_freedom": 6.3}
-    return {
-        "name": name,
-        "generator": generator,
-        "ratio": ratio,
-        "scores": scores.tolist(),
-        "mean": float(scores.mean()),
-        "sd": float(scores.std(ddof=1)),
-        "validation_mean": mean - 0.002,
-        "accuracy": mean + 0.001,
-        "macro_f1": mean - 0.001,
-        "calibration_error": 0.021,
-        "recall": dict(zip(classes, recall.tolist(), strict=True)),
-        "difference": difference,
-        "seconds": 212.5,
-    }
+        difference = ArmDifference(
+            estimate=estimate,
+            low=estimate - 0.006,
+            high=estimate + 0.006,
+            p=0.0004 if significant else 0.31,
+            standard_error=0.0024,
+            degrees_of_freedom=6.3,
+            p_holm=0.0032 if significant else 0.93,
+        )
+    return ArmFacts(
+        name=name,
+        generator=generator,
+        ratio=ratio,
+        scores=tuple(scores.tolist()),
+        mean=float(scores.mean()),
+        sd=float(scores.std(ddof=1)),
+        validation_mean=mean - 0.002,
+        accuracy=mean + 0.001,
+        macro_f1=mean - 0.001,
+        calibration_error=0.021,
+        recall=dict(zip(classes, recall.tolist(), strict=True)),
+        difference=difference,
+        seconds=212.5,
+    )
 
 
-def point(rng, images: int, mean: float) -> dict:
+def point(rng, images: int, mean: float) -> CurvePoint:
     scores = mean + rng.normal(0, 0.25 / images**0.5 / 2, SEEDS)
-    return {"images": images, "scores": scores.tolist(), "mean": float(scores.mean()), "sd": float(scores.std(ddof=1))}
+    return CurvePoint(images, tuple(scores.tolist()), float(scores.mean()), float(scores.std(ddof=1)))
 
 
-def generator(name: str, outcome: str, primary: dict, generated_only: float, classes: tuple[str, ...], fit: bool):
+def generator(
+    name: str, outcome: str, primary: ArmFacts, generated_only: float, classes: tuple[str, ...], fit: bool
+) -> GeneratorFacts:
     """Facts about a generator. One that hurt lost half of a class; one without effect saw who knows what."""
-    difference, ratio = primary["difference"], primary["ratio"]
+    difference, ratio = primary.difference, primary.ratio
     images = {"helped": 1240, "no measurable effect": 40, "hurt": -410}[outcome]
-    worth = {"images": images, "low": images - 380, "high": None, "extrapolated": False, "beyond": False}
-    estimate, low, high = (f"{100 * difference[key]:+.1f}" for key in ("estimate", "low", "high"))
+    worth = Worth(images, low=images - 380, high=None, extrapolated=False, beyond=False)
+    estimate, low, high = (f"{100 * value:+.1f}" for value in (difference.estimate, difference.low, difference.high))
     tail = {"helped": ", worth 1,240 extra real images", "hurt": ", as if there were 410 fewer real images"}
     sentence = f"{outcome}: {estimate} points [{low}, {high}] at ratio {ratio}{tail.get(outcome, '') if fit else ''}"
     lowest = 0.41 if outcome == "hurt" else 0.78
     diversity = {k: lowest if i == len(classes) // 2 else 0.8 + 0.01 * (i % 20) for i, k in enumerate(classes)}
     known = outcome != "no measurable effect"
-    return {
-        "name": name,
-        "source": f"outputs/{name}",
-        "verdict": {
-            "outcome": outcome,
-            "sentence": sentence,
-            "arm": primary["name"],
-            "ratio": ratio,
-            "recommended_ratio": ratio if outcome == "helped" else 0.0,
-            "difference": difference,
-            "detectable": 0.006,
-            "worth": worth if fit else None,
-        },
-        "generated_only": generated_only,
-        "fidelity": {
-            "num_images": 1000,
-            "generated": distances(21.4, 0.0183),
-            "real": distances(4.2, 0.0004),
-            "per_class": {k: distances(None, 0.031) for k in classes},
-            "per_class_real": {k: distances(None, 0.002) for k in classes},
-            "label_fidelity": 0.981,
-            "label_fidelity_per_class": dict.fromkeys(classes, 0.981),
-            "real_label_fidelity": 0.964,
-            "real_label_fidelity_per_class": dict.fromkeys(classes, 0.964),
-            "diversity": diversity,
-            "pixel_diversity": {k: 0.95 * value for k, value in diversity.items()},
-            "lowest_diversity": lowest,
-            "lowest_diversity_class": classes[len(classes) // 2],
-            "inception": None,
-        },
-        "memorization": {
-            "num_images": 1000,
-            "exact_copies": 0.0,
-            "near_copies": 0.003,
-            "closer_to_train": 0.523,
-            "closer_to_train_low": 0.492,
-            "closer_to_train_high": 0.554,
-            "closer_to_train_features": 0.611,
-            "closer_to_train_features_low": 0.58,
-            "closer_to_train_features_high": 0.641,
-            "nearest_train_pixels": 0.113,
-            "nearest_held_out_pixels": 0.115,
-            "nearest_train_features": 0.312,
-            "nearest_held_out_features": 0.335,
-        },
-        "leakage": {
-            "known": known,
-            "same_images": known,
-            "checked_against": 1000 if known else 0,
-            "overlap": 0,
-            "note": "None of the 1,000 held-out images is among the 1,000 that the generator was trained on, which "
-            "are the training images."
+    return GeneratorFacts(
+        name=name,
+        source=f"outputs/{name}",
+        verdict=VerdictFacts(
+            outcome=outcome,
+            sentence=sentence,
+            arm=primary.name,
+            ratio=ratio,
+            recommended_ratio=ratio if outcome == "helped" else 0.0,
+            difference=difference,
+            detectable=0.006,
+            worth=worth if fit else None,
+        ),
+        generated_only=generated_only,
+        fidelity=FidelityFacts(
+            num_images=1000,
+            generated=distances(21.4, 0.0183),
+            real=distances(4.2, 0.0004),
+            per_class={k: distances(None, 0.031) for k in classes},
+            per_class_real={k: distances(None, 0.002) for k in classes},
+            label_fidelity=0.981,
+            label_fidelity_per_class=dict.fromkeys(classes, 0.981),
+            real_label_fidelity=0.964,
+            real_label_fidelity_per_class=dict.fromkeys(classes, 0.964),
+            diversity=diversity,
+            pixel_diversity={k: 0.95 * value for k, value in diversity.items()},
+            lowest_diversity=lowest,
+            lowest_diversity_class=classes[len(classes) // 2],
+            inception=None,
+        ),
+        memorization=Memorization(
+            num_images=1000,
+            exact_copies=0.0,
+            near_copies=0.003,
+            closer_to_train=0.523,
+            closer_to_train_low=0.492,
+            closer_to_train_high=0.554,
+            closer_to_train_features=0.611,
+            closer_to_train_features_low=0.58,
+            closer_to_train_features_high=0.641,
+            nearest_train_pixels=0.113,
+            nearest_held_out_pixels=0.115,
+            nearest_train_features=0.312,
+            nearest_held_out_features=0.335,
+        ),
+        leakage=LeakageCheck(
+            known=known,
+            same_images=known,
+            checked_against=1000 if known else 0,
+            overlap=0,
+            note="None of the 1,000 held-out images is among the 1,000 that the generator was trained on, which are "
+            "the training images."
             if known
             else "Whether the generator saw held-out images could not be checked: Mine has no record of the images it "
             "was trained on.",
-        },
-        "training": {"total_kimg": 400, "train_batch_size": 128, "loss": "hinge"} if known else {},
-    }
+        ),
+        training={"total_kimg": 400, "train_batch_size": 128, "loss": "hinge"} if known else {},
+    )
 
 
-def distances(fd: float | None, kd: float) -> dict:
-    return {
-        "fd_cnn": fd,
-        "kd_cnn": kd,
-        "precision": 0.91,
-        "recall": 0.74,
-        "density": 1.02,
-        "coverage": 0.88,
-    }
+def distances(fd: float | None, kd: float) -> SetDistances:
+    return SetDistances(fd_cnn=fd, kd_cnn=kd, precision=0.91, recall=0.74, density=1.02, coverage=0.88)
 
 
 def example_pictures(digits: LabelledImages, names: tuple[str, ...] = ("acgan-28",)) -> dict[str, Picture]:

@@ -26,7 +26,6 @@ def trained(monkeypatch, tmp_path):
         return 60.0 * kimg
 
     monkeypatch.setattr(quality, "train_one", train_one)
-    monkeypatch.setattr(quality, "GENERATED", 1000)
     return trained
 
 

@@ -1,89 +1,293 @@
-"""An evaluation as files: report.json with all numbers, report.html to read."""
+"""All that a report says, as data: what ``report.json`` holds, and what the page, its figures and the card show."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL.Image import Image
 
-from ganaug.core.files import write_json, write_text
 from ganaug.core.hardware import best_device, has_bf16
-from ganaug.data import LabelledImages, grids
 from ganaug.evaluation.evaluate import Evaluation
-from ganaug.evaluation.report.html import Picture, render_html
-from ganaug.evaluation.utility import METHOD, ArmResult, Utility
+from ganaug.evaluation.fidelity import Fidelity
+from ganaug.evaluation.inception import InceptionDistances
+from ganaug.evaluation.leakage import LeakageCheck
+from ganaug.evaluation.learning_curve import PowerLaw, Worth
+from ganaug.evaluation.memorization import Memorization
+from ganaug.evaluation.statistics import Difference
+from ganaug.evaluation.utility import METHOD, ArmResult, Outcome, Utility
 
-_COLUMNS = 10  # classes in a grid; more would be too small to see
+FORMAT_VERSION = 1
 
 
-def write_report(
-    evaluation: Evaluation, folder: str | Path, *, sources: Mapping[str, str], classifier: str
-) -> dict[str, Any]:
-    """Write ``report.json`` and ``report.html``, each whole or not at all; returns what is in the first.
+@dataclass(frozen=True)
+class DataFacts:
+    """The real images.
 
-    Args:
-        evaluation (Evaluation): what was found.
-        folder (str or Path): made if missing. Older reports in it are replaced.
-        sources (mapping): generator name to the folder or Hub id it came from.
-        classifier (str): name of the classifier.
-
-    Raises:
-        OSError: the folder cannot be written to.
+    Attributes:
+        name, held_out_name (str): of the training images and of the held-out ones.
+        train_images, validation_images, test_images (int): how many there are.
+        train_counts (dict): class name to number of training images.
+        image_size (int): side, in pixels.
+        channels (int): 1 for grey, 3 for RGB.
+        classes (tuple of str): class names.
+        balanced (bool): whether all classes have equally many training images.
+        fingerprint (str): of the training images.
+        left_out (int): held-out images that were left out because they are copies of training images.
     """
-    report = report_of(evaluation, sources=sources, classifier=classifier)
-    html = render_html(report, _pictures(evaluation))
-    write_json(Path(folder) / "report.json", report)
-    write_text(Path(folder) / "report.html", html)
-    return report
+
+    name: str
+    held_out_name: str
+    train_images: int
+    train_counts: dict[str, int]
+    validation_images: int
+    test_images: int
+    image_size: int
+    channels: int
+    classes: tuple[str, ...]
+    balanced: bool
+    fingerprint: str
+    left_out: int
 
 
-def _pictures(evaluation: Evaluation) -> dict[str, Picture]:
-    train = evaluation.utility.study.train
-    pictures = {
-        "real": Picture(
-            "Real images",
-            f"Grid of real training images, one class in each column: {_shown(train)}.",
-            _grid(train),
-            "The first training images of each class.",
-        )
-    }
-    for name, judged in evaluation.judged.items():
-        pictures[f"samples {name}"] = Picture(
-            f"Images of {name}",
-            f"Grid of generated images, one class in each column: {_shown(train)}.",
-            _grid(judged.generated),
-            "The first generated images of each class; nothing was selected.",
-        )
-        pictures[f"pairs {name}"] = Picture(
-            "Closest pairs",
-            "Pairs of a generated image and, beneath it, the training image that is nearest to it.",
-            judged.pairs,
-            "The generated images that are nearest to a training image, the nearest first.",
-        )
-    return pictures
+@dataclass(frozen=True)
+class SettingsFacts:
+    """How the classifiers were trained.
+
+    Attributes:
+        seeds (tuple of int): the seeds themselves.
+        steps, batch_size, learning_rate, ratios, horizontal_flip, trivial_augment, learning_curve: see
+            :class:`ganaug.evaluation.UtilitySettings`.
+        classifier (str): its name.
+        max_shift (int): of classic augmentation, in pixels.
+        filter_of_generated_images (str, optional): its name; None if all generated images were used.
+    """
+
+    seeds: tuple[int, ...]
+    steps: int
+    batch_size: int
+    learning_rate: float
+    ratios: tuple[float, ...]
+    horizontal_flip: bool
+    trivial_augment: bool
+    learning_curve: bool
+    classifier: str
+    max_shift: int
+    filter_of_generated_images: str | None
 
 
-def _shown(data: LabelledImages) -> str:
-    more = f" and {len(data.classes) - _COLUMNS} more, which are not shown" if len(data.classes) > _COLUMNS else ""
-    return ", ".join(data.classes[:_COLUMNS]) + more
+@dataclass(frozen=True)
+class ArmDifference(Difference):
+    """An arm's difference to the reference.
+
+    Attributes:
+        p_holm (float): its p-value, corrected for the number of arms by Holm's method.
+    """
+
+    p_holm: float
 
 
-def _grid(data: LabelledImages) -> Image:
-    some = torch.nonzero(data.targets < _COLUMNS).squeeze(1)
-    classes = data.classes[:_COLUMNS]
-    return grids.real_grid(LabelledImages(data.images[some], data.targets[some], classes, data.name), rows=8)
+@dataclass(frozen=True)
+class ArmFacts:
+    """Scores of one arm on the test images; all but ``validation_mean``, which is on the validation images.
+
+    Attributes:
+        name (str): what it was trained with, in words.
+        generator (str, optional), ratio (float, optional): whose images were mixed in, and how many; None for neither.
+        scores (tuple of float): balanced accuracy of each seed, in [0, 1].
+        mean, sd, validation_mean (float): of balanced accuracy over the seeds.
+        accuracy, macro_f1, calibration_error (float): means over the seeds.
+        recall (dict): class name to mean recall.
+        difference (ArmDifference, optional): to the reference; None for the reference itself.
+        seconds (float): that training took, summed over the seeds.
+    """
+
+    name: str
+    generator: str | None
+    ratio: float | None
+    scores: tuple[float, ...]
+    mean: float
+    sd: float
+    validation_mean: float
+    accuracy: float
+    macro_f1: float
+    calibration_error: float
+    recall: dict[str, float]
+    difference: ArmDifference | None
+    seconds: float
 
 
-def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier: str) -> dict[str, Any]:
-    """All numbers of an evaluation as plain JSON values; shares and scores in [0, 1].
+@dataclass(frozen=True)
+class CurvePoint:
+    """Balanced accuracy of the reference with this many real images: of each seed, mean and standard deviation."""
+
+    images: int
+    scores: tuple[float, ...]
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class CurveFacts:
+    """The learning curve of the reference.
+
+    Attributes:
+        points (tuple of CurvePoint): by ascending number of images.
+        fit (PowerLaw, optional): None for fewer than three points.
+        measured_to (int): images of the last point.
+    """
+
+    points: tuple[CurvePoint, ...]
+    fit: PowerLaw | None
+    measured_to: int
+
+
+@dataclass(frozen=True)
+class VerdictFacts:
+    """The verdict on a generator.
+
+    Attributes:
+        outcome, sentence, recommended_ratio, difference, worth: see :class:`ganaug.evaluation.Verdict`.
+        arm (str), ratio (float): the primary arm, which has the ratio that was chosen on the validation images.
+        detectable (float): half the width of the interval: smaller effects cannot be told from chance.
+    """
+
+    outcome: Outcome
+    sentence: str
+    arm: str
+    ratio: float
+    recommended_ratio: float
+    difference: Difference
+    detectable: float
+    worth: Worth | None
+
+
+@dataclass(frozen=True)
+class FidelityFacts(Fidelity):
+    """Fidelity to real images.
+
+    Attributes:
+        inception (InceptionDistances, optional): FID and KID; None if Inception's weights were not given.
+    """
+
+    inception: InceptionDistances | None
+
+
+@dataclass(frozen=True)
+class GeneratorFacts:
+    """One generator and the verdict on it.
+
+    Attributes:
+        name (str): in this report.
+        source (str): the folder or Hub id it came from.
+        generated_only (float): balanced accuracy of a classifier trained on its images alone.
+        training (dict): what its training recorded; empty if nothing is known.
+    """
+
+    name: str
+    source: str
+    verdict: VerdictFacts
+    generated_only: float
+    fidelity: FidelityFacts
+    memorization: Memorization
+    leakage: LeakageCheck
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the evaluation ran on; ``precision`` is ``"bf16"`` or ``"fp32"``."""
+
+    cpu: str
+    cores: int
+    device: str
+    torch: str
+    python: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the evaluation took.
+
+    Attributes:
+        seconds (float): of this run alone.
+        cells (int): classifiers that were trained, in this run or an earlier one.
+        cell_seconds (float): what training them took, added up.
+        processes (int): how many were trained at a time.
+    """
+
+    seconds: float
+    cells: int
+    cell_seconds: float
+    processes: int
+    machine: Machine
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole report; shares and scores are in [0, 1]. ``dataclasses.asdict`` gives what ``report.json`` holds.
+
+    Attributes:
+        format_version (int): of ``report.json``.
+        created (str): UTC time, ISO 8601.
+        ganaug_version (str): that made it.
+        method (tuple of str): the rule of the verdict, in words.
+        metric (str): what scores are of.
+        reference (str): name of the arm that all others are compared with.
+        arms (tuple of ArmFacts): every way of training.
+        skipped_arms (dict): name of a way that was not trained to the reason.
+    """
+
+    format_version: int
+    created: str
+    ganaug_version: str
+    data: DataFacts
+    settings: SettingsFacts
+    method: tuple[str, ...]
+    metric: str
+    reference: str
+    arms: tuple[ArmFacts, ...]
+    skipped_arms: dict[str, str]
+    curve: CurveFacts
+    generators: tuple[GeneratorFacts, ...]
+    cost: Cost
+
+    def arm(self, name: str) -> ArmFacts:
+        """The arm with this name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {arm.name: arm for arm in self.arms}[name]
+
+    def generator(self, name: str) -> GeneratorFacts:
+        """The generator with this name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {generator.name: generator for generator in self.generators}[name]
+
+    @property
+    def reference_arm(self) -> ArmFacts:
+        """The arm that all others are compared with."""
+        return self.arm(self.reference)
+
+    @property
+    def primary_arms(self) -> list[ArmFacts]:
+        """The arm that each generator's verdict is about."""
+        return [self.arm(generator.verdict.arm) for generator in self.generators]
+
+
+def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier: str) -> Report:
+    """All numbers of an evaluation.
 
     Args:
         evaluation (Evaluation): what was found.
@@ -91,122 +295,103 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
         classifier (str): name of the classifier.
     """
     found = evaluation.utility
-    study = found.study
-    law = found.curve.fit()
-    settings = asdict(study.settings)
-    return {
-        "format_version": 1,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "ganaug_version": version("ganaug"),
-        "data": {**_data(found), "left_out": evaluation.left_out},
-        "settings": {
-            **settings,
-            "seeds": list(range(study.settings.seeds)),
-            "ratios": list(study.settings.ratios),
-            "classifier": classifier,
-            "max_shift": study.classic.max_shift,
-            "filter_of_generated_images": study.filter_name,
-        },
-        "method": list(METHOD),
-        "metric": "balanced accuracy",
-        "reference": found.reference.name,
-        "arms": [_arm(result, found) for result in found.arms.values()],
-        "skipped_arms": (
-            {"real + classic + oversampling": "the classes are balanced, so it is the same as real + classic"}
-            if study.balanced
-            else {}
+    study, train = found.study, found.study.train
+    settings = {**asdict(study.settings), "seeds": tuple(range(study.settings.seeds))}
+    points = [
+        CurvePoint(images, tuple(scores.tolist()), scores.mean().item(), scores.std().item())
+        for images, scores in zip(found.curve.images, found.curve.scores, strict=True)
+    ]
+    oversampled = {"real + classic + oversampling": "the classes are balanced, so it is the same as real + classic"}
+    return Report(
+        format_version=FORMAT_VERSION,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        ganaug_version=version("ganaug"),
+        data=DataFacts(
+            name=train.name,
+            held_out_name=study.held_out.name,
+            train_images=len(train),
+            train_counts=dict(zip(train.classes, train.class_counts, strict=True)),
+            validation_images=len(found.validation),
+            test_images=len(found.test),
+            image_size=train.image_size,
+            channels=train.channels,
+            classes=train.classes,
+            balanced=study.balanced,
+            fingerprint=train.fingerprint,
+            left_out=evaluation.left_out,
         ),
-        "curve": {
-            "points": [
-                {"images": images, "scores": scores.tolist(), "mean": scores.mean().item(), "sd": scores.std().item()}
-                for images, scores in zip(found.curve.images, found.curve.scores, strict=True)
-            ],
-            "fit": asdict(law) if law else None,
-            "measured_to": found.curve.images[-1],
-        },
-        "generators": [_generator(name, evaluation, sources[name]) for name in found.verdicts],
-        "cost": _cost(evaluation),
-    }
+        settings=SettingsFacts(
+            **settings,
+            classifier=classifier,
+            max_shift=study.classic.max_shift,
+            filter_of_generated_images=study.filter_name,
+        ),
+        method=METHOD,
+        metric="balanced accuracy",
+        reference=found.reference.name,
+        arms=tuple(_arm(result, found) for result in found.arms.values()),
+        skipped_arms=oversampled if study.balanced else {},
+        curve=CurveFacts(tuple(points), found.curve.fit(), found.curve.images[-1]),
+        generators=tuple(_generator(name, evaluation, sources[name]) for name in found.verdicts),
+        cost=Cost(evaluation.seconds, found.cells, found.cell_seconds, found.processes, _machine()),
+    )
 
 
-def _data(found: Utility) -> dict[str, Any]:
-    train = found.study.train
-    return {
-        "name": train.name,
-        "held_out_name": found.study.held_out.name,
-        "train_images": len(train),
-        "train_counts": dict(zip(train.classes, train.class_counts, strict=True)),
-        "validation_images": len(found.validation),
-        "test_images": len(found.test),
-        "image_size": train.image_size,
-        "channels": train.channels,
-        "classes": list(train.classes),
-        "balanced": found.study.balanced,
-        "fingerprint": train.fingerprint,
-    }
+def _arm(result: ArmResult, found: Utility) -> ArmFacts:
+    difference = None
+    if result.difference is not None and result.p_holm is not None:  # only the reference has neither
+        difference = ArmDifference(**vars(result.difference), p_holm=result.p_holm)
+    return ArmFacts(
+        name=result.arm.name,
+        generator=result.arm.generator,
+        ratio=result.arm.ratio if result.arm.generator else None,
+        scores=tuple(result.scores.tolist()),
+        mean=result.mean,
+        sd=result.scores.std().item(),
+        validation_mean=result.validation.mean().item(),
+        accuracy=result.accuracy,
+        macro_f1=result.macro_f1,
+        calibration_error=result.calibration_error,
+        recall=dict(zip(found.test.classes, result.recall.tolist(), strict=True)),
+        difference=difference,
+        seconds=result.seconds,
+    )
 
 
-def _arm(result: ArmResult, found: Utility) -> dict[str, Any]:
-    difference = result.difference
-    return {
-        "name": result.arm.name,
-        "generator": result.arm.generator,
-        "ratio": result.arm.ratio if result.arm.generator else None,
-        "scores": result.scores.tolist(),
-        "mean": result.mean,
-        "sd": result.scores.std().item(),
-        "validation_mean": result.validation.mean().item(),
-        "accuracy": result.accuracy,
-        "macro_f1": result.macro_f1,
-        "calibration_error": result.calibration_error,
-        "recall": dict(zip(found.test.classes, result.recall.tolist(), strict=True)),
-        "difference": None if difference is None else {**asdict(difference), "p_holm": result.p_holm},
-        "seconds": result.seconds,
-    }
-
-
-def _generator(name: str, evaluation: Evaluation, source: str) -> dict[str, Any]:
+def _generator(name: str, evaluation: Evaluation, source: str) -> GeneratorFacts:
     found, judged = evaluation.utility, evaluation.judged[name]
     verdict = found.verdicts[name]
-    info = getattr(found.study.generators[name], "info", {})
-    return {
-        "name": name,
-        "source": source,
-        "verdict": {
-            "outcome": verdict.outcome,
-            "sentence": verdict.sentence,
-            "arm": verdict.primary.arm.name,
-            "ratio": verdict.primary.arm.ratio,
-            "recommended_ratio": verdict.recommended_ratio,
-            "difference": asdict(verdict.difference),
-            "detectable": (verdict.difference.high - verdict.difference.low) / 2,
-            "worth": asdict(verdict.worth) if verdict.worth else None,
-        },
-        "generated_only": found.arms[found.study.generated_arm(name, found.reference).name].mean,
-        "fidelity": {**asdict(judged.fidelity), "inception": judged.inception},
-        "memorization": asdict(judged.memorization),
-        "leakage": asdict(evaluation.leakage[name]),
-        "training": info.get("training", {}),
-    }
+    return GeneratorFacts(
+        name=name,
+        source=source,
+        verdict=VerdictFacts(
+            outcome=verdict.outcome,
+            sentence=verdict.sentence,
+            arm=verdict.primary.arm.name,
+            ratio=verdict.primary.arm.ratio,
+            recommended_ratio=verdict.recommended_ratio,
+            difference=verdict.difference,
+            detectable=(verdict.difference.high - verdict.difference.low) / 2,
+            worth=verdict.worth,
+        ),
+        generated_only=found.arms[found.study.generated_arm(name, found.reference).name].mean,
+        fidelity=FidelityFacts(**vars(judged.fidelity), inception=judged.inception),
+        memorization=judged.memorization,
+        leakage=evaluation.leakage[name],
+        training=getattr(found.study.generators[name], "info", {}).get("training", {}),
+    )
 
 
-def _cost(evaluation: Evaluation) -> dict[str, Any]:
-    found = evaluation.utility
+def _machine() -> Machine:
     device = best_device()
-    return {
-        "seconds": evaluation.seconds,
-        "cells": found.cells,
-        "cell_seconds": found.cell_seconds,
-        "processes": found.processes,
-        "machine": {
-            "cpu": _cpu(),
-            "cores": os.cpu_count() or 1,
-            "device": device.type,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "precision": "bf16" if has_bf16(device) else "fp32",
-        },
-    }
+    return Machine(
+        cpu=_cpu(),
+        cores=os.cpu_count() or 1,
+        device=device.type,
+        torch=torch.__version__,
+        python=platform.python_version(),
+        precision="bf16" if has_bf16(device) else "fp32",
+    )
 
 
 def _cpu() -> str:

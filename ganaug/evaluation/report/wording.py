@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
+
+from ganaug.evaluation.statistics import Difference
 
 MINUS, NOTHING, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 
@@ -21,11 +23,11 @@ def points(difference: float | None) -> str:
     return f"{rounded:+.1f}".replace("-", MINUS) if rounded else "0.0"
 
 
-def interval(difference: Mapping[str, float] | None) -> str:
+def interval(difference: Difference | None) -> str:
     """A difference in points with its interval: ``+1.4 [+0.9, +1.9]``."""
     if difference is None:
         return NOTHING
-    return f"{points(difference['estimate'])} [{points(difference['low'])},{SPACE}{points(difference['high'])}]"
+    return f"{points(difference.estimate)} [{points(difference.low)},{SPACE}{points(difference.high)}]"
 
 
 def count(images: int) -> str:
