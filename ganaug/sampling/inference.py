@@ -21,7 +21,7 @@ from ganaug.core.seeding import latents
 # Images in every forward pass, which is filled up if fewer are wanted. Matrix products of other sizes take other code
 # paths and differ in the last bit: with 1 or 3 rows instead of 64, 7 to 10 of a million bytes came out one grey level
 # off. At a fixed size an image does not depend on what it is computed with. On a CPU, with one thread for each pass,
-# larger passes are little faster, and cost more if few images are wanted (recipes/benchmark_sampling.py).
+# larger passes are little faster, and cost more if few images are wanted (recipes/benchmarks/sampling.py).
 ROWS = {"cpu": 16}
 ROWS_ELSEWHERE = 256
 

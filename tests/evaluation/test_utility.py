@@ -18,12 +18,14 @@ from helpers.images import small_images
 from helpers.programs import forkserver, start_python
 
 from ganaug import InputError, LabelledImages
+from ganaug.data import joined
 from ganaug.evaluation import (
     ShiftFlip,
     SmallCNN,
     TorchvisionClassifier,
     TrivialAugment,
     UtilitySettings,
+    classification_accuracy,
     train_classifier,
     utility,
 )
@@ -131,6 +133,18 @@ def test_several_generators_share_the_reference(parts, cells):
     assert [verdict.outcome for verdict in found.verdicts.values()] == ["helped", "hurt"]
     alone = judged(Replay(known), parts, cells)
     assert torch.equal(found.verdicts["good"].primary.scores, alone.verdicts["it"].primary.scores)
+
+
+def test_images_alone_teach_a_classifier_what_they_show(parts, cells):
+    """A generator that knows more images than there are real ones teaches more than these, noise next to nothing."""
+    train, known, further, held_out = parts
+    settings = UtilitySettings(seeds=2, steps=100, batch_size=32)
+    score = partial(classification_accuracy, train, held_out, settings=settings, cache_dir=cells)
+    real, good, noise = score(), score(Replay(joined(known, further))), score(Noise())
+    assert good.scores.shape == (2,)
+    assert good.scores.min() > real.scores.max() + 0.02
+    assert noise.scores.max() < 0.25
+    assert torch.equal(good.correct, good.predicted == held_out.targets)
 
 
 def test_a_generator_that_does_not_fit_is_refused_before_anything_is_trained(parts, tmp_path):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from baselines import plain_form
 from helpers.images import small_images
-from helpers.programs import REPOSITORY
 from helpers.shared_training import in_double
 from torch import nn
 
@@ -111,31 +111,28 @@ def losses(trainer, steps=20):
     return torch.tensor([[monitors[name].item() for name in ("D_loss", "G_loss")] for monitors in found])
 
 
-@pytest.mark.parametrize("model", CLASSIC_MODELS)
-def test_losses_are_those_of_plain_layers_and_plain_adam(monkeypatch, model):
+@pytest.mark.parametrize("name", CLASSIC_MODELS)
+def test_losses_are_those_of_plain_layers_and_plain_adam(monkeypatch, name):
     """Fixed-seed training for 20 steps, of the largest networks for 4, in float64.
 
     In float32 a step more or less of rounding grows to more than that: the plain loop differs as much from itself with
     another number of threads. Without dropout, whose masks are drawn in another way.
     """
-    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
-    from plain_training import plain_form
-
-    system = CLASSIC_MODELS[model]
+    model = CLASSIC_MODELS[name]
     data = small_images(size=16, n=24)
     settings = TrainingSettings(
         train_batch_size=8,
         mixed_precision="no",
         cpu_threads=2,
-        half_batches=system.settings.half_batches,
-        fake_labels=system.settings.fake_labels,
+        half_batches=model.settings.half_batches,
+        fake_labels=model.settings.fake_labels,
     )
     accelerator = start_accelerator(settings)
 
     def networks():
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            generator = system.make_generator(data)
+            generator = model.make_generator(data)
             discriminator = generator.make_discriminator()
         for part in discriminator.modules():
             if isinstance(part, ByteDropout):
@@ -150,14 +147,14 @@ def test_losses_are_those_of_plain_layers_and_plain_adam(monkeypatch, model):
         optimizer.skipped = torch.zeros(())  # it takes every step
         return optimizer
 
-    steps = 4 if model == "acgan-64" else 20
+    steps = 4 if name == "acgan-64" else 20
     with torch.random.fork_rng():
-        ours = losses(GANTrainer(*networks(), system.objective, data, settings, accelerator), steps)
+        ours = losses(GANTrainer(*networks(), model.objective, data, settings, accelerator), steps)
         plain = [plain_form(network) for network in networks()]
         for part in plain[1].modules():
             if isinstance(part, nn.Dropout):
                 part.p = 0.0
         monkeypatch.setattr(GANTrainer, "_adam", plain_adam)
-        theirs = losses(GANTrainer(*plain, system.objective, data, settings, accelerator), steps)
+        theirs = losses(GANTrainer(*plain, model.objective, data, settings, accelerator), steps)
     assert ours.std(0).min() > 1e-3  # the losses move
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-4)

@@ -3,8 +3,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import utility
+import utility_cases
 from helpers.programs import REPOSITORY, as_a_program
+from utility_cases import Setting
 
+from ganaug.evaluation import UtilitySettings
 from ganaug.filters import ClassifierAgreement
 from ganaug.training import pseudo_labels
 from ganaug.training.presets import OTHERS, PSEUDO_LABELLED, SAME, expected_utility, measured_utility
@@ -20,37 +24,33 @@ class Lenient(ClassifierAgreement):
 
 
 @pytest.fixture
-def benchmark(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
+def few_settings(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(pseudo_labels, "STEPS", 20)
     monkeypatch.setattr(pseudo_labels, "DRAWN", 8)
-    import benchmark_usefulness as module
-    import usefulness_cases
-    from usefulness_settings import Setting
-
-    monkeypatch.setattr(usefulness_cases, "SELECTOR_STEPS", 20)
-    monkeypatch.setattr(usefulness_cases, "ClassifierAgreement", Lenient)
+    monkeypatch.setattr(utility_cases, "SELECTOR_STEPS", 20)
+    monkeypatch.setattr(utility_cases, "ClassifierAgreement", Lenient)
     settings = {
         "own": Setting("few digits", 8, long_tail=4, **DIGITS),
         "pseudo": Setting("more digits", 4, generator_from=PSEUDO_LABELLED, unlabeled=6, **DIGITS),
         "alone": Setting("some digits", 8, generator_from=OTHERS, alone=True, selected=True, **DIGITS),
     }
-    monkeypatch.setattr(module, "SETTINGS", settings)
+    monkeypatch.setattr(utility, "SETTINGS", settings)
     with as_a_program():
-        yield module
+        yield
 
 
 @pytest.mark.timeout(300)
-def test_each_setting_is_measured_once(benchmark, tmp_path, capsys):
-    args = benchmark.Arguments(
+@pytest.mark.usefixtures("few_settings")
+def test_each_setting_is_measured_once(tmp_path, capsys):
+    args = utility.Arguments(
         settings=("own", "pseudo", "alone"),
-        utility=benchmark.UtilitySettings(seeds=2, steps=20, batch_size=32, ratios=(0.3,), trivial_augment=False),
+        utility=UtilitySettings(seeds=2, steps=20, batch_size=32, ratios=(0.3,), trivial_augment=False),
         output_dir=tmp_path / "out",
         processes=1,
     )
-    benchmark.main(args)
-    rows = json.loads((tmp_path / "out" / "usefulness.json").read_text())["rows"]
+    utility.main(args)
+    rows = json.loads((tmp_path / "out" / "utility.json").read_text())["rows"]
     assert rows["pseudo"]["images_per_class"] == 4
     assert rows["pseudo"]["best_without"].startswith("real and pseudo-labelled")
     assert rows["own"]["imbalance"] == 4
@@ -67,15 +67,15 @@ def test_each_setting_is_measured_once(benchmark, tmp_path, capsys):
     assert (tmp_path / "out" / "alone-selector.safetensors").exists()
     shown = capsys.readouterr().out
     assert shown.count("| few digits | the same images, 0.064 kimg | 20 of 32 | real") == 1
-    assert (tmp_path / "out" / "usefulness.png").stat().st_size > 5000
-    benchmark.main(args)
+    assert (tmp_path / "out" / "utility.png").stat().st_size > 5000
+    utility.main(args)
     assert capsys.readouterr().out == shown
 
 
-def test_the_readme_has_the_table_that_expectations_come_from(benchmark):
+def test_the_readme_has_the_table_that_expectations_come_from():
     table = measured_utility()
-    assert benchmark.table(table) in (REPOSITORY / "README.md").read_text()
-    assert (REPOSITORY / ".images" / "usefulness.png").exists()
+    assert utility.table(table) in (REPOSITORY / "README.md").read_text()
+    assert (REPOSITORY / ".images" / "utility.png").exists()
     own = {key: row for key, row in table["rows"].items() if row["generator_from"] == SAME}
     assert len(own) >= 3
     for row in own.values():

@@ -1,12 +1,13 @@
-"""Train the classic systems as their recipes do, and measure what they draw: wall time, label fidelity, a grid.
+"""How the classic models do: wall time of training, label fidelity, and a grid of what they draw.
 
-Each is trained by its own command with default settings on the bundled digits. Label fidelity is the share of 1,000
-generated images that a classifier trained on the same real images assigns to the class that was asked for; images and
-classifier are drawn anew for every seed, the generator is trained once.
+Each is trained by its own recipe with default settings on the bundled digits. Label fidelity is the share of 1,000
+generated images that a classifier, trained on the same real images, assigns to the class that was asked for; what to
+compare it with is how often that classifier is right on held-out real images, which the file of results has too. Each
+seed has new images and a new classifier; the generator is trained once. Training all took 86 minutes on two cores.
 
-    python recipes/benchmark_systems.py                          # all of them
-    python recipes/benchmark_systems.py --models cgan-mlp
-    python recipes/benchmark_systems.py --table outputs/systems/systems.json
+    python recipes/benchmarks/models.py
+    python recipes/benchmarks/models.py --models cgan-mlp
+    python recipes/benchmarks/models.py --table outputs/models/models.json
 """
 
 from __future__ import annotations
@@ -15,16 +16,15 @@ import json
 import shutil
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launching import train_by_recipe
-from results import machine
+from common import Results, fill_and_show, machine, require_known, train_by_recipe
 
-from ganaug import Generator, InputError, open_images
+from ganaug import Generator, open_images
 from ganaug.cli.flags import run
-from ganaug.core.files import write_json
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import accuracy, label_fidelity, train_classifier
 from ganaug.training import CLASSIC_MODELS
@@ -35,27 +35,20 @@ class Arguments:
     """Flags of this benchmark.
 
     Args:
-        models: Which systems.
-        output_dir: Folder for the runs, the grids and systems.json, to which results are added.
+        models: Which models.
+        output_dir: Folder for the runs, the grids and models.json, to which results are added.
         seeds: How many classifiers, each with images of its own.
         classifier_steps: Steps of 128 real images that each classifier is trained for.
         num_images: Generated images per seed.
-        table: Train nothing: print the table of this systems.json.
+        table: Train nothing: print the table of this models.json.
     """
 
     models: tuple[str, ...] = tuple(CLASSIC_MODELS)
-    output_dir: Path = Path("outputs/systems")
+    output_dir: Path = Path("outputs/models")
     seeds: int = 3
     classifier_steps: int = 200
     num_images: int = 1000
     table: Path | None = None
-
-
-def train_one(model: str, folder: Path) -> float:
-    """Train by the recipe's own command; returns its wall time in seconds."""
-    started = time.perf_counter()
-    train_by_recipe(f"train_{model.split('-')[0]}", "--model", model, "--output_dir", str(folder))
-    return time.perf_counter() - started
 
 
 def judge(generator: Generator, args: Arguments) -> dict[str, list[float]]:
@@ -70,10 +63,12 @@ def judge(generator: Generator, args: Arguments) -> dict[str, list[float]]:
     return found
 
 
-def measure(model: str, args: Arguments) -> dict[str, Any]:
-    """Train a system and judge it."""
+def train_and_judge(model: str, args: Arguments) -> dict[str, Any]:
+    """Train a model by its recipe's own command, and say what came of it."""
     folder = args.output_dir / model
-    seconds = train_one(model, folder)
+    started = time.perf_counter()
+    train_by_recipe(f"train_{model.split('-')[0]}", "--model", model, "--output_dir", str(folder))
+    seconds = time.perf_counter() - started
     generator = Generator.from_pretrained(folder)
     shutil.copyfile(folder / "samples" / "grid.png", args.output_dir / f"{model}.png")
     last = json.loads((folder / "training" / "metrics.jsonl").read_text().splitlines()[-1])
@@ -92,10 +87,19 @@ def measure(model: str, args: Arguments) -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """Markdown table of results, the systems in their order."""
+def measure(args: Arguments, results: Results) -> Iterator[None]:
+    """Train and judge the models one after another; of one that was measured before, the results are replaced."""
+    require_known(args.models, CLASSIC_MODELS, "models")
+    set_cpu_threads(None)
+    for model in args.models:
+        results[model] = train_and_judge(model, args)
+        yield
+
+
+def table(results: Results) -> str:
+    """Markdown table of results, the models in their order."""
     lines = [
-        "| system | data | budget | wall time | label fidelity [range] | D right on 150 real / generated | grid |",
+        "| model | data | budget | wall time | label fidelity [range] | D right on 150 real / generated | grid |",
         "|---|---|---|---|---|---|---|",
     ]
     for model in (model for model in CLASSIC_MODELS if model in results):
@@ -116,18 +120,8 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def main(args: Arguments) -> None:
-    """Measure the systems one after another, and print the table of all results so far."""
-    path = args.table or args.output_dir / "systems.json"
-    results = json.loads(path.read_text()) if path.exists() or args.table else {}
-    if not args.table:
-        unknown = [model for model in args.models if model not in CLASSIC_MODELS]
-        if unknown:
-            raise InputError(f"models must be of {', '.join(CLASSIC_MODELS)}; got {unknown[0]}")
-        set_cpu_threads(None)
-        for model in args.models:
-            results[model] = measure(model, args)
-            write_json(path, results)
-    print(table(results))
+    """Measure, and print the table of all results so far."""
+    fill_and_show("models", args, measure, table)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What the settings of benchmark_usefulness.py compare: their images, generators and filters, made or found."""
+"""The settings of utility.py: which images are augmented, and by a generator of which.
+
+:func:`prepare` makes what a setting needs (images, a generator, a filter), or finds it where it was made before.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from pathlib import Path
 from typing import cast
 
 from safetensors.torch import load_file
-from usefulness_settings import Setting
 
 from ganaug import Generator, LabelledImages, open_images
 from ganaug.core.files import build_once, write_tensors
@@ -17,10 +19,68 @@ from ganaug.evaluation import ShiftFlip, SmallCNN, train_classifier
 from ganaug.evaluation.leakage import without_overlap
 from ganaug.filters import ClassifierAgreement, Filter
 from ganaug.training import MODELS, choose_preset, fit
-from ganaug.training.presets import OTHERS, SAME
+from ganaug.training.presets import OTHERS, PSEUDO_LABELLED, SAME, UNLABELED
 from ganaug.training.pseudo_labels import pseudo_label
 
 SELECTOR_STEPS = 8000  # of 128 images
+FASHION = "/usr/share/datasets/fashion-mnist"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Images to augment, and where the generator comes from.
+
+    Args:
+        name: in words.
+        images_per_class: of the training images; with long_tail, of the largest class. None: all.
+        source: of the images, as :func:`ganaug.open_images` takes it; None for the bundled digits.
+        long_tail: largest class to smallest.
+        generator_from: what the generator is trained on.
+        generator: folder of the generator, which settings may share.
+        kimg: how long it is trained; by default as the preset says.
+        unlabeled: further images of each class whose labels are not used; classifiers label them.
+        alone: compare generated images alone with the real ones, instead of adding them.
+        selected: keep those generated images that a classifier of the generator's training images agrees with.
+        flip: whether a mirrored image is still of its class.
+    """
+
+    name: str
+    images_per_class: int | None
+    source: str | None = FASHION
+    long_tail: float | None = None
+    generator_from: str = SAME
+    generator: str | None = None
+    kimg: float | None = None
+    unlabeled: int = 0
+    alone: bool = False
+    selected: bool = False
+    flip: bool = True
+
+
+_ALONE = Setting(
+    "Fashion-MNIST, all, against generated alone", None, generator_from=OTHERS, generator="published", alone=True
+)
+_UNLABELED = Setting(
+    "Fashion-MNIST, 20 of each class", 20, generator_from=UNLABELED, generator="unlabeled", kimg=200, unlabeled=2000
+)
+
+SETTINGS = {
+    "fashion-20": Setting("Fashion-MNIST, 20 of each class", 20),
+    "fashion-100": Setting("Fashion-MNIST, 100 of each class", 100),
+    "fashion-long-tail": Setting("Fashion-MNIST, 500 of the first class down to 5 of the last", 500, long_tail=100),
+    "mnist-10": Setting("MNIST, 10 of each class", 10, source=None, flip=False),
+    "fashion-20-published": Setting(
+        "Fashion-MNIST, 20 of each class", 20, generator_from=OTHERS, generator="published"
+    ),
+    "fashion-alone": _ALONE,
+    "fashion-alone-selected": replace(_ALONE, name=f"{_ALONE.name}, those a classifier agrees with", selected=True),
+    "fashion-20-unlabeled": _UNLABELED,
+    "fashion-20-pseudo": replace(
+        _UNLABELED,
+        name="Fashion-MNIST, 20 of each class, against pseudo-labels for 20,000 more",
+        generator_from=PSEUDO_LABELLED,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +103,7 @@ class Case:
 
 
 def fitted(images: LabelledImages, folder: Path, setting: Setting) -> Generator:
-    """A generator by the default preset, or the one that is in the folder."""
+    """A generator trained by the default preset, or the one that is in the folder already."""
 
     def build(path: Path) -> None:
         preset = choose_preset(images)
@@ -56,7 +116,10 @@ def fitted(images: LabelledImages, folder: Path, setting: Setting) -> Generator:
 
 
 def agreement(images: LabelledImages, folder: Path, setting: Setting) -> ClassifierAgreement:
-    """Keeps what a classifier of these images, trained or found beside the folder, takes for the class asked for."""
+    """A filter that keeps what a classifier of these images takes for the class asked for.
+
+    The classifier is trained, or found beside the folder.
+    """
 
     def build(path: Path) -> None:
         augment = ShiftFlip.like(images, flip=setting.flip)
@@ -72,7 +135,7 @@ def agreement(images: LabelledImages, folder: Path, setting: Setting) -> Classif
 
 
 def prepare(setting: Setting, folder: Path) -> Case:
-    """Open the images of a setting, and train its generator or find it in the folder."""
+    """Open the images of a setting, and train its generator, unless it is in the folder already."""
     everything = open_images(setting.source)
     images, others = reduce_images(everything, images_per_class=setting.images_per_class, long_tail=setting.long_tail)
     # Published splits share a few images; all settings leave out the same ones.
@@ -80,7 +143,7 @@ def prepare(setting: Setting, folder: Path) -> Case:
     if setting.generator_from == SAME:
         return Case(images, held_out, fitted(images, folder, setting))
     if setting.generator_from == OTHERS:
-        # Those that are left beside 20 of each class, also where all are compared with.
+        # All but 20 of each class: the same generator, also where it is compared with all images.
         left = reduce_images(everything, images_per_class=20)[1] or everything
         accept = agreement(left, folder, setting) if setting.selected else None
         return Case(images, held_out, fitted(left, folder, setting), accept)

@@ -1,13 +1,15 @@
-"""The training loop that most people write, as a baseline for the speed of ours.
+"""What the speed of ours is measured against: the training loop and the ACGAN that public PyTorch code mostly has.
 
-fp32, NCHW, a DataLoader over normalised tensors, torch's own layers, ``torch.optim.Adam`` as it comes, gradients for
-the discriminator's weights in the generator's step, one generator pass per step where the system's source has one.
+The loop: fp32, NCHW, a DataLoader over normalised tensors, torch's own layers, ``torch.optim.Adam`` as it comes,
+gradients for the discriminator's weights in the generator's step, and one generator pass per step where the model's
+source has one. The ACGAN is here for its speed alone; the models to train are in ganaug/generators.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ganaug.data import LabelledImages
 from ganaug.generators import Generator
-from ganaug.generators.convolutions import DoublingConv2d, HalvingConv2d, UpsampledConv2d
-from ganaug.generators.layers import ByteDropout
+from ganaug.generators.convolutions import DoublingConv2d, HalvingConv2d, ToGreyConv2d, UpsampledConv2d
+from ganaug.generators.layers import ByteDropout, FloatTanh, ToImages
 from ganaug.training import GANObjective, TrainingSettings
 
 
@@ -101,3 +103,59 @@ def _batches(data: LabelledImages, batch_size: int) -> Iterator[list[Tensor]]:
     loader = DataLoader(dataset, batch_size=batch_size, shuffle=True, drop_last=True)
     while True:
         yield from loader
+
+
+class PublicACGANGenerator(Generator):
+    """32x32 images: latent times label embedding, a linear layer to 128x8x8, then nearest upsampling twice, with 3x3
+    convolutions of 128, 64 and 1 channels."""
+
+    architecture = "public-acgan-32"
+
+    def __init__(
+        self, label_names: Sequence[str], *, image_size: int = 32, channels: int = 1, latent_dim: int = 100
+    ) -> None:
+        super().__init__(label_names, image_size=image_size, channels=channels, latent_dim=latent_dim)
+        self._require_multiple(16)
+        side = image_size // 4
+        self.embedding = nn.Embedding(self.num_classes, latent_dim)
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, 128 * side**2),
+            ToImages(128),
+            nn.BatchNorm2d(128),
+            UpsampledConv2d(128, 128),
+            nn.BatchNorm2d(128),
+            nn.LeakyReLU(0.2),
+            UpsampledConv2d(128, 64),
+            nn.BatchNorm2d(64),
+            nn.LeakyReLU(0.2),
+            ToGreyConv2d(64, channels),
+            FloatTanh(),
+        )
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        """See :meth:`Generator.forward`."""
+        return cast(Tensor, self.layers(z * self.embedding(labels)))
+
+    def make_discriminator(self) -> PublicACGANDiscriminator:
+        """See :meth:`Generator.make_discriminator`."""
+        return PublicACGANDiscriminator(self.num_classes, image_size=self.image_size, channels=self.channels)
+
+
+class PublicACGANDiscriminator(nn.Module):
+    """Four 3x3 convolutions of stride 2, with 16, 32, 64 and 128 channels, and two linear heads."""
+
+    def __init__(self, num_classes: int, *, image_size: int, channels: int) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        for c_in, c_out in [(channels, 16), (16, 32), (32, 64), (64, 128)]:
+            blocks += [nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), nn.LeakyReLU(0.2), ByteDropout(0.25)]
+            if c_out > 16:
+                blocks.append(nn.BatchNorm2d(c_out))
+        self.layers = nn.Sequential(*blocks, nn.Flatten())
+        features = 128 * (image_size // 16) ** 2
+        self.real_fake_head, self.class_head = nn.Linear(features, 1), nn.Linear(features, num_classes)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Real/fake and class logits."""
+        features = self.layers(images)
+        return self.real_fake_head(features).squeeze(1), self.class_head(features)

@@ -1,29 +1,29 @@
-"""Do images of the default preset help a classifier? In several settings, each with the best that goes without them.
+"""Do images of the default preset help a classifier? In several settings, against the best training without them.
 
-Each setting trains a generator by the default preset, on the very images it augments or on others, and evaluates it in
-the way of recipes/evaluate.py, whose rule it shares: the ratio is chosen on a quarter of the held-out images, and the
-others judge. Finished generators and classifiers are kept, so that a command that was stopped goes on.
+Each setting (utility_cases.py) trains a generator by the default preset, on the very images it augments or on others,
+and evaluates it by the rule of recipes/evaluate.py: a quarter of the held-out images chooses the ratio, the others
+judge. A setting takes the better part of an hour on two cores, as a rule 50 classifiers of 60 to 100 seconds of one
+core each; of the generators, the largest takes another 27 minutes. Finished generators and classifiers are kept, so
+that a command that was stopped goes on.
 
-    python recipes/benchmark_usefulness.py
-    python recipes/benchmark_usefulness.py --table outputs/usefulness/usefulness.json
+    python recipes/benchmarks/utility.py
+    python recipes/benchmarks/utility.py --table outputs/utility/utility.json
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import Any, cast
 
-from results import machine
-from usefulness_cases import Case, prepare
-from usefulness_settings import SETTINGS
-from usefulness_table import plot, table
+from common import Results, fill_and_show, machine, require_known, spread
+from utility_cases import SETTINGS, Case, prepare
 
-from ganaug import InputError, LabelledImages
+from ganaug import LabelledImages
 from ganaug.cli.flags import run
-from ganaug.core.files import write_json
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import Utility, UtilitySettings, classification_accuracy, evaluate, utility
 from ganaug.evaluation.statistics import Difference, paired_difference
@@ -40,19 +40,19 @@ class Arguments:
     Args:
         settings: Which settings; all by default.
         utility: How the classifiers are trained.
-        output_dir: Folder for the generators and usefulness.json, to which results are added.
+        output_dir: Folder for the generators and utility.json, to which results are added.
         processes: Classifiers trained at a time on a CPU, each by one thread; by default one for each core.
-        table: Train nothing: print the table of this usefulness.json.
+        table: Train nothing: print the table of this utility.json.
     """
 
     settings: tuple[str, ...] = tuple(SETTINGS)
     utility: UtilitySettings = field(default_factory=UtilitySettings)
-    output_dir: Path = Path("outputs/usefulness")
+    output_dir: Path = Path("outputs/utility")
     processes: int | None = None
     table: Path | None = None
 
 
-def measure(key: str, args: Arguments) -> dict[str, Any]:
+def train_and_judge(key: str, args: Arguments) -> dict[str, Any]:
     """Train the generator of a setting, and evaluate it."""
     setting = SETTINGS[key]
     case = prepare(setting, args.output_dir / (setting.generator or key))
@@ -72,7 +72,7 @@ def measure(key: str, args: Arguments) -> dict[str, Any]:
 
 
 def mixed(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str, Any]:
-    """What evaluate() says of generated images beside real ones."""
+    """Generated images beside real ones, by evaluate()."""
     found = evaluate(
         case.images,
         case.held_out,
@@ -123,7 +123,7 @@ def _with_pseudo_labels(arm: str) -> str:
 
 
 def alone(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str, Any]:
-    """Generated images alone against real ones (classification accuracy score; Ravuri and Vinyals 2019)."""
+    """Generated images alone against real ones."""
     train = partial(classification_accuracy, case.images, case.held_out, settings=settings, processes=processes)
     real = train()
     generated = train(case.generator, accept=case.accept, max_tries=MOST_TRIES)
@@ -137,31 +137,68 @@ def alone(case: Case, *, settings: UtilitySettings, processes: int) -> dict[str,
 
 
 def scores(found: Utility) -> dict[str, list[float]]:
-    """Of each arm, on the test images, one for each seed."""
+    """Balanced accuracy on the test images, for each arm and seed."""
     return {name: result.scores.tolist() for name, result in found.arms.items()}
 
 
 def outcome(difference: Difference) -> dict[str, Any]:
-    """A difference as JSON values, and what it says."""
+    """A difference and its verdict, as JSON values."""
     ends = {key: getattr(difference, key) for key in ("estimate", "low", "high", "p")}
     return {"outcome": outcome_of(difference), "difference": ends}
 
 
+def measure(args: Arguments, results: Results) -> Iterator[None]:
+    """Train and judge the settings that are not there yet."""
+    require_known(args.settings, SETTINGS, "settings")
+    results["machine"] = machine()
+    rows = results.setdefault("rows", {})
+    for key in args.settings:
+        if key not in rows:
+            rows[key] = train_and_judge(key, args)
+            yield
+
+
+def table(results: Results) -> str:
+    """Markdown table of results."""
+    lines = [
+        "| real images | generator trained on | steps | best without generated images | with them, at ratio "
+        "| difference, points [95 % interval] | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for found in results["rows"].values():
+        scores, gain = found["scores"], found["difference"]
+        lines.append(
+            f"| {found['name']} | {found['generator_from']}, {found['kimg']:g} kimg "
+            f"| {found['steps']:,} of {found['batch_size']} "
+            f"| {found['best_without']}: {spread(scores[found['best_without']])} "
+            f"| {spread(scores[found['with']])} at {found['ratio']:g} "
+            f"| **{100 * gain['estimate']:+.1f}** [{100 * gain['low']:.1f}, {100 * gain['high']:.1f}] "
+            f"| {found['outcome']} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(results: Results, path: Path) -> None:
+    """Differences with their intervals, one line for each setting."""
+    from matplotlib.figure import Figure
+
+    rows = list(results["rows"].values())
+    figure = Figure(figsize=(8, 0.75 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    for y, found in enumerate(rows):
+        low, middle, high = (100 * found["difference"][key] for key in ("low", "estimate", "high"))
+        axes.errorbar(middle, y, xerr=[[middle - low], [high - middle]], fmt="o", color="C0", capsize=3)
+    axes.axvline(0, color="grey", linewidth=1)
+    names = [f"{fill(found['name'], 44)}\n(generator: {found['generator_from']})" for found in rows]
+    axes.set_yticks(range(len(rows)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("gain by generated images, points")
+    figure.savefig(path, dpi=110)
+
+
 def main(args: Arguments) -> None:
-    """Fill what is not there yet, and print the table of all results so far."""
-    path = args.table or args.output_dir / "usefulness.json"
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() or args.table else {"rows": {}}
-    if not args.table:
-        unknown = [key for key in args.settings if key not in SETTINGS]
-        if unknown:
-            raise InputError(f"settings must be of {', '.join(SETTINGS)}; got {unknown[0]}")
-        results["machine"] = machine()
-        for key in args.settings:
-            if key not in results["rows"]:
-                results["rows"][key] = measure(key, args)
-                write_json(path, results)
-                plot(results, path.with_suffix(".png"))
-    print(table(results))
+    """Measure, and print the table of all results so far."""
+    fill_and_show("utility", args, measure, table, plot)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Images per second of the training loop, for every system, against the same networks in plain PyTorch.
+"""Images per second of the training loop, for every classic model, against the same networks in plain PyTorch.
 
-The baseline is in plain_training.py. The arms take turns in one run, so that a busy machine slows both, each with all
-cores and in a process of its own. Each system is timed with the batch size of its recipe, on the bundled digits at its
-resolution; public-acgan-32 is in public_acgan.py. The ceiling is what one large convolution reaches.
+The plain loop is in baselines.py, and so is public-acgan-32. The two arms take turns, each with all cores and in a
+process of its own. Each model is timed with the batch size of its recipe, on the bundled digits at its resolution. The
+ceiling that is printed is what one large convolution reaches. By default a model is timed for about 50 seconds and all
+seven for six minutes, on two cores as on more; starting the processes comes on top.
 """
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -19,9 +19,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from plain_training import plain_form, plain_step
-from public_acgan import PublicACGANGenerator
-from timing import Process, in_turns, report
+from baselines import PublicACGANGenerator, plain_form, plain_step
+from timing import Process, hardware, in_turns, report
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -48,10 +47,10 @@ class Arguments:
     """Flags of this benchmark.
 
     Args:
-        models: Which systems.
+        models: Which models.
         rounds: How often each arm is timed.
         seconds: How long an arm is timed in each round, about.
-        batch_size: Images per step; by default the system's own.
+        batch_size: Images per step; by default the model's own.
         mixed_precision: Of our arm; auto takes bf16 where the processor has it.
         compile: Compile our arm with torch.compile.
         output: Write the numbers to this JSON file too.
@@ -65,34 +64,34 @@ class Arguments:
     compile: bool = False
     output: Path | None = None
 
-    def settings(self, model: str) -> TrainingSettings:
-        """Those of the system, with what the flags change."""
-        settings = replace(BENCHMARKED[model].settings, mixed_precision=self.mixed_precision, compile=self.compile)
+    def settings(self, name: str) -> TrainingSettings:
+        """The model's, with what the flags change."""
+        settings = replace(BENCHMARKED[name].settings, mixed_precision=self.mixed_precision, compile=self.compile)
         return replace(settings, train_batch_size=self.batch_size) if self.batch_size else settings
 
 
-def networks(model: str) -> tuple[Generator, nn.Module, LabelledImages]:
-    """Generator, discriminator and images of a system."""
-    system = BENCHMARKED[model]
+def networks(name: str) -> tuple[Generator, nn.Module, LabelledImages]:
+    """Generator, discriminator and images of a model."""
+    model = BENCHMARKED[name]
     set_seed(0)
-    data = open_images(resolution=system.resolution)
-    generator = system.make_generator(data)
+    data = open_images(resolution=model.resolution)
+    generator = model.make_generator(data)
     return generator, generator.make_discriminator(), data
 
 
-def plain_arm(model: str, args: Arguments) -> Callable[[], None]:
-    """A step of the baseline, as a function."""
-    generator, discriminator, data = networks(model)
+def plain_arm(name: str, args: Arguments) -> Callable[[], None]:
+    """A function that takes a step of the plain loop."""
+    generator, discriminator, data = networks(name)
     pair = plain_form(generator), plain_form(discriminator)
-    return plain_step(*pair, BENCHMARKED[model].objective, data, args.settings(model), best_device())
+    return plain_step(*pair, BENCHMARKED[name].objective, data, args.settings(name), best_device())
 
 
-def our_arm(model: str, args: Arguments) -> Callable[[], int]:
-    """A step of ours, as a function that returns how many floating point operations it took."""
-    settings = args.settings(model)
+def our_arm(name: str, args: Arguments) -> Callable[[], int]:
+    """A function that takes a step of ours, and returns how many floating-point operations a step has."""
+    settings = args.settings(name)
     accelerator = start_accelerator(settings)
-    generator, discriminator, data = networks(model)
-    trainer = GANTrainer(generator, discriminator, BENCHMARKED[model].objective, data, settings, accelerator)
+    generator, discriminator, data = networks(name)
+    trainer = GANTrainer(generator, discriminator, BENCHMARKED[name].objective, data, settings, accelerator)
     numbers = iter(range(10**9))
     with FlopCounterMode(display=False) as counter:
         trainer.step(next(numbers))
@@ -109,26 +108,28 @@ def ceiling(accelerator: Accelerator) -> float:
     return 2 * 128 * 128 * 9 * images[:, 0].numel() / seconds / 1e9
 
 
-def measure(model: str, args: Arguments, precision: str, top: float) -> dict[str, Any]:
-    """Time both arms of a system in turn, and print images per second and their ratio."""
-    settings = args.settings(model)
+def measure(name: str, args: Arguments, precision: str, top: float) -> dict[str, Any]:
+    """Time both arms of a model in turns, and print images per second and their ratio."""
+    settings = args.settings(name)
     arms = {
-        "plain fp32 NCHW": Process(plain_arm, model, args),
-        f"ganaug, precision {precision}": Process(our_arm, model, args),
+        "plain fp32 NCHW": Process(plain_arm, name, args),
+        f"ganaug, precision {precision}": Process(our_arm, name, args),
     }
+    # As many steps in a round as take about the time asked for.
     steps, first_step = {}, {}
-    for name, arm in arms.items():
-        first_step[name] = seconds(arm)
-        arm(3)
-        steps[name] = max(2, round(args.seconds / seconds(lambda arm=arm: arm(2)) * 2))  # type: ignore[misc]
-    timed = in_turns({name: partial(arm, steps[name]) for name, arm in arms.items()}, args.rounds)
-    operations = [arm() for arm in arms.values()][1]
-    for arm in arms.values():
-        arm.close()
+    for arm, process in arms.items():
+        first_step[arm] = seconds(process)
+        process(3)
+        steps[arm] = max(2, round(args.seconds / seconds(partial(process, 2)) * 2))
+    timed = in_turns({arm: partial(process, steps[arm]) for arm, process in arms.items()}, args.rounds)
+    operations = [process() for process in arms.values()][1]
+    for process in arms.values():
+        process.close()
 
+    # Images per second; of half batches only the real half counts.
     images = settings.train_batch_size // (2 if settings.half_batches else 1)
-    rates = {name: [images * steps[name] / taken for taken in timed[name]] for name in arms}
-    found: dict[str, Any] = report(f"{model}, batch {settings.train_batch_size}", rates, unit="images/s")
+    rates = {arm: [images * steps[arm] / taken for taken in timed[arm]] for arm in arms}
+    found: dict[str, Any] = report(f"{name}, batch {settings.train_batch_size}", rates, unit="images/s")
     reached = operations * statistics.median(list(rates.values())[1]) / images / 1e9
     print(f"  {operations / 1e9:.1f} GFLOP per step, {reached:.0f} GFLOP/s, {reached / top:.0%} of the ceiling")
     if args.compile:
@@ -144,16 +145,14 @@ def seconds(action: Callable[[], Any]) -> float:
 
 
 def main(args: Arguments) -> None:
-    """Measure the systems one after another."""
+    """Measure the models one after another."""
     accelerator = start_accelerator(TrainingSettings(mixed_precision=args.mixed_precision))
     top, precision = ceiling(accelerator), accelerator.mixed_precision
-    machine = (
-        f"{accelerator.device}, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}"
-    )
+    machine = hardware(accelerator.device)
     print(f"{machine}; a convolution reaches {top:.0f} GFLOP/s in precision {precision}")
     found: dict[str, Any] = {"machine": machine, "ceiling_gflops": top}
-    for model in args.models:
-        found[model] = measure(model, args, precision, top)
+    for name in args.models:
+        found[name] = measure(name, args, precision, top)
         if args.output:
             write_json(args.output, found)
 

@@ -1,7 +1,8 @@
-"""Measuring: several arms in turns, so that a busy machine slows all of them, and how they compare; memory."""
+"""Measuring speed and memory. Arms take turns, so that a busy machine slows all of them, not one."""
 
 from __future__ import annotations
 
+import platform
 import re
 import statistics
 import threading
@@ -16,8 +17,13 @@ import torch
 from tqdm import tqdm
 
 
+def hardware(device: torch.device) -> str:
+    """What speeds were measured on."""
+    return f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}"
+
+
 def in_turns(arms: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each arm in each round; a first round, which warms up, is left out."""
+    """Seconds that each arm takes in each round, after a first round, which warms up and is not counted."""
     found: dict[str, list[float]] = {name: [] for name in arms}
     for number in tqdm(range(rounds + 1), unit="round"):
         for name, arm in arms.items():
@@ -31,10 +37,10 @@ def in_turns(arms: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, li
 
 
 class Process:
-    """An arm in a process of its own, where what another arm does to memory and settings cannot help or hurt it.
+    """An arm in a process of its own, so that what another arm does to memory and settings neither helps nor hurts it.
 
     Args:
-        make (callable): returns the function to time, called with ``args`` in that process; picklable.
+        make (callable): called with ``args`` in that process, it returns the function to time; picklable.
     """
 
     def __init__(self, make: Callable[..., Callable[[], Any]], *args: Any) -> None:
@@ -45,7 +51,7 @@ class Process:
         theirs.close()
 
     def __call__(self, times: int = 1) -> Any:
-        """Call the function so often and wait; returns what it returned last."""
+        """Call the function this many times, wait, and return the last result."""
         self._mine.send(times)
         return self._mine.recv()
 
@@ -66,7 +72,7 @@ def _serve(connection: Connection, make: Callable[..., Callable[[], Any]], args:
 
 
 def report(title: str, arms: dict[str, list[float]], unit: str = "s") -> dict[str, list[float]]:
-    """Print medians and ranges, and the ratio of the last arm to each other one, round by round; returns all."""
+    """Print medians and ranges, and the last arm's ratio to each other one, taken round by round; returns all."""
     *others, last = arms
     found = dict(arms)
     print(title)
@@ -86,10 +92,7 @@ def memory() -> float:
 
 
 def peak_memory(action: Callable[[], Any]) -> float:
-    """By how much the resident memory of this process grows while something is done, at the most, in MB.
-
-    It is looked at ten times a second.
-    """
+    """How much the resident memory of this process grows at most during an action, in MB; looked at every 0.1 s."""
     seen, done = [memory()], threading.Event()
 
     def look() -> None:

@@ -1,0 +1,90 @@
+"""What several benchmarks share: training by a recipe's own command, and results that a stopped run goes on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganaug import InputError
+from ganaug.cli.images import DataArguments
+from ganaug.core.files import write_json
+
+RECIPES = Path(__file__).parents[1]
+Results = dict[str, Any]  # as in the JSON file
+
+
+def fill_and_show(
+    name: str,
+    args: Any,
+    measure: Callable[[Any, Results], Iterable[None]],
+    table: Callable[[Results], str],
+    plot: Callable[[Results, Path], None] | None = None,
+) -> None:
+    """Measure what ``NAME.json`` in the output folder lacks, and print the table of everything in it.
+
+    Args:
+        name: of the file.
+        args: flags of the benchmark, with ``output_dir`` and ``table``; where ``table`` is a file of results, nothing
+            is measured.
+        measure: called with the flags and the results so far, to which it adds; it yields after every part that is
+            worth keeping, and the file is written.
+        table: results as Markdown.
+        plot: called with the results and the path of a PNG whenever the file is written.
+    """
+    path = args.table or args.output_dir / f"{name}.json"
+    results: Results = json.loads(path.read_text()) if path.exists() or args.table else {}
+    if not args.table:
+        for _ in measure(args, results):
+            write_json(path, results)
+            if plot:
+                plot(results, path.with_suffix(".png"))
+    print(table(results))
+
+
+def require_known(names: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Refuse names that are not among the known ones.
+
+    Raises:
+        InputError: there is such a name.
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise InputError(f"{what} must be of {', '.join(known)}; got {name}")
+
+
+def train_by_recipe(name: str, *flags: str) -> None:
+    """Run ``accelerate launch recipes/NAME.py`` with these flags to its end.
+
+    Raises:
+        subprocess.CalledProcessError: the recipe fails.
+    """
+    recipe = str(RECIPES / f"{name}.py")
+    subprocess.run([sys.executable, "-m", "accelerate.commands.launch", recipe, *flags], check=True)
+
+
+def data_flags(data: DataArguments) -> list[str]:
+    """The flags that give another command the same images; those at their defaults are left out."""
+    changed = [(field.name, getattr(data, field.name)) for field in fields(data)]
+    changed = [(name, value) for name, value in changed if value != getattr(DataArguments, name)]
+    return [part for name, value in changed for part in (f"--{name}", *([] if value is True else [str(value)]))]
+
+
+def machine() -> str:
+    """Processor and version of torch that results were measured with."""
+    return f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, torch {torch.__version__}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation of shares, in per cent."""
+    return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f} %"
