@@ -134,7 +134,7 @@ def test_the_readmes_network_of_ones_own_trains_and_loads(tmp_path):
 
 def test_the_table_of_systems_in_the_readme_is_what_the_script_wrote(tmp_path):
     """Assembling the table from the recorded results gives the README's lines."""
-    recorded = REPOSITORY / ".images" / "models.json"
+    recorded = REPOSITORY / ".images" / "systems.json"
     table = run(sys.executable, recipe_path("benchmark_systems"), "--table", str(recorded), cwd=tmp_path)
     assert table.strip() in (REPOSITORY / "README.md").read_text()
 
