@@ -1,6 +1,6 @@
-"""The contract as code: checks that a generator or a mixed dataset of anyone's making can run.
+"""Checks that a generator or a mixed dataset of your own keeps what this library expects of it, for your tests.
 
-Each raises an AssertionError that says what was expected, what was found, and returns None where all is well.
+Each raises an AssertionError that says what was expected and what was found, or returns None.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ganaug.mixing.dataset import ConditionalGANAugment
 
 
 def check_generator(module: nn.Module, *, num_classes: int | None = None) -> None:
-    """Check that a module can be sampled from, as ``ConditionalGANAugment`` and the others do.
+    """Check that images can be drawn from a module, as ``ConditionalGANAugment`` and the others do.
 
-    It must have ``latent_dim``, return finite float images (N, C, H, W) in [-1, 1] for any N, treat every row by
-    itself in evaluation mode, be the same after ``copy.deepcopy`` and pickling, and leave the global random state
-    alone.
+    It must have ``latent_dim``, return finite float images (N, C, H, W) in [-1, 1] for any N, treat every row
+    independently in evaluation mode, be the same after ``copy.deepcopy`` and pickling, and leave the global random
+    state alone.
 
     Args:
         module (nn.Module): the generator.
@@ -35,7 +35,7 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
 
     Raises:
         AssertionError: one of these does not hold.
-        ValueError: the number of classes is not known.
+        ValueError: the module has no ``label_names``, and ``num_classes`` was not given.
     """
     generator = cast(Any, module)
     latent_dim: Any = getattr(module, "latent_dim", None)
@@ -63,12 +63,12 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
 def check_augmented_dataset(dataset: ConditionalGANAugment, *, num_workers: int = 2) -> None:
     """Check what a mixed dataset promises: counts, order, provenance, and bytes that depend on the index alone.
 
-    Reads some of the items, one by one, in a batch and through a DataLoader. Transforms of the dataset must not be
+    It reads some of the items, one by one, in a batch and through a DataLoader. The dataset's transforms must not be
     random, or no two reads could be compared.
 
     Args:
         dataset (ConditionalGANAugment): or anything with its attributes.
-        num_workers (int): of the DataLoader; 0 for none. Default: 2
+        num_workers (int): workers of the DataLoader; 0 for none. Default: 2
 
     Raises:
         AssertionError: one of these does not hold.

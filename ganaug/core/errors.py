@@ -1,7 +1,10 @@
+"""Errors that are about what the caller gave; all are ``ValueError``s."""
+
+
 class InputError(ValueError):
     """What the caller gave cannot be used.
 
-    The message says what is wrong, what was given and what to do about it. Recipes print it without a traceback.
+    The message says what is wrong, what was given and what to do about it. Commands print it without a traceback.
     """
 
 
@@ -14,4 +17,4 @@ class LoadError(InputError):
 
 
 class PublishError(InputError):
-    """A generator that could not be uploaded; what is on disk is as it was."""
+    """A generator or dataset that could not be uploaded; what is on disk is as it was."""
