@@ -51,13 +51,13 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
         again = generator(z.to(device), labels.to(device))
         backwards = generator(z.flip(0).to(device), labels.flip(0).to(device)).flip(0)
     _check_images(images, rows=7)
-    _expect(torch.equal(images, again), "evaluation mode gives the same images twice", "others")
+    _expect(torch.equal(images, again), "evaluation mode gives the same images twice", "other ones")
     apart = float((images.float() - backwards.float()).abs().max())
     _expect(apart < 1e-3, "an image does not depend on its place in the batch (in evaluation mode)", f"{apart} apart")
     for how, copied in (("deepcopy", copy.deepcopy(generator)), ("pickle", pickle.loads(pickle.dumps(generator)))):
         with torch.inference_mode():
             same = torch.equal(copied.eval()(z.to(device), labels.to(device)), images)
-        _expect(same, f"a copy made by {how} draws the same images", "others")
+        _expect(same, f"a copy made by {how} draws the same images", "other ones")
 
 
 def check_augmented_dataset(dataset: ConditionalGANAugment, *, num_workers: int = 2) -> None:
@@ -86,15 +86,21 @@ def check_augmented_dataset(dataset: ConditionalGANAugment, *, num_workers: int 
     with _random_state_untouched():
         one_by_one = [dataset[index] for index in chosen]
         together = dataset.__getitems__(chosen[::-1])[::-1]
-        _expect(_same(one_by_one, together), "items are the same one by one and in a batch", "others")
+        _expect(_same(one_by_one, together), "items are the same one by one and in a batch", "other ones")
         copied = pickle.loads(pickle.dumps(dataset))
-        _expect(_same(one_by_one, [copied[index] for index in chosen]), "a pickled copy has the same items", "others")
+        _expect(
+            _same(one_by_one, [copied[index] for index in chosen]),
+            "a pickled copy has the same items",
+            "different ones",
+        )
         rng = torch.Generator()  # else the loader takes its seed from the global random state
         loader = DataLoader(
             dataset, sampler=chosen, batch_size=2, num_workers=num_workers, collate_fn=list, generator=rng
         )
         loaded = [item for batch in loader for item in batch]
-        _expect(_same(one_by_one, loaded), f"a DataLoader of {num_workers} workers gives the same items", "others")
+        _expect(
+            _same(one_by_one, loaded), f"a DataLoader of {num_workers} workers gives the same items", "different ones"
+        )
 
 
 def _check_images(images: Any, *, rows: int) -> None:
@@ -124,4 +130,8 @@ def _random_state_untouched() -> Iterator[None]:
 
     before = states()
     yield
-    _expect(_same(before, states()), "the global random state of torch, numpy and random stays as it was", "another")
+    _expect(
+        _same(before, states()),
+        "the global random state of torch, numpy and random stays as it was",
+        "a different one",
+    )
