@@ -1,4 +1,12 @@
-"""Train a class-conditional generator on labelled images, and mix its samples into a training set."""
+"""Train a class-conditional generator on labelled images, mix its samples into a training set, and see if it helps.
+
+- :class:`ConditionalGANAugment`, :class:`ConditionalGANStream`, :class:`GANMix` and :func:`augment_dataset` mix
+  generated images into a dataset, a stream, a batch and a Hugging Face dataset;
+- :class:`Generator` loads, saves and publishes generators, and :func:`sample` draws from any;
+- :func:`open_images` opens labelled images from anywhere;
+- ``ganaug.training`` trains generators, ``ganaug.evaluation`` says whether they help, ``ganaug.filters`` has filters
+  of generated images, and ``ganaug.testing`` checks networks and datasets of your own.
+"""
 
 from ganaug.core.errors import DataError, InputError, LoadError, PublishError
 from ganaug.data import LabelledImages, bundled_digits, open_images

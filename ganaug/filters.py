@@ -1,4 +1,9 @@
-"""Filters of generated images, for ``accept``: which of them to keep."""
+"""Filters of generated images, for the argument ``accept``: which of them to keep.
+
+A :data:`Filter` is any callable from uint8 images (N, C, H, W) and int64 labels (N,) to bool (N,).
+:class:`ClassifierAgreement` and :class:`DiscriminatorScore` are two ready-made ones, and :class:`StarvedFilterError`
+says that one refused every image drawn for an item.
+"""
 
 from ganaug.sampling.filters import ClassifierAgreement, DiscriminatorScore, Filter, StarvedFilterError
 

@@ -1,6 +1,6 @@
-"""The contract as code: checks that a generator or a mixed dataset of anyone's making can run.
+"""Checks that a generator or a mixed dataset of your own keeps what this library expects of it, for your tests.
 
-Each raises an AssertionError that says what was expected, what was found, and returns None where all is well.
+Each raises an AssertionError that says what was expected and what was found, or returns None.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ganaug.mixing.dataset import ConditionalGANAugment
 
 
 def check_generator(module: nn.Module, *, num_classes: int | None = None) -> None:
-    """Check that a module can be sampled from, as ``ConditionalGANAugment`` and the others do.
+    """Check that images can be drawn from a module, as ``ConditionalGANAugment`` and the others do.
 
-    It must have ``latent_dim``, return finite float images (N, C, H, W) in [-1, 1] for any N, treat every row by
-    itself in evaluation mode, be the same after ``copy.deepcopy`` and pickling, and leave the global random state
-    alone.
+    It must have ``latent_dim``, return finite float images (N, C, H, W) in [-1, 1] for any N, treat every row
+    independently in evaluation mode, be the same after ``copy.deepcopy`` and pickling, and leave the global random
+    state alone.
 
     Args:
         module (nn.Module): the generator.
@@ -35,7 +35,7 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
 
     Raises:
         AssertionError: one of these does not hold.
-        ValueError: the number of classes is not known.
+        ValueError: the module has no ``label_names``, and ``num_classes`` was not given.
     """
     generator = cast(Any, module)
     latent_dim: Any = getattr(module, "latent_dim", None)
@@ -51,24 +51,24 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
         again = generator(z.to(device), labels.to(device))
         backwards = generator(z.flip(0).to(device), labels.flip(0).to(device)).flip(0)
     _check_images(images, rows=7)
-    _expect(torch.equal(images, again), "evaluation mode gives the same images twice", "others")
+    _expect(torch.equal(images, again), "evaluation mode gives the same images twice", "other ones")
     apart = float((images.float() - backwards.float()).abs().max())
     _expect(apart < 1e-3, "an image does not depend on its place in the batch (in evaluation mode)", f"{apart} apart")
     for how, copied in (("deepcopy", copy.deepcopy(generator)), ("pickle", pickle.loads(pickle.dumps(generator)))):
         with torch.inference_mode():
             same = torch.equal(copied.eval()(z.to(device), labels.to(device)), images)
-        _expect(same, f"a copy made by {how} draws the same images", "others")
+        _expect(same, f"a copy made by {how} draws the same images", "other ones")
 
 
 def check_augmented_dataset(dataset: ConditionalGANAugment, *, num_workers: int = 2) -> None:
     """Check what a mixed dataset promises: counts, order, provenance, and bytes that depend on the index alone.
 
-    Reads some of the items, one by one, in a batch and through a DataLoader. Transforms of the dataset must not be
+    It reads some of the items, one by one, in a batch and through a DataLoader. The dataset's transforms must not be
     random, or no two reads could be compared.
 
     Args:
         dataset (ConditionalGANAugment): or anything with its attributes.
-        num_workers (int): of the DataLoader; 0 for none. Default: 2
+        num_workers (int): workers of the DataLoader; 0 for none. Default: 2
 
     Raises:
         AssertionError: one of these does not hold.
@@ -86,15 +86,21 @@ def check_augmented_dataset(dataset: ConditionalGANAugment, *, num_workers: int 
     with _random_state_untouched():
         one_by_one = [dataset[index] for index in chosen]
         together = dataset.__getitems__(chosen[::-1])[::-1]
-        _expect(_same(one_by_one, together), "items are the same one by one and in a batch", "others")
+        _expect(_same(one_by_one, together), "items are the same one by one and in a batch", "other ones")
         copied = pickle.loads(pickle.dumps(dataset))
-        _expect(_same(one_by_one, [copied[index] for index in chosen]), "a pickled copy has the same items", "others")
+        _expect(
+            _same(one_by_one, [copied[index] for index in chosen]),
+            "a pickled copy has the same items",
+            "different ones",
+        )
         rng = torch.Generator()  # else the loader takes its seed from the global random state
         loader = DataLoader(
             dataset, sampler=chosen, batch_size=2, num_workers=num_workers, collate_fn=list, generator=rng
         )
         loaded = [item for batch in loader for item in batch]
-        _expect(_same(one_by_one, loaded), f"a DataLoader of {num_workers} workers gives the same items", "others")
+        _expect(
+            _same(one_by_one, loaded), f"a DataLoader of {num_workers} workers gives the same items", "different ones"
+        )
 
 
 def _check_images(images: Any, *, rows: int) -> None:
@@ -124,4 +130,8 @@ def _random_state_untouched() -> Iterator[None]:
 
     before = states()
     yield
-    _expect(_same(before, states()), "the global random state of torch, numpy and random stays as it was", "another")
+    _expect(
+        _same(before, states()),
+        "the global random state of torch, numpy and random stays as it was",
+        "a different one",
+    )

@@ -1,3 +1,6 @@
+"""Errors that are about what the caller gave; all are ``ValueError``s."""
+
+
 class InputError(ValueError):
     """What the caller gave cannot be used.
 
@@ -14,4 +17,4 @@ class LoadError(InputError):
 
 
 class PublishError(InputError):
-    """A generator that could not be uploaded; what is on disk is as it was."""
+    """A generator or dataset that could not be uploaded; what is on disk is as it was."""

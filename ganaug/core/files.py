@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and making what is kept once."""
+"""Files that are written whole or not at all, and made by one of the processes that want them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to; it takes the final name when the block ends well.
+    """Give a temporary path to write a file or folder to, which gets its final name if the block succeeds.
 
-    The temporary file keeps the suffix of ``path``. It is synced to disk before the rename and removed on any error,
-    so that a full disk or a crash leaves the old file, or none, under the final name. It may be a folder too. What a
-    killed process leaves is for :func:`remove_leftovers`.
+    The temporary path is beside ``path`` and has its suffix. What is written is synced to disk before the rename and
+    removed on any error, so that a full disk or a crash leaves the old file, or none, under the final name.
+    :func:`remove_leftovers` removes what a killed process leaves.
+
+    Args:
+        path (str or Path): the final name; its folder is made if missing.
 
     Raises:
         OSError: the folder cannot be written to or the disk is full.
@@ -40,7 +43,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         for written in [*temporary.rglob("*"), temporary]:
             _sync(written)
-        if path.is_dir():  # which cannot be replaced
+        if path.is_dir():  # a folder cannot be replaced
             remove(path)
         temporary.replace(path)
         _sync(path.parent)
@@ -53,9 +56,12 @@ def build_once(path: Path, build: Callable[[Path], None], *, what: str) -> Path:
     """Make a file or folder that several processes want, in one of them.
 
     Args:
-        path (Path): what is wanted; returned at once where it exists.
-        build (callable): makes it at the temporary path it is given; called by one process while others wait.
+        path (Path): what is wanted; returned at once if it exists.
+        build (callable): makes it at the temporary path it is given; one process calls it while the others wait.
         what (str): what it is, for the log.
+
+    Returns:
+        Path: ``path``.
 
     Raises:
         OSError: the folder cannot be written to or the disk is full.
@@ -71,7 +77,7 @@ def build_once(path: Path, build: Callable[[Path], None], *, what: str) -> Path:
         lock.acquire()
     try:
         if not path.exists():
-            for stale in path.parent.glob(f".{path.stem}.tmp-*"):  # of a process that was killed: the lock is ours
+            for stale in path.parent.glob(f".{path.stem}.tmp-*"):  # left by a killed process, for the lock is ours
                 _delete(stale)
             with atomic_path(path) as temporary:
                 build(temporary)
@@ -81,10 +87,13 @@ def build_once(path: Path, build: Callable[[Path], None], *, what: str) -> Path:
 
 
 def check_writable(folder: str | Path) -> None:
-    """Refuse a folder for results that cannot be written to, before the work is done; it need not exist yet.
+    """Refuse a folder for results that cannot be written to, before the work is done.
+
+    Args:
+        folder (str or Path): the folder, which need not exist yet.
 
     Raises:
-        InputError: it, or the one it would be made in, is no folder or may not be written to.
+        InputError: the folder, or the one it would be made in, is a file or may not be written to.
     """
     there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
@@ -93,13 +102,17 @@ def check_writable(folder: str | Path) -> None:
 
 
 def user_cache() -> Path:
-    """Folder of what can be made again: ``$XDG_CACHE_HOME/ganaug``, or ``~/.cache/ganaug``."""
+    """Folder for what can be made again: ``$XDG_CACHE_HOME/ganaug``, or ``~/.cache/ganaug``."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "ganaug"
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8, atomically."""
+    """Write ``text`` as UTF-8, atomically.
+
+    Raises:
+        OSError: the file cannot be written or the disk is full.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -113,20 +126,26 @@ def json_text(value: Any) -> str:
     """``value`` as indented JSON; the same text for the same value.
 
     Raises:
-        ValueError: ``value`` holds NaN or infinity, which JSON does not have.
+        ValueError: ``value`` has NaN or infinity in it, which JSON does not have.
+        OSError: the file cannot be written or the disk is full.
     """
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors of any memory format as safetensors; not atomically.
+    """Write tensors of any memory format as safetensors, not atomically.
+
+    Args:
+        path (Path): the file.
+        tensors (mapping): {name: tensor}.
+        metadata (dict, optional): strings by name, for the file's header.
 
     Raises:
         OSError: the disk is full, or the file cannot be written to.
     """
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
-    except SafetensorError as error:  # older versions of safetensors hide the operating system's error in it
+    except SafetensorError as error:  # in which older versions of safetensors hide the operating system's error
         raise OSError(f"{path} cannot be written: {error}") from error
 
 
@@ -140,24 +159,24 @@ def sha256_of(path: Path) -> str:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder so that nobody finds half of it: under its name it is whole, or not there."""
+    """Remove a folder so that nobody finds half of it: under its name it is complete, or gone."""
     doomed = folder.with_name(f".{folder.name}.tmp-{os.getpid()}-removed")
     folder.rename(doomed)
     _delete(doomed)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed left half-written or half-removed in a folder and those in it.
+    """Remove what killed processes left half-written or half-removed in a folder and its subfolders.
 
-    There must be nobody at work in it.
+    No process may be writing to it meanwhile.
     """
     for stale in list(folder.rglob(".*.tmp-*")):
         _delete(stale)
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of files where the system can say so, is on the disk."""
-    windows = os.name == "nt"  # which syncs by handles that may write, and no folders
+    """Wait until a file's content is on the disk; of a folder, its list of files, if the system can tell."""
+    windows = os.name == "nt"  # needs a handle that may write, and cannot sync folders
     if windows and not os.access(path, os.W_OK):
         return
     with suppress(OSError) if path.is_dir() else nullcontext():

@@ -1,4 +1,4 @@
-"""SHA-256 of what results depend on, to name what is kept on disk."""
+"""SHA-256 hashes of what results depend on, which name what is kept on disk."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
-STATE_FORMAT = 2  # of a state_dict; 1 had no number, and told code of the user's by the module it was in
-PROVENANCE = ("info", "origin", "seen_images")  # of a generator: they change no image
+STATE_FORMAT = 2  # of a state_dict; format 1 had no number, and identified users' code by the module it was in
+PROVENANCE = ("info", "origin", "seen_images")  # attributes of a generator that change no image
 
-# Fingerprints once hashed the module and the name of a class. Those of the first architectures still do, so that what
-# was kept, saved or begun before is found again wherever the class is now. Later ones are hashed by architecture.
+# Fingerprints once hashed a class's name and the module it was in. Those of the first architectures still do, so that
+# what was kept, saved or begun before is found again wherever the class is now. Later ones hash the architecture.
 _FIRST_HOMES = {
     "acgan-28": ("ganaug.generators.acgan28", "ACGAN28Generator"),
     "acgan-64": ("ganaug.generators.acgan64", "ACGAN64Generator"),
@@ -30,7 +30,7 @@ _FIRST_HOMES = {
 
 
 def of_values(*values: Any) -> str:
-    """Fingerprint of plain JSON values, tensors and other fingerprints, in order."""
+    """Fingerprint of plain JSON values, tensors and other fingerprints, in the given order."""
     digest = hashlib.sha256()
     for value in values:
         if isinstance(value, Tensor):
@@ -45,7 +45,7 @@ def of_values(*values: Any) -> str:
 def of_module(module: nn.Module) -> str:
     """Fingerprint of a module's architecture, layers (as its ``repr`` shows them) and state.
 
-    A module without ``architecture`` is told by its class and the Python module that has it.
+    A module without ``architecture`` is identified by its class and the Python module that defines it.
     """
     architecture = getattr(type(module), "architecture", None)
     if isinstance(architecture, str):
@@ -59,15 +59,15 @@ def of_module(module: nn.Module) -> str:
 
 
 def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """Where what was saved is not what is here, for an error; empty where all that is here was saved so."""
+    """How saved values differ from one's own, in words for an error message; empty if none of one's own differs."""
     differing = [name for name in own if saved.get(name) != own[name]]
     return "; ".join(f"{name}: saved {saved.get(name)}, here {own[name]}" for name in differing)
 
 
 def state_differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """:func:`differences` of states, which say their generator's fingerprint, whatever version saved the one.
+    """:func:`differences` of states, which have their generator's fingerprint, whatever version saved them.
 
-    Of a state without a format number, the generator cannot always be compared. A warning says so.
+    In a state without a format number the generator may not be comparable; then a warning says so.
     """
     if "format" in saved:
         return differences(saved, own)
@@ -81,9 +81,9 @@ def state_differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
 
 
 def of_callable(function: Callable[..., Any]) -> str:
-    """Fingerprint of a function, module or other callable by what it is made of, its closure or attributes included.
+    """Fingerprint of a function, module or other callable by what it is made of, closure and attributes included.
 
-    One that cannot be told apart reliably gets a new fingerprint in every process, never an old one.
+    A callable that cannot be identified reliably gets a new fingerprint in every process, never an old one.
     """
     from datasets.fingerprint import Hasher  # takes a second to import
 
@@ -93,6 +93,6 @@ def of_callable(function: Callable[..., Any]) -> str:
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """What a module keeps beside layers and state, such as a threshold, and is not of every module."""
+    """What a module has besides layers and state, such as a threshold, and not every module has."""
     common = {*vars(nn.Module()), *PROVENANCE}
     return {name: value for name, value in vars(module).items() if name not in common}

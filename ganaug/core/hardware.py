@@ -1,4 +1,4 @@
-"""Networks and the hardware they are on: devices, precision, threads, memory."""
+"""The hardware that networks run on: which device, how many threads, and passes that repeat to the bit."""
 
 from __future__ import annotations
 
@@ -18,27 +18,31 @@ _CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # names of the capability on x8
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module's parameters are; the CPU for one without."""
+    """The device of a module's parameters; the CPU if it has none."""
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
 def best_device() -> torch.device:
-    """The accelerator where there is one, else the CPU."""
+    """The accelerator if there is one, else the CPU."""
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return found or torch.device("cpu")
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether a device has instructions for bf16, rather than emulating it."""
+    """Whether a device has instructions for bf16, rather than having to emulate it."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # get_capabilities is newer than the oldest torch we take.
+    # The oldest torch we support has no get_capabilities.
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
     return any(capabilities.get(name) for name in _CPU_BF16)
 
 
 def check_usable_here(device: torch.device, what: str) -> None:
-    """Refuse to compute on a device that a DataLoader worker cannot use.
+    """Refuse to compute on a device that this process, if it is a DataLoader worker, cannot use.
+
+    Args:
+        device (torch.device): where ``what`` is.
+        what (str): what would compute, for the message.
 
     Raises:
         RuntimeError: this is a worker, and ``device`` is not the CPU.
@@ -51,11 +55,54 @@ def check_usable_here(device: torch.device, what: str) -> None:
 
 
 @contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module and all its parts in evaluation mode for a block, and each back in its own mode afterwards."""
+    modes: list[tuple[Any, bool]] = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def set_cpu_threads(requested: int | None) -> int:
+    """Let this process compute on its share of the cores, and return the number of threads.
+
+    ``accelerate launch`` and ``torchrun`` set OMP_NUM_THREADS=1 if the user has not set it, so a 1 there means nothing
+    and is overridden; any other number is the user's and stays.
+
+    Args:
+        requested (int, optional): number of threads. Default: the cores this process may use, divided by the number of
+            processes on this machine
+    """
+    told = int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0])  # "4,2" is for nested regions
+    # The affinity mask reflects taskset and many schedulers; not every system has one.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    threads = requested or (told if told > 1 else share)
+    torch.set_num_threads(threads)
+    return threads
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory it frees; only glibc can, and elsewhere nothing happens.
+
+    Otherwise every step returns its largest tensors to the system and gets them back page by page, which took a fifth
+    of a step of acgan-64.
+    """
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        trim_threshold, mmap_threshold = -1, -3  # glibc's malloc.h
+        ctypes.CDLL(None).mallopt(mmap_threshold, 2**30)
+        ctypes.CDLL(None).mallopt(trim_threshold, 2**31 - 1)
+
+
+@contextmanager
 def one_thread_each() -> Iterator[int]:
-    """Compute with one thread at a time, so that results do not depend on how many there are; gives that number.
+    """Compute with one thread, so that results do not depend on how many there are; yields how many there were.
 
     With three threads a transposed convolution gives other last bits than with one. Several passes side by side, each
-    with one thread, are no slower than several threads on one pass after the other.
+    on one thread, are no slower than one pass after another on several threads.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -66,9 +113,9 @@ def one_thread_each() -> Iterator[int]:
 
 
 class _DeterministicCudnn:
-    """Without cuDNN's benchmark mode, which picks what is fastest today, and without algorithms that vary.
+    """Turns off cuDNN's benchmark mode, which picks what is fastest today, and algorithms whose results vary.
 
-    Its flags are global: the first thread that enters sets them, the last one that leaves puts them back.
+    The flags are global: the first thread that enters sets them, the last one that leaves restores them.
     """
 
     def __init__(self) -> None:
@@ -94,49 +141,5 @@ _deterministic_cudnn = _DeterministicCudnn()
 
 
 def deterministic_passes(device: torch.device) -> AbstractContextManager[None]:
-    """A context in which a device computes the same from the same each time, as far as torch's flags go."""
+    """A context in which a device computes the same results from the same inputs, as far as torch's flags reach."""
     return _deterministic_cudnn if device.type == "cuda" else nullcontext()
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module and all its parts in evaluation mode, and each back as it was."""
-    modes: list[tuple[Any, bool]] = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
-def set_cpu_threads(requested: int | None) -> int:
-    """Let this process compute on its share of the cores, and return how many that is.
-
-    ``accelerate launch`` and ``torchrun`` set OMP_NUM_THREADS=1 where the user set nothing, so a 1 there says nothing
-    and is overridden; any other number is the user's and stays.
-
-    Args:
-        requested (int, optional): threads; default: the cores this process may use, divided by the local processes.
-    """
-    told = int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0])  # "4,2" is for nested regions
-    threads = requested or (told if told > 1 else max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    torch.set_num_threads(threads)
-    return threads
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep the memory it frees, with glibc; elsewhere nothing happens.
-
-    Otherwise every step gives its largest tensors back to the system and takes them anew, page by page: that was a
-    fifth of a step of acgan-64.
-    """
-    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
-        trim_threshold, mmap_threshold = -1, -3  # glibc's malloc.h
-        ctypes.CDLL(None).mallopt(mmap_threshold, 2**30)
-        ctypes.CDLL(None).mallopt(trim_threshold, 2**31 - 1)
-
-
-def _cores() -> int:
-    # The affinity mask knows of taskset and of many schedulers; not every system has one.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

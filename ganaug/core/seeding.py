@@ -1,6 +1,6 @@
 """Private random streams, one for each thing that is drawn.
 
-Nothing here, or in any caller, reads or moves the global random state of torch, numpy or ``random``.
+Neither these functions nor their callers read or move the global random state of torch, numpy or ``random``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class Purpose(IntEnum):
-    """What a stream is drawn for; streams of different purposes never meet."""
+    """What a stream is for; streams for different purposes never overlap."""
 
     SAMPLE = 0
     TRAINING_ORDER = 1
@@ -38,7 +38,7 @@ def check_seed(seed: int) -> int:
     """Return ``seed`` if it is an int in [0, 2**64).
 
     Raises:
-        ValueError: it is not.
+        ValueError: ``seed`` is anything else.
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
         raise ValueError(f"seed must be an int from 0 to 2**64 - 1, got {seed!r}")
@@ -48,16 +48,16 @@ def check_seed(seed: int) -> int:
 def random_stream(
     seed: int, purpose: Purpose, *, epoch: int = 0, index: int = 0, attempt: int = 0
 ) -> np.random.Generator:
-    """Random stream that depends on its arguments alone, and on every bit of them.
+    """A random stream that depends on its arguments alone, and on every bit of them.
 
-    Philox is keyed by (seed, epoch) and starts its 256-bit counter at (0, purpose, index, attempt), so two streams
-    with different arguments cannot overlap. (A ``torch.Generator`` on CPU keeps only the low 32 bits of its seed:
+    Philox is keyed by (seed, epoch) and starts its 256-bit counter at (0, purpose, index, attempt): two streams with
+    different arguments cannot overlap. (A ``torch.Generator`` on the CPU keeps only the low 32 bits of its seed:
     among a million items seeded with well-mixed 64-bit numbers, a hundred or so would be drawn twice.)
 
     Args:
         seed (int): in [0, 2**64).
-        purpose (Purpose): what is drawn.
-        epoch, index, attempt (int): which one, each in [0, 2**64).
+        purpose (Purpose): what the stream is for.
+        epoch (int), index (int), attempt (int): which one it is, each in [0, 2**64). Default: 0
 
     Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
     """
@@ -68,6 +68,12 @@ def random_stream(
 def latents(seed: int, indices: Sequence[int], latent_dim: int, *, epoch: int = 0, attempt: int = 0) -> Tensor:
     """Standard normal latents, one private stream per index.
 
+    Args:
+        seed (int): in [0, 2**64).
+        indices (sequence of int): numbers of the latents, each in [0, 2**64).
+        latent_dim (int): length of a latent vector.
+        epoch (int), attempt (int): see :func:`random_stream`.
+
     Returns:
         Tensor: float32 of shape (len(indices), latent_dim), on the CPU whatever device the generator is on, so that
         an image does not depend on the machine that draws it.
@@ -76,7 +82,7 @@ def latents(seed: int, indices: Sequence[int], latent_dim: int, *, epoch: int = 
     rng = random_stream(seed, Purpose.SAMPLE, epoch=epoch, attempt=attempt)
     state: Any = rng.bit_generator.state
     for row, index in zip(z, indices, strict=True):
-        # As random_stream(..., index=index), of which making a new one would take four times as long.
+        # The same as random_stream(..., index=index); making a new stream each time would take four times as long.
         state["state"]["counter"][2] = index
         rng.bit_generator.state = state
         rng.standard_normal(dtype=np.float32, out=row)
@@ -85,9 +91,9 @@ def latents(seed: int, indices: Sequence[int], latent_dim: int, *, epoch: int = 
 
 @contextmanager
 def forked_rng(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global random state for a block, and give it back as it was, on the CPU and ``device``.
+    """Seed torch's global random state for a block, on the CPU and on ``device``, and restore it afterwards.
 
-    Other devices are left alone, which torch.manual_seed would seed too.
+    Other devices, which ``torch.manual_seed`` would seed too, are left alone.
     """
     if device.type == "cpu":
         with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,9 @@
-"""Labelled images from anywhere, as one uint8 tensor."""
+"""Labelled images from anywhere, as one uint8 tensor.
+
+:func:`open_images` opens a folder, a dataset of torchvision or of the Hugging Face Hub, or a dataset object, and
+returns :class:`LabelledImages`; :func:`open_unlabeled` opens images without labels. :func:`reduce_images` keeps a
+part of them, balanced or long-tailed.
+"""
 
 from ganaug.data.labelled import LabelledImages, joined
 from ganaug.data.readers import bundled_digits

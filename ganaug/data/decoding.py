@@ -1,4 +1,4 @@
-"""Images of any kind to one uint8 tensor, by one stated rule."""
+"""From images of any kind to one uint8 tensor, by one rule."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _CANNOT_DECODE = (  # what PIL's decoders raise
 
 @dataclass(frozen=True)
 class Conversion:
-    """The rule by which images of any kind become 8-bit grey or RGB pixels.
+    """The rule by which images of any kind become 8-bit grey or RGB.
 
     1. The first frame is taken and turned upright by its EXIF orientation.
     2. 16-bit grey becomes 8-bit by round(value / 257), so that 65535 is 255. Of 16-bit colour, Pillow keeps the upper
-       8 bits. Floating-point pixels, and integers beyond 16 bits, have no stated range: they cannot be converted.
+       8 bits. Floating-point pixels, and integers beyond 16 bits, have no known range and cannot be converted.
     3. Transparency, as an alpha channel or a transparent colour, is composited over ``background``.
     4. Other colour spaces become RGB as Pillow converts them; embedded colour profiles are not applied. RGB becomes
        grey by ITU-R 601 luma, grey becomes RGB by three equal channels.
@@ -40,14 +40,14 @@ class Conversion:
 
     Args:
         resolution (int, optional): side in pixels; None keeps the size, which must then be the same for all.
-        channels (int, optional): 1 for grey, 3 for RGB. None: grey if all images are (with or without alpha; palettes
-            count as colour), else RGB.
+        channels (int, optional): 1 for grey, 3 for RGB. None: grey if all images are grey (with or without alpha;
+            palettes count as colour), else RGB.
         background (str): an opaque colour as Pillow spells it, such as ``"white"`` or ``"#ff8000"``. Default: white
         skip_bad_images (bool): leave out images that cannot be decoded, with a warning, instead of refusing all.
             Default: False
 
     Raises:
-        DataError: a value is not as above.
+        DataError: an argument is not one of the above.
     """
 
     resolution: int | None = None
@@ -68,7 +68,7 @@ class Conversion:
             raise DataError(f"background must be an opaque colour such as white or '#ff8000', got {self.background!r}")
 
     def mode_for(self, modes: Sequence[str]) -> str:
-        """PIL mode, ``"L"`` or ``"RGB"``, that images of ``modes`` become."""
+        """PIL mode, ``"L"`` or ``"RGB"``, that images of these PIL modes are converted to."""
         if self.channels is None:
             return "L" if all(mode in _GREY for mode in modes) else "RGB"
         return _MODE_OF_CHANNELS[self.channels]
@@ -77,14 +77,14 @@ class Conversion:
         """Pixels of one image in ``mode`` (``"L"`` or ``"RGB"``), uint8 (C, H, W).
 
         Raises:
-            ValueError: it has pixels that the rule does not cover.
+            ValueError: the image has pixels that the rule does not cover.
         """
         image = _to_8_bits(ImageOps.exif_transpose(image))
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, self.background), image)
         if image.mode not in ("1", "L"):
-            image = image.convert("RGB")  # also on the way to grey: other spaces have greys of their own
+            image = image.convert("RGB")  # on the way to grey too: other colour spaces have greys of their own
         image = image.convert(mode)
         if self.resolution is not None and image.size != (self.resolution, self.resolution):
             image = ImageOps.fit(image, (self.resolution, self.resolution), Image.Resampling.LANCZOS)
@@ -93,7 +93,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class UnreadImage:
-    """An image that is not read yet: what to call it in an error, and how to open it."""
+    """An image that has not been read yet: what to call it in an error message, and how to open it."""
 
     name: str
     open: Callable[[], AbstractContextManager[Image.Image]]
@@ -102,14 +102,14 @@ class UnreadImage:
 def read_images(unread: Sequence[UnreadImage], conversion: Conversion) -> tuple[Tensor, Tensor]:
     """Read images straight into one tensor.
 
-    Headers are read first, so that the tensor is made once; they decide about grey or RGB.
+    Headers are read first: they decide between grey and RGB, and the tensor is made once.
 
     Args:
         unread (sequence of UnreadImage): one or more.
-        conversion (Conversion): what becomes of them, and of those that cannot be decoded.
+        conversion (Conversion): how to convert them, and what to do about those that cannot be decoded.
 
     Returns:
-        (Tensor, Tensor): images, uint8 (N, C, H, W), and which of ``unread`` they are, int64 (N,), ascending.
+        (Tensor, Tensor): images, uint8 (N, C, H, W), and their indices in ``unread``, int64 (N,), ascending.
 
     Raises:
         DataError: images cannot be decoded, or differ in size and no resolution is given.
@@ -138,14 +138,17 @@ def read_images(unread: Sequence[UnreadImage], conversion: Conversion) -> tuple[
 
 
 def convert_images(images: Tensor, conversion: Conversion) -> Tensor:
-    """Apply a conversion to images in memory; returns ``images`` itself where there is nothing to change.
+    """Apply a conversion to images in memory; returns ``images`` itself if there is nothing to change.
 
     Args:
         images (Tensor): uint8 (N, C, H, W) with C of 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
-        conversion (Conversion): what becomes of them.
+        conversion (Conversion): how to convert them.
+
+    Returns:
+        Tensor: uint8 (N, C, H, W) with C of 1 or 3.
 
     Raises:
-        DataError: C is none of these.
+        DataError: there are not 1 to 4 channels.
     """
     count, channels, height, width = images.shape
     if channels not in _MODE_OF_CHANNELS:
@@ -163,10 +166,10 @@ def convert_images(images: Tensor, conversion: Conversion) -> Tensor:
 
 
 def _header(image: Image.Image, conversion: Conversion) -> tuple[str, tuple[int, int]]:
-    """Mode and upright size; most images are not decoded for it."""
+    """Mode and upright size (width, height) of an image, which rarely has to be decoded for them."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of no stated range. Save it with 8 or 16 bits")
-    # The base class's method, because that of PNG decodes the image to look for EXIF data after the pixels.
+    # The base class's method, because PNG's decodes the image, to look for EXIF data after the pixels.
     turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) != 1
     if turned and conversion.resolution is None:
         return image.mode, ImageOps.exif_transpose(image).size
@@ -190,7 +193,7 @@ def _common_size(
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits as grey of 8; other images as they are."""
+    """A 16-bit grey image as an 8-bit one; other images as they are."""
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image).astype(np.int32)
@@ -211,7 +214,7 @@ def _noting_failure(failures: dict[int, Exception], index: int) -> Iterator[None
 
 
 def _report_failures(failures: dict[int, Exception], unread: Sequence[UnreadImage], conversion: Conversion) -> None:
-    """One error or, where they may be skipped and some are left, one warning for all."""
+    """Raise one error for all failures; or log one warning, if bad images may be skipped and good ones are left."""
     if not failures:
         return
     first = min(failures)

@@ -1,4 +1,4 @@
-"""Pictures of many images: one class per column, its name above."""
+"""Pictures of many images, laid out in a grid: one class per column, its name above."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _CELL = 56  # pixels: room for a short class name, and to see an 8x8 image
 _TITLE = 16
 
 
-class Drawing(Protocol):
-    """What a grid of generated images asks of their generator."""
+class SampledGenerator(Protocol):
+    """What a grid of generated images needs of their generator."""
 
     label_names: tuple[str, ...]
 
@@ -30,7 +30,7 @@ class Drawing(Protocol):
         """Whether images of a wanted class can be drawn."""
 
     def sample(self, labels: list[int], *, seed: int = 0) -> Tensor:
-        """Images, uint8 (N, C, H, W)."""
+        """One image for each label, uint8 (N, C, H, W)."""
 
 
 def class_grid(images: Tensor, names: Sequence[str]) -> Image.Image:
@@ -38,10 +38,10 @@ def class_grid(images: Tensor, names: Sequence[str]) -> Image.Image:
 
     Args:
         images (Tensor): uint8 (rows * len(names), C, H, W), row after row.
-        names (sequence of str): title of each column, shortened where it is wider than its column.
+        names (sequence of str): title of each column, shortened if it is wider than its column.
 
     Returns:
-        PIL.Image.Image: see :func:`plain_grid`.
+        PIL.Image.Image: RGB.
     """
     body = plain_grid(images, columns=len(names))
     picture = Image.new("RGB", (body.width, body.height + _TITLE), "white")
@@ -58,7 +58,15 @@ def class_grid(images: Tensor, names: Sequence[str]) -> Image.Image:
 
 
 def plain_grid(images: Tensor, *, columns: int) -> Image.Image:
-    """Lay out uint8 images (N, C, H, W) row after row; small images are enlarged by a whole factor."""
+    """Lay out images row after row; small ones are enlarged by a whole factor.
+
+    Args:
+        images (Tensor): uint8 (N, C, H, W).
+        columns (int): images in a row.
+
+    Returns:
+        PIL.Image.Image: RGB.
+    """
     from torchvision.utils import make_grid
 
     zoom = max(1, round(_CELL / images.shape[3]))
@@ -66,10 +74,16 @@ def plain_grid(images: Tensor, *, columns: int) -> Image.Image:
     return to_pil(make_grid(images, nrow=columns, padding=2, pad_value=255))
 
 
-def sample_grid(generator: Drawing, *, rows: int = 10, seed: int = 0) -> Image.Image:
-    """Grid of generated images, the same latents for the same seed.
+def sample_grid(generator: SampledGenerator, *, rows: int = 10, seed: int = 0) -> Image.Image:
+    """Grid of generated images, with one class per column.
 
-    One class per column; ``rows`` times ``rows`` images of an unconditional generator.
+    Args:
+        generator (SampledGenerator): draws them.
+        rows (int): images of each class; an unconditional generator fills as many columns. Default: 10
+        seed (int): in [0, 2**64). Default: 0
+
+    Returns:
+        PIL.Image.Image: RGB.
     """
     if not generator.conditional:
         return plain_grid(generator.sample([0] * rows**2, seed=seed), columns=rows)
@@ -78,7 +92,15 @@ def sample_grid(generator: Drawing, *, rows: int = 10, seed: int = 0) -> Image.I
 
 
 def real_grid(data: LabelledImages, *, rows: int = 10) -> Image.Image:
-    """Grid of the first real images of each class; a class with fewer than ``rows`` is followed by blank cells."""
+    """Grid of the first images of each class; a class with fewer than ``rows`` ends in blank cells.
+
+    Args:
+        data (LabelledImages): the images.
+        rows (int): images of each class. Default: 10
+
+    Returns:
+        PIL.Image.Image: RGB.
+    """
     cells = torch.full((rows, len(data.classes), *data.images.shape[1:]), 255, dtype=torch.uint8)
     for k in range(len(data.classes)):
         found = data.images[torch.nonzero(data.targets == k).squeeze(1)[:rows]]

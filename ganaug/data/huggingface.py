@@ -1,4 +1,4 @@
-"""Readers of Hugging Face ``datasets``, which is imported when it is needed; each gives :class:`LabelledImages`."""
+"""Readers of Hugging Face ``datasets``, which is imported only when needed; each returns :class:`LabelledImages`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def from_hub(name: str, config_name: str | None, *, split: str, conversion: Conv
     """Images of a dataset that ``load_dataset`` opens: a Hub id or a local folder.
 
     Raises:
-        DataError: it cannot be opened, or is not as :func:`from_hf_dataset` wants it.
+        DataError: the dataset cannot be opened; or see :func:`from_hf_dataset`.
     """
     from datasets import load_dataset
 
@@ -32,7 +32,7 @@ def from_hub(name: str, config_name: str | None, *, split: str, conversion: Conv
             f"dataset {name!r}, split {split!r}, cannot be opened: {error}. Give an existing folder, "
             "torchvision:NAME, sklearn:digits, or the id of a dataset on the Hugging Face Hub"
         ) from error
-    # No path of this machine; of a dataset on the Hub the commit, after which the client names the cache's folder.
+    # The name has no path of this machine in it, but the commit of a Hub dataset, which names its folder in the cache.
     folders = {Path(file["filename"]).parent.name for file in dataset.cache_files}
     commits = [folder for folder in folders if re.fullmatch("[0-9a-f]{40}", folder)]
     published = Path(name).name if Path(name).is_dir() else "@".join([name, *commits])
@@ -43,7 +43,7 @@ def from_saved(folder: Path, *, split: str, conversion: Conversion) -> LabelledI
     """Images of a folder that ``save_to_disk`` of a ``Dataset`` or ``DatasetDict`` wrote.
 
     Raises:
-        DataError: it cannot be opened, has no such split, or is not as :func:`from_hf_dataset` wants it.
+        DataError: the folder cannot be opened, or has no such split; or see :func:`from_hf_dataset`.
     """
     from datasets import load_from_disk
 
@@ -56,7 +56,7 @@ def from_saved(folder: Path, *, split: str, conversion: Conversion) -> LabelledI
 
 
 def is_hf_object(value: Any) -> bool:
-    """Whether a value is a dataset, or a dict of such, of HF ``datasets``, which need not be imported to tell."""
+    """Whether a value is a dataset of HF ``datasets``, or a dict of them; ``datasets`` is not imported to find out."""
     modules = {f"datasets.{name}" for name in ("arrow_dataset", "dataset_dict", "iterable_dataset")}
     return any(base.__module__ in modules for base in type(value).__mro__)
 
@@ -65,12 +65,12 @@ def pick_split(found: Any, split: str, *, name: str) -> Any:
     """The ``datasets.Dataset`` of a split.
 
     Args:
-        found (Dataset or DatasetDict): the dataset of ``"train"``, or the splits to pick from.
-        split (str): which.
+        found (Dataset or DatasetDict): a dataset, which counts as ``"train"``, or the splits to pick from.
+        split (str): which one.
         name (str): what ``found`` is, for an error message.
 
     Raises:
-        DataError: there is no such split, or rows can be iterated only.
+        DataError: there is no such split, or its rows can only be iterated.
     """
     import datasets
 
@@ -86,11 +86,11 @@ def pick_split(found: Any, split: str, *, name: str) -> Any:
 
 
 def from_hf_dataset(dataset: Any, *, name: str, conversion: Conversion) -> LabelledImages:
-    """Images of a ``datasets.Dataset``; its columns are found by feature type: one Image and one ClassLabel.
+    """Images of a ``datasets.Dataset``, whose columns are found by their types: one Image and one ClassLabel.
 
     Raises:
-        DataError: there is not exactly one of each, there are no rows, a row has no label, or an image cannot be
-            decoded.
+        DataError: there is not exactly one column of each type, there are no rows, a row has no label, or an image
+            cannot be decoded.
     """
     import datasets
 
@@ -120,10 +120,10 @@ def labels_of_rows(dataset: Any, column: str, name: str) -> Tensor:
 
 
 def only_column(dataset: Any, kind: type, name: str) -> str:
-    """Name of the one column of a ``datasets.Dataset`` whose feature is of a type, such as ``datasets.Image``.
+    """Name of the only column of a ``datasets.Dataset`` that has a type, such as ``datasets.Image``.
 
     Raises:
-        DataError: there is none, or more than one.
+        DataError: no column has that type, or more than one has.
     """
     found: list[str] = [column for column, feature in dataset.features.items() if isinstance(feature, kind)]
     if len(found) != 1:

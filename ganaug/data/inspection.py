@@ -1,4 +1,4 @@
-"""What a wrapper must know of a dataset it did not make: labels, class names, raw items and transforms."""
+"""What can be found out about a dataset of anyone's making: labels, class names, raw items and transforms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EVALUATION = ("test", "val", "valid", "validation", "eval", "dev")
 
 @dataclass(frozen=True)
 class Transforms:
-    """Transforms in torchvision's sense: one per part of an item, or one for both (``transforms``)."""
+    """Transforms as torchvision has them: one for each part of an item, or one for both (``transforms``)."""
 
     transform: Callable[[Any], Any] | None = None
     target_transform: Callable[[Any], Any] | None = None
@@ -32,11 +32,11 @@ class Transforms:
 
     @classmethod
     def of(cls, dataset: Dataset[Any]) -> Transforms:
-        """Those that a dataset, the one inside of plain subsets, applies by itself, as they are now."""
+        """The transforms that a dataset itself applies now; of a plain subset, those of the dataset inside."""
         while is_plain_subset(dataset):
             dataset = cast(Subset[Any], dataset).dataset
         found = cls(*(getattr(dataset, name, None) for name in _TRANSFORM_NAMES))
-        # torchvision keeps a joint form of the two as they were at construction.
+        # torchvision keeps a combination of the two, as they were at construction.
         joint = found.transforms
         if found.transform or found.target_transform or type(joint).__name__ == "StandardTransform":
             return cls(found.transform, found.target_transform)
@@ -57,7 +57,7 @@ class Transforms:
 
 
 def only_transforms(dataset: Dataset[Any], given: Transforms) -> Transforms:
-    """Transforms given beside a dataset, which must not have its own.
+    """The transforms given along with a dataset, which must not have its own.
 
     Raises:
         ValueError: transforms are given twice.
@@ -80,17 +80,17 @@ def base_dataset(dataset: Any) -> Any:
 
 
 def is_plain_subset(dataset: Any) -> bool:
-    """Whether a dataset is a ``Subset`` whose items are those of the dataset inside, with nothing done to them."""
+    """Whether a dataset is a ``Subset`` that does nothing to the items of the dataset inside."""
     return isinstance(dataset, Subset) and all(
         getattr(type(dataset), name) is getattr(Subset, name) for name in ("__getitem__", "__getitems__")
     )
 
 
 def raw_item(dataset: Dataset[Any], index: int) -> tuple[Any, Any]:
-    """Item of a dataset before its transforms; the dataset itself is not touched.
+    """Item of a dataset before its transforms, (image, label); the dataset itself is not modified.
 
     Raises:
-        TypeError: items are not (image, label) pairs.
+        TypeError: the item is not an (image, label) pair.
     """
     while is_plain_subset(dataset):
         subset = cast(Subset[Any], dataset)
@@ -107,10 +107,10 @@ def raw_item(dataset: Dataset[Any], index: int) -> tuple[Any, Any]:
 def labels_of(dataset: Dataset[Any]) -> Tensor:
     """Labels of a map-style dataset, int64 (N,), before any ``target_transform``.
 
-    Read from ``targets`` or ``labels`` where the dataset has them, else from its items, which may take long.
+    They are read from ``targets`` or ``labels`` if the dataset has them, else from its items, which may take long.
 
     Raises:
-        TypeError: the dataset is iterable only, has no items, or its labels are not single ints.
+        TypeError: the dataset can only be iterated, has no items, or its labels are not single ints.
     """
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise TypeError(
@@ -145,7 +145,7 @@ def labels_of(dataset: Dataset[Any]) -> Tensor:
 
 
 def evaluation_split(dataset: Any) -> str | None:
-    """How the innermost dataset says that it is for evaluation (``"train=False"``, ``"split='test'"``), else None."""
+    """How the innermost dataset says that it is for evaluation (``"train=False"``, ``"split='test'"``), or None."""
     base = base_dataset(dataset)
     if getattr(base, "train", None) is False:
         return "train=False"
@@ -157,7 +157,7 @@ def evaluation_split(dataset: Any) -> str | None:
 
 
 def is_evaluation_name(split: str) -> bool:
-    """Whether a split of this name is for evaluation; ``"test[:100]"`` and ``"train+test"`` are too."""
+    """Whether a split of this name is for evaluation, as ``"test"``, ``"test[:100]"`` and ``"train+test"`` are."""
     return any(part.strip().partition("[")[0] in _EVALUATION for part in split.lower().split("+"))
 
 
@@ -165,7 +165,7 @@ def check_not_evaluation(dataset: Any, *, allow_eval: bool) -> None:
     """Refuse data that models are judged on: generated images there would make the judgement worthless.
 
     Raises:
-        ValueError: it is an evaluation split, and ``allow_eval`` is False.
+        ValueError: ``dataset`` is an evaluation split, and ``allow_eval`` is False.
     """
     found = evaluation_split(dataset)
     if found and not allow_eval:
@@ -177,13 +177,13 @@ def check_not_evaluation(dataset: Any, *, allow_eval: bool) -> None:
 
 
 def own_classes(dataset: Any) -> tuple[str, ...]:
-    """Class names from a dataset's ``classes``, a sequence or array of any kind; empty where it has none."""
+    """Class names from a dataset's ``classes``, a sequence or array of any kind; empty if it has none."""
     names = getattr(dataset, "classes", None)
     return () if names is None else tuple(map(str, names))
 
 
 def class_names_of(dataset: Dataset[Any], labels: Tensor) -> tuple[str, ...]:
-    """Class names from the ``classes`` of a dataset or the innermost one, else the labels as words.
+    """Class names from the ``classes`` of a dataset or of the innermost one, else the labels themselves as strings.
 
     Raises:
         ValueError: a label is negative or has no name.
@@ -198,7 +198,7 @@ def class_names_of(dataset: Dataset[Any], labels: Tensor) -> tuple[str, ...]:
 
 
 def image_kind(image: Any) -> ImageKind | None:
-    """What form a raw image has; None for one that generated images cannot be put in."""
+    """The form of a raw image; None if generated images cannot be given it."""
     if isinstance(image, Image.Image):
         return "PIL" if image.mode in ("L", "RGB") else None
     if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3:
@@ -215,7 +215,7 @@ def _is_tv_tensor(image: Tensor) -> bool:
 
 
 def image_shape(image: Any) -> tuple[int, int, int]:
-    """(C, H, W) of an image that has an :func:`image_kind`."""
+    """(C, H, W) of an image for which :func:`image_kind` is not None."""
     if isinstance(image, Image.Image):
         return len(image.getbands()), image.height, image.width
     return tuple(image.shape)
@@ -231,7 +231,7 @@ def describe(value: Any) -> str:
 
 
 def _as_labels(values: Any) -> Tensor | None:
-    """Int64 (N,) if ``values`` are N single ints, else None."""
+    """``values`` as int64 (N,) if they are N single ints, else None."""
     try:
         labels = torch.as_tensor(np.asarray(values.cpu() if isinstance(values, Tensor) else values))
     except (TypeError, ValueError, RuntimeError):
@@ -241,7 +241,7 @@ def _as_labels(values: Any) -> Tensor | None:
 
 
 def _keeps(dataset: Subset[Any], inner: Tensor) -> bool:
-    """Whether the items of a subset have the labels of the dataset inside, as one item of each class tells."""
+    """Whether the items of a subset have the labels of the dataset inside; one item of each class is looked at."""
     classes, first = np.unique(inner.numpy(), return_index=True)
     own = _as_labels([raw_item(dataset, index)[1] for index in first.tolist()])
     return own is not None and own.tolist() == classes.tolist()

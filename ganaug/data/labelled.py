@@ -1,3 +1,5 @@
+"""Labelled images in memory, and how to take parts of them."""
+
 from __future__ import annotations
 
 import hashlib
@@ -19,14 +21,14 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
     """Images of one size in memory; also a map-style dataset of (uint8 image (C, H, W), int label).
 
     Args:
-        images (Tensor): uint8 (N, C, H, W).
+        images (Tensor): uint8 (N, C, H, W) in [0, 255].
         targets (Tensor): int64 (N,), in [0, len(classes)).
         classes (tuple of str): class names; label k is ``classes[k]``.
-        name (str): where they came from, in words.
-        train (bool): whether to train on; False for a split that models are judged on. Default: True
+        name (str): where the images come from, in words.
+        train (bool): whether they are for training; False for a split that models are judged on. Default: True
 
     Raises:
-        ValueError: shapes, types or label range are not as above.
+        ValueError: a shape or dtype is not one of the above, or a label is out of range.
     """
 
     images: Tensor
@@ -67,7 +69,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         """Side of the images, in pixels.
 
         Raises:
-            DataError: they are not square.
+            DataError: the images are not square.
         """
         height, width = self.images.shape[2:]
         if height != width:
@@ -81,13 +83,13 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
     @cached_property
     def background(self) -> Tensor:
-        """Median of the pixels on the images' borders, uint8 (C,)."""
+        """Median of the pixels on the borders of the images, uint8 (C,)."""
         borders = [self.images[:, :, 0], self.images[:, :, -1], self.images[..., 0], self.images[..., -1]]
         return torch.cat(borders, 2).transpose(0, 1).flatten(1).median(1).values
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over shape, class names, pixels and labels."""
+        """SHA-256 of shape, class names, pixels and labels."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
         digest.update(self.images.contiguous().numpy().data)
         digest.update(self.targets.contiguous().numpy().data)
@@ -95,10 +97,10 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
     @cached_property
     def image_hashes(self) -> Tensor:
-        """First 8 bytes of SHA-256 over the shape and the pixels of each image, int64 (N,).
+        """First 8 bytes of the SHA-256 of each image's shape and pixels, int64 (N,).
 
-        Equal for equal images, whatever dataset they are in. Of different images, two would have to be drawn from
-        billions to be equal.
+        Equal images have equal hashes, whatever dataset they are in. Among different images, two equal hashes are to
+        be expected only in billions.
         """
         shape = repr(tuple(self.images.shape[1:])).encode()
         rows = self.images.flatten(1).numpy()
@@ -106,7 +108,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(np.frombuffer(prefixes, dtype="<i8").astype(np.int64))
 
     def subset(self, indices: Tensor, name: str) -> LabelledImages:
-        """The images at ``indices`` (int64), under another name."""
+        """The images at ``indices``, int64 (M,), under another name."""
         return LabelledImages(self.images[indices], self.targets[indices], self.classes, name, self.train)
 
     def split(self, held_out: float, *, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
@@ -114,7 +116,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
         Args:
             held_out (float): fraction of each class to hold out, in (0, 1), rounded to whole images.
-            seed (int): which images. Default: 0
+            seed (int): decides which images; in [0, 2**64). Default: 0
 
         Raises:
             ValueError: ``held_out`` is not in (0, 1).
@@ -130,14 +132,14 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
     def take(self, counts: Sequence[int], *, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
         """Take some images of each class: (those, the others), both in the order they have here.
 
-        For one seed, a smaller count takes a part of what a larger one takes.
+        With the same seed, a smaller count takes some of the images that a larger one takes.
 
         Args:
             counts (sequence of int): number of images to take of each class, 0 or more.
-            seed (int): which images. Default: 0
+            seed (int): decides which images; in [0, 2**64). Default: 0
 
         Raises:
-            DataError: a class has fewer.
+            DataError: a class has fewer images than are to be taken.
             ValueError: a number is negative, or there is not one for each class.
         """
         for name, wanted, there in zip(self.classes, counts, self.class_counts, strict=True):
@@ -165,7 +167,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
 
 def joined(one: LabelledImages, other: LabelledImages) -> LabelledImages:
-    """Both, one after the other."""
+    """The images of both, one after the other; they must have the same size, channels and classes."""
     images, targets = torch.cat([one.images, other.images]), torch.cat([one.targets, other.targets])
     return LabelledImages(images, targets, one.classes, f"{one.name} and {other.name}")
 

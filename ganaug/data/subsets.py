@@ -1,4 +1,4 @@
-"""Fewer images, or imbalanced ones, as they are studied: a number of each class, and the long tail."""
+"""Fewer images, or imbalanced ones, for experiments: so many of each class, or a long tail."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from ganaug.data.labelled import LabelledImages
 def reduce_images(
     data: LabelledImages, *, images_per_class: int | None = None, long_tail: float | None = None
 ) -> tuple[LabelledImages, LabelledImages | None]:
-    """Keep a part of the images, the same one every time: (what is kept, what is left over, if anything).
+    """Keep a part of the images, the same part every time.
 
     Args:
         data (LabelledImages): all images.
         images_per_class (int, optional): number to keep of each class; with ``long_tail``, of the largest one.
-        long_tail (float, optional): how many times the images of the smallest class the largest has; see
-            :func:`long_tail_counts`. Without ``images_per_class`` the largest is as large as the data's smallest.
+        long_tail (float, optional): size of the largest class divided by that of the smallest, at least 1; see
+            :func:`long_tail_counts`. Without ``images_per_class`` the largest becomes as large as the smallest in
+            ``data``.
+
+    Returns:
+        (LabelledImages, LabelledImages or None): the images kept, and the others if there are any.
 
     Raises:
         DataError: a number is out of range, or a class has too few images.
@@ -41,20 +45,23 @@ def reduce_images(
 
 
 def long_tail_counts(largest: int, imbalance_ratio: float, num_classes: int) -> list[int]:
-    """Numbers of images that fall exponentially from the first class to the last; none is below 1.
+    """Numbers of images that fall exponentially from the first class to the last, at least 1 each.
 
     Class k of K has ``largest * imbalance_ratio ** (-k / (K - 1))``, rounded.
 
     Args:
-        largest (int): images of the first class.
-        imbalance_ratio (float): how many times the images of the last class it has, at least 1.
+        largest (int): number of images of the first class.
+        imbalance_ratio (float): that number divided by the last class's, at least 1.
         num_classes (int): K.
+
+    Returns:
+        list of int: one number for each class.
 
     Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples", section 5.1; Cao et al. 2019,
     "Learning imbalanced datasets with label-distribution-aware margin loss".
 
     Raises:
-        DataError: ``largest`` is not a positive int, or the ratio not a finite number of at least 1.
+        DataError: ``largest`` is not a positive int, or ``imbalance_ratio`` is not a finite number of at least 1.
     """
     _check_number("the number of images of the largest class", largest)
     if isinstance(imbalance_ratio, bool) or not (math.isfinite(imbalance_ratio) and imbalance_ratio >= 1):

@@ -1,4 +1,4 @@
-"""Readers of map-style datasets, torchvision's among them; each gives :class:`LabelledImages`."""
+"""Readers of map-style datasets, torchvision's among them; each returns :class:`LabelledImages`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ganaug.data import inspection
 from ganaug.data.decoding import Conversion, UnreadImage, read_images
 from ganaug.data.labelled import LabelledImages
 
-# Those that can be downloaded, have one class per image, and are split by `train` or `split`.
+# The datasets that can be downloaded, have one class per image, and take `train` or `split`.
 TORCHVISION_NAMES = (
     "CIFAR10", "CIFAR100", "Country211", "DTD", "FGVCAircraft", "FashionMNIST", "Flowers102", "Food101", "GTSRB",
     "Imagenette", "KMNIST", "MNIST", "OxfordIIITPet", "PCAM", "QMNIST", "RenderedSST2", "STL10", "SVHN", "USPS",
@@ -27,7 +27,7 @@ TORCHVISION_NAMES = (
 
 
 def from_torchvision(name: str, *, split: str, conversion: Conversion) -> LabelledImages:
-    """Images of ``torchvision.datasets.<name>`` in the folder ``data``, downloaded where they are not there yet.
+    """Images of ``torchvision.datasets.<name>`` in the folder ``data``, downloaded if they are not there yet.
 
     Raises:
         DataError: there is no such dataset or split, or it cannot be downloaded.
@@ -55,11 +55,11 @@ def from_torchvision(name: str, *, split: str, conversion: Conversion) -> Labell
 def from_dataset(dataset: Dataset[Any], conversion: Conversion, *, name: str) -> LabelledImages:
     """Images of a map-style dataset of (image, int label), before its transforms.
 
-    Those of torchvision's MNIST and CIFAR families share the memory of ``dataset.data``.
+    Images of torchvision's MNIST and CIFAR families share the memory of ``dataset.data``.
 
     Raises:
-        DataError: the dataset is not map-style, its items are not such pairs, its images have another form than PIL or
-            uint8 tensor, or cannot be decoded.
+        DataError: the dataset is not map-style, its items are not such pairs, or its images are neither PIL images nor
+            uint8 tensors, or cannot be decoded.
     """
     try:
         targets = inspection.labels_of(dataset)
@@ -83,7 +83,7 @@ def from_dataset(dataset: Dataset[Any], conversion: Conversion, *, name: str) ->
 
 
 def _stored_images(dataset: Dataset[Any]) -> Tensor | None:
-    """All images of a dataset that has them in one array, as a view (N, C, H, W) of it."""
+    """A view (N, C, H, W) of all images, if the dataset has them in one array; else None."""
     from torchvision import datasets
 
     read_item = getattr(type(dataset), "__getitem__", None)
@@ -99,7 +99,7 @@ def _is_readable(image: Any) -> bool:
 
 
 def _open_item(dataset: Dataset[Any], index: int) -> AbstractContextManager[Image.Image]:
-    """Item of a dataset as a PIL image that is left open: it may be the dataset's own."""
+    """Item of a dataset as a PIL image, which is not closed afterwards, for it may be the dataset's own."""
     image, _ = inspection.raw_item(dataset, index)
     if not _is_readable(image):
         raise ValueError(f"it is neither a PIL image nor a uint8 (C, H, W) tensor, but {inspection.describe(image)}")

@@ -1,4 +1,4 @@
-"""Images without labels."""
+"""Images without labels, for training beside labelled ones."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from ganaug.data.sources import open_images
 def open_unlabeled(
     source: str | Path, like: LabelledImages, *, background: str = "white", skip_bad_images: bool = False
 ) -> Tensor:
-    """Images of a source in the form of labelled ones, whatever labels it may have, without those among them.
+    """Images of a source, in the size and channels of labelled images, without those that are labelled images.
+
+    If the source has labels, they are ignored.
 
     Args:
         source (str or Path): a folder with image files in it or in its subfolders, or what :func:`open_images` takes.
-        like (LabelledImages): whose size and channels they are brought to.
+        like (LabelledImages): the labelled images.
         background (str): colour behind transparent pixels. Default: white
         skip_bad_images (bool): leave out images that cannot be decoded. Default: False
 
     Returns:
-        Tensor: uint8 (N, C, H, W).
+        Tensor: uint8 (N, C, H, W), with C, H and W as in ``like``.
 
     Raises:
-        DataError: there is no image that is not a labelled one, or one cannot be decoded.
+        DataError: all images of the source are among the labelled ones, or one cannot be decoded.
     """
     files = image_files(Path(source))
     conversion = Conversion(like.image_size, like.channels, background, skip_bad_images)
@@ -38,7 +40,7 @@ def open_unlabeled(
         images = convert_images(read_files(files, conversion)[0], conversion)
     else:
         images = open_images(source, **asdict(conversion)).images
-    # A folder of everything has the labelled images too: those held back would be trained on.
+    # A folder of everything has the labelled images in it too, and those held back must not be trained on.
     hashes = replace(like, images=images, targets=torch.zeros(len(images), dtype=torch.int64)).image_hashes
     new = ~torch.isin(hashes, like.image_hashes)
     if not new.any():

@@ -1,4 +1,4 @@
-"""Generators: one file per family, each with the discriminator it is trained against beside it.
+"""Generators: one file per family, which also has the discriminator that the generator is trained against.
 
 :class:`Generator` is the contract that all keep, and :func:`register_generator` adds one of your own to those that
 ``Generator.from_pretrained`` can load.

@@ -57,8 +57,8 @@ class Generator(nn.Module, ABC):
         enough = self.label_names or self.can_be_unconditional
         if not enough or not all(is_name(name) for name in self.label_names):
             raise ValueError(
-                f"label_names must be one or more strings of 1 to {LONGEST_NAME} characters, not of control; got "
-                f"{list(label_names)!r}"
+                f"label_names must be one or more strings of 1 to {LONGEST_NAME} characters, without control "
+                f"characters; got {list(label_names)!r}"
             )
         if len(set(self.label_names)) < len(self.label_names):
             raise ValueError(f"label_names must differ from one another, got {list(label_names)!r}")

@@ -166,7 +166,7 @@ class GANMix(nn.Module):
         if images.ndim != 4 or not (floating or images.dtype == torch.uint8):
             raise TypeError(f"images must be uint8 or float (N, C, H, W), got {inspection.describe(images)}")
         if len(images) != count:
-            raise ValueError(f"images and labels must be of one length, got {len(images)} and {count}")
+            raise ValueError(f"images and labels must have the same length, got {len(images)} and {count}")
         if self._fake_transform is not None:
             return
         real, made = tuple(images.shape[1:]), self._sampler.image_shape

@@ -107,7 +107,7 @@ class ClassSampler:
             module = load(cast(Path, self._folder))
             if fingerprints.of_module(module) != self.weights:
                 raise RuntimeError(
-                    f"{self._folder} holds another generator than when the dataset was made. Make the dataset anew"
+                    f"{self._folder} holds another generator than when the dataset was made. Make the dataset again"
                 )
             self._module = module.to(self.device)
         return cast(ConditionalGenerator, self._module)

@@ -32,8 +32,8 @@ def sample(
             as it was. To draw from one often, make its InferenceCopy first.
         labels (sequence of int or Tensor): shape (N,), the generator's own.
         seed (int): in [0, 2**64). Default: 0
-        indices (sequence of int, optional): number of each image in the seed's sequence, in [0, 2**64). Default: 0 ..
-            N-1
+        indices (sequence of int, optional): number of each image in the seed's sequence, in [0, 2**64). Default: from
+            0 to N-1
         epoch (int): numbers another sequence of the same seed. Default: 0
         attempt (int): numbers another image for the same index, as after one that a filter refused. Default: 0
 
@@ -54,7 +54,7 @@ def sample(
     if indices is None:
         indices = range(len(label_tensor))
     elif len(indices) != len(label_tensor):
-        raise ValueError(f"indices and labels must be of one length, got {len(indices)} and {len(label_tensor)}")
+        raise ValueError(f"indices and labels must have the same length, got {len(indices)} and {len(label_tensor)}")
 
     inference_copy = generator if isinstance(generator, InferenceCopy) else InferenceCopy(generator)
 

@@ -213,7 +213,7 @@ class _Generation:
 
     def make(self, shards: Sequence[int], threads: int, bar: tqdm) -> None:
         """Draw and write some shards, several at a time; after an error no further one is begun."""
-        # How many threads torch computes with is set in each thread anew.
+        # Each thread has its own setting for how many threads torch computes with.
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for _ in pool.map(partial(self._write, bar=bar), shards):
                 pass

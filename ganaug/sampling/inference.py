@@ -68,7 +68,7 @@ class InferenceCopy:
 
     Args:
         generator (ConditionalGenerator): copied, on the device it is on.
-        shortcuts (Shortcuts, optional): those that another copy of the same generator found. Default: found anew
+        shortcuts (Shortcuts, optional): those that another copy of the same generator found. Default: looked for here
 
     Attributes:
         shortcuts (Shortcuts): those taken.

@@ -289,7 +289,7 @@ images, labels = batch(6)
     [
         (images.long(), labels, TypeError, r"images must be uint8 or float \(N, C, H, W\), got .*torch.int64"),
         (images[0], labels, TypeError, r"images must be uint8 or float \(N, C, H, W\), got a Tensor of shape \(1, 12"),
-        (images[:5], labels, ValueError, "images and labels must be of one length, got 5 and 6"),
+        (images[:5], labels, ValueError, "images and labels must have the same length, got 5 and 6"),
         (images[:, :, :8], labels, ValueError, r"\(1, 8, 12\), the generator's \(1, 12, 12\). Train .* with a resize"),
         (images.repeat(1, 3, 1, 1), labels, ValueError, r"\(3, 12, 12\), the generator's \(1, 12, 12\)"),
         (images, labels + 1, ValueError, "labels must be from 0 to 2 for .* class 0, class 1, class 2; got 1 to 3"),

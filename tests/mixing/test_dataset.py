@@ -249,8 +249,8 @@ def test_tensor_datasets_and_subsets_of_subsets(three):
 def test_inside_subset_and_distributed_sampler(three):
     train = ConditionalGANAugment(small_images(), three, ratio=0.5)
     assert same(Subset(train, [70, 3])[0], train[70])
-    shards = [torch.utils.data.DistributedSampler(train, num_replicas=2, rank=rank, shuffle=True) for rank in (0, 1)]
-    halves = [epoch(train, batch_size=10, sampler=shard)[1] for shard in shards]
+    samplers = [torch.utils.data.DistributedSampler(train, num_replicas=2, rank=rank, shuffle=True) for rank in (0, 1)]
+    halves = [epoch(train, batch_size=10, sampler=sampler)[1] for sampler in samplers]
     assert sorted(torch.cat(halves).tolist()) == sorted(train.targets.tolist())
 
 

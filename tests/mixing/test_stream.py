@@ -22,7 +22,7 @@ from ganaug.filters import StarvedFilterError
 from ganaug.mixing.stream import ConditionalGANStream
 from ganaug.sampling import sample
 
-SHARD = 2**40
+READER = 2**40  # numbers that each reader has for its images
 
 
 @settings(deadline=None, max_examples=50)
@@ -209,7 +209,7 @@ def read(loader) -> list[tuple]:
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_draw_different_images_and_see_epochs(three, method):
-    """Real items and epochs come back in the pixels; generated images are those of (epoch, shard, number, class)."""
+    """Real items and epochs come back in the pixels; generated images are those of (epoch, reader, number, class)."""
     forkserver()
     reals = Reals([0, 1, 2, 1] * 6, size=12)
     stream = ConditionalGANStream(reals, three, 0.5, return_source=True, seed=3)
@@ -228,9 +228,9 @@ def test_workers_draw_different_images_and_see_epochs(three, method):
         shares = reals.labels[0::2], reals.labels[1::2]
         assert real == [(200 + epoch, label) for share in shares for label in share]
         images, labels = generated(items)
-        for shard in (0, 1):
-            mine = slice(12 * shard, 12 * shard + 12)
-            numbers = range(shard * SHARD, shard * SHARD + 12)
+        for reader in (0, 1):
+            mine = slice(12 * reader, 12 * reader + 12)
+            numbers = range(reader * READER, reader * READER + 12)
             assert torch.equal(images[mine], sample(three, labels[mine], seed=3, indices=numbers, epoch=epoch))
         assert sorted(map(int, labels)) == sorted(reals.labels)
 
@@ -239,7 +239,7 @@ def test_ranks_draw_different_images(three, monkeypatch):
     stream = ConditionalGANStream(Reals([0, 1], size=12), three, 0.5, return_source=True)
     monkeypatch.setenv("RANK", "3")
     sent = pickle.dumps(stream)
-    expected = sample(three, [0, 1], indices=[3 * SHARD, 3 * SHARD + 1])
+    expected = sample(three, [0, 1], indices=[3 * READER, 3 * READER + 1])
     assert torch.equal(generated(list(stream))[0], expected)
     # A spawned worker of a process group that the environment does not tell about keeps its parent's rank.
     monkeypatch.delenv("RANK")
