@@ -52,7 +52,7 @@ def check_leakage(generator: Any, train: LabelledImages, held_out: LabelledImage
     Raises:
         InputError: a held-out image is among the training images of the generator or of the classifiers.
     """
-    shared = int(_copies(held_out, train.image_hashes).sum())
+    shared = int(torch.isin(held_out.image_hashes, train.image_hashes).sum())
     if shared:
         raise InputError(
             f"{_share(shared, held_out)} are among the training images too ({train.name}): classifiers would be asked "
@@ -62,7 +62,7 @@ def check_leakage(generator: Any, train: LabelledImages, held_out: LabelledImage
     seen = _seen_images(generator, train, held_out)
     if seen is None:
         return LeakageCheck(False, False, 0, 0, _why_unknown(generator, held_out))
-    shared = int(_copies(held_out, seen).sum())
+    shared = int(torch.isin(held_out.image_hashes, seen).sum())
     if shared:
         raise InputError(
             f"{_share(shared, held_out)} are among the images that the generator was trained on: it can repeat them, "
@@ -90,7 +90,8 @@ def without_overlap(
         tuple of LabelledImages and int: the remaining held-out images, and how many were left out.
     """
     seen = (_seen_images(generator, train, held_out) for generator in generators)
-    copies = _copies(held_out, torch.cat([train.image_hashes, *(hashes for hashes in seen if hashes is not None)]))
+    trained_on = torch.cat([train.image_hashes, *(hashes for hashes in seen if hashes is not None)])
+    copies = torch.isin(held_out.image_hashes, trained_on)
     number = int(copies.sum())
     if not 0 < number < ACCIDENTAL * len(held_out):
         return held_out, 0
@@ -113,11 +114,6 @@ def _seen_images(generator: Any, train: LabelledImages, held_out: LabelledImages
 def _same_form(generator: Generator, images: LabelledImages) -> bool:
     """Whether the generator was trained on images of this shape. Hashes cover the shape: others would never match."""
     return images.images.shape[1:] == (generator.channels, generator.image_size, generator.image_size)
-
-
-def _copies(held_out: LabelledImages, hashes: Tensor) -> Tensor:
-    """Which held-out images have one of these hashes, bool (N,)."""
-    return torch.isin(held_out.image_hashes, hashes)
 
 
 def _share(shared: int, held_out: LabelledImages) -> str:
