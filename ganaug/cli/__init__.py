@@ -42,8 +42,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
     parser.add_argument("flags", nargs=REMAINDER, metavar="...", help="its flags")
     given = parser.parse_args(words)
-    missing = [name for name in NEEDED[given.command] if find_spec(name) is None]
-    if missing:
-        names = ", ".join(missing)
-        sys.exit(f"error: ganaug {given.command} needs {names}, not installed here: pip install 'ganaug[recipes]'")
+    for name in NEEDED[given.command]:
+        if find_spec(name) is None:
+            sys.exit(
+                f"error: ganaug {given.command} needs {name}, which is not installed: pip install 'ganaug[recipes]'"
+            )
     import_module(f"ganaug.cli.{given.command}").main(given.flags)

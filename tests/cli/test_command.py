@@ -1,0 +1,115 @@
+"""The command ``ganaug``: from a wheel, without a clone, and on an install without extras."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.loopback_hub import LoopbackHub
+from helpers.programs import REPOSITORY, run
+
+from ganaug import Generator
+from ganaug.cli import COMMANDS, NEEDED, main
+
+TINY = ["--total_kimg", "0.064", "--train_batch_size", "32", "--report_to", "none"]
+SKLEARN = ["--dataset_name", "sklearn:digits"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> tuple[str, dict[str, str]]:
+    """The command of a wheel built from here and installed, and the environment in which Python finds no other one."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    wheel = ["wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder)]
+    run(*pip, *wheel, str(REPOSITORY), cwd=folder)
+    made = str(next(folder.glob("ganaug-*.whl")))
+    target = folder / "installed"
+    run(*pip, "install", "--quiet", "--no-deps", "--no-index", "--target", str(target), made, cwd=folder)
+    return str(target / "bin" / "ganaug"), {**os.environ, "PYTHONPATH": str(target)}
+
+
+def test_all_commands_work_in_an_empty_folder(installed, tmp_path):
+    command, environment = installed
+
+    def ganaug(*words: str) -> str:
+        return run(command, *words, cwd=tmp_path, env=environment)
+
+    assert "Use it:" in ganaug("train", *SKLEARN, "--model", "cgan-mlp", *TINY)
+    folder = tmp_path / "outputs" / "cgan-mlp"
+    settings = json.loads((folder / "training" / "settings.json").read_text())
+    assert settings["command"] == f"ganaug train {' '.join(SKLEARN)} --model cgan-mlp {' '.join(TINY)}"
+    # Nothing of the clone was used.
+    where = run(sys.executable, "-c", "import ganaug; print(ganaug.__file__)", cwd=tmp_path, env=environment)
+    assert Path(where.strip()).parents[1] == Path(command).parents[1]
+
+    small = ["--images_per_class", "5", "--steps", "1", "--seeds", "2", "--ratios", "0.3", "--processes", "1"]
+    small += ["--no_learning_curve", "--no_trivial_augment"]
+    assert "The report: outputs/cgan-mlp/evaluation/report.html" in ganaug(
+        "evaluate", "--generator", "outputs/cgan-mlp", *SKLEARN, *small
+    )
+    ganaug("generate", "--generator", "outputs/cgan-mlp", "--num_images", "20", "--output_dir", "drawn")
+    assert list((tmp_path / "drawn" / "data").glob("*.parquet"))
+    assert re.search(r"verdict +by its own card, [+-]", ganaug("inspect", "outputs/cgan-mlp"))
+    hub = LoopbackHub(tokens={"alices": "alice"})
+    try:
+        environment = {**environment, "HF_TOKEN": "alices"}
+        listed = ganaug("publish", "outputs/cgan-mlp", "alice/digits", "--dry_run", "--endpoint", hub.endpoint)
+        assert "# cgan-mlp: 10 classes, 8x8 pixels" in listed
+        assert not hub.commits
+    finally:
+        hub.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        [],
+        ["accelerate.commands.launch", "-m", "ganaug"],
+        ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "ganaug"],
+    ],
+    ids=["alone", "accelerate", "torchrun"],
+)
+def test_training_on_the_bundled_digits_however_it_is_started(installed, tmp_path, launcher):
+    command, environment = installed
+    start = [sys.executable, "-m", *launcher] if launcher else [command]
+    assert run(*start, "train", "--total_kimg", "2", cwd=tmp_path, env=environment).count("Use it:") == 1
+    training = Generator.from_pretrained(tmp_path / "outputs" / "flow").info["training"]
+    assert training["command"] == "ganaug train --total_kimg 2"
+    assert training["num_processes"] == (2 if "2" in launcher else 1)
+
+
+def test_what_it_says_of_itself(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == "ganaug 0.1.0\n"
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"{name} +{what}", shown) for name, what in COMMANDS.items())
+    with pytest.raises(SystemExit, match="2"):
+        main(["fly"])
+    assert "'fly'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name, needed in NEEDED.items() if needed])
+def test_without_the_extra_a_command_says_which_in_a_line(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    with pytest.raises(SystemExit) as told:
+        main([name, "--help"])
+    line = f"error: ganaug {name} needs tyro, which is not installed: pip install 'ganaug[recipes]'"
+    assert told.value.code == line
+
+
+def test_a_core_install_inspects(generator_folder, tmp_path):
+    """What extras bring cannot be imported."""
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys("
+        "['tyro', 'scipy', 'sklearn', 'matplotlib', 'mlxtend', 'tensorboard', 'torchinfo', 'torchmetrics']));"
+        f"from ganaug.cli import main; main(['inspect', {str(generator_folder)!r}])"
+    )
+    assert "acgan-28, 326,601 parameters" in run(sys.executable, "-c", program, cwd=tmp_path)
