@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +33,6 @@ from ganaug.training import (
 BATCH = 8
 DIGITS = open_images("sklearn:digits").take([6] * 10)[0]
 HELD_OUT = open_images("sklearn:digits", split="test").take([3] * 10)[0]
-# What a run imports on its way, so that it is there before processes are forked.
-PRELOAD = ["helpers.killed", "torch._dynamo", "torch.distributed.tensor"]
 
 
 def new_trainer(
@@ -93,6 +92,40 @@ def go_on(folder: str, system: str, precision: str = "no", steps: int = 12, *, s
         train(trainer, run, resume=found, held_out=HELD_OUT)
     except StoppedError as stopped:
         os._exit(stopped.exit_code)
+
+
+def go_on_and_die(part: float, folder: str, *args: Any) -> None:
+    """As :func:`go_on`, but die as by SIGKILL, in a checkpoint or on the way to another.
+
+    That is, counted from the second checkpoint's beginning, after ``part`` of the time that went by since the first
+    one's; a negative one is counted from the first one's, so that there may be none.
+    """
+    save, begun = Checkpoints.save, list[float]()
+
+    def counted(*args: Any) -> Path:
+        begun.append(time.monotonic())
+        if len(begun) == 1 and part < 0:
+            signal.setitimer(signal.ITIMER_REAL, -part / 100)
+        if len(begun) == 2:
+            signal.setitimer(signal.ITIMER_REAL, max(1e-6, part * (begun[1] - begun[0])))
+        return save(*args)
+
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it ends a process at once
+    Checkpoints.save = counted  # type: ignore[method-assign]
+    go_on(folder, *args)
+
+
+def go_on_and_stop(number: int, folder: str, *args: Any) -> None:
+    """As :func:`go_on`, but with a signal in the first checkpoint, however busy the one who would send it is."""
+    save = Checkpoints.save
+
+    def signalled(*args: Any) -> Path:
+        Checkpoints.save = save  # type: ignore[method-assign]
+        os.kill(os.getpid(), number)
+        return save(*args)
+
+    Checkpoints.save = signalled  # type: ignore[method-assign]
+    go_on(folder, *args)
 
 
 def go_on_without_room(folder: str, system: str) -> None:

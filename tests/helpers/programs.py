@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import multiprocessing
 import os
 import random
@@ -58,10 +59,13 @@ def as_a_program() -> Iterator[None]:
         torch.set_num_threads(threads)
         np.random.set_state(numpy_state)
         random.setstate(python_state)
+        getattr(sys.modules.get("torchinfo.torchinfo"), "_cached_forward_pass", {}).clear()  # it holds what it printed
+        gc.collect()  # networks refer to themselves
+        give_freed_memory_back()
 
 
 def give_freed_memory_back() -> None:
-    """Undo :func:`ganaug.core.hardware.keep_freed_memory`, or what the largest test took would be held for ever."""
+    """Undo :func:`ganaug.core.hardware.keep_freed_memory`, or what the largest program took is held for ever."""
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
         libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # glibc's malloc.h
         libc.mallopt(mmap_threshold, 2**25)  # what both grow to by themselves

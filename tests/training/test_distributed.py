@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import runpy
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,14 +12,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 from helpers.killed import BATCH
-from helpers.programs import TESTS, as_a_program, recipe_path
+from helpers.programs import as_a_program, recipe_path, run_ranks, start_python
 from helpers.shared_training import comparable_trainer, losses
 
 from ganaug import Generator
 from ganaug.training import find_checkpoint
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])}
 STEPS = 50
 
 
@@ -30,18 +26,8 @@ STEPS = 50
 )
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, system, double):
     """In float32 the losses of GANs do so for 20 steps; then rounding has grown, as it does between two machines."""
-    command = [
-        *TORCHRUN,
-        "-m",
-        "helpers.shared_training",
-        system,
-        str(STEPS),
-        str(BATCH // 2),
-        str(double),
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
+    flags = [system, str(STEPS), str(BATCH // 2), str(double), str(tmp_path)]
+    run_ranks(2, "-m", "helpers.shared_training", *flags, cwd=tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     with as_a_program():
         expected = losses(comparable_trainer(system, STEPS, double=double))
@@ -103,11 +89,7 @@ def test_the_check_passes_here(in_process):
 
 def test_two_processes_choose_together(tmp_path):
     folder = tmp_path / "run"
-    command = [*TORCHRUN, "-m", "helpers.killed", str(folder), "flow"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_ranks(2, "-m", "helpers.killed", str(folder), "flow", cwd=tmp_path)
     training = Generator.from_pretrained(folder).info["training"]
     assert (training["num_processes"], training["candidates"]) == (2, 3)
     candidates = find_checkpoint(folder).facts["candidates"]
@@ -117,23 +99,21 @@ def test_two_processes_choose_together(tmp_path):
 
 
 def test_a_process_that_dies_ends_the_run(tmp_path):
-    command = [*TORCHRUN, recipe_path("train_acgan"), "--dataset_name", "sklearn:digits", "--model", "acgan-28"]
-    command += ["--total_kimg", "1000", "--train_batch_size", "8", "--checkpointing_kimg", "0.064"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as launcher:
-        try:
-            while not list(tmp_path.glob("outputs/acgan-28/training/checkpoints/step-*")):
-                assert launcher.poll() is None
-                time.sleep(0.05)
-            children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-            os.kill(int(children[-1]), signal.SIGKILL)
-            told = launcher.communicate(timeout=60)[1]
-        finally:
-            if launcher.poll() is None:
-                os.killpg(launcher.pid, signal.SIGKILL)
-    assert launcher.returncode != 0
-    assert "Signal 9 (SIGKILL)" in told
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", recipe_path("train_acgan")]
+    command += ["--dataset_name", "sklearn:digits", "--model", "acgan-28", "--total_kimg", "1000"]
+    command += ["--train_batch_size", "8", "--checkpointing_kimg", "0.064"]
+    launcher = start_python(*command, cwd=tmp_path, before=os.setsid)
+    try:
+        while not list(tmp_path.glob("outputs/acgan-28/training/checkpoints/step-*")):
+            assert launcher.running()
+            time.sleep(0.05)
+        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        assert launcher.wait() != 0
+    finally:
+        if launcher.running():
+            os.killpg(launcher.pid, signal.SIGKILL)
+    assert "Signal 9 (SIGKILL)" in launcher.read()
 
 
 def test_processes_that_do_not_see_one_another_are_an_error(in_process, monkeypatch):

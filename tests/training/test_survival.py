@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.killed import PRELOAD, die_in_call, go_on, go_on_without_room, new_trainer
-from helpers.programs import TESTS, as_a_program, recipe_path
+from helpers.killed import die_in_call, go_on, go_on_and_die, go_on_and_stop, go_on_without_room, new_trainer
+from helpers.programs import as_a_program, recipe_path, start, start_python
 from safetensors.torch import load_file
 
 from ganaug import Generator, InputError
@@ -27,30 +24,8 @@ from ganaug.training import Checkpoints, RunFolder, check_same_run, find_checkpo
 ALL = [("acgan-28", "no", 25), ("acgan-28", "bf16", 25), ("flow", "no", 25), ("flow", "bf16", 25)]
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """Processes that have torch already, and no threads."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-
-    def start(function, *args):
-        process = context.Process(target=function, args=args)
-        process.start()
-        return process
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", TESTS)  # for the server, where nobody else has started it
-        start(int).join()
-    return start
-
-
 def checkpoints(folder: Path) -> list[Path]:
     return sorted((folder / "training" / "checkpoints").glob("step-*"))
-
-
-def on_disk(folder: Path) -> set[str]:
-    """Names of checkpoints, whole and half-written ones."""
-    return {path.name for path in (folder / "training" / "checkpoints").glob("*step-*")}
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -73,33 +48,19 @@ def assert_same_result(ours: Path, theirs: Path) -> None:
     [("acgan-28", "bf16", 3), ("flow", "no", 3), *(pytest.param(*each, marks=pytest.mark.slow) for each in ALL)],
 )
 @pytest.mark.timeout(900)
-def test_a_run_that_is_killed_ends_with_the_same_weights(processes, tmp_path, system, precision, kills):
+def test_a_run_that_is_killed_ends_with_the_same_weights(tmp_path, system, precision, kills):
     """Bit for bit."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    rng, steps, reached = random.Random(f"{system} {precision}"), 10 * kills + 10, [0]
-
-    def trained(folder: Path):
-        return processes(go_on, str(folder), system, precision, steps)
-
-    process = trained(whole)
-    process.join()
-    assert process.exitcode == 0
-    pace = open_checkpoint(checkpoints(whole)[0]).facts["seconds"] / (steps / 2)  # from one to the next
+    rng, steps, reached = random.Random(f"{system} {precision}"), 8 * kills + 8, [0]
+    assert start(go_on, str(whole), system, precision, steps).wait() == 0
     for _ in range(kills):
-        process, before = trained(killed), on_disk(killed)
-        while on_disk(killed) <= before and rng.random() > 1e-4:  # most get to writing one, some do not
-            time.sleep(0.001)
-        time.sleep(4 * pace * rng.random())
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
+        part = rng.uniform(-1, 3)
+        assert start(go_on_and_die, part, str(killed), system, precision, steps).wait() == -signal.SIGALRM
         found = [open_checkpoint(path) for path in checkpoints(killed)]  # each that can be seen is whole
         reached.append(max([0, *(checkpoint.step for checkpoint in found)]))
     assert reached == sorted(reached)
     assert len(set(reached)) > 1
-    process = trained(killed)
-    process.join()
-    assert process.exitcode == 0
+    assert start(go_on, str(killed), system, precision, steps).wait() == 0
     assert not leftovers(killed)
     assert_same_result(killed, whole)
     assert [open_checkpoint(path).step for path in checkpoints(killed)] == [steps - 2, steps]
@@ -111,15 +72,13 @@ def test_a_run_that_is_killed_ends_with_the_same_weights(processes, tmp_path, sy
     assert kimg == [json.loads(line)["kimg"] for line in (whole / "training/metrics.jsonl").read_text().splitlines()]
 
 
-def test_killed_anywhere_in_a_write_it_leaves_a_whole_checkpoint(processes, tmp_path):
+def test_killed_anywhere_in_a_write_it_leaves_a_whole_checkpoint(tmp_path):
     """At every change of what is on disk while one is written and the one before it removed."""
     ended, seen, number = False, set(), 0
     while not ended:
         folder = tmp_path / str(number)
         Checkpoints(folder).save(1, {"some": {"weight": torch.full((100,), 1.0)}}, {"number": 1})
-        process = processes(die_in_call, number, str(folder))
-        process.join()
-        ended = process.exitcode == 0
+        ended = start(die_in_call, number, str(folder)).wait() == 0
         for path in folder.glob("step-*"):
             assert open_checkpoint(path).state()["some"]["weight"].unique().item() == open_checkpoint(path).step
         newest = Checkpoints(folder).newest()
@@ -131,37 +90,31 @@ def test_killed_anywhere_in_a_write_it_leaves_a_whole_checkpoint(processes, tmp_
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_training_with_a_checkpoint(processes, tmp_path, number, code):
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    processes(go_on, str(whole), "acgan-28").join()
+def test_a_signal_ends_training_with_a_checkpoint(undisturbed, tmp_path, number, code):
+    stopped = tmp_path / "stopped"
     for _ in range(2):
-        process, before = processes(go_on, str(stopped), "acgan-28"), checkpoints(stopped)
-        while not set(checkpoints(stopped)) - set(before):  # it trains
-            time.sleep(0.001)
-        os.kill(process.pid, number)
-        process.join()
-        assert process.exitcode == code
+        before = checkpoints(stopped)
+        assert start(go_on_and_stop, number, str(stopped), "acgan-28").wait() == code
         assert find_checkpoint(stopped).path not in before
         assert not leftovers(stopped)
-    processes(go_on, str(stopped), "acgan-28").join()
-    assert_same_result(stopped, whole)
+    assert start(go_on, str(stopped), "acgan-28").wait() == 0
+    assert_same_result(stopped, undisturbed)
 
 
-def test_a_signal_ends_training_while_a_candidate_is_scored(processes, tmp_path):
+def test_a_signal_ends_training_while_a_candidate_is_scored(tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    processes(go_on, str(whole), "flow").join()
-    process = processes(partial(go_on, scoring=20_000), str(stopped), "flow")
+    assert start(go_on, str(whole), "flow").wait() == 0
+    process = start(partial(go_on, scoring=100_000), str(stopped), "flow")
     while not (stopped / "scoring").exists():
         time.sleep(0.001)
     time.sleep(1)
     started = time.monotonic()
     os.kill(process.pid, signal.SIGTERM)
-    process.join()
-    assert process.exitcode == 143
-    assert time.monotonic() - started < 20  # of minutes that the score would take
+    assert process.wait() == 143
+    assert time.monotonic() - started < 60  # of minutes that the score would take
     checkpoint = find_checkpoint(stopped)
     assert (checkpoint.step, checkpoint.facts["candidates"]) == (4, [])
-    processes(go_on, str(stopped), "flow").join()
+    assert start(go_on, str(stopped), "flow").wait() == 0
     assert_same_result(stopped, whole)
 
 
@@ -176,6 +129,14 @@ def stopped_run(tmp_path):
         train(trainer(), RunFolder(tmp_path / "run"))
         assert [open_checkpoint(path).step for path in checkpoints(tmp_path / "run")] == [4, 6]
         yield tmp_path / "run", trainer
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    """Folder of a whole run of ``acgan-28``."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert start(go_on, str(folder), "acgan-28").wait() == 0
+    return folder
 
 
 DAMAGES = {
@@ -250,24 +211,17 @@ def test_where_a_checkpoint_cannot_be_written_training_goes_on(stopped_run, monk
     assert not leftovers(folder)
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(processes, tmp_path):
+def test_a_full_disk_leaves_the_last_checkpoint(undisturbed, tmp_path):
     """A limit on the size of files stands in for the disk."""
-    whole, full = tmp_path / "whole", tmp_path / "full"
-    processes(go_on, str(whole), "acgan-28").join()
-    process = processes(go_on, str(full), "acgan-28")
-    while not checkpoints(full):
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGTERM)
-    process.join()
+    full = tmp_path / "full"
+    assert start(go_on_and_stop, signal.SIGTERM, str(full), "acgan-28").wait() == 143
     kept = [open_checkpoint(path).step for path in checkpoints(full)]
     assert kept
-    process = processes(go_on_without_room, str(full), "acgan-28")
-    process.join()
-    assert process.exitcode == 1  # the generator could not be written either
+    assert start(go_on_without_room, str(full), "acgan-28").wait() == 1  # the generator could not be written either
     assert [open_checkpoint(path).step for path in checkpoints(full)] == kept
     assert not leftovers(full)
-    processes(go_on, str(full), "acgan-28").join()
-    assert_same_result(full, whole)
+    assert start(go_on, str(full), "acgan-28").wait() == 0
+    assert_same_result(full, undisturbed)
 
 
 @pytest.mark.parametrize("launcher", [[], ["-m", "accelerate.commands.launch"]], ids=["python", "accelerate"])
@@ -283,17 +237,14 @@ def test_the_recipe_stops_and_goes_on(in_process, tmp_path, capsys, launcher):
         "1",
     ]
     flags += ["--checkpointing_kimg", "0.032", "--total_kimg", "100", "--latent_dim", "8"]
-    command = [sys.executable, *launcher, recipe_path("train_acgan"), *flags]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
-        run = tmp_path / "outputs" / "acgan-28"
-        while len(checkpoints(run)) < 2:
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        told = process.communicate()[1]
-    assert process.returncode == (-signal.SIGTERM if launcher else 143)  # accelerate itself dies of it
+    process = start_python(*launcher, recipe_path("train_acgan"), *flags, cwd=tmp_path)
+    run = tmp_path / "outputs" / "acgan-28"
+    while len(checkpoints(run)) < 2:
+        assert process.running()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait() == (-signal.SIGTERM if launcher else 143)  # accelerate itself dies of it
+    told = process.read()
     newest = find_checkpoint(run)
     assert re.search(
         rf"stopped by SIGTERM after [\d.]+ kimg\. Resume from .*{newest.path.name} with resume_from", told
