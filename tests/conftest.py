@@ -24,6 +24,7 @@ os.environ.update(dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME", "MPLCONFIG
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_XET="1")
 os.environ.pop("HF_TOKEN", None)
 
+import sklearn.datasets  # noqa: F401 - its first import moves the random module's state, in whichever test it comes
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers.generators import make_generator

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import sklearn.datasets  # noqa: F401 - its first import moves the state of the random module, which no test may
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 import quality
-import sklearn.datasets  # noqa: F401 # what it imports draws from random, once; before a test looks
 import torch
 from helpers.programs import REPOSITORY
 

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import selection
-import sklearn.datasets  # noqa: F401 # what it imports draws from random, once; before a test looks
 from helpers.generators import make_generator
 
 from ganaug import InputError
