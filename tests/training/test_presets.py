@@ -110,7 +110,7 @@ def test_a_budget_in_minutes_is_kept_about(accelerator, monkeypatch):
 
 def test_without_the_time_for_the_wide_network_the_narrow_one_is_trained(in_process, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(budget, "TIMED", 0.1)
-    monkeypatch.setattr(presets, "LENGTHS", ((10_000, {"flow": 0.064, "flow-wide": 0.032}),))
+    monkeypatch.setattr(presets, "LENGTHS", ((10_000, {"flow": 0.064, "flow-wide": 0.048}),))
     flags = ["--dataset_name", "sklearn:digits", "--mixed_precision", "no", "--train_batch_size", "16"]
 
     def width(*more: str) -> int:
@@ -118,7 +118,7 @@ def test_without_the_time_for_the_wide_network_the_narrow_one_is_trained(in_proc
         return Generator.from_pretrained(more[-1]).network_options()["width"]
 
     assert width("--budget_minutes", "5", "--summary", "--output_dir", "wide") == 192
-    assert "preset: flow-wide, 0.032 kimg" in capsys.readouterr().out
+    assert "preset: flow-wide, 0.048 kimg" in capsys.readouterr().out
     assert width("--budget_minutes", "0.00001", "--output_dir", "narrow") == 96
     assert "preset: flow, 0.064 kimg" in capsys.readouterr().out
     # A narrow one is trained further as it is.
