@@ -110,7 +110,7 @@ def test_adam_over_memory_in_order_is_adam():
 
 @pytest.mark.parametrize("part", ["generator", "discriminator"])
 def test_the_largest_networks_give_what_plain_layers_give(monkeypatch, part):
-    """One pass and its gradients; 20 steps of training take gigabytes and are among the slow tests below."""
+    """One pass and its gradients, in float32; steps of training in float64 take gigabytes and are slow, below."""
     monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
     from plain_training import plain_form
 
@@ -118,20 +118,19 @@ def test_the_largest_networks_give_what_plain_layers_give(monkeypatch, part):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = CLASSIC_MODELS["acgan-64"].make_generator(data)
-        inputs = (torch.randn(6, network.latent_dim).double(), data.targets)
+        inputs = (torch.randn(6, network.latent_dim), data.targets)
         if part == "discriminator":
-            network, inputs = network.make_discriminator(), ((data.images / 127.5 - 1).double(),)
-        ours = network.double()
-        theirs = plain_form(ours)
+            network, inputs = network.make_discriminator(), (data.images / 127.5 - 1,)
+        plain = plain_form(network)
     found = []
-    for each in (ours, theirs):
+    for each in (network, plain):
         made = each(*inputs)
         made = torch.cat([value.flatten() for value in (made if isinstance(made, tuple) else (made,))])
         made.square().sum().backward()
         found.append([made.detach(), *(weight.grad for weight in each.parameters())])
+    largest = max(gradient.norm() for gradient in found[1][1:])
     for a, b in zip(*found, strict=True):
-        assert b.abs().max() > 0
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+        assert (a - b).norm() < 1e-4 * b.norm() + 1e-6 * largest  # those of biases before BatchNorm are rounding
 
 
 def losses(trainer, steps=20):
