@@ -13,6 +13,7 @@ from pathlib import Path
 
 # Tests run beside one another: threads that wait for work must not take the cores from them. Read with libgomp.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 
 from helpers.generators import make_generator
 from helpers.images import small_images, write_idx_pair
-from helpers.programs import REPOSITORY, run
+from helpers.programs import REPOSITORY, run_python
 
 END = """
 assert sum(len(labels) for _, labels in loader) in (5714, 5715)
@@ -36,4 +35,4 @@ def test_the_ways_in_work_as_written(tmp_path):
     assert len(program) == 11
     adapted = "\n".join(program).replace("train.check_alignment()\n", "")  # an untrained one draws nothing like digits
     (tmp_path / "program.py").write_text(f"{adapted}{END}")
-    assert run(sys.executable, "program.py", cwd=tmp_path).startswith("the end\n")  # then, on stderr, progress
+    assert run_python("program.py", cwd=tmp_path).startswith("the end\n")  # then, on stderr, progress

@@ -205,6 +205,7 @@ def test_inception_distances_are_those_of_inceptions_features(inception_weights)
         network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(inception_weights))
         rgb = torch.cat([brighter.images, noise.images]).repeat(1, 3, 1, 1)
         ours, theirs = network(rgb).double().split(6)
+    del network, rgb
     found = inception_distances(brighter, noise, inception_weights, CPU)
     # Of 6 images each, all subsets of 6 are the same.
     assert found.kid == pytest.approx(kernel_distance(ours, theirs), rel=1e-3)

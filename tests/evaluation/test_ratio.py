@@ -13,7 +13,7 @@ from helpers.generators import make_generator
 from ganaug import ConditionalGANAugment, InputError
 from ganaug.evaluation import choose_ratio, ratio
 
-SETTINGS = replace(QUICK, steps=100)
+SETTINGS = replace(QUICK, steps=50)
 
 
 @pytest.fixture(scope="module")

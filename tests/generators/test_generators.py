@@ -230,7 +230,7 @@ def test_an_unconditional_generator_draws_but_has_no_classes(tmp_path, digits):
     assert generator.sample([0] * 3).shape == (3, 1, 32, 32)
     with pytest.raises(ValueError, match="labels must be from 0 to 0, got 1; this generator is unconditional"):
         generator.sample([0, 1])
-    with pytest.raises(ValueError, match=r"unconditional.*train_dcgan.py --model dcgan-32-conditional"):
+    with pytest.raises(ValueError, match="dcgan-32-conditional"):
         ConditionalGANAugment(digits, generator)
     with pytest.raises(InputError, match="this dcgan-32 has no classes"):
         label_fidelity(generator, nn.Identity())

@@ -216,6 +216,9 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], cwd: Path, env: d
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
+    # Processes that it starts come as from one that nobody forked: by this system's method, to this main module.
+    multiprocessing.set_start_method(None, force=True)
+    multiprocessing.process.ORIGINAL_DIR = os.getcwd()
     function(*args)
 
 
