@@ -111,9 +111,6 @@ def test_adam_over_memory_in_order_is_adam():
 @pytest.mark.parametrize("part", ["generator", "discriminator"])
 def test_the_largest_networks_give_what_plain_layers_give(monkeypatch, part):
     """One pass and its gradients, in float32; steps of training in float64 take gigabytes and are slow, below."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
-    from plain_training import plain_form
-
     data = small_images(size=16, n=6)
     with torch.random.fork_rng():
         torch.manual_seed(0)
