@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from accelerate.state import AcceleratorState
 from torch.distributed import TCPStore
@@ -126,17 +127,15 @@ def forkserver() -> multiprocessing.context.ForkServerContext:
     """Where processes come from that have their imports behind them and no threads; one for a process of pytest."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([TESTS, *([before] if before else [])])
-    try:
+    found = os.environ.get("PYTHONPATH")
+    paths = os.pathsep.join([TESTS, *([found] if found else [])])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", paths)
+        # A fork of a process whose imports computed with several threads waits for them for ever.
+        patch.setenv("OMP_NUM_THREADS", "1")
         process = context.Process(target=int)
         process.start()
         process.join()
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
     return context
 
 
