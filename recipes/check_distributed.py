@@ -69,7 +69,7 @@ def main(args: Arguments) -> None:
             together = [load_file(f"{temporary}/{processes}/{name}-{rank}.safetensors") for rank in range(processes)]
             good.append(compare(name, together, load_file(f"{temporary}/1/{name}-0.safetensors")))
     if not all(good):
-        raise InputError("training on several processes is not what it should be here")
+        raise InputError("training on several processes differs from training on one; see the lines that say NO")
 
 
 def train_a_little(args: Arguments, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Do a generator's images help a classifier? Trains it with and without them, and says so with error bars.
+"""Do a generator's images help a classifier? Trains it with and without them, and gives a verdict with error bars.
 
     python recipes/evaluate.py --generator outputs/flow
 

@@ -1,4 +1,4 @@
-"""Draw as many labelled images as wanted, into Parquet files for load_dataset, or into one file to be mapped.
+"""Draw any number of labelled images, into Parquet files for load_dataset or into one file to memory-map.
 
     accelerate launch recipes/generate.py --generator outputs/flow --num_images 60000 --output_dir digits
 

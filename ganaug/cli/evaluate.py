@@ -1,4 +1,4 @@
-"""Do a generator's images help a classifier? Trains it with and without them, and says so with error bars.
+"""Do a generator's images help a classifier? Trains it with and without them, and gives a verdict with error bars.
 
 For example: ganaug evaluate --generator outputs/flow
 
@@ -98,7 +98,7 @@ def report_folder(args: EvaluateArguments) -> Path:
     """Where the report goes.
 
     Raises:
-        InputError: it cannot be written there.
+        InputError: the report cannot be written there.
     """
     folder = args.output_dir
     if folder is None:

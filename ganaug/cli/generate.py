@@ -1,4 +1,4 @@
-"""Draw as many labelled images as wanted, into Parquet files for load_dataset, or into one file to be mapped.
+"""Draw any number of labelled images, into Parquet files for load_dataset or into one file to memory-map.
 
 For example: ganaug generate --generator outputs/flow --num_images 60000 --output_dir digits
 
@@ -29,11 +29,11 @@ class GenerateArguments:
 
     Args:
         generator: Folder or Hub id of the generator.
-        num_images: How many images to draw; as many of each class, up to one.
+        num_images: How many images to draw; the numbers for any two classes differ by at most one.
         output_dir: Folder for the files.
         format: parquet has the columns image, label, seed and index; npy makes images.npy and labels.npy.
         classes: Names of the classes to draw; by default all that the generator knows.
-        images_per_shard: Images in a Parquet file; a command that goes on begins with the first unfinished one.
+        images_per_shard: Images in a Parquet file; a command that is run again starts at the first unfinished file.
         seed: Image k of a class depends on the generator, the seed and k alone.
         cpu_threads: Files each process works on at a time; by default the cores are divided among the processes.
     """
@@ -69,7 +69,7 @@ def draw(args: GenerateArguments) -> None:
 
 
 def start(args: GenerateArguments) -> tuple[int, PartialState]:
-    """Number of threads of this rank, and what it knows of the others."""
+    """The number of threads for this process, and its link to the other processes."""
     threads = set_cpu_threads(None) if args.cpu_threads is None else args.cpu_threads
     keep_freed_memory()
     torch.set_num_threads(1)  # several files at a time, each by one thread, are faster than several threads a file
@@ -81,7 +81,7 @@ def open_sampler(args: GenerateArguments, state: PartialState) -> ClassSampler:
     """The generator, to draw images of a class from.
 
     Raises:
-        InputError: it cannot be loaded, or cannot draw a class that is asked for.
+        InputError: the generator cannot be loaded, or has no classes to ask for.
     """
     try:
         with state.local_main_process_first():  # what is downloaded is downloaded once

@@ -60,7 +60,7 @@ def with_choices(
     accelerator: Accelerator,
     new_trainer: Callable[[Arguments, LabelledImages, Accelerator], Trainer],
 ) -> Arguments:
-    """The flags, with what is chosen here where the user did not choose: a preset, and a length within the budget.
+    """The flags, with what the user left open filled in: a preset, and a length that fits the budget.
 
     Args:
         args (TrainingArguments): the flags.
@@ -125,7 +125,7 @@ def run_folder(args: TrainingArguments, trainer: Trainer, checkpoint: Checkpoint
     if checkpoint is not None:
         return RunFolder(checkpoint.run, after_kimg=checkpoint.facts["kimg"])
     wanted = args.output_dir or new_run_folder(f"outputs/{trainer.bare_generator.architecture}")
-    # One that was stopped before it had a checkpoint starts anew where it was.
+    # A run that was stopped before its first checkpoint starts over in the same folder.
     again = args.resume_from_checkpoint == "latest" and not (wanted / WEIGHTS).exists()
     folder = RunFolder(wanted, after_kimg=0 if again else None)
     given = {"unlabeled_data": args.unlabeled_data, "init_from": args.init_from}
@@ -156,7 +156,10 @@ def layer_tables(trainer: Trainer) -> str:
 
 
 def _table(network: nn.Module, *inputs: torch.Tensor) -> str:
-    from torchinfo import summary  # takes a moment to import
+    try:
+        from torchinfo import summary  # takes a moment to import
+    except ImportError as error:
+        raise InputError("--summary needs torchinfo: pip install 'ganaug[recipes]'") from error
 
     columns = ("output_size", "num_params", "trainable")
     return str(summary(network, input_data=inputs, col_names=columns, depth=4, verbose=0, device="cpu"))
@@ -181,7 +184,7 @@ def publish_run(args: TrainingArguments, path: Path) -> None:
     """Publish the generator of a run where --push_to_hub asks for it.
 
     Raises:
-        PublishError: that failed; the message says how to do it later.
+        PublishError: publishing failed; the message says how to do it later.
     """
     if not args.push_to_hub:
         return

@@ -39,8 +39,8 @@ class TrainingArguments:
         resume_from_checkpoint: Go on with a run that was stopped: latest, of output_dir or of all in outputs/, or the
             folder of a run or of one of its checkpoints. Its flags need not be given again, but those of publishing
             and report_to.
-        override: With resume_from_checkpoint, train to another total_kimg, or with another precision or number of
-            threads.
+        override: With resume_from_checkpoint, allow another total_kimg, evaluation_kimg, patience, precision, number
+            of threads, or compile.
         summary: Print a table of the layers of both networks first.
         push_to_hub: Publish the generator when it is trained, as ganaug publish does.
         hub_model_id: Where to, as user/repo.
@@ -137,7 +137,7 @@ def checkpoint_of(args: Any) -> Checkpoint | None:
     """What the flags say to go on from; None to start anew.
 
     Raises:
-        InputError: it is not there, or of another run than output_dir.
+        InputError: there is no such checkpoint, or it belongs to another run than output_dir.
     """
     where = args.resume_from_checkpoint
     if where is None:
@@ -172,7 +172,7 @@ def with_saved_flags(args: Arguments, checkpoint: Checkpoint | None) -> Argument
     saved = json.loads((checkpoint.run / "training" / "settings.json").read_text())
     if saved["model"] not in get_args(get_type_hints(type(args))["model"]):
         raise InputError(
-            f"{checkpoint.run} trains {saved['model']}, which this recipe does not. Go on with it by ganaug train "
+            f"{checkpoint.run} trains {saved['model']}, which this recipe cannot train. Resume it with: ganaug train "
             f"--resume_from_checkpoint {checkpoint.run}"
         )
     data = saved["data"]

@@ -37,7 +37,7 @@ def open_all(
         )
     targets = torch.zeros(len(unlabeled), dtype=torch.int64)
     if accelerator.is_main_process:
-        # Made anew they could differ, and the run would be another: threads and devices round differently.
+        # New labels could differ, since threads and devices round differently; it would no longer be the same run.
         kept = checkpoint and checkpoint.run / LABELS
         if kept and kept.exists():
             targets = kept_labels(kept, len(unlabeled))
@@ -59,7 +59,7 @@ def keep_labels(folder: RunFolder, images: LabelledImages, labelled: LabelledIma
 
 
 def kept_labels(path: Path, count: int) -> Tensor:
-    """Labels that the run gave to so many images.
+    """The pseudo-labels that the run saved, one for each of ``count`` images.
 
     Raises:
         InputError: the file is damaged, or of another number of images.

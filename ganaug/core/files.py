@@ -127,7 +127,6 @@ def json_text(value: Any) -> str:
 
     Raises:
         ValueError: ``value`` has NaN or infinity in it, which JSON does not have.
-        OSError: the file cannot be written or the disk is full.
     """
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

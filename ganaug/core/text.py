@@ -1,4 +1,4 @@
-"""Strings from strangers, such as a downloaded config's: what can be shown, and what can be a name."""
+"""Untrusted strings, such as those in a downloaded config: which can be shown, and which can be names."""
 
 from __future__ import annotations
 

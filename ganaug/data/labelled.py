@@ -176,7 +176,7 @@ def check_comparable(one: LabelledImages, other: LabelledImages) -> None:
     """Refuse two sets of images with different classes or shapes.
 
     Raises:
-        InputError: they differ.
+        InputError: the classes or shapes differ.
     """
     pair = f"{one.name} and {other.name} cannot be compared"
     if one.classes != other.classes:

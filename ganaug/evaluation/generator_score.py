@@ -38,8 +38,8 @@ class GeneratorScore:
     - ``closeness``: 1 - (d / d')^(1/2), where d is the (squared) kernel distance between generated and held-out images
       in these features, and d' that between the held-out images of one class and of all others, averaged over the
       classes;
-    - ``usefulness``: balanced accuracy on the held-out images of a classifier that was trained for 200 steps on the
-      generated images alone (a quick classification accuracy score).
+    - ``usefulness``, as it is called in every run that was saved: balanced accuracy on the held-out images of a
+      classifier that was trained for 200 steps on the generated images alone (a quick classification accuracy score).
 
     An unconditional generator has only the second and the third, as if all images were of one class. All scores use
     the same seeds for images, weights and batches, so that only the generators differ.

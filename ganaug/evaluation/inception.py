@@ -88,7 +88,7 @@ def _metrics(weights: Path | None, subset_size: int) -> Any:
         from torchmetrics.wrappers import FeatureShare
 
         if weights is not None:
-            # torch-fidelity would run what code a file holds; this refuses such a file.
+            # torch-fidelity would run any code in the file; this refuses a file that contains code.
             torch.load(weights, map_location="cpu", weights_only=True)
         fid = FrechetInceptionDistance(feature_extractor_weights_path=None if weights is None else str(weights))
         return FeatureShare({"fid": fid, "kid": KernelInceptionDistance(fid.inception, subset_size=subset_size)})

@@ -86,7 +86,15 @@ def choose_ratio(
         if not count:
             raise InputError(f"{validation.name}: no image of class {name} to choose the ratio by. Add some")
     settings = settings or UtilitySettings(seeds=3)
-    study = Study(train, validation, {"generator": generator}, None, factory, settings, accept, max_tries)
+    study = Study(
+        train,
+        validation,
+        {"generator": generator},
+        factory=factory,
+        settings=settings,
+        accept=accept,
+        max_tries=max_tries,
+    )
     reference = Arm("ratio 0", oversampled=not study.balanced)
     arms = {0.0: reference} | {ratio: study.mixed_arm("generator", reference, ratio) for ratio in candidates}
     cells = Cells(study, cache_dir, processes=processes)

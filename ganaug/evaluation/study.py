@@ -250,7 +250,7 @@ class Study:
         return sampler
 
     def pool(self, generator: str, seed: int, cache_dir: Path) -> LabelledImages:
-        """Generated images, equally many of each class, from which all arms with this seed draw theirs."""
+        """The generated images that all arms with this seed share, equally many of each class."""
         source, num_classes = self.generators[generator], len(self.train.classes)
         seen = self.settings.steps * self.settings.batch_size
         each = -(-max(min(POOL, seen), len(self.train)) // num_classes)

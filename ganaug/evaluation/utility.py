@@ -182,7 +182,16 @@ def utility(
     validation, test = _split(held_out)
     both = replace(joined(validation, test), name=held_out.name, train=False)
     on_validation, on_test = slice(len(validation)), slice(len(validation), None)
-    study = Study(train, both, dict(generators), extra, factory, settings or UtilitySettings(), accept, max_tries)
+    study = Study(
+        train,
+        both,
+        dict(generators),
+        extra=extra,
+        factory=factory,
+        settings=settings or UtilitySettings(),
+        accept=accept,
+        max_tries=max_tries,
+    )
     cells = Cells(study, cache_dir, processes=processes)
 
     # The reference is the arm without generated images that does best on the validation images.
@@ -191,7 +200,7 @@ def utility(
 
     # Generated images are added to exactly that training, which is also repeated with fewer and more real images.
     answers |= cells.run(study.arms(reference) + study.curve_arms(reference), "with them, and learning curve")
-    judged = {name: _Judged(each.of(on_validation), each.of(on_test)) for name, each in answers.items()}
+    judged = {name: _BothParts(each.of(on_validation), each.of(on_test)) for name, each in answers.items()}
     scales = [reference, *study.curve_arms(reference)]
     sizes = [len(study.real_images(arm, 0)) for arm in scales]
     seconds = [cell for each in answers.values() for cell in each.seconds]
@@ -211,7 +220,7 @@ def utility(
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _BothParts:
     """An arm's answers on both parts of the held-out images."""
 
     validation: Answers
@@ -230,7 +239,7 @@ def _split(held_out: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
     return validation, test
 
 
-def _arm_results(study: Study, reference: Arm, judged: Mapping[str, _Judged]) -> dict[str, ArmResult]:
+def _arm_results(study: Study, reference: Arm, judged: Mapping[str, _BothParts]) -> dict[str, ArmResult]:
     arms, without = study.arms(reference), judged[reference.name].test
     differences = {
         arm.name: paired_difference(
@@ -295,8 +304,8 @@ def classification_accuracy(
     Source: Ravuri and Vinyals 2019, "Classification accuracy score for conditional generative models".
 
     Args:
-        train (LabelledImages): the real training set. With a generator it only says how many images are drawn:
-            10,000, or as many as there are here if they are more, but no more than training sees.
+        train (LabelledImages): the real training set. With a generator, its size only sets how many images are drawn:
+            the larger of this size and the smaller of 10,000 and the number of images that training sees.
         held_out (LabelledImages): real images of the same classes, none of them in the training set.
         generator (optional): draws images of the classes. Default: train on the real images
         settings, accept, max_tries, cache_dir, processes: see :func:`utility`; ratios are not used.

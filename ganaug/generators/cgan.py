@@ -193,7 +193,7 @@ class Maxout(nn.Module):
         n_in (int), n_out (int): features.
         pieces (int): affine maps per output feature.
 
-    Source: Goodfellow et al. 2013, "Maxout networks", eq. 1.
+    Source: Goodfellow et al. 2013, "Maxout networks", section 3.
     """
 
     def __init__(self, n_in: int, n_out: int, *, pieces: int) -> None:

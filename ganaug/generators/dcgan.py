@@ -103,7 +103,7 @@ def _init_kaiming(layers: nn.Sequential) -> None:
 
     Without BatchNorm, DCGAN's N(0, 0.02) would leave next to nothing of the latent after four layers.
 
-    Source: He et al. 2015, "Delving deep into rectifiers", eq. 14 with a = 0.2.
+    Source: He et al. 2015, "Delving deep into rectifiers", eq. 15 with a = 0.2.
     """
     for part in layers:
         if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):

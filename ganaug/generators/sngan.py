@@ -38,7 +38,7 @@ class SNGANGenerator(Generator):
     Raises:
         InputError: ``image_size`` is odd, or ``width`` is not a positive multiple of 8.
 
-    Source: Miyato and Koyama 2018, "cGANs with projection discriminator", section 4, for residual blocks with
+    Source: Miyato and Koyama 2018, "cGANs with projection discriminator", section 5, for residual blocks with
     class-conditional BatchNorm; Brock, Donahue and Simonyan 2019, "Large scale GAN training for high fidelity natural
     image synthesis", section 3, for the latent in every normalisation.
     """

@@ -148,7 +148,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
     for name, value in {**dataset, **dataset.get("class_counts", {}), **config["training"]}.items():
         values = value if type(value) is list else [value]
         good = value is dataset.get("class_counts") or (len(values) <= 100 and all(map(_is_plain, values)))
-        require(is_name(name) and good, f"{in_short(name)} must be plain JSON of little length", value)
+        require(is_name(name) and good, f"{in_short(name)} must be short, plain JSON", value)
 
 
 def _require_keys(path: Path, where: str, found: Mapping[str, Any], wanted: Any) -> None:

@@ -67,7 +67,7 @@ def publish(
     metadata change.
 
     Args:
-        folder (str or Path): of a generator, as :meth:`Generator.save_pretrained` or a training run writes it.
+        folder (str or Path): of a generator, as :meth:`ganaug.Generator.save_pretrained` or a training run writes it.
         repo_id (str): ``"user/repo"``; created if it does not exist.
         licence (str, optional): of the generator, for its card, such as ``"mit"``. Default: the one on the card, if
             any

@@ -23,7 +23,7 @@ def auto_ratio(
 ) -> float:
     """The ratio that does best on validation images, 0 if none helps. It takes minutes, and says so in the log.
 
-    It is chosen once for the same images and generator, so that all processes of a run get the same.
+    The choice is made once for given images and a given generator, so that all processes of a run get the same one.
 
     Args:
         dataset, validation: objects that :func:`ganaug.open_images` takes; their images before any transform.

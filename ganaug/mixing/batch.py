@@ -108,7 +108,7 @@ class GANMix(nn.Module):
         return torch.tensor(self._seen)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on as after that many images."""
+        """Continue as if that many images had been seen."""
         self._seen = int(state)
 
     def extra_repr(self) -> str:

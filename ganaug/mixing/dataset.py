@@ -232,7 +232,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         return {"epoch": self.epoch, **self._identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on in the epoch of a saved state.
+        """Continue in the epoch of a saved state.
 
         Raises:
             ValueError: the state was saved with another seed, plan or generator, or has no epoch.

@@ -167,7 +167,7 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         if found := fingerprints.state_differences(state, self._identity()):
             raise ValueError(
                 f"the state is of another stream ({found}). Load it into one made with the same generator, ratio and "
-                "seed, in the same worker and rank of as many"
+                "seed, in the same worker and rank, with the same number of each"
             )
         debts = {int(label): int(debt) for label, debt in state["debts"]}
         self._position = _Position(state["epoch"], state["dataset"], debts, state["generated"], state["yielded"])

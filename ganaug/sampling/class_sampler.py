@@ -188,7 +188,7 @@ class ClassSampler:
         generator = cast(Any, self.generator)
         origin = getattr(generator, "origin", None)
         drawn = partial(Provenance, version("ganaug"), seed=self.seed, filtered=self.accept is not None)
-        # A generator that was loaded may have been trained further; then it is not the saved one.
+        # A loaded generator may have been trained further; then it is no longer the one that was saved.
         if origin is None or origin.fingerprint != self.weights:
             return drawn(generator=None, architecture=self.name, weights_sha256=None)
         return drawn(generator=origin.name, architecture=generator.architecture, weights_sha256=origin.weights_sha256)

@@ -92,7 +92,7 @@ def generate_shards(
             wait()
             work.check_plan()
             missing = work.missing()
-            wait()  # nobody writes before everybody has looked
+            wait()  # no process writes before all have looked
             mine = missing[rank::size]
             with tqdm(
                 total=sum(len(work.numbers(shard)) for shard in mine),
@@ -181,7 +181,7 @@ class _Generation:
         if differing:
             names = [name for name in differing if name != "fingerprint"] or differing  # it follows from the others
             differences = "; ".join(f"{name}: {there.get(name)} there, {self.plan[name]} now" for name in names)
-            alike = "; the generator is alike, a filter, the processor or a version of a library is not"
+            alike = "; the generator is the same, but a filter, the processor or the version of a library is not"
             raise InputError(
                 f"{self.folder} was begun with something else ({differences}{alike * (names == ['fingerprint'])}). "
                 "Give what it was begun with to go on, or another folder"

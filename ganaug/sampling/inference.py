@@ -1,4 +1,4 @@
-"""A generator's copy for inference: what images are drawn with, simplified where nobody can see it."""
+"""The copy of a generator that images are drawn with, sped up where the images do not visibly change."""
 
 from __future__ import annotations
 

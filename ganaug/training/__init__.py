@@ -1,7 +1,6 @@
 """Training a generator: models and presets, trainers and objectives, and the loop with its checkpoints."""
 
 from ganaug.training.checkpoints import (
-    IN_RUN,
     Checkpoint,
     Checkpoints,
     check_same_run,
@@ -18,13 +17,6 @@ from ganaug.training.loop import train
 from ganaug.training.losses import GANObjective, Objective
 from ganaug.training.models import CLASSIC_MODELS, MODELS, Model, make_trainer
 from ganaug.training.presets import (
-    ENOUGH,
-    OTHERS,
-    PSEUDO_LABELLED,
-    QUICK,
-    SAME,
-    UNLABELED,
-    WIDE,
     Preset,
     choose_preset,
     expected_utility,
@@ -40,15 +32,7 @@ from ganaug.training.trainer import Trainer
 
 __all__ = [
     "CLASSIC_MODELS",
-    "ENOUGH",
-    "IN_RUN",
     "MODELS",
-    "OTHERS",
-    "PSEUDO_LABELLED",
-    "QUICK",
-    "SAME",
-    "UNLABELED",
-    "WIDE",
     "Checkpoint",
     "Checkpoints",
     "FlowTrainer",

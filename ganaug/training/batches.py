@@ -1,4 +1,4 @@
-"""What a training step draws: a function of (seed, step) alone, whatever the number of processes."""
+"""What a training step draws, which depends on seed and step alone and not on the number of processes."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Progress:
         kimg (float): thousands of real images shown so far.
         seconds (float): how long it has trained, resumed parts included.
         monitors (dict): their latest values.
-        rollbacks (int): how often it was rolled back, see :class:`Recovery`.
+        rollbacks (int): how often it was rolled back, see :class:`ganaug.training.recovery.Recovery`.
         candidates (list of Candidate): the generators scored so far.
     """
 
@@ -238,10 +238,10 @@ def check_same_run(checkpoint: Checkpoint, trainer: Trainer, *, override: bool =
     Args:
         checkpoint (Checkpoint): where the run would resume.
         trainer (Trainer): that would resume it.
-        override (bool): allow another budget, precision or number of threads. Default: False
+        override (bool): allow other values of what :data:`BUDGET` lists. Default: False
 
     Raises:
-        InputError: other settings differ than those that may.
+        InputError: a setting differs that must not.
     """
     saved = Progress.of(checkpoint).settings
     here = run_settings(trainer)

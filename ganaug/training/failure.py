@@ -41,7 +41,7 @@ def _mean_distance(images: Tensor) -> Tensor:
 
 
 def signs_of_failure(monitors: Mapping[str, float]) -> list[str]:
-    """What the monitors of :meth:`Trainer.closer_look` should warn a user about, one sentence for each sign."""
+    """Sentences that warn of failure, one for each sign in what :meth:`ganaug.training.Trainer.closer_look` found."""
     found = []
     diversity = monitors.get("diversity")
     if diversity is not None and diversity < LEAST_DIVERSITY:

@@ -36,8 +36,8 @@ def train(
         trainer (Trainer): before its first step.
         folder (RunFolder, optional): where grids, metrics, checkpoints and the generator go; None writes nothing, as
             on all processes but the main one.
-        resume (Checkpoint, optional): where the run resumes, the same on all processes; see :func:`check_same_run`.
-            Default: it starts from scratch
+        resume (Checkpoint, optional): where the run resumes, the same on all processes; see
+            :func:`ganaug.training.check_same_run`. Default: it starts from scratch
         held_out (LabelledImages, optional): real images by which a generator is chosen, the same on all processes; see
             :class:`ganaug.evaluation.GeneratorScore`. They count as seen by the generator. Default: the last one is
             saved

@@ -123,7 +123,7 @@ Monitors = dict[str, Tensor]  # scalars to watch by name, detached and on the de
 
 
 class Objective(Protocol):
-    """What :class:`GANTrainer` asks of an objective.
+    """What :class:`ganaug.training.GANTrainer` asks of an objective.
 
     ``images`` are float (N, C, H, W) in [-1, 1], ``labels`` int64 (N,). Both losses come with scalars to watch, which
     must be detached and stay on the device, since reading them would make the CPU wait. ``discriminator_loss`` is

@@ -71,7 +71,7 @@ class DenseAdam(torch.optim.Adam):
         """Restore what :meth:`moments` returned.
 
         Raises:
-            LoadError: it belongs to other weights.
+            LoadError: the moments belong to other weights.
         """
         if others := {key.rpartition(".")[0] for key in moments} - set(self._names):
             raise LoadError(f"the optimizer's state belongs to other weights: {', '.join(sorted(others)[:5])}")
@@ -106,7 +106,8 @@ class GeneratorEMA:
     Attributes:
         module (nn.Module): the averaged generator.
 
-    Source of the ramp: Karras et al. 2020, "Training generative adversarial networks with limited data", appendix.
+    Source of the ramp: Karras et al. 2020, "Training generative adversarial networks with limited data", as its
+    official code does it.
     """
 
     RAMP = 0.05

@@ -99,7 +99,7 @@ def measured_utility() -> dict[str, Any]:
 
 
 def expected_utility(class_counts: Sequence[int], *, unlabeled: bool = False) -> str:
-    """What a preset's images brought where that was measured with about as many real images, in a sentence or two.
+    """The gain measured for a preset with about this many real images, in a sentence or two.
 
     In the settings considered, the generator was trained on the images that it augments.
 

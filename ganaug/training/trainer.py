@@ -162,7 +162,7 @@ class Trainer(ABC):
         """Restore what :meth:`state` returned.
 
         Raises:
-            LoadError: it belongs to other networks.
+            LoadError: the state belongs to other networks.
         """
         try:
             self.averaged_generator.load_state_dict(state["average"])

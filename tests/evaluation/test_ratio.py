@@ -78,7 +78,7 @@ def test_the_wrapper_asks_and_says_what_came_out(parts, tmp_path, caplog, monkey
     generator = Replay(known) if good else NextClass(train)
     generator.label_names = train.classes
     class_map = dict(zip(names, train.classes, strict=True))
-    with caplog.at_level(logging.WARNING, "ganaug.auto_ratio"):
+    with caplog.at_level(logging.WARNING, "ganaug.mixing.auto_ratio"):
         mixed = ConditionalGANAugment(
             data[0], generator, "auto", validation=data[1], class_map=class_map, cache_dir=tmp_path
         )
