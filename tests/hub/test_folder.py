@@ -269,7 +269,7 @@ def test_a_failed_save_leaves_the_old_generator(generator, folder, monkeypatch):
     ("change", "message"),
     [
         (lambda made: made.bfloat16(), "its options build other weights than it has .*float32.*bfloat16"),
-        (lambda made: made.info.update(training={"lr": {"G": 1e-3}}), "lr plain JSON"),
+        (lambda made: made.info.update(training={"lr": {"G": 1e-3}}), "lr must be short, plain JSON"),
         (lambda made: made.info.update(dataset={"licence": "mit"}), "licence is unknown"),
         (lambda made: made.info.update(training={"when": object()}), "not JSON serializable"),
         (lambda made: made.register_buffer("more", torch.zeros(2)), "here None|saved None"),
