@@ -41,6 +41,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=f"ganaug {version('ganaug')}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
     parser.add_argument("flags", nargs=REMAINDER, metavar="...", help="its flags")
+    if not (sys.argv[1:] if words is None else words):
+        parser.error(f"give a command: {', '.join(COMMANDS)}")
     given = parser.parse_args(words)
     for name in NEEDED[given.command]:
         if find_spec(name) is None:

@@ -92,13 +92,18 @@ def parse_training(
         description, words, prog: as of :func:`ganaug.cli.flags.parse`.
     """
     words = sys.argv[1:] if words is None else words
-    # --model is taken out of the words first: it decides what the other flags are by default.
-    choice = make_dataclass("Choice", [("model", get_type_hints(arguments)["model"], arguments.model)])
-    chosen: Any
-    chosen, others = tyro.cli(choice, args=words, prog=prog, return_unknown_args=True, add_help=False)
-    model = MODELS[QUICK if chosen.model == "auto" else chosen.model]
+    if "--" in words or any(word.startswith("--tyro-") for word in words):
+        # A shell asks for completion, or no flags can follow; either way no other model is chosen.
+        name, others = arguments.model, list(words)
+    else:
+        # --model is taken out of the words first: it decides what the other flags are by default.
+        choice = make_dataclass("Choice", [("model", get_type_hints(arguments)["model"], arguments.model)])
+        chosen: Any
+        chosen, others = tyro.cli(choice, args=words, prog=prog, return_unknown_args=True, add_help=False)
+        name = chosen.model
+    model = MODELS[QUICK if name == "auto" else name]
     default = arguments(
-        model=chosen.model,
+        model=name,
         data=DataArguments(resolution=model.resolution),
         training=model.settings,
         objective=model.objective,

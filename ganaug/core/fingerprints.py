@@ -64,18 +64,28 @@ def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     return "; ".join(f"{name}: saved {saved.get(name)}, here {own[name]}" for name in differing)
 
 
-def state_differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+def is_told_as_in_0_1(module: nn.Module) -> bool:
+    """Whether ganaug 0.1 gave a module the same fingerprint."""
+    architecture = getattr(type(module), "architecture", None)
+    return not isinstance(architecture, str) or architecture in _FIRST_HOMES
+
+
+def state_differences(saved: Mapping[str, Any], own: Mapping[str, Any], *, as_in_0_1: bool) -> str:
     """:func:`differences` of states, which have their generator's fingerprint, whatever version saved them.
 
-    In a state without a format number the generator may not be comparable; then a warning says so.
+    Args:
+        saved (mapping), own (mapping): the states.
+        as_in_0_1 (bool): whether ganaug 0.1, whose states have no format number, gave this generator the same
+            fingerprint. Otherwise the two cannot be compared, and a warning says so.
     """
     if "format" in saved:
         return differences(saved, own)
     compared = {name: value for name, value in own.items() if name != "format"}
-    if saved.get("generator") != compared.pop("generator"):
+    if not as_in_0_1 and "generator" in saved:
+        del compared["generator"]
         logger.warning(
-            "the state was saved by ganaug 0.1, which knew filters and networks of your own by where their code was. "
-            "Whether its generator and filter are those of this dataset cannot be told"
+            "the state was saved by ganaug 0.1, which identified filters and your own networks by their module paths, "
+            "so its generator and filter could not be compared with those of this dataset"
         )
     return differences(saved, compared)
 
@@ -95,4 +105,12 @@ def of_callable(function: Callable[..., Any]) -> str:
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """What a module has besides layers and state, such as a threshold, and not every module has."""
     common = {*vars(nn.Module()), *PROVENANCE}
-    return {name: value for name, value in vars(module).items() if name not in common}
+    found = {name: value for name, value in vars(module).items() if name not in common}
+    if getattr(type(module), "architecture", None) in _FIRST_HOMES:
+        # A mixin kept the constructor's arguments of these in an attribute; the classifiers that an evaluation keeps
+        # are found by it.
+        generator: Any = module
+        size = {"image_size": generator.image_size, "channels": generator.channels}
+        arguments = {**size, **generator.network_options(), "label_names": list(generator.label_names)}
+        found["_hub_mixin_config"] = arguments
+    return found

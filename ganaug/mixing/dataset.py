@@ -237,7 +237,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         Raises:
             ValueError: the state was saved with another seed, plan or generator, or has no epoch.
         """
-        found = fingerprints.state_differences(state, self._identity())
+        found = fingerprints.state_differences(state, self._identity(), as_in_0_1=self.sampler.is_told_as_in_0_1)
         found = found or ("" if "epoch" in state else "it has no epoch")
         if found:
             raise ValueError(

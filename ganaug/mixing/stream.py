@@ -164,7 +164,8 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         Raises:
             ValueError: the state was saved with another ratio, seed or generator, or in another worker or rank.
         """
-        if found := fingerprints.state_differences(state, self._identity()):
+        found = fingerprints.state_differences(state, self._identity(), as_in_0_1=self.sampler.is_told_as_in_0_1)
+        if found:
             raise ValueError(
                 f"the state is of another stream ({found}). Load it into one made with the same generator, ratio and "
                 "seed, in the same worker and rank, with the same number of each"

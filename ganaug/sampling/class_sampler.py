@@ -172,6 +172,11 @@ class ClassSampler:
         filtered = [self.max_tries, fingerprints.of_callable(self.accept)] if self.accept else []
         return fingerprints.of_values(self.weights, self._generator_label, self.seed, *filtered)
 
+    @property
+    def is_told_as_in_0_1(self) -> bool:
+        """Whether ganaug 0.1 gave this sampler the same :attr:`identity`: not with a filter, which has moved since."""
+        return self.accept is None and fingerprints.is_told_as_in_0_1(cast(nn.Module, self.generator))
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all that a drawn image depends on, other than label, epoch and index; names what is kept on disk.

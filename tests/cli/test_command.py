@@ -48,20 +48,24 @@ def test_all_commands_work_in_an_empty_folder(installed, tmp_path):
 
     small = ["--images_per_class", "5", "--steps", "1", "--seeds", "2", "--ratios", "0.3", "--processes", "1"]
     small += ["--no_learning_curve", "--no_trivial_augment"]
-    assert "The report: outputs/cgan-mlp/evaluation/report.html" in ganaug(
-        "evaluate", "--generator", "outputs/cgan-mlp", *SKLEARN, *small
-    )
-    ganaug("generate", "--generator", "outputs/cgan-mlp", "--num_images", "20", "--output_dir", "drawn")
-    assert list((tmp_path / "drawn" / "data").glob("*.parquet"))
-    assert re.search(r"verdict +by its own card, [+-]", ganaug("inspect", "outputs/cgan-mlp"))
     hub = LoopbackHub(tokens={"alices": "alice"})
+    commands = [
+        ["evaluate", "--generator", "outputs/cgan-mlp", *SKLEARN, *small],
+        ["generate", "--generator", "outputs/cgan-mlp", "--num_images", "20", "--output_dir", "drawn"],
+        ["inspect", "outputs/cgan-mlp"],
+        ["publish", "outputs/cgan-mlp", "alice/digits", "--dry_run", "--endpoint", hub.endpoint],
+    ]
+    # One after another in one process, which imports torch once.
+    program = f"from ganaug.cli import main\nfor words in {commands!r}: main(words)"
     try:
-        environment = {**environment, "HF_TOKEN": "alices"}
-        listed = ganaug("publish", "outputs/cgan-mlp", "alice/digits", "--dry_run", "--endpoint", hub.endpoint)
-        assert "# cgan-mlp: 10 classes, 8x8 pixels" in listed
-        assert not hub.commits
+        told = run(sys.executable, "-c", program, cwd=tmp_path, env={**environment, "HF_TOKEN": "alices"})
     finally:
         hub.close()
+    assert "The report: outputs/cgan-mlp/evaluation/report.html" in told
+    assert list((tmp_path / "drawn" / "data").glob("*.parquet"))
+    assert re.search(r"verdict +by its own card, [+-]", told)
+    assert "# cgan-mlp: 10 classes, 8x8 pixels" in told
+    assert not hub.commits
 
 
 @pytest.mark.slow
