@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.images import small_images, write_class_folders, write_idx_pair
-from helpers.programs import LAUNCH, RECIPE, recipe_path, run
+from helpers.programs import LAUNCH, RECIPE, recipe_path, run, run_python
 from PIL import Image
 
 from ganaug import Generator, open_images
@@ -61,7 +62,7 @@ def test_the_lines_it_prints_work(first_run):
     program = "\n".join(
         ["from ganaug import bundled_digits", "dataset = bundled_digits()", *lines, "print(len(train))"]
     )
-    assert run(sys.executable, "-c", program, cwd=cwd).strip() == "5714"
+    assert run_python("-c", program, cwd=cwd).strip() == "5714"
 
 
 def test_monitors_reach_tensorboard(first_run):
@@ -78,7 +79,7 @@ def test_monitors_reach_tensorboard(first_run):
 
 def test_class_folders_with_fewer_images_than_the_batch(in_process, tmp_path):
     write_class_folders(tmp_path / "pets", small_images(n=7, classes=2, size=20, channels=3))
-    run(*LAUNCH, RECIPE, *QUICK, "--train_data_dir", "pets", "--output_dir", "out", "--resolution", "16", cwd=tmp_path)
+    run_python(RECIPE, *QUICK, "--train_data_dir", "pets", "--output_dir", "out", "--resolution", "16", cwd=tmp_path)
     generator = Generator.from_pretrained(tmp_path / "out")
     assert generator.sample([0, 1]).shape == (2, 3, 16, 16)
     assert generator.label_names == ("class 0", "class 1")
@@ -137,11 +138,7 @@ def test_wrong_flags_and_help(in_process, capsys):
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     """A limit on the size of files stands in for the disk: the weights do not fit, everything before does."""
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-
-    command = [sys.executable, "-c", _IGNORE_SIGXFSZ, RECIPE, *QUICK, "--output_dir", "out"]
-    output = run(*command, cwd=tmp_path, expected=1, preexec_fn=limit)
+    output = run_python(RECIPE, *QUICK, "--output_dir", "out", cwd=tmp_path, expected=1, before=_limit_files)
     assert re.search(r"error: .*(File too large|No space)", output), output
     files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert "training/metrics.jsonl" in files
@@ -152,17 +149,16 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
                 picture.load()
 
 
-# Python ignores the signal by itself, but only since it was built to; make sure.
-_IGNORE_SIGXFSZ = (
-    "import runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-)
+def _limit_files() -> None:
+    # Python ignores the signal by itself, but only since it was built to; make sure.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
 
 def test_label_fidelity_recipe(first_run, in_process):
     cwd, _ = first_run
     flags = ["--generator", "outputs/flow", "--classifier_steps", "40", "--num_images", "200"]
-    output = run(sys.executable, recipe_path("label_fidelity"), *flags, cwd=cwd)
+    output = run_python(recipe_path("label_fidelity"), *flags, cwd=cwd)
     real = float(re.search(r"held-out real images: ([\d.]+)%", output)[1])
     generated = float(re.search(r"over 200 generated images: ([\d.]+)%", output)[1])
     assert real > 60
