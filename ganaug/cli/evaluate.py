@@ -1,9 +1,9 @@
-"""Do a generator's images help a classifier? Trains it with and without them, and gives a verdict with error bars.
+"""Do a generator's images help a classifier? Trains it with and without them, for a verdict with error bars.
 
 For example: ganaug evaluate --generator outputs/flow
 
-Writes report.html and report.json, and the verdict into the card of a generator in a folder. A command that was
-stopped goes on where it was: every trained classifier is kept.
+Writes report.html and report.json, and adds the verdict to the card of a generator in a folder. Run a stopped command
+again and it continues where it was: every trained classifier is kept.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def parse_training(
     """
     words = sys.argv[1:] if words is None else words
     if "--" in words or any(word.startswith("--tyro-") for word in words):
-        # A shell asks for completion, or no flags can follow; either way no other model is chosen.
+        # A shell asks for completion, or -- ends the flags, which tyro refuses: both are for the parser below.
         name, others = arguments.model, list(words)
     else:
         # --model is taken out of the words first: it decides what the other flags are by default.
@@ -194,14 +194,14 @@ def with_saved_flags(args: Arguments, checkpoint: Checkpoint | None) -> Argument
         unlabeled_data=saved.get("unlabeled_data"),
         init_from=saved.get("init_from"),
     )
-    return replace(args, budget_minutes=None)  # what fits into them was found out at the start
+    return replace(args, budget_minutes=None)  # total_kimg was already fitted to it when the run started
 
 
 def check_hub_flags(args: TrainingArguments) -> None:
     """Refuse, before training, what would fail after it.
 
     Raises:
-        InputError: the run is to be published, and it is not said where or under which licence.
+        InputError: push_to_hub is given without hub_model_id or without licence.
     """
     if args.push_to_hub and (args.hub_model_id is None or args.licence is None):
         raise InputError("push_to_hub needs hub_model_id (user/repo) and licence (such as mit)")

@@ -103,3 +103,21 @@ def test_a_recipe_imports_only_the_package():
         if path.stem in told | {"label_fidelity", "check_distributed"}:
             lines = [line.split() for line in path.read_text().splitlines() if line.startswith(("from ", "import "))]
             assert not {words[1].partition(".")[0] for words in lines} & here, path
+
+
+def test_flags_after_two_dashes_are_refused(capsys):
+    for words, refused in (
+        (["--", "--total_kimg", "5"], "--total_kimg"),
+        (["--model", "flow", "--", "--seed", "3"], "--seed"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            parsed(*words)
+        assert refused in capsys.readouterr().err
+
+
+def test_a_shell_completes_all_flags(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parsed("--tyro-print-completion", "bash")
+    assert not ended.value.code
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in ("--model", "--total_kimg", "--train_data_dir"))
