@@ -97,19 +97,47 @@ def keep_freed_memory() -> None:
         ctypes.CDLL(None).mallopt(trim_threshold, 2**31 - 1)
 
 
-@contextmanager
-def one_thread_each() -> Iterator[int]:
-    """Compute with one thread, so that results do not depend on how many there are; yields how many there were.
+class _OneThreadEach:
+    """Counts the threads that compute inside :func:`one_thread_each`.
+
+    torch has one number of threads for the process and one for each thread that has computed already; a new thread
+    starts with the process's. So a thread that enters while another is inside would read the other's 1, and leave it
+    behind.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, 1
+        self._depth = threading.local()
+
+    @contextmanager
+    def __call__(self) -> Iterator[int]:
+        nested = getattr(self._depth, "value", False)
+        with self._lock:
+            before = torch.get_num_threads() if nested or not self._inside else self._before
+            if not nested:
+                self._inside, self._before = self._inside + 1, before
+            torch.set_num_threads(1)
+        self._depth.value = True
+        try:
+            yield before
+        finally:
+            self._depth.value = nested
+            with self._lock:
+                self._inside -= not nested
+                torch.set_num_threads(before)
+
+
+_one_thread_each = _OneThreadEach()
+
+
+def one_thread_each() -> AbstractContextManager[int]:
+    """Compute with one thread, so that results do not depend on how many there are; gives how many there were.
 
     With three threads a transposed convolution gives other last bits than with one. Several passes side by side, each
-    on one thread, are no slower than one pass after another on several threads.
+    on one thread, are no slower than one pass after another on several threads. Several threads of a program may be
+    inside at once; when all have left, torch has the number that it had before.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
+    return _one_thread_each()
 
 
 class _DeterministicCudnn:

@@ -20,7 +20,7 @@ from ganaug.evaluation.fidelity import class_features
 from ganaug.evaluation.statistics import recalls
 from ganaug.generators.base import Generator
 
-IMAGES = 1000  # generated for a score, rounded up to equally many of each class
+IMAGES = 1000  # generated for a score, rounded up to equally many of each class, and at least two
 STEPS = 200  # of the classifier that is trained on them
 REFERENCE_STEPS = 600  # of the one that is trained on real images, once
 BATCH_SIZE = 64
@@ -78,7 +78,7 @@ class GeneratorScore:
         real, classes = self._held_out, self._held_out.classes
         names = generator.label_names if generator.conditional else classes
         labels = torch.arange(len(names) if generator.conditional else 1)
-        labels = labels.repeat(-(-IMAGES // len(labels)))
+        labels = labels.repeat(max(2, -(-IMAGES // len(labels))))
         made = LabelledImages(generator.sample(labels), labels, names, "generated images")
         check_comparable(made, real)
         features = class_features(self._reference, made.images)

@@ -55,6 +55,11 @@ class TrainingBatches:
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._shares = _image_shares(data, class_sampling) if class_sampling != 1 else None
         self._epoch, self._order = -1, np.empty(0, np.int64)
+        self._latents = (
+            -1,
+            torch.empty(0),
+            torch.empty(0),
+        )  # of which step, and the latents and labels of all its parts
 
     def real(self, step: int, part: int = 0) -> tuple[Tensor, Tensor]:
         """Real images, float (N, C, H, W) in [-1, 1], and their labels, int64 (N,)."""
@@ -67,12 +72,16 @@ class TrainingBatches:
         Labels have the class shares of the real images: with others, the discriminator could tell real from generated
         images by their classes alone.
         """
-        rng = random_stream(self.seed, Purpose.TRAINING_LATENT, index=step)
-        count = self.global_batch * self._latents_per_image
+        if step != self._latents[0]:
+            # The whole batch is drawn at once, and kept for its other parts: all of them are in one random stream.
+            rng = random_stream(self.seed, Purpose.TRAINING_LATENT, index=step)
+            count = self.global_batch * self._latents_per_image
+            drawn = rng.standard_normal((count, self.latent_dim), dtype=np.float32)
+            labels = self.data.targets[torch.from_numpy(self._draw(rng, count))]
+            self._latents = (step, torch.from_numpy(drawn), labels)
         mine = self._mine(part, self._latents_per_image)
-        z = rng.standard_normal((count, self.latent_dim), dtype=np.float32)[mine]
-        drawn = torch.from_numpy(self._draw(rng, count)[mine])
-        return self._on_device(torch.from_numpy(z)), self._on_device(self.data.targets[drawn])
+        _, z, labels = self._latents
+        return self._on_device(z[mine]), self._on_device(labels[mine])
 
     def _mine(self, part: int, each: int = 1) -> slice:
         """This rank's rows of a global batch, which has one block for each rank in each part."""

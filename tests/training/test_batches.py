@@ -44,6 +44,16 @@ def test_a_step_is_the_same_whoever_came_before_it_and_however_many_share_it():
     assert not torch.equal(whole.latent(0)[0], batches_of(data, batch_size=8, seed=1).latent(0)[0])
 
 
+def test_the_parts_of_a_batch_are_the_batch_in_whatever_order_they_are_asked_for():
+    data = small_images()
+    whole, parted = batches_of(data, batch_size=8), batches_of(data, batch_size=2, parts=4)
+    for step in (5, 2, 5):
+        for kind in ("real", "latent"):
+            found = {part: getattr(parted, kind)(step, part) for part in (3, 0, 2, 1)}
+            for k, expected in enumerate(getattr(whole, kind)(step)):
+                assert torch.equal(expected, torch.cat([found[part][k] for part in range(4)]))
+
+
 @pytest.mark.parametrize(("q", "shares"), [(1.0, [0.9, 0.1]), (0.5, [0.75, 0.25]), (0.0, [0.5, 0.5])])
 def test_small_classes_can_be_shown_more_often(q, shares):
     data = small_images(n=100, classes=2)
