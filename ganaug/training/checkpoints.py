@@ -43,12 +43,14 @@ class Checkpoint:
         path (Path): its folder, ``step-00001234``.
         step (int): number of steps taken.
         facts (dict): what was saved beside the tensors, as JSON values; for a training run, :class:`Progress`.
-        written (float): when, in seconds since the epoch.
+        number (int): how many were written in this run before it; those of ganaug 0.1 have 0.
+        written (float): when, in seconds since the epoch, by this machine's clock.
     """
 
     path: Path
     step: int
     facts: dict[str, Any]
+    number: int
     written: float
 
     @property
@@ -128,7 +130,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             raise LoadError(f"checkpoint {path} is damaged: {name} {what}")
         if sha256_of(file) != wanted["sha256"]:
             raise LoadError(f"checkpoint {path} is damaged: {name} is not as it was written: its SHA-256 differs")
-    return Checkpoint(path, manifest["step"], manifest["facts"], manifest["written"])
+    return Checkpoint(path, manifest["step"], manifest["facts"], *_age(manifest))
 
 
 class Checkpoints:
@@ -158,6 +160,8 @@ class Checkpoints:
             OSError: it cannot be written. Earlier checkpoints are still there.
         """
         final = self.folder / f"step-{step:08d}"
+        ages = self._ages()
+        number = 1 + max([0, *(age[0] for age in ages.values())])
         with atomic_path(final) as temporary:
             temporary.mkdir()
             for name, tensors in state.items():
@@ -166,36 +170,52 @@ class Checkpoints:
             manifest = {
                 "format": FORMAT,
                 "step": step,
+                "number": number,
                 "written": time.time(),
                 "versions": {"ganaug": version("ganaug"), "torch": torch.__version__},
                 "facts": dict(facts),
                 "files": {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in files},
             }
             write_json(temporary / MANIFEST, {**manifest, "sha256": fingerprints.of_values(manifest)})
-        for old in [] if self.limit is None else self._newest_first()[self.limit :]:
-            remove(old)
+        if self.limit is not None:
+            ages.pop(final, None)  # of the one that was there before
+            oldest = sorted(ages, key=lambda path: ages[path])
+            for old in oldest[: max(0, len(oldest) + 1 - self.limit)]:
+                remove(old)
         return final
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None; each newer one that is damaged is warned about."""
-        for path in self._newest_first():
+        ages = self._ages()
+        for path in sorted(ages, key=lambda path: (ages[path] == _UNKNOWN, ages[path], path.name), reverse=True):
             try:
                 return open_checkpoint(path)
             except LoadError as error:
                 logger.warning("%s. The one before it is used", error)
         return None
 
-    def _newest_first(self) -> list[Path]:
-        found = [path for path in self.folder.glob("step-*") if path.is_dir()]
-        return sorted(found, key=lambda path: (_written(path), path.name), reverse=True)
+    def _ages(self) -> dict[Path, tuple[int, float]]:
+        """Of each checkpoint, what tells which of two is older; see :func:`_age`."""
+        ages = {}
+        for path in self.folder.glob("step-*"):
+            if path.is_dir():
+                try:
+                    ages[path] = _age(_read_manifest(path))
+                except LoadError:
+                    ages[path] = _UNKNOWN
+        return ages
 
 
-def _written(path: Path) -> float:
-    # Without a readable manifest, the time when the folder was last changed is close.
-    try:
-        return float(_read_manifest(path)["written"])
-    except LoadError:
-        return path.stat().st_mtime
+_UNKNOWN = (0, 0.0)  # of a checkpoint without a readable manifest
+
+
+def _age(manifest: Mapping[str, Any]) -> tuple[int, float]:
+    """The number of a checkpoint among those of its run, which a clock that is put back does not change, and its time.
+
+    A run that goes on from an earlier checkpoint, or was rolled back to one, writes smaller steps later. Checkpoints
+    of ganaug 0.1 have no number: they come before all that have one, in the order of their times.
+    """
+    return manifest.get("number", 0), float(manifest["written"])
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

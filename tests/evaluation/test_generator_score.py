@@ -12,7 +12,7 @@ import torch
 from helpers.generators import make_generator
 from helpers.images import small_images
 
-from ganaug import InputError, open_images
+from ganaug import InputError, LabelledImages, open_images
 from ganaug.evaluation import GeneratorScore
 from ganaug.evaluation import generator_score as module
 
@@ -122,6 +122,17 @@ def test_classes_of_which_little_is_held_out_count_where_they_can():
     assert all(0 <= value <= 1 for value in found.values())
     missing = images.take([5, 0, 4])[0]
     assert math.isfinite(GeneratorScore(images, missing)(playing(images))["usefulness"])
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("num_classes", [59, 60, 61, 150])
+def test_each_class_has_two_images_however_many_classes_there_are(num_classes):
+    names = tuple(map(str, range(num_classes)))
+    pixels = torch.arange(3 * num_classes).remainder(256).to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
+    images = LabelledImages(pixels.contiguous(), torch.arange(3 * num_classes) % num_classes, names, "grey")
+    found = GeneratorScore(images, images)(make_generator(names, image_size=8))
+    assert found.keys() == {"score", *SHARES}
+    assert all(0 <= value <= 1 for value in found.values())
 
 
 def test_what_cannot_be_compared_is_refused(score, digits):

@@ -89,6 +89,28 @@ def test_killed_anywhere_in_a_write_it_leaves_a_whole_checkpoint(tmp_path):
     assert number > 10
 
 
+@pytest.mark.parametrize("limit", [1, 2, 5])
+@pytest.mark.parametrize("offsets", [(0, -600, -1200), (0, 86_400, -86_400), (0, 0, 0), (-1e9, 1e9, -1e9)])
+def test_a_clock_that_is_put_back_loses_no_checkpoint(tmp_path, monkeypatch, offsets, limit):
+    now, told = time.time(), iter(offsets * 4)
+    monkeypatch.setattr(time, "time", lambda: now + next(told))
+    checkpoints, written = Checkpoints(tmp_path, limit=limit), []
+    for step in (100, 200, 300, 400, 200, 300, 400, 500):  # rolled back to 100 in between
+        path = checkpoints.save(step, {"some": {"weight": torch.zeros(1)}}, {"number": len(written)})
+        written = [*(other for other in written if other != path), path]
+        assert sorted(tmp_path.iterdir()) == sorted(written[-limit:])
+        assert checkpoints.newest().path == path
+        del written[:-limit]
+
+
+def test_a_damaged_checkpoint_makes_room_before_a_whole_one(tmp_path):
+    checkpoints = Checkpoints(tmp_path, limit=2)
+    first, second = (checkpoints.save(step, {"some": {"weight": torch.zeros(1)}}, {}) for step in (1, 2))
+    (second / "manifest.json").write_text("{")
+    third = checkpoints.save(3, {"some": {"weight": torch.zeros(1)}}, {})
+    assert sorted(tmp_path.iterdir()) == [first, third]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_training_with_a_checkpoint(undisturbed, tmp_path, number, code):
     stopped = tmp_path / "stopped"
