@@ -132,20 +132,31 @@ def json_text(value: Any) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors of any memory format as safetensors, not atomically.
+    """Write tensors of any memory format as safetensors, not atomically; the same bytes for the same tensors.
 
     Args:
-        path (Path): the file.
+        path (Path): the file. Who may read it is up to the umask, as of other files.
         tensors (mapping): {name: tensor}.
         metadata (dict, optional): strings by name, for the file's header.
 
     Raises:
         OSError: the disk is full, or the file cannot be written to.
     """
+    path.touch()
+    mode = path.stat().st_mode
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
     except SafetensorError as error:  # in which older versions of safetensors hide the operating system's error
         raise OSError(f"{path} cannot be written: {error}") from error
+    path.chmod(mode)  # safetensors puts a file of its own there, which the owner alone may read
+    # safetensors writes metadata in another order each time. Sorted, they take as much room in the header.
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        if metadata:
+            header["__metadata__"] = dict(sorted(metadata.items()))
+            file.seek(8)
+            file.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size))
 
 
 def sha256_of(path: Path) -> str:
