@@ -82,6 +82,11 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         return [int(count) for count in torch.bincount(self.targets, minlength=len(self.classes))]
 
     @cached_property
+    def distinct_counts(self) -> list[int]:
+        """Number of different images of each class: one that is there several times counts once."""
+        return [len(self.image_hashes[self.targets == k].unique()) for k in range(len(self.classes))]
+
+    @cached_property
     def background(self) -> Tensor:
         """Median of the pixels on the borders of the images, uint8 (C,)."""
         borders = [self.images[:, :, 0], self.images[:, :, -1], self.images[..., 0], self.images[..., -1]]

@@ -57,20 +57,23 @@ class Preset:
 
 
 def choose_preset(images: LabelledImages, *, labelled: LabelledImages | None = None, quick: bool = False) -> Preset:
-    """The default model and settings for these images.
+    """The default model and settings for these images; one that is there several times counts once.
 
     Args:
         images (LabelledImages): all images to train on.
         labelled (LabelledImages, optional): those of them that came with labels. Default: all
         quick (bool): choose the narrow network even where the wide one would be better, given time. Default: False
     """
-    lengths = next(lengths for most, lengths in LENGTHS if len(images) <= most)
+    counts, known = images.distinct_counts, (labelled or images).distinct_counts
+    distinct = sum(counts)
+    lengths = next(lengths for most, lengths in LENGTHS if distinct <= most)
     model = WIDE if WIDE in lengths and not quick else QUICK
     kimg = lengths[model]
     settings = MODELS[model].settings
+    repeated = "" if distinct == len(images) else f" ({len(images):,} with repetitions)"
     reason = (
-        f"It has no discriminator, so it cannot collapse. {len(images):,} images are shown "
-        f"{1000 * kimg / len(images):,.0f} times each; the fewer they are, the shorter the training, so that it ends "
+        f"It has no discriminator, so it cannot collapse. {distinct:,} images{repeated} are shown "
+        f"{1000 * kimg / distinct:,.0f} times each; the fewer they are, the shorter the training, so that it ends "
         "before they are copied"
     )
     if quick and WIDE in lengths:
@@ -82,8 +85,7 @@ def choose_preset(images: LabelledImages, *, labelled: LabelledImages | None = N
     # A shorter run has as many grids.
     share = kimg / settings.total_kimg
     settings = replace(settings, total_kimg=kimg, sample_kimg=settings.sample_kimg * share)
-    known = labelled or images
-    expectation = expected_utility(known.class_counts, unlabeled=len(known) < len(images))
+    expectation = expected_utility(known, unlabeled=sum(known) < distinct)
     return Preset(model, settings, reason, expectation)
 
 

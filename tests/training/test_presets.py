@@ -26,8 +26,10 @@ from ganaug.training import (
 
 def images_of(*counts: int) -> LabelledImages:
     targets = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    images = torch.zeros(len(targets), 1, 8, 8, dtype=torch.uint8)
-    return LabelledImages(images, targets, tuple(f"c{k}" for k in range(len(counts))), "zeros")
+    numbers = torch.arange(len(targets))
+    pixels = torch.stack([numbers // 256**k % 256 for k in range(4)], 1).to(torch.uint8).view(-1, 1, 2, 2)
+    images = pixels.repeat(1, 1, 4, 4)  # no two alike
+    return LabelledImages(images, targets, tuple(f"c{k}" for k in range(len(counts))), "numbers")
 
 
 def test_the_more_images_the_longer_and_it_says_so():
@@ -50,6 +52,25 @@ def test_the_more_images_the_longer_and_it_says_so():
     imbalanced = choose_preset(images_of(60, 20, 5))
     assert imbalanced.settings.class_sampling == 0.5
     assert "Classes have 5 to 60 images: small ones are shown more often" in imbalanced.reason
+
+
+@pytest.mark.parametrize("times", [2, 20])
+@pytest.mark.parametrize("counts", [(150, 150), (300, 20)])
+def test_images_that_are_repeated_count_once(counts, times):
+    once = images_of(*counts)
+    every = torch.arange(len(once))
+    even, some = (
+        once.subset(every.repeat(times), "again"),
+        once.subset(torch.cat([every, every[:40].repeat(times)]), ""),
+    )
+    alone = choose_preset(once)
+    for repeated in (even, some):
+        preset = choose_preset(repeated)
+        assert (preset.model, preset.settings, preset.expectation) == (alone.model, alone.settings, alone.expectation)
+        assert f"{len(once):,} images ({len(repeated):,} with repetitions) are shown" in preset.reason
+    # Classes that repetition has made equally large are shown equally often.
+    same = torch.cat([every[once.targets == 0], every[once.targets == 1].repeat(counts[0] // counts[1])])
+    assert choose_preset(once.subset(same, "balanced")).settings.class_sampling == 1
 
 
 ROWS = [
