@@ -187,6 +187,8 @@ def _expect(holds: bool, what: str, found: Any) -> None:
 def _same(first: Any, second: Any) -> bool:
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(_same(a, b) for a, b in zip(first, second, strict=True))
+    if isinstance(first, Tensor) and isinstance(second, Tensor):  # numpy has no bfloat16
+        return first.dtype == second.dtype and torch.equal(first, second)
     return np.array_equal(np.asarray(first), np.asarray(second))
 
 

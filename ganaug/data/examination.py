@@ -126,7 +126,7 @@ def _listed(dataset: Any, reader: ItemReader, skip_damaged: bool) -> _Labels | N
         if form is not None:
             return _Labels(stated.labels, stated.names, form, next(iter(seen)))
         if stated.must_hold:
-            _refuse(stated, seen)
+            _refuse(dataset, stated, seen)
         wrong.append(stated)
     name, size = type(dataset).__name__, len(dataset)
     if wrong:
@@ -140,20 +140,28 @@ def _label(_: Any, label: Any) -> Any:
     return label
 
 
-def _refuse(stated: LabelList, seen: dict[int, Any]) -> NoReturn:
+def _refuse(dataset: Any, stated: LabelList, seen: dict[int, Any]) -> NoReturn:
+    name_of, number_of = dict[int, str](), dict[str, int]()
     for index, label in seen.items():
         number = int(stated.labels[index])
-        if class_index(label) != number:
+        if isinstance(label, str):
+            agrees = name_of.setdefault(number, label) == label and number_of.setdefault(label, number) == number
+        else:
+            agrees = class_index(label) == number
+        if not agrees:
             raise ValueError(
                 f"{stated.where} say {number} for item {index}, and the item itself has {describe(label)}. Make the "
                 "two the same, or delete the list: labels are then read from the items"
             )
-    _refuse_forms(stated.where, list(seen.values()))
+    _refuse_forms(dataset, list(seen.values()))
 
 
-def _refuse_forms(where: str, labels: list[Any]) -> NoReturn:
+def _refuse_forms(dataset: Any, labels: list[Any]) -> NoReturn:
     forms = list(dict.fromkeys(map(form_of, labels)))
-    raise TypeError(f"{where} come in several forms ({'; '.join(forms[:3])}). Give all items one form, such as int")
+    raise TypeError(
+        f"labels of {type(dataset).__name__} come in several forms ({'; '.join(forms[:3])}). Give all items one, such "
+        "as int"
+    )
 
 
 def _read_all(dataset: Any, reader: ItemReader, classes: Sequence[str] | None) -> _Labels:
@@ -180,7 +188,7 @@ def _read_all(dataset: Any, reader: ItemReader, classes: Sequence[str] | None) -
         numbers = torch.tensor(found)
     form = LabelForm.of_all(labels, numbers.tolist())
     if form is None:
-        _refuse_forms(f"labels of {name}", labels)
+        _refuse_forms(dataset, labels)
     return _Labels(numbers, spoken, form, readable=0)
 
 

@@ -46,7 +46,14 @@ def label_lists(dataset: Any) -> list[LabelList]:
         firsts = [found for lists in likeliest for found in lists]
         if not all(likeliest) or len({found.names for found in firsts}) > 1:
             return []
-        return [replace(firsts[0], labels=torch.cat([found.labels for found in firsts]))]
+        return [
+            LabelList(
+                torch.cat([found.labels for found in firsts]),
+                firsts[0].names,
+                f"the lists of the parts of {type(dataset).__name__}",
+                all(found.must_hold for found in firsts),
+            )
+        ]
 
     name = type(dataset).__name__
     explained = bool(inside(dataset))  # a wrapper may have copied the list of the dataset inside
