@@ -99,6 +99,7 @@ def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip
     _check_names(name, names, labels)
 
     image = next(iter(reader.read([found.readable], lambda image, _: image).values()))
+    reader.applied()  # compares the parts of a concatenation
     return Examination(labels, names, found.form.with_names(names), image, reader)
 
 

@@ -323,7 +323,7 @@ def _read_around(dataset: Any, at: int, names: tuple[str, ...]) -> tuple[tuple[A
         raise
     except Exception as error:
         found = next((recorder.strange for recorder in recorders.values() if recorder.strange), None)
-        raise unreadable(found or f"its code fails without them ({type(error).__name__}: {error})") from error
+        raise unreadable(found or f"its code fails where they do nothing ({type(error).__name__}: {error})") from error
 
     # Each transform must have been called once; of torchvision's two ways to call the same transforms, one.
     for recorder in recorders.values():

@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 _ABSENT = object()
-_STATED = ("classes", "class_to_idx", "targets", "labels", "transform", "target_transform", "transforms")
+_STATED = ("classes", "class_to_idx", "targets", "labels")
 
 
 def own(dataset: Any, name: str) -> Any:
@@ -110,5 +110,7 @@ def _is_dataset(value: Any) -> bool:
     if isinstance(value, Dataset):
         return True
     indexable = hasattr(type(value), "__getitem__") and hasattr(type(value), "__len__")
+    if not indexable or callable(value):
+        return False
     of_hugging_face = type(value).__module__.partition(".")[0] == "datasets"
-    return indexable and (of_hugging_face or any(name in getattr(value, "__dict__", ()) for name in _STATED))
+    return of_hugging_face or any(name in getattr(value, "__dict__", ()) for name in _STATED)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import textwrap
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,6 +33,8 @@ from ganaug.mixing.workers import SharedEpoch
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
+
+logger = logging.getLogger(__name__)
 
 
 class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
@@ -402,11 +404,14 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
             size, same = [inspection.image_size(image) for image, _ in (blank, self._read([0])[0])]
         if size is not None and size == same and min(size) > min(made[1:]):
             before, after = min(made[1:]), min(size)
-            warnings.warn(
-                f"generated images are enlarged {after / before:.3g}x ({before} to {after} pixels), real ones "
-                f"{after / min(real[1:]):.3g}x: a classifier can tell them apart by their blur. Use a generator of "
-                "larger images, or resize both to the size of the generator's first",
-                stacklevel=3,
+            logger.warning(
+                "generated images are enlarged %.3gx (%d to %d pixels), real ones %.3gx: a classifier can tell them "
+                "apart by their blur. Use a generator of larger images, or resize both to %d pixels first",
+                after / before,
+                before,
+                after,
+                after / min(real[1:]),
+                before,
             )
 
     def _check_index(self, index: int) -> int:
