@@ -5,6 +5,7 @@ Neither these functions nor their callers read or move the global random state o
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
@@ -106,3 +107,15 @@ def forked_rng(seed: int, device: torch.device) -> Iterator[None]:
         with torch.accelerator.device_index(index):
             torch.get_device_module(device).manual_seed(seed)
         yield
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Leave the global random states of torch (on the CPU), numpy and ``random`` as they were before a block."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)

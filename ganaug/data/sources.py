@@ -13,6 +13,7 @@ from ganaug.data import inspection
 from ganaug.data.decoding import Conversion, convert_images
 from ganaug.data.huggingface import from_hf_dataset, from_hub, from_saved, is_hf_object, pick_split
 from ganaug.data.labelled import LabelledImages
+from ganaug.data.nesting import base_dataset
 from ganaug.data.readers import bundled_digits, from_class_folders, from_idx, sklearn_digits
 from ganaug.data.torch_datasets import from_dataset, from_torchvision
 
@@ -118,7 +119,7 @@ def _read_object(source: Any, split: str, conversion: Conversion) -> LabelledIma
         name = f"{type(source).__name__} of HF datasets"
         return from_hf_dataset(pick_split(source, split, name=name), name=name, conversion=conversion)
     subset_of = "subset of " if isinstance(source, Subset) else ""
-    name = f"{subset_of}dataset {type(inspection.base_dataset(source)).__name__}"
+    name = f"{subset_of}dataset {type(base_dataset(source)).__name__}"
     if split != "train":
         raise DataError(f"{name} is an object, which has no split {split!r}. Pass the object of that split instead")
     return source if isinstance(source, LabelledImages) else from_dataset(source, conversion, name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sized
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -17,7 +18,11 @@ from ganaug.core.errors import DataError
 from ganaug.core.pixels import to_pil
 from ganaug.data import inspection
 from ganaug.data.decoding import Conversion, UnreadImage, read_images
+from ganaug.data.examination import Examination, examine
+from ganaug.data.item_reading import ItemReader
 from ganaug.data.labelled import LabelledImages
+
+logger = logging.getLogger(__name__)
 
 # The datasets that can be downloaded, have one class per image, and take `train` or `split`.
 TORCHVISION_NAMES = (
@@ -62,22 +67,23 @@ def from_dataset(dataset: Dataset[Any], conversion: Conversion, *, name: str) ->
             uint8 tensors, or cannot be decoded.
     """
     try:
-        targets = inspection.labels_of(dataset)
-        classes = inspection.class_names_of(dataset, targets)
-        image, _ = inspection.raw_item(dataset, 0)
+        found = examine(dataset, skip_damaged=True)  # images that cannot be decoded are reported below
     except (TypeError, ValueError, OSError) as error:
         raise DataError(f"{name} cannot be read: {error}") from error
+    image, targets, classes = found.image, found.labels, found.classes
     stored = _stored_images(dataset)
     if stored is not None:
         return LabelledImages(stored, targets, classes, name)
     if not _is_readable(image):
         raise DataError(
             f"images of {name} must be PIL images or uint8 (C, H, W) tensors before its transform, got "
-            f"{inspection.describe(image)}"
+            f"{inspection.describe(image)}{_because(found)}"
         )
+    if found.reader.obstacle:
+        logger.warning("images of %s are taken as it gives them, transforms included%s", name, _because(found))
     count = len(cast(Sized, dataset))
     images, kept = read_images(
-        [UnreadImage(f"{name}, item {i}", partial(_open_item, dataset, i)) for i in range(count)], conversion
+        [UnreadImage(f"{name}, item {i}", partial(_open_item, found.reader, i)) for i in range(count)], conversion
     )
     return LabelledImages(images, targets[kept], classes, name)
 
@@ -98,9 +104,13 @@ def _is_readable(image: Any) -> bool:
     return isinstance(image, Image.Image) or inspection.image_kind(image) is not None
 
 
-def _open_item(dataset: Dataset[Any], index: int) -> AbstractContextManager[Image.Image]:
+def _because(found: Examination) -> str:
+    return f", because {found.reader.obstacle}" if found.reader.obstacle else ""
+
+
+def _open_item(reader: ItemReader, index: int) -> AbstractContextManager[Image.Image]:
     """Item of a dataset as a PIL image, which is not closed afterwards, for it may be the dataset's own."""
-    image, _ = inspection.raw_item(dataset, index)
+    image = reader.read([index], lambda image, _: image)[index]
     if not _is_readable(image):
         raise ValueError(f"it is neither a PIL image nor a uint8 (C, H, W) tensor, but {inspection.describe(image)}")
     return nullcontext(image if isinstance(image, Image.Image) else to_pil(image))

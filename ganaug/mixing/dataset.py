@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import operator
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -16,9 +18,11 @@ from torch.utils.data import Dataset, get_worker_info
 from ganaug.core import fingerprints
 from ganaug.core.files import user_cache
 from ganaug.core.hardware import best_device
-from ganaug.core.seeding import check_seed
+from ganaug.core.seeding import check_seed, kept_random_state
 from ganaug.data import inspection
-from ganaug.data.inspection import Transforms
+from ganaug.data.examination import examine
+from ganaug.data.item_reading import Transforms
+from ganaug.data.nesting import read_batch
 from ganaug.mixing import alignment
 from ganaug.mixing.alignment import Look
 from ganaug.mixing.epoch_watch import EpochWatch
@@ -58,12 +62,14 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         sampling_strategy (str, mapping or callable): how many images of which class; see
             :func:`ganaug.mixing.plan.append_quotas`. Strategies that fix the number of images take no ratio. Default:
             match
+        classes (sequence of str, optional): class names; label k is ``classes[k]``. Default: those that the dataset
+            states, or a dataset inside it that has the same labels
         class_map (mapping, optional): {dataset class name: generator class name} for classes whose names differ.
         transform (callable, optional): for every image, if the dataset has no transform of its own.
         target_transform (callable, optional): for every label, likewise.
         transforms (callable, optional): for every (image, label), instead of the two.
         fake_transform (callable, optional): uint8 (C, H, W) tensor to what the dataset returns for an image; for
-            datasets whose own processing cannot be found.
+            datasets whose own processing cannot be found, such as a transform that is called with ``image=``.
         accept (callable, optional): filter, from uint8 images (N, C, H, W) and int64 labels (N,) to bool (N,); see
             :mod:`ganaug.filters`. For an image it refuses, another is drawn.
         max_tries (int): images drawn for an item before the filter counts as starved. Default: 10
@@ -77,7 +83,9 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         allow_eval (bool): take a dataset that says it is for evaluation. Default: False
 
     Attributes:
-        classes (tuple of str), class_to_idx (dict): the dataset's.
+        classes (list of str), class_to_idx (dict): the dataset's; label k is ``classes[k]``.
+        classes_given (bool): whether they are those of the argument ``classes``.
+        fake_transform (callable, optional): as given.
         targets (Tensor): int64 (len(self),), labels of real and generated items.
         source (Tensor): uint8 (len(self),), 0 for real and 1 for generated items; in mode replace, of this epoch.
         n_real (int): len(dataset).
@@ -106,6 +114,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         validation: Dataset[Any] | None = None,
         mode: Literal["append", "replace"] = "append",
         sampling_strategy: Strategy = "match",
+        classes: Sequence[str] | None = None,
         class_map: Mapping[str, str] | None = None,
         transform: Callable[[Any], Any] | None = None,
         target_transform: Callable[[Any], Any] | None = None,
@@ -127,10 +136,16 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         self._cache_dir = Path(cache_dir).absolute() if cache_dir is not None else user_cache()
 
         # What the dataset says of itself.
-        self._transforms = inspection.only_transforms(dataset, Transforms(transform, target_transform, transforms))
-        labels = inspection.labels_of(dataset)
-        classes = inspection.class_names_of(dataset, labels)
-        self._form = ItemForm(*inspection.raw_item(dataset, 0), fake_transform, owner=type(dataset).__name__)
+        found = examine(dataset, classes)
+        labels, names, self._reader = found.labels, found.classes, found.reader
+        self._transforms = self._checked(Transforms(transform, target_transform, transforms))
+        self._form = ItemForm(
+            found.image,
+            found.label_form,
+            fake_transform,
+            owner=type(dataset).__name__,
+            obstacle=found.reader.obstacle,
+        )
 
         # How many images of which class, and what draws them.
         self._plan, self.sampler = resolve(
@@ -138,10 +153,10 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
             generator,
             ratio,
             validation=validation,
-            make_plan=partial(Plan, labels, classes, mode=mode, strategy=sampling_strategy, seed=check_seed(seed)),
+            make_plan=partial(Plan, labels, names, mode=mode, strategy=sampling_strategy, seed=check_seed(seed)),
             make_sampler=partial(
                 ClassSampler,
-                classes=classes,
+                classes=names,
                 class_map=class_map,
                 accept=accept,
                 max_tries=max_tries,
@@ -149,7 +164,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
                 device=device,
             ),
             form=self._form,
-            resizable=bool(self._transforms or Transforms.of(dataset)),
+            resizable=bool(self._transforms or self._reader.applied()),
             class_map=class_map,
             cache_dir=self._cache_dir,
         )
@@ -157,15 +172,16 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         self._device = device
         self._epoch = SharedEpoch()
 
-        self.classes = classes
-        self.class_to_idx = {name: k for k, name in enumerate(classes)}
+        self.classes, self.classes_given, self.fake_transform = list(names), classes is not None, fake_transform
+        self.class_to_idx = {name: k for k, name in enumerate(names)}
         self.targets = self._plan.targets
         self.n_real = len(labels)
         self.n_fake = len(self._plan.fakes(epoch=0))
         self.ratio_ = self.n_fake / len(self)
-        self.sampling_strategy_ = dict(zip(classes, self._plan.quotas, strict=True))
+        self.sampling_strategy_ = dict(zip(names, self._plan.quotas, strict=True))
         changes = self.n_fake > 0 and (resample or mode == "replace")
         self._epoch_watch = EpochWatch(len(self)) if changes else None
+        self._warn_if_enlarged()
 
     @property
     def source(self) -> Tensor:
@@ -193,6 +209,37 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         before, self._epoch.value = self.epoch, epoch
         if self._epoch_watch:
             self._epoch_watch.told(before=before, epoch=epoch)
+
+    @property
+    def transform(self) -> Callable[[Any], Any] | None:
+        """What every image goes through, real or generated; some libraries set it after construction.
+
+        Raises:
+            ValueError: it is set here, and the dataset inside has transforms of its own.
+        """
+        return cast(Callable[[Any], Any] | None, self._transform_called("transform"))
+
+    @transform.setter
+    def transform(self, value: Callable[[Any], Any] | None) -> None:
+        self._set_transform("transform", value)
+
+    @property
+    def target_transform(self) -> Callable[[Any], Any] | None:
+        """What every label goes through; see :attr:`transform`."""
+        return cast(Callable[[Any], Any] | None, self._transform_called("target_transform"))
+
+    @target_transform.setter
+    def target_transform(self, value: Callable[[Any], Any] | None) -> None:
+        self._set_transform("target_transform", value)
+
+    @property
+    def transforms(self) -> Callable[[Any, Any], tuple[Any, Any]] | None:
+        """What every (image, label) goes through, instead of the two; see :attr:`transform`."""
+        return cast(Callable[[Any, Any], tuple[Any, Any]] | None, self._transform_called("transforms"))
+
+    @transforms.setter
+    def transforms(self, value: Callable[[Any, Any], tuple[Any, Any]] | None) -> None:
+        self._set_transform("transforms", value)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -293,11 +340,14 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
     def extra_repr(self) -> str:
         """What ``repr`` shows besides the number of datapoints."""
         fakes = ", ".join(f"{name}: {count}" for name, count in self.sampling_strategy_.items())
+        counts = torch.bincount(self.targets[self.source == 0], minlength=len(self.classes)).tolist()
+        empty = ", ".join(name for name, count in zip(self.classes, counts, strict=True) if not count)
         return "\n".join(
             [
                 f"Generated: {self.ratio_:.4g} of the mixed dataset, mode {self.mode}",
                 f"Generated by class: {textwrap.shorten(fakes, 200)}",
                 f"Dataset: {type(self.dataset).__name__}, {len(self.classes)} classes",
+                *([f"No real items: {textwrap.shorten(empty, 200)}"] if empty else []),
                 f"Generator: {self.sampler.name}",
                 f"Seed: {self.sampler.seed}, epoch: {self.epoch}",
             ]
@@ -317,16 +367,55 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         }
 
     def _read(self, indices: list[int]) -> list[tuple[Any, Any]]:
-        read_batch = getattr(self.dataset, "__getitems__", None)
-        items = read_batch(indices) if callable(read_batch) else [self.dataset[index] for index in indices]
+        items = read_batch(self.dataset, indices)
         return [self._transforms(*item) for item in items] if self._transforms else items
 
     def _generate(self, indices: list[int], epoch: int) -> list[tuple[Any, Any]]:
         images, labels = self._generated.images(indices, epoch), self.targets[indices].tolist()
-        own, given = Transforms.of(self.dataset), self._transforms
+        own, given = self._reader.applied(), self._transforms
+        self._form.check_known(self._reader.obstacle)  # the dataset may have been given another transform
         return [
             self._form.dress(image, label, own=own, given=given) for image, label in zip(images, labels, strict=True)
         ]
+
+    def _transform_called(self, name: str) -> Any:
+        given = getattr(self._transforms, name)
+        return self._reader.stated.get(name) if given is None else given
+
+    def _set_transform(self, name: str, value: Any) -> None:
+        if value is not self._transform_called(name):
+            self._transforms = self._checked(replace(self._transforms, **{name: value}), setting=name)
+            self._warn_if_enlarged()
+
+    def _checked(self, given: Transforms, setting: str | None = None) -> Transforms:
+        """Transforms given for a dataset that must not have its own."""
+        if given.transforms is not None and (given.transform is not None or given.target_transform is not None):
+            raise ValueError("Only transforms or transform/target_transform can be passed as argument")
+        if (given or setting) and self._reader.has_transforms:
+            there = f"Set .dataset.{setting} instead" if setting else "pass none, or build the dataset without"
+            raise ValueError(
+                f"two transforms: {type(self.dataset).__name__} has its own, and one was passed. Generated images go "
+                f"through the dataset's own; {there}"
+            )
+        return given
+
+    def _warn_if_enlarged(self) -> None:
+        """Warn if transforms enlarge generated images more than real ones to bring both to one size."""
+        real, made = self._form.shape, self.sampler.image_shape
+        if real is None or not self.n_fake or min(made[1:]) >= min(real[1:]):
+            return
+        with kept_random_state():
+            own, given = self._reader.applied(), self._transforms
+            blank = self._form.dress(torch.zeros(made, dtype=torch.uint8), 0, own=own, given=given)
+            size, same = [inspection.image_size(image) for image, _ in (blank, self._read([0])[0])]
+        if size is not None and size == same and min(size) > min(made[1:]):
+            before, after = min(made[1:]), min(size)
+            warnings.warn(
+                f"generated images are enlarged {after / before:.3g}x ({before} to {after} pixels), real ones "
+                f"{after / min(real[1:]):.3g}x: a classifier can tell them apart by their blur. Use a generator of "
+                "larger images, or resize both to the size of the generator's first",
+                stacklevel=3,
+            )
 
     def _check_index(self, index: int) -> int:
         position = operator.index(index)

@@ -16,7 +16,9 @@ from torch.utils.data import IterableDataset
 
 from ganaug.core import fingerprints
 from ganaug.data import inspection
-from ganaug.data.inspection import Transforms
+from ganaug.data.item_reading import Transforms
+from ganaug.data.label_form import LabelForm
+from ganaug.data.label_lists import own_classes
 from ganaug.mixing import workers
 from ganaug.mixing.item_form import ItemForm
 from ganaug.mixing.plan import check_ratio, classes_due
@@ -95,7 +97,7 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         self._per_real = exact / (1 - exact)
         self.sampler = ClassSampler(
             generator,
-            inspection.own_classes(dataset) or None,
+            own_classes(dataset) or None,
             class_map=class_map,
             accept=accept,
             max_tries=max_tries,
@@ -192,7 +194,7 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
                 mixed += [(0, item), *((1, label) for label in due)]
             if form is None:
                 image, label = read[0]
-                form = ItemForm(image, label, self._fake_transform, owner=type(self.dataset).__name__)
+                form = ItemForm(image, LabelForm(label), self._fake_transform, owner=type(self.dataset).__name__)
                 form.check(self.sampler.image_shape, resizable=self._transforms.transform is not None)
 
             # What a resumed iteration has yielded before is dropped; the generated images in the rest are drawn.
