@@ -216,10 +216,9 @@ class _ProgressBar(tqdm):  # type: ignore[misc]
     """A bar of images that follows another one, and says once how long the rest takes, after some seconds of it."""
 
     def __init__(self, total: float) -> None:
-        # Where a line cannot be written over, there is a new state now and then.
-        often = 0.1 if sys.stderr.isatty() else 10
+        # In a file, where a line cannot be written over, ten states in a second would be many.
         super().__init__(
-            total=total, desc="fitting a generator", unit="img", unit_scale=True, mininterval=often, file=sys.stderr
+            total=total, desc="fitting a generator", unit="img", unit_scale=True, mininterval=1, file=sys.stderr
         )
         self._training_began: float | None = None
         self._said = False

@@ -24,8 +24,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from filelock import FileLock
 from helpers.images import THREE, small_images
-from helpers.programs import REPOSITORY, as_a_program
+from helpers.programs import REPOSITORY, as_a_program, start
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from torchvision.transforms import v2
@@ -35,7 +36,7 @@ from tqdm import tqdm
 from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages
 from ganaug.generators import CGANMLPGenerator
 from ganaug.mixing import fitting
-from ganaug.mixing.fitting import fit_generator
+from ganaug.mixing.fitting import fit_generator, run_job
 from ganaug.training import MODELS, GANObjective, Preset, TrainingSettings, fit, open_checkpoint
 
 QUICK = TrainingSettings(total_kimg=0.032, train_batch_size=16, log_kimg=0.016, mixed_precision="no", cpu_threads=1)
@@ -258,6 +259,50 @@ def test_a_training_that_is_stopped_says_where_it_goes_on(stand_in, tmp_path, en
     assert kept(tmp_path) == [folder.name]
 
 
+@pytest.fixture
+def job(stand_in, tmp_path) -> Callable[[], Any]:
+    """Starts the training of a job, in a process that has its imports behind it, in the folder ``run``."""
+    stand_in(f"cp -r $JOB {shlex.quote(str(tmp_path))}/job; mkdir $OUTPUT/training")
+    fit_generator(small_images(), cache_dir=tmp_path / "unused")
+    (tmp_path / "run").mkdir()
+    return lambda: start(run_job, str(tmp_path / "job"), str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_the_training_itself_ends_it_with_a_checkpoint(job, tmp_path, number, code):
+    change_settings(tmp_path / "job", total_kimg=1000, checkpointing_kimg=1000)
+    training = job()
+    wait_until((tmp_path / "run" / "training" / "metrics.jsonl").exists)
+    os.kill(training.pid, number)
+    assert training.wait() == code
+    (reached,) = (tmp_path / "run" / "training" / "checkpoints").iterdir()
+    step = open_checkpoint(reached).step
+    assert step > 0
+
+    # It goes on there, to an end that is near.
+    change_settings(tmp_path / "job", total_kimg=(step + 3) * 16 / 1000)
+    assert job().wait() == 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    kimg = [json.loads(line)["kimg"] for line in (tmp_path / "run/training/metrics.jsonl").read_text().splitlines()]
+    assert kimg == [16 * (k + 1) / 1000 for k in range(step + 3)]
+
+
+def change_settings(job: Path, **settings: float) -> None:
+    values = json.loads((job / "job.json").read_text())
+    values["settings"] |= settings
+    (job / "job.json").write_text(json.dumps(values))
+
+
+def test_a_training_waits_for_one_that_is_in_its_last_step(job, tmp_path):
+    with FileLock(tmp_path / "run" / ".lock"):
+        training = job()
+        time.sleep(0.5)
+        assert training.running()
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert training.wait() == 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_the_bar_and_the_minutes(stand_in, monkeypatch, tmp_path, capsys, caplog):
     """They follow what the training says; its bar is not among its last lines."""
     monkeypatch.setattr(fitting, "TIMED", 0.02)
@@ -381,7 +426,7 @@ def test_images_that_differ_in_size_need_a_resolution(stand_in, tmp_path):
         fit_generator(3, cache_dir=tmp_path)
     unnamed = TensorDataset(data.images, data.targets)
     unnamed.classes = ["a", "a", "b"]
-    with pytest.raises(ValueError, match="label_names must differ"):
+    with pytest.raises(ValueError, match="same name"):
         fit_generator(unnamed, cache_dir=tmp_path)
 
 
