@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
+
 import pytest
 import torch
 from helpers.images import small_images
 from helpers.programs import run_python
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.data import ConcatDataset, DataLoader, Subset, WeightedRandomSampler
 
 from ganaug import ConditionalGANAugment
@@ -45,6 +50,44 @@ def test_the_second_pass_without_set_epoch_is_warned_of_once(three, warned, capl
     assert "Call dataset.set_epoch(epoch) before each epoch" in caplog.text
     read(loader)
     assert warned() == 1
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    sizes=st.lists(st.integers(1, 100), min_size=1, max_size=20),
+    passes=st.lists(st.booleans(), min_size=1, max_size=4),
+)
+def test_whatever_the_batches(three, sizes, passes):
+    """Passes in batches of any sizes, of which some are told of: only a second one in the same epoch is warned of."""
+    mixed, batches = mixed_of(three, resample=True), itertools.cycle(sizes)
+    messages = Messages()
+    logger = logging.getLogger("ganaug.mixing.epoch_watch")
+    logger.addHandler(messages)
+    try:
+        for number, told in enumerate(passes):
+            if told:
+                mixed.set_epoch(number)
+            left = len(mixed)
+            while left:
+                size = min(left, next(batches))
+                mixed.__getitems__([0] * size)
+                left -= size
+    finally:
+        logger.removeHandler(messages)
+    # Who never tells may read an epoch once, and others twice.
+    in_epochs = [len(list(group)) for _, group in itertools.groupby(itertools.accumulate(passes))]
+    allowed = [1 if k == 0 and not passes[0] else 2 for k in range(len(in_epochs))]
+    expected = any(count > most for count, most in zip(in_epochs, allowed, strict=True))
+    assert len(messages.records) == expected
+
+
+class Messages(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)
 
 
 @pytest.mark.parametrize("wrapped", [lambda it: ConcatDataset([it]), lambda it: Subset(it, range(len(it)))])

@@ -1,27 +1,23 @@
 """The wrapper as its users have it, in loaders and trainers of other libraries: each item shows what its label says.
 
 Real and generated images show their class by how grey they are, and the generator has the classes in another order.
+The libraries are imported where they are used, for some take seconds.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import albumentations
-import datasets
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from albumentations.pytorch import ToTensorV2
 from helpers.grey import CLASSES, GreyGenerator, assert_as_labelled, grey_picture, train_on, write_grey_folders
 from helpers.programs import as_a_program
-from timm.data import create_dataset, create_loader
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, default_collate
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
-from transformers import Trainer, TrainingArguments
 
 from ganaug import ConditionalGANAugment, augment_dataset
 
@@ -88,6 +84,9 @@ class Albumented(Dataset):
 
 
 def test_albumentations():
+    import albumentations
+    from albumentations.pytorch import ToTensorV2
+
     transform = albumentations.Compose(
         [
             albumentations.RandomCrop(12, 12),
@@ -110,6 +109,8 @@ def test_albumentations():
 @pytest.mark.parametrize("kind", ["", "torch/image_folder"])
 def test_timm(folder, kind):
     """Its loader gives the dataset a transform."""
+    from timm.data import create_dataset, create_loader
+
     real = create_dataset(kind, str(folder.parent if kind else folder), split="train")
     train = half_generated(real)
     assert train.classes == list(CLASSES)
@@ -146,6 +147,8 @@ class Classifier(nn.Module):
 
 
 def trained(dataset, folder: Path, epochs: int = 1, **options) -> Classifier:
+    from transformers import Trainer, TrainingArguments
+
     model = Classifier()
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -206,6 +209,8 @@ def test_a_trainer_with_a_collator(folder, tmp_path, caplog):
 
 
 def test_a_trainer_of_hugging_face_rows(tmp_path):
+    import datasets
+
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})
     labels = [0, 1, 2] * 8
     rows = {"image": [grey_picture(CLASSES[k], i) for i, k in enumerate(labels)], "label": labels}
