@@ -41,6 +41,23 @@ class Examination:
     reader: ItemReader
 
 
+class ExaminedItems(Dataset[tuple[Any, int]]):
+    """The items of a dataset before its transforms, with the labels and class names that were found out.
+
+    Args:
+        found (Examination): of the dataset.
+    """
+
+    def __init__(self, found: Examination) -> None:
+        self.targets, self.classes, self._reader = found.labels, found.classes, found.reader
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self._reader.read([index], lambda image, _: image)[index], int(self.targets[index])
+
+
 def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip_damaged: bool = False) -> Examination:
     """Read some items of a dataset and compare them with what the dataset says; what the items are counts.
 
@@ -217,8 +234,8 @@ def _check_names(name: str, names: tuple[str, ...], labels: Tensor) -> None:
     twice = sorted({each for each in names if names.count(each) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise ValueError(
-            f"two classes of {name} have the same name: {', '.join(twice):.200}. Pass classes: names that differ, in "
-            "the order of the labels"
+            f"two classes of {name} have the same name: {', '.join(twice):.200}. Give it names that differ, in the "
+            "order of the labels, or pass classes"
         )
     outside = int(((labels < 0) | (labels >= len(names))).sum())
     if outside:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import struct
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -164,6 +164,43 @@ def representative(labels: Tensor) -> list[int]:
     _, first = np.unique(labels.numpy(), return_index=True)
     spread = np.linspace(0, len(labels) - 1, min(SOME, len(labels))).astype(int)
     return sorted({*first.tolist(), *spread.tolist()})
+
+
+@contextmanager
+def watched_transforms(dataset: Any) -> Iterator[list[str]]:
+    """Note, in a block, which transforms of a dataset and of those inside it are called, by the attribute's name.
+
+    They are set on the datasets in the block, and set back after it.
+    """
+    calls: list[str] = []
+    holders: list[tuple[Any, str, Any]] = []
+    for each in everything_inside(dataset):
+        for name, value in own_transforms(each).items():
+            parts = [(each, name, value)]
+            if _is_standard(value):  # keeps its place, for it is known by its type
+                parts = [(value, part, getattr(value, part)) for part in ("transform", "target_transform")]
+            holders += [part for part in parts if callable(part[2]) and part[1] in vars(part[0])]
+    try:
+        for holder, name, value in holders:
+            vars(holder)[name] = _Watched(value, name, calls)
+        yield calls
+    finally:
+        for holder, name, value in holders:
+            vars(holder)[name] = value
+
+
+class _Watched:
+    """A transform that notes when it is called."""
+
+    def __init__(self, transform: Callable[..., Any], name: str, calls: list[str]) -> None:
+        self._transform, self._name, self._calls = transform, name, calls
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        self._calls.append(self._name)
+        return self._transform(*args, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_transform"], name)
 
 
 class UnreadableError(TypeError):

@@ -20,7 +20,7 @@ from ganaug.core.files import user_cache
 from ganaug.core.hardware import best_device
 from ganaug.core.seeding import check_seed, kept_random_state
 from ganaug.data import inspection
-from ganaug.data.examination import examine
+from ganaug.data.examination import ExaminedItems, examine
 from ganaug.data.item_reading import Transforms
 from ganaug.data.nesting import read_batch
 from ganaug.mixing import alignment
@@ -148,6 +148,9 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         )
 
         # How many images of which class, and what draws them.
+        if classes is not None:  # images are opened under the same names for fitting a generator or choosing a ratio
+            dataset = ExaminedItems(found)
+            validation = validation and ExaminedItems(examine(validation, classes))
         self._plan, self.sampler = resolve(
             dataset,
             generator,
