@@ -25,7 +25,7 @@ from ganaug.data.item_reading import Transforms
 from ganaug.data.nesting import read_batch
 from ganaug.mixing import alignment
 from ganaug.mixing.alignment import Look
-from ganaug.mixing.epoch_watch import EpochWatch
+from ganaug.mixing.epoch_watch import EpochWatch, not_watched
 from ganaug.mixing.generated import GeneratedItems
 from ganaug.mixing.item_form import ItemForm
 from ganaug.mixing.plan import Plan, Strategy
@@ -254,9 +254,6 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         """Items of a batch, in order; its generated images are drawn together."""
         if self._epoch_watch:
             self._epoch_watch.read(len(indices), self.epoch)
-        return self._items(indices)
-
-    def _items(self, indices: Sequence[int]) -> list[tuple[Any, ...]]:
         wanted = [self._check_index(index) for index in indices]
         epoch = self.epoch
         rows = self._generated.rows(epoch)[wanted].tolist()  # -1 for real items
@@ -336,8 +333,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         rows = self._generated.rows(self.epoch)
         parts = [alignment.spread(torch.nonzero(kind).squeeze(1), n) for kind in (rows < 0, rows >= 0)]
         if all(parts):
-            with torch.random.fork_rng(devices=[]):  # transforms draw from the global state
-                looks = [Look.of([item[0] for item in self._items(part)]) for part in parts]
+            with torch.random.fork_rng(devices=[]), not_watched():  # transforms draw from the global state
+                looks = [Look.of([item[0] for item in self.__getitems__(part)]) for part in parts]
             alignment.compare(*looks)
 
     def extra_repr(self) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -14,6 +17,7 @@ from ganaug.mixing import workers
 
 logger = logging.getLogger(__name__)
 
+_watched = ContextVar("_watched", default=True)
 SUBSTANTIAL = 0.5  # of a pass: who reads less has had a look, or checked something
 
 
@@ -42,6 +46,8 @@ class EpochWatch:
 
     def read(self, count: int, epoch: int) -> None:
         """Note that items are read."""
+        if not _watched.get():
+            return
         self._shared[0] += count
         read, called, warned = self._shared.tolist()
         if not warned and read >= ((2 if called else 1) + SUBSTANTIAL) * self._pass:
@@ -69,3 +75,13 @@ class EpochWatch:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._shared.share_memory_()  # changes nothing if the memory is the sender's
+
+
+@contextmanager
+def not_watched() -> Iterator[None]:
+    """A context in which items are read to check them, which is no pass of training."""
+    before = _watched.set(False)
+    try:
+        yield
+    finally:
+        _watched.reset(before)

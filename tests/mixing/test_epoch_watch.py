@@ -129,7 +129,8 @@ def test_an_epoch_that_is_told_once_for_all(three, warned):
 
 def test_looking_around_before_training(three, warned):
     mixed = mixed_of(three, resample=True)
-    check_augmented_dataset(mixed, num_workers=0)
+    for _ in range(3):
+        check_augmented_dataset(mixed, num_workers=0)
     for index in (0, 1, -1):
         assert mixed[index]
     read(loader_of(mixed))  # as for a mean and a standard deviation
