@@ -24,6 +24,7 @@ from ganaug.data.item_reading import watched_transforms
 from ganaug.data.label_form import class_index, form_of, same_form
 from ganaug.mixing.alignment import Look, form_differences, spread
 from ganaug.mixing.dataset import ConditionalGANAugment
+from ganaug.mixing.epoch_watch import not_watched
 
 
 def check_generator(module: nn.Module, *, num_classes: int | None = None) -> None:
@@ -90,7 +91,7 @@ def check_augmented_dataset(dataset: ConditionalGANAugment, *, num_workers: int 
 
     kinds = [torch.nonzero(dataset.source == kind).squeeze(1).tolist() for kind in (0, 1)]
     chosen = [index for some in kinds for index in {some[0], some[len(some) // 2], some[-1]}] if all(kinds) else [0]
-    with _random_state_untouched():
+    with _random_state_untouched(), not_watched():
         one_by_one = [dataset[index] for index in chosen]
         together = dataset.__getitems__(chosen[::-1])[::-1]
         _expect(_same(one_by_one, together), "items are the same one by one and in a batch", "other ones")

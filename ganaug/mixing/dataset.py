@@ -25,6 +25,7 @@ from ganaug.data.item_reading import Transforms
 from ganaug.data.nesting import read_batch
 from ganaug.mixing import alignment
 from ganaug.mixing.alignment import Look
+from ganaug.mixing.epoch_watch import EpochWatch, not_watched
 from ganaug.mixing.generated import GeneratedItems
 from ganaug.mixing.item_form import ItemForm
 from ganaug.mixing.plan import Plan, Strategy
@@ -74,7 +75,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         accept (callable, optional): filter, from uint8 images (N, C, H, W) and int64 labels (N,) to bool (N,); see
             :mod:`ganaug.filters`. For an image it refuses, another is drawn.
         max_tries (int): images drawn for an item before the filter counts as starved. Default: 10
-        resample (bool): other generated images in every epoch; needs :meth:`set_epoch`. Default: False
+        resample (bool): other generated images in every epoch; needs :meth:`set_epoch`, and a warning says so where
+            nothing calls it. Default: False
         return_source (bool): items end with an int, 0 for real and 1 for generated. Default: False
         seed (int): in [0, 2**64). Default: 0
         cache_dir (str or Path, optional): where fitted generators, chosen ratios and materialised images are kept.
@@ -182,6 +184,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         self.n_fake = len(self._plan.fakes(epoch=0))
         self.ratio_ = self.n_fake / len(self)
         self.sampling_strategy_ = dict(zip(names, self._plan.quotas, strict=True))
+        changes = self.n_fake > 0 and (resample or mode == "replace")
+        self._epoch_watch = EpochWatch(len(self)) if changes else None
         self._warn_if_enlarged()
 
     @property
@@ -207,7 +211,9 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         Raises:
             ValueError: ``epoch`` is not an int from 0.
         """
-        self._epoch.value = epoch
+        before, self._epoch.value = self.epoch, epoch
+        if self._epoch_watch:
+            self._epoch_watch.told(before=before, epoch=epoch)
 
     @property
     def transform(self) -> Callable[[Any], Any] | None:
@@ -248,6 +254,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, ...]]:
         """Items of a batch, in order; its generated images are drawn together."""
+        if self._epoch_watch:
+            self._epoch_watch.read(len(indices), self.epoch)
         wanted = [self._check_index(index) for index in indices]
         epoch = self.epoch
         rows = self._generated.rows(epoch)[wanted].tolist()  # -1 for real items
@@ -327,7 +335,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         rows = self._generated.rows(self.epoch)
         parts = [alignment.spread(torch.nonzero(kind).squeeze(1), n) for kind in (rows < 0, rows >= 0)]
         if all(parts):
-            with torch.random.fork_rng(devices=[]):  # transforms draw from the global state
+            with torch.random.fork_rng(devices=[]), not_watched():  # transforms draw from the global state
                 looks = [Look.of([item[0] for item in self.__getitems__(part)]) for part in parts]
             alignment.compare(*looks)
 
