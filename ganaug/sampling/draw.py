@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,9 +103,11 @@ def label_numbers(labels: Any, generator: ConditionalGenerator | InferenceCopy) 
         labels = [number_of[label] for label in labels]
 
     try:
-        tensor = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"labels must be a flat sequence of ints or class names: {error}") from error
+        tensor = labels if isinstance(labels, Tensor) else torch.tensor(np.asarray(labels))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"labels must be a flat sequence of ints or class names, got a {type(labels).__name__} of other things"
+        ) from error
     if tensor.ndim != 1 or (len(tensor) and (tensor.is_floating_point() or tensor.dtype == torch.bool)):
         raise InputError(
             f"labels must be a flat sequence of ints or class names, got shape {tuple(tensor.shape)}, {tensor.dtype}"
