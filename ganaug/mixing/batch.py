@@ -40,7 +40,7 @@ class GANMix(nn.Module):
         fake_transform (callable, optional): uint8 (M, C, H, W) tensor on the batch's device to what the batch holds,
             for instance ``v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])``. Default:
             uint8 for uint8 batches, scaled to [0, 1] for float batches
-        accept (Filter, optional): which generated images to keep; see :mod:`ganaug.filters`.
+        accept (Filter, optional): which generated images to keep; see :mod:`ganaug.filters`. A module is copied.
         max_tries (int): images drawn per item before a filter counts as starved. Default: 10
         seed (int): in [0, 2**64). Default: 0
         device (torch.device or str, optional): to draw on. Default: the batch's

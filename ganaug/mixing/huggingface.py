@@ -244,12 +244,15 @@ def _check_mode(dataset: datasets.Dataset, column: str, sampler: ClassSampler) -
 def _labels_for(counts: int | Mapping[str, int], classes: list[str]) -> Tensor:
     """Label of each image to generate, int64 (N,), in class order."""
     wanted = counts if isinstance(counts, Mapping) else dict.fromkeys(classes, counts)
+    quotas = dict.fromkeys(classes, 0)
     for name, count in wanted.items():
+        number = to_int(count)
         if name not in classes:
             raise InputError(f"counts has {name!r}; the classes are {', '.join(classes)}")
-        if (to_int(count) or 0) < 0 or to_int(count) is None:
+        if number is None or number < 0:
             raise InputError(f"counts must be ints of 0 or more, got {count!r} for class {name}")
-    return labels_in_class_order([int(wanted.get(name, 0)) for name in classes])
+        quotas[name] = number
+    return labels_in_class_order(list(quotas.values()))
 
 
 def _generated_rows(

@@ -51,7 +51,7 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         target_transform (callable, optional): for every label, likewise.
         fake_transform (callable, optional): uint8 (C, H, W) tensor to what ``dataset`` yields for an image, before
             ``transform``; for streams whose images are neither PIL images nor uint8 tensors.
-        accept (Filter, optional): which generated images to keep; see :mod:`ganaug.filters`.
+        accept (Filter, optional): which generated images to keep; see :mod:`ganaug.filters`. A module is copied.
         max_tries (int): images drawn per item before a filter counts as starved. Default: 10
         return_source (bool): add an int to every item, 0 for real and 1 for generated. Default: False
         seed (int): in [0, 2**64). Default: 0
