@@ -136,7 +136,7 @@ class ClassSampler:
         Image k depends on this sampler and (labels[k], epoch, indices[k]) alone.
 
         Args:
-            labels (Tensor): int64 (N,), the dataset's.
+            labels (Tensor): int (N,), the dataset's.
             indices (sequence of int): number of each image, in [0, 2**64).
             epoch (int): numbers another sequence. Default: 0
 
@@ -147,6 +147,7 @@ class ClassSampler:
             ValueError: a label is not one of :attr:`classes`, or is a class that the generator does not know.
             StarvedFilterError: the filter refused ``max_tries`` images for an item.
         """
+        labels = labels.to(torch.int64)  # torch would take uint8 for a mask
         self._check_labels(labels)
         wanted = self._generator_label[labels]
         images = sample(self.inference_copy, wanted, seed=self.seed, indices=indices, epoch=epoch)

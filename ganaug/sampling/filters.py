@@ -4,7 +4,7 @@ A filter maps uint8 images (N, C, H, W) and int64 labels (N,), the dataset's, to
 should judge every image by itself, or an item would depend on the batch it is drawn in. One with an attribute
 ``takes_generator_labels`` that is True is given the generator's labels instead, which may stand in another order.
 
-A filter that is a module is copied, and draws no conclusions from what becomes of the original. Any other callable is
+A filter that is a module is copied, so that training the original further changes nothing. Any other callable is
 called as it is: a network that a function uses must not be trained further, or the images of an epoch would change.
 """
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ganaug import ConditionalGANAugment, ConditionalGANStream, InputError, MixedBatchSampler
 from ganaug.core.integers import positive_int, to_int, unsigned_int
 from ganaug.data import reduce_images
-from ganaug.evaluation import UtilitySettings
+from ganaug.evaluation import UtilitySettings, train_classifier
 from ganaug.generators import FlowGenerator
 from ganaug.mixing.huggingface import generate_dataset
 from ganaug.sampling import sample
@@ -77,6 +77,7 @@ def test_sizes_counts_and_settings_take_it(kind, tmp_path):
     with pytest.raises(InputError, match="train_batch_size must be positive"):
         TrainingSettings(train_batch_size=kind(0))
     assert type(UtilitySettings(seeds=kind(3), steps=kind(5)).steps) is int
+    train_classifier(small_images(), steps=kind(1), batch_size=kind(4), seed=kind(3))
     assert len(reduce_images(small_images(), images_per_class=kind(4))[0]) == 12
     honest = Honest("ant", "bee")
     honest.latent_dim = kind(1)
