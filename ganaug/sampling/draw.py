@@ -121,7 +121,7 @@ def label_numbers(labels: Any, generator: ConditionalGenerator | InferenceCopy) 
     if bad:
         classes = ", ".join(f"{k}: {name}" for k, name in enumerate(names)) or "not named"
         raise InputError(
-            f"labels must be from 0 to {'any number' if highest == 2**63 - 1 else highest}, got {bad[0]}; "
+            f"labels must be {f'from 0 to {highest}' if names or not conditional else 'from 0'}, got {bad[0]}; "
             + (f"the classes are {classes}" if conditional else "this generator is unconditional")
         )
     return tensor

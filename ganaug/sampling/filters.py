@@ -81,12 +81,15 @@ class ClassifierAgreement(_JudgeFilter):
             InputError: the classifier does not return one logit for each class.
         """
         logits = self.judge(self._prepared(images, torch.zeros(len(images), dtype=torch.int64))[0])
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise InputError(f"the filter's classifier must return class logits (N, {len(classes)}), got {found}")
-        if found[1] != len(classes):
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise InputError(
-                f"the filter's classifier knows {found[1]} classes, and the dataset has {len(classes)}: "
+                f"the filter's classifier must return class logits (N, {len(classes)}), got "
+                f"{tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__}. Give a module that "
+                "returns these alone"
+            )
+        if logits.shape[1] != len(classes):
+            raise InputError(
+                f"the filter's classifier knows {logits.shape[1]} classes, and the dataset has {len(classes)}: "
                 f"{', '.join(classes)}. Give one that was trained on these, in this order"
             )
 
@@ -118,7 +121,9 @@ class DiscriminatorScore(_JudgeFilter):
     def __init__(self, discriminator: nn.Module, *, threshold: float = 0.0) -> None:
         super().__init__(discriminator, to_float)
         self.threshold = threshold
-        self.takes_generator_labels = True  # in the instance, and so in the fingerprints that name what is kept
+        # In the instance, and so in the fingerprints: what an earlier version kept, which had this filter judge by the
+        # dataset's labels, is not found again.
+        self.takes_generator_labels = True
 
     @torch.inference_mode()
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from helpers.generators import LEVELS, Honest, Projection, Sees, make_generator,
 
 from ganaug import ConditionalGANAugment, InputError, LabelledImages
 from ganaug.data import joined
-from ganaug.evaluation import GeneratorScore, fidelity, label_fidelity, memorization, ratio
+from ganaug.evaluation import GeneratorScore, fidelity, label_fidelity, memorization, ratio, utility
 from ganaug.evaluation.ratio import RatioChoice
 from ganaug.evaluation.study import Study
 from ganaug.filters import ClassifierAgreement, DiscriminatorScore
@@ -120,6 +120,7 @@ def test_sets_of_images_in_another_order_are_refused():
         lambda: memorization(turned, ours, ours, judge),
         lambda: memorization(ours, ours, turned, judge),
         lambda: GeneratorScore(ours, turned),
+        lambda: utility(ours, real_images(seed=1), {}, extra=turned),
     ):
         with pytest.raises(InputError, match="their classes differ"):
             compare()
