@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganaug.core.integers import unsigned_int
+
 
 class Purpose(IntEnum):
     """What a stream is for; streams for different purposes never overlap."""
@@ -36,14 +38,12 @@ class Purpose(IntEnum):
 
 
 def check_seed(seed: int) -> int:
-    """Return ``seed`` if it is an int in [0, 2**64).
+    """Return ``seed`` as a plain int if it is an int in [0, 2**64).
 
     Raises:
         ValueError: ``seed`` is anything else.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be an int from 0 to 2**64 - 1, got {seed!r}")
-    return int(seed)
+    return unsigned_int("seed", seed, bits=64)
 
 
 def random_stream(

@@ -167,7 +167,12 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
 
 def joined(one: LabelledImages, other: LabelledImages) -> LabelledImages:
-    """The images of both, one after the other; they must have the same size, channels and classes."""
+    """The images of both, one after the other.
+
+    Raises:
+        InputError: the classes or shapes differ.
+    """
+    check_comparable(one, other)
     images, targets = torch.cat([one.images, other.images]), torch.cat([one.targets, other.targets])
     return LabelledImages(images, targets, one.classes, f"{one.name} and {other.name}")
 

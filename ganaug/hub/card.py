@@ -119,7 +119,7 @@ def _generator_block(generator: SavedGenerator, weights_sha256: str, source: str
         kind, picture = "class-conditional", "generated images, one class per column"
         imports, use = (
             "ConditionalGANAugment, Generator",
-            f"images = generator.sample([0] * 10, seed=0)  # {shape}, ten of class 0\n"
+            f"images = generator.sample([0] * 10, seed=0)  # {shape}, ten with label 0\n"
             "train = ConditionalGANAugment(dataset, generator, ratio=0.3)",
         )
     else:

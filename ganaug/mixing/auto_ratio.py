@@ -10,7 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ganaug.core import fingerprints
+from ganaug.core.errors import InputError
 from ganaug.core.files import build_once, write_json
 from ganaug.data import LabelledImages, open_images
 from ganaug.sampling.class_sampler import ClassSampler
@@ -46,8 +49,17 @@ def auto_ratio(
     names = class_map or {}
 
     def opened(images: Any) -> LabelledImages:
+        """Images with the labels that the sampler has, which its filter is asked with, and the generator's names."""
         found = open_images(images, resolution=side, channels=channels)
-        return replace(found, classes=tuple(names.get(name, name) for name in found.classes))  # the generator's names
+        unknown = [name for name in found.classes if name not in sampler.classes]
+        if unknown:
+            raise InputError(
+                f"{found.name} has the class {unknown[0]}, and the dataset to mix has {', '.join(sampler.classes)}. "
+                "Give images of the same classes, under the same names"
+            )
+        label = torch.tensor([sampler.classes.index(name) for name in found.classes])
+        classes = tuple(names.get(name, name) for name in sampler.classes)
+        return replace(found, targets=label[found.targets], classes=classes)
 
     train, held_out = opened(dataset), opened(validation)
 

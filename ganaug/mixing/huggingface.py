@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ganaug.core import fingerprints
 from ganaug.core.errors import DataError, InputError
 from ganaug.core.files import build_once, user_cache
+from ganaug.core.integers import to_int
 from ganaug.core.pixels import to_pil
 from ganaug.data import inspection
 from ganaug.data.huggingface import labels_of_rows, only_column
@@ -175,6 +176,9 @@ def generate_dataset(
     columns = _Columns(image_column, label_column, source_column)
     if features is not None:
         columns.check(features)
+    for key in counts if isinstance(counts, Mapping) else ():
+        if not isinstance(key, str):
+            raise InputError(f"counts must be {{class name: number}}, got the key {key!r}. Write {{'{key}': ...}}")
     sampler = ClassSampler(
         generator,
         None if features is None else features[label_column].names,
@@ -240,12 +244,15 @@ def _check_mode(dataset: datasets.Dataset, column: str, sampler: ClassSampler) -
 def _labels_for(counts: int | Mapping[str, int], classes: list[str]) -> Tensor:
     """Label of each image to generate, int64 (N,), in class order."""
     wanted = counts if isinstance(counts, Mapping) else dict.fromkeys(classes, counts)
+    quotas = dict.fromkeys(classes, 0)
     for name, count in wanted.items():
+        number = to_int(count)
         if name not in classes:
             raise InputError(f"counts has {name!r}; the classes are {', '.join(classes)}")
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
+        if number is None or number < 0:
             raise InputError(f"counts must be ints of 0 or more, got {count!r} for class {name}")
-    return labels_in_class_order([int(wanted.get(name, 0)) for name in classes])
+        quotas[name] = number
+    return labels_in_class_order(list(quotas.values()))
 
 
 def _generated_rows(

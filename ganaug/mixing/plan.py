@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from numbers import Real
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ganaug.core.integers import to_int
 from ganaug.core.seeding import Purpose, random_stream
 
 DEFAULT_RATIO = 0.3
@@ -282,4 +282,5 @@ def _up_to_totals(counts: Sequence[int], classes: Sequence[str], wanted: Mapping
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 0
+    number = to_int(value)
+    return number is not None and number >= 0

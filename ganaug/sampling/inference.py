@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from ganaug.core.hardware import deterministic_passes, device_of, has_bf16, one_thread_each
+from ganaug.core.hardware import deterministic_passes, device_of, evaluation_copy, has_bf16, one_thread_each
 from ganaug.core.pixels import to_uint8
 from ganaug.core.seeding import latents
 
@@ -67,13 +67,16 @@ class InferenceCopy:
     those that the generator draws as it is.
 
     Args:
-        generator (ConditionalGenerator): copied, on the device it is on.
+        generator (ConditionalGenerator): copied, on the device it is on. One whose weights are all of another
+            floating-point type than fp32 is drawn from in fp32.
         shortcuts (Shortcuts, optional): those that another copy of the same generator found. Default: looked for here
 
     Attributes:
         shortcuts (Shortcuts): those taken.
         device (torch.device): where it computes.
         latent_dim (int): length of a latent vector.
+        label_names (tuple of str): the generator's class names; empty if it has none.
+        conditional (bool): whether images of a wanted class can be drawn.
         rows (int): images in every forward pass.
 
     Raises:
@@ -81,16 +84,22 @@ class InferenceCopy:
     """
 
     def __init__(self, generator: ConditionalGenerator, shortcuts: Shortcuts | None = None) -> None:
-        given = copy.deepcopy(cast(nn.Module, generator)).eval().requires_grad_(False)
+        given = evaluation_copy(cast(nn.Module, generator))
+        # Latents are fp32. Weights of several types are mixed on purpose, by a network that converts for itself.
+        types = {weight.dtype for weight in given.parameters() if weight.is_floating_point()}
+        if len(types) == 1 and types != {torch.float32}:
+            given.float()
         self.device = device_of(given)
         self.latent_dim = generator.latent_dim
+        self.label_names: tuple[str, ...] = tuple(getattr(given, "label_names", None) or ())
+        self.conditional: bool = getattr(given, "conditional", True)
         self.rows = ROWS.get(self.device.type, ROWS_ELSEWHERE)
         self.shortcuts = shortcuts or self._find_shortcuts(given)
         self._module = _simplified(given, self.shortcuts)
 
     def _find_shortcuts(self, given: nn.Module) -> Shortcuts:
         """The shortcuts whose images look the same."""
-        labels = torch.arange(PROBE) % max(len(getattr(given, "label_names", None) or ()), 1)
+        labels = torch.arange(PROBE) % max(len(self.label_names), 1)
         z = latents(0, range(PROBE), self.latent_dim)
 
         def images_of(module: nn.Module) -> Tensor:

@@ -251,6 +251,19 @@ def test_generated_datasets_take_counts_and_features(small, cache):
         generate_dataset(small, 1, features=rows.features, cache_dir=cache)
 
 
+def test_counts_name_their_classes(cache):
+    """An int would be a label to one reader and a name to another: of these classes, 0 is the generator's "2"."""
+    generator = make_generator(("2", "1", "0"))
+    for counts in ({0: 3}, {np.int64(0): 3}, {"0": 3, 1: 2}):
+        with pytest.raises(InputError, match=r"\{class name: number\}, got the key .*Write \{'[01]': "):
+            generate_dataset(generator, counts, cache_dir=cache)
+    rows = generate_dataset(generator, {"0": np.int64(3), "1": 0}, cache_dir=cache)
+    assert [rows.features["label"].names[label] for label in rows["label"]] == ["0"] * 3
+    for number in (True, -1, 1.5, "3", None):
+        with pytest.raises(InputError, match="counts must be ints of 0 or more, got"):
+            generate_dataset(generator, {"0": number}, cache_dir=cache)
+
+
 def test_a_module_without_class_names_takes_those_of_the_features(cache):
     class Plain(nn.Module):
         latent_dim = 2
