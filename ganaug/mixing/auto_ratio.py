@@ -45,11 +45,12 @@ def auto_ratio(
     channels, side, _ = sampler.image_shape
     names = class_map or {}
 
-    def opened(images: Any) -> LabelledImages:
-        found = open_images(images, resolution=side, channels=channels)
+    def renamed(found: LabelledImages) -> LabelledImages:
         return replace(found, classes=tuple(names.get(name, name) for name in found.classes))  # the generator's names
 
-    train, held_out = opened(dataset), opened(validation)
+    real = open_images(dataset, resolution=side, channels=channels)
+    held_back = open_images(validation, resolution=side, channels=channels, like=real)
+    train, held_out = renamed(real), renamed(held_back)
 
     def choose(path: Path) -> None:
         logger.warning(

@@ -77,7 +77,10 @@ def data_flags(data: DataArguments) -> list[str]:
     """The flags that give another command the same images; those at their defaults are left out."""
     changed = [(field.name, getattr(data, field.name)) for field in fields(data)]
     changed = [(name, value) for name, value in changed if value != getattr(DataArguments, name)]
-    return [part for name, value in changed for part in (f"--{name}", *([] if value is True else [str(value)]))]
+    words = {name: value if isinstance(value, tuple) else [value] for name, value in changed}
+    return [
+        word for name, values in words.items() for word in (f"--{name}", *(str(v) for v in values if v is not True))
+    ]
 
 
 def machine() -> str:

@@ -247,7 +247,7 @@ def test_generated_datasets_take_counts_and_features(small, cache):
     for wrong in (-1, True, 1.5, {"class 0": None}, {"class 0": -2}):
         with pytest.raises(InputError, match="counts must be ints of 0 or more, got"):
             generate_dataset(small, wrong, cache_dir=cache)
-    with pytest.raises(InputError, match="column 'image' must be a Image, got no such column; the columns are"):
+    with pytest.raises(InputError, match="column 'image' must be of type Image, got no such column; the columns are"):
         generate_dataset(small, 1, features=rows.features, cache_dir=cache)
 
 
@@ -328,11 +328,11 @@ def test_columns_are_found_by_type_or_named(small, cache):
     with pytest.raises(DataError, match=r"the dataset must have one Image column, found \['picture', 'mask'\]"):
         augment_dataset(both, small, cache_dir=cache)
     mixed = augment_dataset(both, small, 0.5, image_column="mask", label_column="kind", cache_dir=cache)
-    assert (mixed[60]["picture"], mixed[60]["colour"], mixed[60]["kind"]) == (None, None, 0)
+    assert (mixed[60]["picture"], mixed[60]["colour"], mixed[60]["kind"]) == (None, -1, 0)
     assert mixed[60]["mask"].size == (12, 12)
     again = augment_dataset(both, small, 0.5, image_column="picture", label_column="kind", cache_dir=cache)
     assert (again[60]["mask"], again[60]["picture"].size) == (None, (12, 12))
-    with pytest.raises(InputError, match=r"column 'kind' must be a Image, got ClassLabel\(.*Name another"):
+    with pytest.raises(InputError, match=r"column 'kind' must be of type Image, got ClassLabel\(.*cast_column"):
         augment_dataset(both, small, image_column="kind", label_column="kind", cache_dir=cache)
     with pytest.raises(InputError, match="there is a column 'kind' already. Give source_column another name"):
         augment_dataset(rows, small, source_column="kind", cache_dir=cache)
