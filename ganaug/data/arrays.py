@@ -86,16 +86,21 @@ def _pixels(images: Any) -> Tensor:
 
 def _targets(labels: Any) -> tuple[Tensor, tuple[str, ...]]:
     """The labels as int64 (N,), and the class names."""
-    found = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
+    if isinstance(labels, Tensor):
+        labels = labels.cpu().numpy()
+    found = (
+        labels if isinstance(labels, np.ndarray) else np.array(labels, dtype=object)
+    )  # "7" and 7 stay what they are
     if found.ndim == 2 and found.shape[1] == 1:
         found = found[:, 0]
     if found.ndim != 1:
         advice = "y = y.argmax(1), if it is one-hot" if found.ndim == 2 else "Give one label for each image"
         raise DataError(f"arrays (X, y): y must have the shape (N,) or (N, 1), got {found.shape}. {advice}")
-    if all(isinstance(label, str) for label in found.tolist()):
+    values = found.tolist()
+    if all(isinstance(label, str) for label in values):
         names, targets = np.unique(found.astype(str), return_inverse=True)
         return torch.from_numpy(targets.astype(np.int64)), tuple(map(str, names))
-    if found.dtype.kind not in "iu":
+    if not all(isinstance(label, int | np.integer) and not isinstance(label, bool) for label in values):
         raise DataError(
             f"arrays (X, y): y must be ints or strings, got {inspection.describe(found)}. Convert it: "
             'y = y.astype("int64")'

@@ -62,7 +62,8 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
         targets += [k] * len(found)
     walk.report(folder)
     name = f"class folders {folder.name}" + (f", {split} split" if picked.of_splits else "")
-    return Found(unread_files(files), torch.tensor(targets, dtype=torch.int64), classes, name)
+    labels = torch.tensor(targets, dtype=torch.int64)
+    return Found(unread_files(files), labels, classes, name, not inspection.is_evaluation_name(folder.name))
 
 
 def unread_files(files: list[Path]) -> list[UnreadImage]:
@@ -101,7 +102,7 @@ class FolderWalk:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     if _is_hidden(entry.name):
                         self._left_out["hidden"] += 1
-                    elif entry.is_dir():
+                    elif _is_folder(entry):
                         waiting.append(Path(entry.path))
                     elif _is_image(entry.name):
                         files.append(Path(entry.path))
@@ -116,9 +117,9 @@ class FolderWalk:
                 for entry in entries:
                     if _is_hidden(entry.name):
                         self._left_out["hidden"] += 1
-                    elif not entry.is_dir() and _is_image(entry.name):
+                    elif not _is_folder(entry) and _is_image(entry.name):
                         self._left_out["beside the class folders"] += 1
-                    elif not entry.is_dir():
+                    elif not _is_folder(entry):
                         self._extensions[Path(entry.name).suffix.lower()] += 1
 
     def report(self, folder: Path) -> None:
@@ -209,7 +210,7 @@ def _subfolders(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _is_hidden(entry.name) or not entry.is_dir():
+            if _is_hidden(entry.name) or not _is_folder(entry):
                 continue
             name = unicodedata.normalize("NFC", entry.name)
             if name in found:
@@ -225,11 +226,16 @@ def _holds_folders_alone(folder: Path) -> bool:
         for entry in entries:
             if _is_hidden(entry.name):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 folders = True
             elif _is_image(entry.name):
                 return False
     return folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; entry.is_dir() raises where a link leads to itself."""
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
 
 
 def _is_hidden(name: str) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
 from torch.utils.data import Subset
 
 from ganaug.core.errors import DataError
@@ -180,6 +182,8 @@ def _read_folder(folder: Path, split: str, asked: tuple[str, ...] | None) -> Fou
 
 
 def _read_object(source: Any, split: str) -> Found:
+    if isinstance(source, np.ndarray | Tensor):
+        raise DataError(f"{inspection.describe(source)} has no labels. Pass them too: open_images((X, y))")
     subset_of = "subset of " if isinstance(source, Subset) else ""
     name = "arrays" if is_arrays(source) else f"{subset_of}dataset {type(inspection.base_dataset(source)).__name__}"
     if split != "train":

@@ -67,7 +67,7 @@ def from_dataset(dataset: Dataset[Any], *, name: str) -> Found:
         targets = inspection.labels_of(dataset)
         classes = inspection.class_names_of(dataset, targets)
         image, _ = inspection.raw_item(dataset, 0)
-    except (TypeError, ValueError, OSError) as error:
+    except (TypeError, ValueError, LookupError, OSError) as error:
         raise DataError(f"{name} cannot be read: {error}{_how_to_pair(dataset)}") from error
     stored = _stored_images(dataset)
     if stored is not None:

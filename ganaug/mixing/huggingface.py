@@ -221,8 +221,8 @@ class _Columns:
         ):
             if not good:
                 raise InputError(
-                    f"column {name!r} must be of type {kind}, got {features.get(name, 'no such column')}; the columns are "
-                    f"{dict(features)}. Name another, or use cast_column"
+                    f"column {name!r} must be of type {kind}, got {features.get(name, 'no such column')}; the columns "
+                    f"are {dict(features)}. Name another, or use cast_column"
                 )
         if self.source in features:
             raise InputError(f"there is a column {self.source!r} already. Give source_column another name")
