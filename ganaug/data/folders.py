@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _VALIDATION = ("val", "valid", "validation", "dev")
 _HELD_OUT = ("test", "eval", *_VALIDATION)  # what is read as the test split: the first that there is
 # What systems and archivers leave in folders; names that start with a dot are hidden too.
-_HIDDEN = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "Thumbs.db", "desktop.ini")
+_HIDDEN = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "thumbs.db", "desktop.ini")  # in lower case
 _WITHOUT_PIXELS = ("BUFR", "GRIB", "HDF5", "MPEG")  # formats that Pillow recognises but cannot decode
 
 
@@ -44,12 +44,13 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
     splits = _splits(folder)
     picked = _pick(splits, split, folder)
     classes = tuple(sorted({name for part in splits.values() for name in part.classes}))
+    read = set(picked.classes if wanted is None else wanted).intersection(picked.classes)
     walk = FolderWalk()
     walk.count_beside(picked.parents)
     files: list[Path] = []
     targets: list[int] = []
     for k, name in enumerate(classes):
-        if name not in picked.classes or (wanted is not None and name not in wanted):
+        if name not in read:
             continue
         found = walk.image_files(picked.classes[name])
         if not found and not inspection.is_evaluation_name(split):
@@ -95,7 +96,7 @@ class FolderWalk:
         while waiting:
             current = waiting.pop()
             if (real := current.resolve()) in seen:  # a link back, which would never end
-                self._left_out["links to folders that are read already"] += 1
+                self._left_out["linked a second time"] += 1
                 continue
             seen.add(real)
             with os.scandir(current) as entries:
@@ -239,19 +240,22 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in _HIDDEN
+    return name.startswith(".") or name.lower() in _HIDDEN
 
 
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in _extensions()
+    return Path(name).suffix.lower() in _extensions(len(Image.registered_extensions()))
 
 
 @cache
-def _extensions() -> frozenset[str]:
-    """Extensions, in lower case, of what Pillow and its registered plugins decode, and of torchvision's folders."""
+def _extensions(registered: int) -> frozenset[str]:
+    """Extensions, in lower case, of what Pillow and its plugins decode, and of torchvision's folders.
+
+    Args:
+        registered (int): how many extensions Pillow knows, which grows when a plugin is imported.
+    """
     from torchvision.datasets.folder import IMG_EXTENSIONS  # takes a moment to import
 
-    Image.init()
     of_pillow = {
         extension
         for extension, name in Image.registered_extensions().items()

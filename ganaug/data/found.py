@@ -71,7 +71,8 @@ class Found:
         classes = tuple(classes)
         if classes == self.classes:
             return self
-        new = torch.tensor([classes.index(name) if name in classes else -1 for name in self.classes])
+        number = {name: k for k, name in enumerate(classes)}
+        new = torch.tensor([number.get(name, -1) for name in self.classes])
         targets = new[self.targets]
         kept = torch.nonzero(targets >= 0).squeeze(1)
         images = self.images
@@ -87,7 +88,7 @@ class Found:
         """
         counts = torch.bincount(self.targets, minlength=len(self.classes)).tolist()
         empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
-        if missing := [name for name in empty if name in asked]:
+        if missing := sorted(set(asked).intersection(empty)):
             raise DataError(
                 f"{self.name}: no image of class {shortened(missing)}. Add some, or leave it out of classes"
             )
@@ -97,7 +98,7 @@ class Found:
             "%s: %d of %d classes have no image and are left out: %s",
             self.name, len(empty), len(self.classes), shortened(empty),
         )  # fmt: skip
-        return self.only(name for name in self.classes if name not in empty)
+        return self.only(name for name, count in zip(self.classes, counts, strict=True) if count)
 
     def read(self, conversion: Conversion) -> Found:
         """The same with images in memory, converted; those that cannot be decoded may be left out.

@@ -167,13 +167,13 @@ def label_column_of(dataset: Any, name: str, wanted: str | None = None) -> str:
     """
     import datasets
 
-    labels = [
-        name for name, feature in dataset.features.items() if class_label_of(feature) and not _is_source(feature)
-    ]
-    plain = [name for name in labels if isinstance(dataset.features[name], datasets.ClassLabel)]
-    named = [wanted] if wanted else [column for column in dataset.features if "label" in column or "class" in column]
-    column = named[0] if named else "NAME"
-    instead = f"dataset = dataset.class_encode_column({column!r}) makes one of ints or strings"
+    features = dataset.features
+    labels = [column for column in features if class_label_of(features[column]) and not _is_source(features[column])]
+    plain = [column for column in labels if isinstance(features[column], datasets.ClassLabel)]
+    column = wanted or next((column for column in features if "label" in column or "class" in column), "NAME")
+    in_lists = hasattr(features.get(column), "feature")
+    first = f".map(lambda row: {{{column!r}: row[{column!r}][0]}})" if in_lists else ""
+    instead = f"dataset = dataset{first}.class_encode_column({column!r}) makes one of ints or strings"
     found = labels if wanted else plain or labels
     return _chosen_column(dataset, "ClassLabel", found, wanted, name, flag="label_column", instead=instead)
 

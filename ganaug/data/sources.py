@@ -95,13 +95,14 @@ def _names(given: Iterable[str] | None, argument: str) -> tuple[str, ...]:
 def _of_classes(found: Found, asked: tuple[str, ...], like: LabelledImages | None) -> Found:
     """The images of the classes asked for, or of all that have images; with the classes of others, if given."""
     known = found.classes if like is None else (*found.classes, *like.classes)
-    if unknown := [name for name in asked if name not in known]:
+    if unknown := sorted(set(asked) - set(known)):
         raise DataError(
             f"{found.name} has no class {', '.join(unknown)}; its classes are {', '.join(found.classes)}. Ask for "
             "some of these"
         )
     if asked:
-        found = found.only(name for name in found.classes if name in asked)
+        wanted = set(asked)
+        found = found.only(name for name in found.classes if name in wanted)
     if like is None:
         return found.without_empty(asked)
     there = {found.classes[k] for k in found.targets.unique().tolist()}

@@ -64,12 +64,19 @@ def test_columns_that_are_not_the_only_ones_or_not_there(both, columns, told):
 
 
 @pytest.mark.parametrize("named", [{}, {"label_column": "label"}])
-@pytest.mark.parametrize("kind", [Value("int64"), (Value("string"), [f"kind {label}" for label in FINE])])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Value("int64"),
+        (Value("string"), [f"kind {label}" for label in FINE]),
+        (List(Value("uint8")), [[label] for label in FINE]),
+    ],
+)
 def test_labels_without_class_names_are_refused_with_the_line_that_makes_some(kind, named):
     dataset = rows(label=kind)
-    with pytest.raises(DataError, match=r"dataset = dataset\.class_encode_column\('label'\)") as refused:
+    with pytest.raises(DataError, match=r"dataset = dataset.*\.class_encode_column\('label'\)") as refused:
         open_images(dataset, **named)
-    line = str(refused.value).partition("dataset = ")[2].partition(" makes")[0]
+    line = str(refused.value).rpartition("dataset = ")[2].partition(" makes")[0]
     assert open_images(eval(line, {"dataset": dataset})).targets.tolist() == FINE
 
 

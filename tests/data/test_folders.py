@@ -147,7 +147,7 @@ def test_everything_that_pillow_opens_is_opened_and_the_rest_is_counted(messy, c
     assert set(told.partition(", 4 without")[0].split(", ")) == {
         "6 hidden",
         "1 beside the class folders",
-        "1 links to folders that are read already",
+        "1 linked a second time",
     }
     extensions = told.partition("without an image's extension (")[2].rstrip(")").split(", ")
     assert sorted(extensions) == [".mpg", ".txt", "none"]
@@ -160,6 +160,15 @@ def test_what_image_folder_finds_is_found(tmp_path):
     theirs, ours = ImageFolder(root), open_images(root)
     assert (list(ours.classes), len(ours)) == (theirs.classes, len(theirs))
     assert ours.targets.tolist() == theirs.targets
+
+
+def test_formats_that_a_plugin_adds_later_are_opened(tmp_path, monkeypatch, caplog):
+    write(tmp_path / "a" / "0.png")
+    (tmp_path / "a" / "1.plugin").write_bytes((tmp_path / "a" / "0.png").read_bytes())
+    assert open_images(tmp_path).class_counts == [1]
+    assert "1 without an image's extension (.plugin)" in caplog.text
+    monkeypatch.setitem(Image.EXTENSION, ".plugin", "PNG")
+    assert open_images(tmp_path).class_counts == [2]
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n"])
