@@ -47,6 +47,11 @@ class Found:
             raise DataError(f"{self.name}: two classes have the same name: {shortened(twice)}. Rename one")
         object.__setattr__(self, "classes", names)
 
+    @property
+    def numbered(self) -> bool:
+        """Whether the classes have no names but numbers."""
+        return all(name.isdecimal() for name in self.classes)
+
     def named(self, class_names: Sequence[str], *, at_least: bool) -> Found:
         """The same with names for classes that had only numbers.
 
@@ -57,7 +62,7 @@ class Found:
         Raises:
             DataError: the classes have names already, or their number is another.
         """
-        if not all(name.isdecimal() for name in self.classes):
+        if not self.numbered:
             raise DataError(f"{self.name} names its classes itself: {shortened(self.classes)}. Leave class_names out")
         if len(class_names) < len(self.classes) or (len(class_names) > len(self.classes) and not at_least):
             raise DataError(

@@ -77,7 +77,7 @@ def open_images(
     conversion = Conversion(resolution, channels, background, skip_bad_images)
     asked, columns = _names(classes, "classes"), Columns(image_column, label_column)
     found = _read(source, config_name, split, columns, asked or None)
-    if class_names is not None:
+    if class_names is not None and (like is None or found.numbered):  # held-out images may have the names already
         found = found.named(_names(class_names, "class_names"), at_least=like is not None)
     found = _of_classes(found, asked, like).read(conversion)
     if like is None:

@@ -114,6 +114,8 @@ def test_numbers_get_names(tmp_path):
     test = open_images(tmp_path, split="test", class_names=NAMED, like=train)
     assert (test.classes, test.class_counts) == (NAMED, [10, 10, 0])
     assert open_images(tmp_path, class_names=NAMED, classes=["Pullover"]).class_counts == [10]
+    named = LabelledImages(data.images, 2 - data.targets, NAMED[::-1], "named")  # held-out images that have the names
+    assert open_images(named, class_names=NAMED, like=train).fingerprint == train.fingerprint
     arrays = data.images.numpy(), data.targets.numpy()
     assert open_images(arrays, class_names=NAMED).classes == NAMED
     for names in (NAMED[:2], (*NAMED, "Dress")):

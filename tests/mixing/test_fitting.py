@@ -330,7 +330,7 @@ def test_images_that_differ_in_size_need_a_resolution(stand_in, tmp_path):
         fit_generator(3, cache_dir=tmp_path)
     unnamed = TensorDataset(data.images, data.targets)
     unnamed.classes = ["a", "a", "b"]
-    with pytest.raises(ValueError, match="label_names must differ"):
+    with pytest.raises(ValueError, match="two classes have the same name: a"):
         fit_generator(unnamed, cache_dir=tmp_path)
 
 
