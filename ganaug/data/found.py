@@ -89,7 +89,7 @@ class Found:
         """The same without classes that have no image, which a line of the log names.
 
         Raises:
-            DataError: a class that is asked for has no image.
+            DataError: a class that is asked for has no image, or none has.
         """
         counts = torch.bincount(self.targets, minlength=len(self.classes)).tolist()
         empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
@@ -99,6 +99,8 @@ class Found:
             )
         if not empty:
             return self
+        if len(empty) == len(self.classes):
+            raise DataError(f"{self.name}: there is no image of any class. Add some, or open another split")
         logger.warning(
             "%s: %d of %d classes have no image and are left out: %s",
             self.name, len(empty), len(self.classes), shortened(empty),

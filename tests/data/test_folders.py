@@ -51,6 +51,9 @@ def test_validation_images_stand_in_for_a_test_split(tmp_path, caplog):
     root = write_splits(tmp_path, "{split}/{name}", {"Train": {"a": 2}, "Valid": {"a": 1}})
     assert len(open_images(root, split="test")) == 1
     assert "has no split test: its split valid is read" in caplog.text
+    (root / "Valid" / "a" / "0.png").unlink()
+    with pytest.raises(DataError, match="no image of any class"):
+        open_images(root, split="valid")
     root = write_splits(tmp_path / "train only", "{split}/{name}", {"train": {"a": 2, "b": 1}})
     assert open_images(root).classes == ("a", "b")
     with pytest.raises(DataError, match="no split 'test'"):
