@@ -11,6 +11,7 @@ from ganaug import DataError, Generator, InputError
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.hardware import set_cpu_threads
+from ganaug.data import classes_with_counts
 from ganaug.evaluation import ShiftFlip, accuracy, label_fidelity, train_classifier
 
 
@@ -50,9 +51,11 @@ def main(args: Arguments) -> None:
     mirrored = "flip" in generator.info["training"].get("augment", ())
     augment = ShiftFlip(0, flip=True, background=images.background) if mirrored else None
     classifier = train_classifier(images, steps=args.classifier_steps, seed=args.seed, augment=augment)
-    print(f"classifier trained on {images}")
+    print(f"classifier trained on {images}\nclasses: {classes_with_counts(images)}")
     try:
-        print(f"its accuracy on held-out real images: {accuracy(classifier, data.open_split('test')):.1%}")
+        print(
+            f"its accuracy on held-out real images: {accuracy(classifier, data.open_split('test', like=images)):.1%}"
+        )
     except DataError as error:
         print(f"its accuracy on held-out real images: not measured ({error})")
 

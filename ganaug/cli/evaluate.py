@@ -19,6 +19,7 @@ from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.files import check_writable
 from ganaug.core.hardware import set_cpu_threads
+from ganaug.data import classes_with_counts
 from ganaug.evaluation import (
     Report,
     SmallCNN,
@@ -123,9 +124,9 @@ def open_splits(
     flags = replace(args.data, resolution=args.data.resolution or first.image_size, channels=channels)
     train, extra = flags.open_with_rest()
     if args.test_data_dir is None:
-        held_out = flags.open_split(args.test_split)
+        held_out = flags.open_split(args.test_split, like=train)
     else:
-        held_out = replace(flags, train_data_dir=args.test_data_dir, dataset_name=None).open_split("train")
+        held_out = replace(flags, train_data_dir=args.test_data_dir, dataset_name=None).open_split("train", like=train)
     for name, generator in generators.items():
         missing = [wanted for wanted in train.classes if wanted not in generator.label_names]
         if missing:
@@ -134,7 +135,8 @@ def open_splits(
                 f"{', '.join(generator.label_names) or 'no classes: it is unconditional'}; {train.name} has "
                 f"{', '.join(train.classes)}. Give images of the generator's classes"
             )
-    print(f"training images: {train}\nheld-out images: {held_out}")
+    for what, images in (("training", train), ("held-out", held_out)):
+        print(f"{what} images: {images}\nclasses: {classes_with_counts(images)}")
     return train, extra, held_out
 
 

@@ -48,9 +48,8 @@ def auto_ratio(
     channels, side, _ = sampler.image_shape
     names = class_map or {}
 
-    def opened(images: Any) -> LabelledImages:
+    def numbered(found: LabelledImages) -> LabelledImages:
         """Images with the labels that the sampler has, which its filter is asked with, and the generator's names."""
-        found = open_images(images, resolution=side, channels=channels)
         unknown = [name for name in found.classes if name not in sampler.classes]
         if unknown:
             raise InputError(
@@ -61,7 +60,9 @@ def auto_ratio(
         classes = tuple(names.get(name, name) for name in sampler.classes)
         return replace(found, targets=label[found.targets], classes=classes)
 
-    train, held_out = opened(dataset), opened(validation)
+    real = open_images(dataset, resolution=side, channels=channels)
+    held_back = open_images(validation, resolution=side, channels=channels, like=real)
+    train, held_out = numbered(real), numbered(held_back)
 
     def choose(path: Path) -> None:
         logger.warning(

@@ -21,8 +21,8 @@ from ganaug.core.files import build_once, user_cache
 from ganaug.core.integers import to_int
 from ganaug.core.pixels import to_pil
 from ganaug.data import inspection
-from ganaug.data.huggingface import labels_of_rows, only_column
-from ganaug.hub.dataset_card import SOURCES
+from ganaug.data.found import composed
+from ganaug.data.huggingface import SOURCES, class_label_of, image_column_of, label_column_of, labels_of_rows
 from ganaug.mixing.plan import Strategy, append_quotas, labels_in_class_order
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
@@ -53,14 +53,17 @@ def augment_dataset(
 ) -> datasets.Dataset:
     """Append rows with generated images to a dataset: its own rows first, then the generated ones in class order.
 
-    Features and format stay; columns other than image and label are None in generated rows. The generated images are
-    those that :class:`ganaug.ConditionalGANAugment` mixes in for the same arguments, as large as the generator makes
-    them. They are drawn once, kept in an Arrow file and mapped from there. The same call gives the same fingerprint,
-    so that ``map`` finds its results in its cache. ``info.description`` says which generator drew them, and
-    :func:`ganaug.publish_dataset` makes a card from it.
+    Features and format stay. In generated rows, other ClassLabel columns are -1 ("no label"), so that they stay ints
+    in every format; columns of other types are None, which the torch and numpy formats show as NaN among numbers.
+
+    The generated images are those that :class:`ganaug.ConditionalGANAugment` mixes in for the same arguments, as large
+    as the generator makes them. They are drawn once, kept in an Arrow file and mapped from there. The same call gives
+    the same fingerprint, so that ``map`` finds its results in its cache. ``info.description`` says which generator
+    drew them, and :func:`ganaug.publish_dataset` makes a card from it.
 
     Args:
-        dataset (datasets.Dataset): with an Image and a ClassLabel column. It is not modified.
+        dataset (datasets.Dataset): with a column of images and one of class labels, or of lists of one class label. It
+            is not modified.
         generator (Generator, module, str or Path): see :class:`ganaug.ConditionalGANAugment`. Classes are matched by
             name.
         ratio (float, optional): in [0, 1), the fraction of the result that is generated. Default: 0.3
@@ -70,7 +73,7 @@ def augment_dataset(
         accept (callable, optional): filter, from uint8 images (N, C, H, W) and int64 labels (N,) to bool (N,); see
             :mod:`ganaug.filters`.
         max_tries (int): images drawn for a row before the filter counts as starved. Default: 10
-        image_column (str, optional), label_column (str, optional): Default: the only ones of their type
+        image_column (str, optional), label_column (str, optional): Default: the only ones of type Image and ClassLabel
         source_column (str, optional): name of a new ClassLabel column, which says ``"real"`` or ``"generated"``.
             Default: no such column
         seed (int): in [0, 2**64). Default: 0
@@ -99,13 +102,13 @@ def augment_dataset(
         )
     inspection.check_not_evaluation(dataset, allow_eval=allow_eval)
     columns = _Columns(
-        image_column or only_column(dataset, datasets.Image, "the dataset"),
-        label_column or only_column(dataset, datasets.ClassLabel, "the dataset"),
+        image_column_of(dataset, "the dataset", image_column),
+        label_column_of(dataset, "the dataset", label_column),
         source_column,
     )
     columns.check(dataset.features)
     labels = labels_of_rows(dataset, columns.label, "the dataset")
-    classes = dataset.features[columns.label].names
+    classes = composed(class_label_of(dataset.features[columns.label]).names)
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
     quotas = append_quotas(counts, classes, ratio=ratio, strategy=sampling_strategy)
     sampler = ClassSampler(
@@ -156,9 +159,9 @@ def generate_dataset(
     Args:
         generator (Generator, module, str or Path): see :class:`ganaug.ConditionalGANAugment`.
         counts (int or mapping): images of every class, or {class name: number}.
-        features (datasets.Features, optional): of the result, for instance those of a real dataset; columns other than
-            image and label are None. Classes are matched by name. Default: an image and a label column, with the
-            generator's classes
+        features (datasets.Features, optional): of the result, for instance those of a real dataset; the other
+            columns are as :func:`augment_dataset` fills them. Classes are matched by name. Default: an image and a
+            label column, with the generator's classes
         image_column (str), label_column (str): names of these columns. Default: image and label
         source_column, class_map, accept, max_tries, seed, cache_dir, device: see :func:`augment_dataset`.
 
@@ -181,7 +184,7 @@ def generate_dataset(
             raise InputError(f"counts must be {{class name: number}}, got the key {key!r}. Write {{'{key}': ...}}")
     sampler = ClassSampler(
         generator,
-        None if features is None else features[label_column].names,
+        None if features is None else composed(class_label_of(features[label_column]).names),
         present=[name for name, count in counts.items() if count] if isinstance(counts, Mapping) else None,
         class_map=class_map,
         accept=accept,
@@ -215,11 +218,15 @@ class _Columns:
         """Refuse features in which a column is missing, has another type, or already has the new column's name."""
         import datasets
 
-        for name, kind in ((self.image, datasets.Image), (self.label, datasets.ClassLabel)):
-            if not isinstance(features.get(name), kind):
+        image, label = features.get(self.image), features.get(self.label)
+        for name, kind, good in (
+            (self.image, "Image", isinstance(image, datasets.Image)),
+            (self.label, "ClassLabel", class_label_of(label) is not None),
+        ):
+            if not good:
                 raise InputError(
-                    f"column {name!r} must be a {kind.__name__}, got {features.get(name, 'no such column')}; the "
-                    f"columns are {dict(features)}. Name another, or use cast_column"
+                    f"column {name!r} must be of type {kind}, got {features.get(name, 'no such column')}; the columns "
+                    f"are {dict(features)}. Name another, or use cast_column"
                 )
         if self.source in features:
             raise InputError(f"there is a column {self.source!r} already. Give source_column another name")
@@ -270,12 +277,14 @@ def _generated_rows(
     """
     import datasets
 
-    names = [columns.image, columns.label, columns.source]
+    filled = [columns.image, columns.label, columns.source]
+    unlabelled = [name for name in features if isinstance(features[name], datasets.ClassLabel) and name not in filled]
+    names = [*filled, *unlabelled]
     layout = json.dumps(features.to_dict())  # keeps the order of columns
     key = fingerprints.of_values(sampler.fingerprint, labels, first, layout, names)[:32]
     path = build_once(
         Path(cache_dir or user_cache()) / "generated" / f"{key}.arrow",
-        partial(_write_rows, sampler, labels, first, features, columns),
+        partial(_write_rows, sampler, labels, first, features, columns, unlabelled),
         what=f"{len(labels)} generated images",
     )
     table = datasets.Dataset.from_file(str(path)).data
@@ -283,8 +292,15 @@ def _generated_rows(
 
 
 def _write_rows(
-    sampler: ClassSampler, labels: Tensor, first: int, features: Any, columns: _Columns, path: Path
+    sampler: ClassSampler,
+    labels: Tensor,
+    first: int,
+    features: Any,
+    columns: _Columns,
+    unlabelled: list[str],
+    path: Path,
 ) -> None:
+    from datasets import ClassLabel
     from datasets.arrow_writer import ArrowWriter
 
     with (
@@ -295,7 +311,9 @@ def _write_rows(
             images = sampler.draw(labels[some], (some + first).tolist())
             rows: dict[str, list[Any]] = {name: [None] * len(some) for name in features}
             rows[columns.image] = [{"bytes": _png(image), "path": None} for image in images]
-            rows[columns.label] = labels[some].tolist()
+            rows |= {name: [-1] * len(some) for name in unlabelled}
+            in_lists = not isinstance(features[columns.label], ClassLabel)
+            rows[columns.label] = (labels[some, None] if in_lists else labels[some]).tolist()
             if columns.source is not None:
                 rows[columns.source] = [SOURCES.index("generated")] * len(some)
             writer.write_batch(rows)

@@ -87,7 +87,7 @@ def measure(args: Arguments, results: Results) -> Iterator[None]:
             "Give a larger kimg"
         )
     images, others = args.data.open_with_rest()
-    held_out = args.data.open_split("test")
+    held_out = args.data.open_split("test", like=images)
     if others is None:
         raise InputError("the judge is trained on images that the runs do not see: give images_per_class")
     augment = ShiftFlip.like(images, flip=args.horizontal_flip)
