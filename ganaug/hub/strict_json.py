@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
+# Each comma, opening bracket and string; a string that does not end is one too, or looking for its end takes for ever.
+_TOKEN = re.compile(rb'[,\[{]|"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 
-def strict_json(content: bytes, *, entry: str = "key") -> Any:
+
+def strict_json(content: bytes, *, entry: str = "key", most: int | None = None) -> Any:
     """Parse UTF-8 JSON without the liberties that Python's parser takes.
 
     Args:
         content (bytes): the whole text.
         entry (str): what the keys of objects name, for the message. Default: key
+        most (int, optional): strings, commas and brackets that there may be, for each value takes memory many times
+            its text. Default: any number
 
     Raises:
-        ValueError: the text is not JSON, an object has a key twice, NaN or Infinity stands for a number, or the text
-            is nested too deeply.
+        ValueError: the text is not JSON, an object has a key twice, NaN or Infinity stands for a number, the text is
+            nested too deeply, or has more than ``most`` strings, commas and brackets.
     """
 
     def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -27,6 +33,8 @@ def strict_json(content: bytes, *, entry: str = "key") -> Any:
     def no_number(name: str) -> None:
         raise ValueError(f"{name} is not a number in JSON")
 
+    if most is not None and any(number > most for number, _ in enumerate(_TOKEN.finditer(content), 1)):
+        raise ValueError("it has too many values")
     try:
         return json.loads(content.decode("utf-8"), object_pairs_hook=without_doubles, parse_constant=no_number)
     except RecursionError:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from accelerate.utils import set_seed
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
 from ganaug.training.distributed import start_accelerator
@@ -18,6 +19,7 @@ from ganaug.training.run_folder import RunFolder
 from ganaug.training.settings import TrainingSettings
 
 
+@usual_defaults()
 def fit(
     make_generator: Callable[[], Generator],
     objective: GANObjective,
