@@ -43,7 +43,7 @@ def check_kinds(where: Path, state: Mapping[str, Any]) -> None:
         state (mapping): a network's ``state_dict``, on any device.
 
     Raises:
-        LoadError: something in it is not a tensor, has no shape yet, or is of a type that is not read.
+        LoadError: something in it is not a tensor, has no shape yet, is of a type that is not read, or is expanded.
     """
     for name, value in state.items():
         if not isinstance(value, Tensor):
@@ -53,6 +53,8 @@ def check_kinds(where: Path, state: Mapping[str, Any]) -> None:
         elif value.dtype not in _DTYPES:
             known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
             wrong = f"is {value.dtype}, which is not saved; {known} are (for complex numbers, torch.view_as_real)"
+        elif any(size > 1 and stride == 0 for size, stride in zip(value.shape, value.stride(), strict=True)):
+            wrong = "has several elements at one place in memory, so none can be set: call .clone() after expand"
         else:
             continue
         raise LoadError(f"{where}: {in_short(name)} {wrong}")
