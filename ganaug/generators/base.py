@@ -209,7 +209,7 @@ class Generator(nn.Module, ABC):
 
         Args:
             pretrained_model_name_or_path (str or Path): a folder, or a Hub id: ``"user/repo"`` or
-                ``"user/repo@revision"``.
+                ``"user/repo@revision"``. ``~`` is the home folder, and ``"outputs/..."`` a training run's.
             revision (str, optional): branch, tag or commit on the Hub.
             token, cache_dir, local_files_only, force_download, endpoint: as in ``huggingface_hub``.
 

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.core.hardware import one_thread_each
 from ganaug.core.seeding import check_seed, latents
 from ganaug.sampling.inference import ConditionalGenerator, InferenceCopy
 
 
+@usual_defaults()
 def sample(
     generator: ConditionalGenerator | InferenceCopy,
     labels: Sequence[int] | Tensor,

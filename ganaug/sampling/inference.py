@@ -140,7 +140,7 @@ class InferenceCopy:
         inputs = [fill_rows(values, self.rows).to(self.device) for values in (z, labels)]
         # A training loop around this may have autocast on, which would change the images.
         autocast = torch.autocast(self.device.type, enabled=False)
-        with usual_defaults(), torch.inference_mode(), autocast, deterministic_passes(self.device):
+        with torch.inference_mode(), autocast, deterministic_passes(self.device):
             images = module(*inputs)[: len(z)]
             if not torch.isfinite(images).all():
                 raise ValueError("the generator returned images with NaN or infinite values; its weights are unusable")
