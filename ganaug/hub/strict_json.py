@@ -6,8 +6,9 @@ import json
 import re
 from typing import Any
 
-# Each comma, opening bracket and string; a string that does not end is one too, or looking for its end takes for ever.
-_TOKEN = re.compile(rb'[,\[{]|"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+# A comma, an opening bracket, or a string. So many escapes are more than any string here has; with any number of them,
+# matching would take a hundred times their memory.
+_TOKEN = re.compile(rb'[,\[{]|"[^"\\]*(?:\\.[^"\\]*){0,5000}(?P<end>")?', re.DOTALL)
 
 
 def strict_json(content: bytes, *, entry: str = "key", most: int | None = None) -> Any:
@@ -16,8 +17,8 @@ def strict_json(content: bytes, *, entry: str = "key", most: int | None = None) 
     Args:
         content (bytes): the whole text.
         entry (str): what the keys of objects name, for the message. Default: key
-        most (int, optional): strings, commas and brackets that there may be, for each value takes memory many times
-            its text. Default: any number
+        most (int, optional): strings, commas and brackets that there may be, for a value can take thirty times as
+            much memory as its text. Default: any number
 
     Raises:
         ValueError: the text is not JSON, an object has a key twice, NaN or Infinity stands for a number, the text is
@@ -33,8 +34,12 @@ def strict_json(content: bytes, *, entry: str = "key", most: int | None = None) 
     def no_number(name: str) -> None:
         raise ValueError(f"{name} is not a number in JSON")
 
-    if most is not None and any(number > most for number, _ in enumerate(_TOKEN.finditer(content), 1)):
-        raise ValueError("it has too many values")
+    if most is not None:
+        for number, token in enumerate(_TOKEN.finditer(content), 1):
+            if number > most:
+                raise ValueError("it has too many values")
+            if content[token.start()] == ord('"') and token["end"] is None:
+                raise ValueError("a string in it has no end, or thousands of escapes")
     try:
         return json.loads(content.decode("utf-8"), object_pairs_hook=without_doubles, parse_constant=no_number)
     except RecursionError:
