@@ -58,7 +58,8 @@ class FlatDiscriminator(nn.Module):
 def own_class(name: str, **members: Any) -> type[TwoLayers]:
     """A registered class of generators, made once in a process and found by pickle."""
     if name not in globals():
-        globals()[name] = register_generator(type(name, (TwoLayers,), {"architecture": name, **members}))
+        members |= {"architecture": name, "__module__": __name__}
+        globals()[name] = register_generator(type(name, (TwoLayers,), members))
     return globals()[name]
 
 
