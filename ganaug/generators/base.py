@@ -26,8 +26,9 @@ class Generator(nn.Module, ABC):
 
     A subclass sets ``architecture``, builds its layers, and defines ``forward``; a GAN's also defines
     :meth:`make_discriminator`. Its constructor takes ``label_names``, ``image_size`` and ``channels``. Any further
-    arguments must be plain JSON values, and :meth:`network_options` returns them, so that ``config.json`` can rebuild
-    the network.
+    arguments must be bools, short strings or numbers, ints up to 100,000, and :meth:`network_options` returns them, so
+    that ``config.json`` can rebuild the network. All that images depend on besides must be in ``state_dict``, or be
+    the same whenever the network is made; training refuses a generator that could not be loaded again.
 
     Args:
         label_names (sequence of str): class names; label k is ``label_names[k]``. Empty for an unconditional

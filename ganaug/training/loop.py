@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -64,8 +65,7 @@ def train(
     monitors, watch, recovery = RunningMeans(accelerator), Watch(trainer, folder, resume), Recovery(trainer, resume)
     stop = StopSignals(accelerator, handle=trainer.settings.checkpointing_kimg is not None)
     selection = Selection(trainer, held_out, stop)
-    trainer.check_weights()
-    _check_saving(trainer, folder, watch)
+    _check(trainer, folder, watch)
     first = step = 0 if resume is None else _load(resume, trainer, selection)
     if first == 0:
         watch.show(grids.real_grid(trainer.data), "real", "real", 0)
@@ -109,19 +109,24 @@ def train(
     return generator
 
 
-def _check_saving(trainer: Trainer, folder: RunFolder | None, watch: Watch) -> None:
-    """Refuse a generator that could not be loaded again once it is saved, on all processes, before it is trained."""
+def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch) -> None:
+    """Refuse, on all processes, what cannot be trained, or could not be loaded again once it is saved."""
     refusal: str | None = None
-    if folder:
-        generator = trainer.averaged_generator
-        generator.info = run_facts(trainer, watch, command=folder.command)
+    if trainer.accelerator.is_main_process:
         try:
-            check_round_trip(generator)
+            trainer.check_weights()
+            if folder:
+                generator = trainer.averaged_generator
+                generator.info = run_facts(trainer, watch, command=folder.command)
+                check_round_trip(generator)
         except InputError as error:
             refusal = str(error)
     [refusal] = broadcast_object_list([refusal])
     if refusal:
         watch.trackers.finish()
+        if folder:
+            with suppress(OSError):  # of a run that is resumed it is not empty; any other may start anew here
+                folder.training.rmdir()
         raise InputError(refusal)
 
 
