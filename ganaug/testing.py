@@ -18,13 +18,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ganaug.core.hardware import device_of, evaluation_mode
+from ganaug.core.pixels import to_uint8
 from ganaug.core.seeding import latents
 from ganaug.data.examination import examine
 from ganaug.data.item_reading import watched_transforms
 from ganaug.data.label_form import class_index, form_of, same_form
+from ganaug.generators.base import Generator
+from ganaug.hub.folder import check_round_trip
 from ganaug.mixing.alignment import Look, form_differences, spread
 from ganaug.mixing.dataset import ConditionalGANAugment
 from ganaug.mixing.epoch_watch import not_watched
+from ganaug.sampling.draw import sample
 
 
 def check_generator(module: nn.Module, *, num_classes: int | None = None) -> None:
@@ -32,7 +36,8 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
 
     It must have ``latent_dim``, return finite float images (N, C, H, W) in [-1, 1] for any N, treat every row
     independently in evaluation mode, be the same after ``copy.deepcopy`` and pickling, and leave the global random
-    state alone.
+    state alone. ``sample`` must draw those images from it too, and each of them alone. A ``Generator`` must be the
+    same once it is saved and loaded again; other modules cannot be saved.
 
     Args:
         module (nn.Module): the generator.
@@ -63,6 +68,10 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
         with torch.inference_mode():
             same = torch.equal(copied.eval()(z.to(device), labels.to(device)), images)
         _expect(same, f"a copy made by {how} draws the same images", "other ones")
+    _check_sample(generator, labels, images)
+    if isinstance(module, Generator):
+        with _random_state_untouched(), _expected("it is the same once it is saved and loaded again"):
+            check_round_trip(module)
 
 
 def check_augmented_dataset(dataset: ConditionalGANAugment, *, num_workers: int = 2) -> None:
@@ -172,6 +181,15 @@ def _check_likeness(dataset: ConditionalGANAugment) -> None:
     )
 
 
+def _check_sample(generator: Any, labels: Tensor, images: Tensor) -> None:
+    with _random_state_untouched(), _expected("sample draws from it"):
+        drawn = sample(generator, labels)
+        alone = sample(generator, labels[3:4], indices=[3])
+    near = (drawn.short() - to_uint8(images).short().cpu()).abs() <= 1
+    _expect(near.float().mean().item() >= 0.99, "sample draws the images that forward returns", "other ones")
+    _expect(torch.equal(alone[0], drawn[3]), "sample draws an image alone as among others", "another one")
+
+
 def _check_images(images: Any, *, rows: int) -> None:
     _expect(isinstance(images, Tensor) and images.is_floating_point(), "images are a float tensor", type(images))
     _expect(images.ndim == 4 and len(images) == rows, f"images are ({rows}, C, H, W)", tuple(images.shape))
@@ -191,6 +209,14 @@ def _same(first: Any, second: Any) -> bool:
     if isinstance(first, Tensor) and isinstance(second, Tensor):  # numpy has no bfloat16
         return first.dtype == second.dtype and torch.equal(first, second)
     return np.array_equal(np.asarray(first), np.asarray(second))
+
+
+@contextmanager
+def _expected(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever the module raises
+        raise AssertionError(f"expected that {what}; found {type(error).__name__}: {error}") from error
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.generators import make_generator
+import torch.nn.functional as F
+from helpers.generators import make_generator, own_generator, tie, times_w
 from helpers.images import small_images
 from torch import nn
 
@@ -80,6 +81,79 @@ def test_copies_must_draw_the_same():
         check_generator(Forgetful())
     with pytest.raises(ValueError, match="no label_names: pass num_classes"):
         check_generator(broken(lambda x: x, label_names=()))
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"build": tie},
+        {"images": lambda made, values: F.linear(made.first(values).relu(), made.first.weight.t())},
+        {"build": lambda made: made.register_buffer("w", torch.arange(64) % 2 == 0), "images": times_w},
+    ],
+    ids=["Tied", "TiedInForward", "Masked"],
+)
+def test_generators_of_ones_own_that_work(request, members, bf16, monkeypatch):
+    monkeypatch.setattr("ganaug.sampling.inference.has_bf16", lambda device: bf16)
+    check_generator(own_generator(f"Checked{request.node.callspec.id.split('-')[0]}", **members))
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "message"),
+    [
+        ("List", {"network_options": lambda made: {"latent_dim": 64, "widths": [64]}}, "widths must be"),
+        ("Option", {"network_options": lambda made: {"latent_dim": 64, "depth": 2}}, "argument 'depth'"),
+        (
+            "Noise",
+            {
+                "build": lambda made: made.register_buffer("w", torch.randn(64), persistent=False),
+                "images": times_w,
+            },
+            "buffer w",
+        ),
+        (
+            "Complex",
+            {"build": lambda made: made.register_buffer("w", torch.ones(64, dtype=torch.complex64))},
+            "complex64",
+        ),
+    ],
+)
+def test_generators_that_could_not_be_loaded_again_are_found(name, members, message):
+    with pytest.raises(
+        AssertionError, match=f"the same once it is saved and loaded again; found InputError.*{message}"
+    ):
+        check_generator(own_generator(f"Checked{name}", **members))
+
+
+def test_more_classes_than_can_be_saved_are_found():
+    with pytest.raises(AssertionError, match="at most 10,000"):
+        check_generator(own_generator("CheckedClasses", tuple(str(k) for k in range(10_001))))
+
+
+def test_generators_that_only_forward_draws_from_are_found():
+    """A sample is of 16 images or more, whatever number is wanted."""
+
+    def up_to_ten(images):
+        if len(images) > 10:
+            raise MemoryError("too many at once")
+        return images
+
+    with pytest.raises(AssertionError, match="sample draws from it; found MemoryError: too many at once"):
+        check_generator(picklable("UpToTen", up_to_ten))
+
+    def other_in_large_batches(images):
+        return images if images.shape[0] == 7 else -images
+
+    with pytest.raises(AssertionError, match="sample draws the images that forward returns"):
+        check_generator(picklable("OtherInLargeBatches", other_in_large_batches))
+
+
+def picklable(name, change):
+    """As :func:`broken`, with copies."""
+    module = broken(change, __reduce__=Plain.__reduce__)
+    type(module).__qualname__ = type(module).__name__ = name
+    globals()[name] = type(module)
+    return module
 
 
 @pytest.mark.parametrize("options", [{}, {"mode": "replace"}, {"return_source": True}, {"ratio": 0}])

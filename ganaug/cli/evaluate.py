@@ -91,6 +91,8 @@ def named(sources: Sequence[str]) -> dict[str, str]:
     """
     if not sources:
         raise InputError("--generator names no generator. Give a folder or Hub id, or several")
+    # Of a folder, the path that its card is found by later.
+    sources = [str(path) if (path := Path(source).expanduser()).is_dir() else source for source in sources]
     short = [Path(source).name for source in sources]
     return {source if short.count(name) > 1 else name: source for name, source in zip(short, sources, strict=True)}
 
@@ -103,7 +105,7 @@ def report_folder(args: EvaluateArguments) -> Path:
     """
     folder = args.output_dir
     if folder is None:
-        first = Path(args.generator[0])
+        first = Path(args.generator[0]).expanduser()
         folder = first / "evaluation" if len(args.generator) == 1 and first.is_dir() else Path("outputs/evaluation")
     check_writable(folder)
     return folder

@@ -13,6 +13,8 @@ def is_text(value: object, *, most: int) -> bool:
     """Whether a value is a string of at most ``most`` characters, none of which affects the text around it."""
     if type(value) is not str or len(value) > most:
         return False
+    if value.isprintable():  # none of those is, and nearly all names are
+        return True
     return all(unicodedata.category(letter) not in ("Cc", "Cs") and letter not in _TURNS for letter in value)
 
 

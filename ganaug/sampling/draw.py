@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.core.hardware import one_thread_each
 from ganaug.core.integers import to_int
@@ -18,6 +19,7 @@ from ganaug.core.seeding import check_seed, latents
 from ganaug.sampling.inference import ConditionalGenerator, InferenceCopy
 
 
+@usual_defaults()
 def sample(
     generator: ConditionalGenerator | InferenceCopy,
     labels: Sequence[int] | Sequence[str] | Tensor,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from accelerate.utils import set_seed
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
 from ganaug.training.checkpoints import IN_RUN, Checkpoints, check_same_run
@@ -19,6 +20,7 @@ from ganaug.training.run_folder import RunFolder
 from ganaug.training.settings import TrainingSettings
 
 
+@usual_defaults()
 def fit(
     make_generator: Callable[[], Generator],
     objective: GANObjective,
