@@ -179,9 +179,9 @@ def generate_dataset(
     columns = _Columns(image_column, label_column, source_column)
     if features is not None:
         columns.check(features)
-    for key in counts if isinstance(counts, Mapping) else ():
+    for key, count in counts.items() if isinstance(counts, Mapping) else ():
         if not isinstance(key, str):
-            raise InputError(f"counts must be {{class name: number}}, got the key {key!r}. Write {{'{key}': ...}}")
+            raise InputError(f'counts must be {{class name: number}}, got the key {key!r}. Write {{"{key}": {count}}}')
     sampler = ClassSampler(
         generator,
         None if features is None else composed(class_label_of(features[label_column]).names),

@@ -255,7 +255,7 @@ def test_counts_name_their_classes(cache):
     """An int would be a label to one reader and a name to another: of these classes, 0 is the generator's "2"."""
     generator = make_generator(("2", "1", "0"))
     for counts in ({0: 3}, {np.int64(0): 3}, {"0": 3, 1: 2}):
-        with pytest.raises(InputError, match=r"\{class name: number\}, got the key .*Write \{'[01]': "):
+        with pytest.raises(InputError, match=r"\{class name: number\}, got the key .*Write \{\"[01]\": "):
             generate_dataset(generator, counts, cache_dir=cache)
     rows = generate_dataset(generator, {"0": np.int64(3), "1": 0}, cache_dir=cache)
     assert [rows.features["label"].names[label] for label in rows["label"]] == ["0"] * 3
