@@ -200,7 +200,9 @@ class _Watched:
         return self._transform(*args, **named)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_transform"], name)
+        if name.startswith("__"):  # what pickling looks for is that of a new object, which has no transform yet
+            raise AttributeError(name)
+        return getattr(self._transform, name)
 
 
 class UnreadableError(TypeError):
