@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader
 from ganaug.core.hardware import device_of, evaluation_mode
 from ganaug.core.seeding import latents
 from ganaug.data.examination import examine
-from ganaug.data.item_reading import watched_transforms
 from ganaug.data.label_form import class_index, form_of, same_form
+from ganaug.data.own_transforms import watched_transforms
 from ganaug.mixing.alignment import Look, form_differences, spread
 from ganaug.mixing.dataset import ConditionalGANAugment
 
