@@ -21,8 +21,8 @@ from ganaug.core.hardware import device_of, evaluation_mode
 from ganaug.core.pixels import to_uint8
 from ganaug.core.seeding import latents
 from ganaug.data.examination import examine
-from ganaug.data.item_reading import watched_transforms
 from ganaug.data.label_form import class_index, form_of, same_form
+from ganaug.data.own_transforms import watched_transforms
 from ganaug.generators.base import Generator
 from ganaug.hub.folder import check_round_trip
 from ganaug.mixing.alignment import Look, form_differences, spread

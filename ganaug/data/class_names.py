@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 
-from ganaug.data.item_reading import ItemReader, representative
+from ganaug.data.item_reading import ItemReader
 from ganaug.data.label_form import class_index
-from ganaug.data.label_lists import label_lists, own_classes
+from ganaug.data.label_lists import label_lists, own_classes, representative
 from ganaug.data.nesting import everything_inside, is_plain, own, wrapped
 
 

@@ -14,9 +14,9 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ganaug.data.class_names import class_names
 from ganaug.data.inspection import describe
-from ganaug.data.item_reading import ItemReader, representative
+from ganaug.data.item_reading import ItemReader
 from ganaug.data.label_form import LabelForm, class_index, form_of
-from ganaug.data.label_lists import LabelList, as_numbers, label_lists, own_classes
+from ganaug.data.label_lists import LabelList, as_numbers, label_lists, own_classes, representative
 from ganaug.data.nesting import part_starts
 
 logger = logging.getLogger(__name__)

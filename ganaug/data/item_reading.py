@@ -4,50 +4,23 @@ from __future__ import annotations
 
 import inspect
 import struct
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
-import numpy as np
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
-from ganaug.core import fingerprints
 from ganaug.core.seeding import kept_random_state
 from ganaug.data.inspection import describe
-from ganaug.data.nesting import everything_inside, leaves, locate, own
+from ganaug.data.nesting import everything_inside, leaves, locate
+from ganaug.data.own_transforms import TRANSFORM_NAMES, Transforms, are_equal, are_same, is_standard, own_transforms
 
-TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
 MANY = 1000  # items that take a moment to read
-SOME = 64  # items that are looked at besides the first one of each class
 
 DAMAGED = (OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)  # what says that a file is
 
 Kept = TypeVar("Kept")
-
-
-@dataclass(frozen=True)
-class Transforms:
-    """Transforms as torchvision has them: one for each part of an item, or one for both (``transforms``)."""
-
-    transform: Callable[[Any], Any] | None = None
-    target_transform: Callable[[Any], Any] | None = None
-    transforms: Callable[[Any, Any], tuple[Any, Any]] | None = None
-
-    def __bool__(self) -> bool:
-        return any(getattr(self, name) is not None for name in TRANSFORM_NAMES)
-
-    def __call__(self, image: Any, label: Any) -> tuple[Any, Any]:
-        """Apply them to one item."""
-        if self.transforms is not None:
-            image, label = self.transforms(image, label)
-        if self.transform is not None:
-            image = self.transform(image)
-        if self.target_transform is not None:
-            label = self.target_transform(label)
-        return image, label
 
 
 class ItemReader:
@@ -136,14 +109,14 @@ class ItemReader:
     def has_transforms(self) -> bool:
         """Whether the dataset applies transforms itself, or may do so in a way that is not known."""
         set_there = [value for leaf in self._leaves for value in own_transforms(leaf.dataset).values()]
-        return bool(self.applied()) or not all(map(_is_standard, set_there))
+        return bool(self.applied()) or not all(map(is_standard, set_there))
 
     def _common_transforms(self) -> Transforms:
         first, *others = [leaf.applied() for leaf in self._leaves]
         differing = [
             name
             for name in TRANSFORM_NAMES
-            if any(not _are_equal(getattr(first, name), getattr(other, name)) for other in others)
+            if any(not are_equal(getattr(first, name), getattr(other, name)) for other in others)
         ]
         name = type(self._dataset).__name__
         if "target_transform" in differing:
@@ -155,70 +128,12 @@ class ItemReader:
         return Transforms(target_transform=first.target_transform) if differing else first
 
 
-def representative(labels: Tensor) -> list[int]:
-    """Indices of the first item of each class and of up to 64 items evenly spread, in ascending order.
-
-    Args:
-        labels (Tensor): int64 (N,).
-    """
-    _, first = np.unique(labels.numpy(), return_index=True)
-    spread = np.linspace(0, len(labels) - 1, min(SOME, len(labels))).astype(int)
-    return sorted({*first.tolist(), *spread.tolist()})
-
-
-@contextmanager
-def watched_transforms(dataset: Any) -> Iterator[list[str]]:
-    """Note, in a block, which transforms of a dataset and of those inside it are called, by the attribute's name.
-
-    They are set on the datasets in the block, and set back after it.
-    """
-    calls: list[str] = []
-    holders: list[tuple[Any, str, Any]] = []
-    for each in everything_inside(dataset):
-        for name, value in own_transforms(each).items():
-            parts = [(each, name, value)]
-            if _is_standard(value):  # keeps its place, for it is known by its type
-                parts = [(value, part, getattr(value, part)) for part in ("transform", "target_transform")]
-            holders += [part for part in parts if callable(part[2]) and part[1] in vars(part[0])]
-    try:
-        for holder, name, value in holders:
-            vars(holder)[name] = _Watched(value, name, calls)
-        yield calls
-    finally:
-        for holder, name, value in holders:
-            vars(holder)[name] = value
-
-
-class _Watched:
-    """A transform that notes when it is called."""
-
-    def __init__(self, transform: Callable[..., Any], name: str, calls: list[str]) -> None:
-        self._transform, self._name, self._calls = transform, name, calls
-
-    def __call__(self, *args: Any, **named: Any) -> Any:
-        self._calls.append(self._name)
-        return self._transform(*args, **named)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_transform"], name)
-
-
 class UnreadableError(TypeError):
     """An item cannot be read before the transforms of its dataset."""
 
     def __init__(self, leaf: Any, why: str) -> None:
         super().__init__(f"an item of {type(leaf).__name__} cannot be read before its transforms: {why}")
         self.leaf, self.why = leaf, why
-
-
-def own_transforms(dataset: Any) -> dict[str, Any]:
-    """The transforms that are set on a dataset itself, by the name of the attribute."""
-    found = {name: own(dataset, name) for name in TRANSFORM_NAMES}
-    return {
-        name: value
-        for name, value in found.items()
-        if not (value is None or value is False or (isinstance(value, list | tuple) and not value))
-    }
 
 
 class _Leaf:
@@ -245,7 +160,9 @@ class _Leaf:
     def has_changed(self) -> bool:
         """Whether it is not known how the transforms that it has now are called."""
         now = own_transforms(self.dataset)
-        if now.keys() != self._transforms.keys() or not all(_is(now[name], self._transforms[name]) for name in now):
+        if now.keys() != self._transforms.keys() or not all(
+            are_same(now[name], self._transforms[name]) for name in now
+        ):
             self._begin()
         return self._called is None
 
@@ -261,7 +178,7 @@ class _Leaf:
 
     def applied(self) -> Transforms:
         called = self._called or ()
-        if "transforms" in called and _is_standard(self._transforms["transforms"]):
+        if "transforms" in called and is_standard(self._transforms["transforms"]):
             joint = self._transforms["transforms"]
             return Transforms(joint.transform, joint.target_transform)
         return Transforms(**{name: self._transforms[name] for name in called})
@@ -333,7 +250,7 @@ def _read_around(dataset: Any, at: int, names: tuple[str, ...]) -> tuple[tuple[A
     called = tuple(name for name in names if recorders[name].given)
     if "transforms" in called and len(called) > 1:
         raise unreadable("it calls transforms and " + " and ".join(called[:-1]))
-    optional = {"transforms"} if _is_standard(vars(dataset).get("transforms")) else set[str]()
+    optional = {"transforms"} if is_standard(vars(dataset).get("transforms")) else set[str]()
     needed = set(names) - optional if "transforms" not in called or not optional else set[str]()
     for name in names:
         if name in needed and name not in called:
@@ -357,19 +274,3 @@ def _pair(item: Any, dataset: Any) -> tuple[Any, Any]:
             "Wrap the dataset in one that returns pairs; for Hugging Face datasets there is ganaug.augment_dataset"
         )
     return item[0], item[1]
-
-
-def _is_standard(joint: Any) -> bool:
-    """Whether a joint transform is torchvision's combination of the other two, as they were at construction."""
-    return type(joint).__name__ == "StandardTransform"
-
-
-def _is(one: Any, other: Any) -> bool:
-    return one is other or (inspect.ismethod(one) and one == other)
-
-
-def _are_equal(one: Any, other: Any) -> bool:
-    """Whether two transforms, or None, are the same or made of the same."""
-    if _is(one, other):
-        return True
-    return callable(one) and callable(other) and fingerprints.of_callable(one) == fingerprints.of_callable(other)

@@ -15,6 +15,8 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from ganaug.data.nesting import inside, is_plain, own, wrapped
 
+_SOME = 64  # items that are looked at besides the first one of each class
+
 
 @dataclass(frozen=True)
 class LabelList:
@@ -62,7 +64,8 @@ def label_lists(dataset: Any) -> list[LabelList]:
     if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
         stated.insert(0, (dataset.tensors[1], f"the second tensor of {name}", False))
     # What __getattr__ passes on is said of another dataset.
-    stated += [(getattr(dataset, each, None), f"{each} inside {name}", False) for each in ("targets", "labels")]
+    passed_on = [each for each in ("targets", "labels") if own(dataset, each) is None]
+    stated += [(getattr(dataset, each, None), f"{each} inside {name}", False) for each in passed_on]
     lists = []
     for values, where, must_hold in stated:
         found = as_numbers(values, own_classes(dataset))
@@ -89,8 +92,10 @@ def as_numbers(values: Any, classes: Sequence[str] = ()) -> tuple[Tensor, tuple[
     if values is None or isinstance(values, str):
         return None
     try:
-        array = np.asarray(values.detach().cpu().tolist() if isinstance(values, Tensor) else values)
+        array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
     except (TypeError, ValueError, RuntimeError):
+        return None
+    if array.ndim not in (1, 2):
         return None
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -107,6 +112,17 @@ def as_numbers(values: Any, classes: Sequence[str] = ()) -> tuple[Tensor, tuple[
     if array.ndim == 2 and binary and bool((array.sum(1) == 1).all()):
         return torch.from_numpy(array.argmax(1).astype(np.int64)), ()
     return None
+
+
+def representative(labels: Tensor) -> list[int]:
+    """Indices of the first item of each class and of up to 64 items evenly spread, in ascending order.
+
+    Args:
+        labels (Tensor): int64 (N,).
+    """
+    _, first = np.unique(labels.numpy(), return_index=True)
+    spread = np.linspace(0, len(labels) - 1, min(_SOME, len(labels))).astype(int)
+    return sorted({*first.tolist(), *spread.tolist()})
 
 
 def own_classes(dataset: Any) -> tuple[str, ...]:

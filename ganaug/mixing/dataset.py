@@ -21,8 +21,8 @@ from ganaug.core.hardware import best_device
 from ganaug.core.seeding import check_seed, kept_random_state
 from ganaug.data import inspection
 from ganaug.data.examination import ExaminedItems, examine
-from ganaug.data.item_reading import Transforms
 from ganaug.data.nesting import read_batch
+from ganaug.data.own_transforms import Transforms
 from ganaug.mixing import alignment
 from ganaug.mixing.alignment import Look
 from ganaug.mixing.epoch_watch import EpochWatch, not_watched
@@ -408,7 +408,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
             return
         with kept_random_state():
             own, given = self._reader.applied(), self._transforms
-            blank = self._form.dress(torch.zeros(made, dtype=torch.uint8), 0, own=own, given=given)
+            blank = self._form.dress(torch.zeros(made, dtype=torch.uint8), int(self.targets[0]), own=own, given=given)
             size, same = [inspection.image_size(image) for image, _ in (blank, self._read([0])[0])]
         if size is not None and size == same and min(size) > min(made[1:]):
             before, after = min(made[1:]), min(size)

@@ -10,8 +10,8 @@ from torch import Tensor
 from ganaug.core.pixels import to_pil
 from ganaug.data import inspection
 from ganaug.data.inspection import ImageKind
-from ganaug.data.item_reading import Transforms
 from ganaug.data.label_form import LabelForm
+from ganaug.data.own_transforms import Transforms
 
 
 class ItemForm:

@@ -17,9 +17,9 @@ from torch.utils.data import IterableDataset
 from ganaug.core import fingerprints
 from ganaug.core.integers import positive_int
 from ganaug.data import inspection
-from ganaug.data.item_reading import Transforms
 from ganaug.data.label_form import LabelForm
 from ganaug.data.label_lists import own_classes
+from ganaug.data.own_transforms import Transforms
 from ganaug.mixing import workers
 from ganaug.mixing.item_form import ItemForm
 from ganaug.mixing.label_names import sampler_of_labels

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.greys import TEN, Grey, Greys, grey_images, labels_and_classes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, StackDataset, Subset, random_split
@@ -57,6 +57,7 @@ def test_classes_are_as_torchvision_has_them(tmp_path):
     assert train.class_to_idx == data.class_to_idx
 
 
+@settings(deadline=None, max_examples=20)
 @given(st.permutations(range(5)), st.booleans())
 def test_the_order_of_classes_does_not_matter_beside_class_to_idx(order, as_array):
     data = Greys(range(5))
