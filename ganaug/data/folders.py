@@ -42,7 +42,8 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
         DataError: there are no class folders or no such split, or a class folder to train on has no image.
     """
     splits = _splits(folder)
-    picked = _pick(splits, split, folder)
+    split = _pick(splits, split, folder)
+    picked = splits[split]
     classes = tuple(sorted({name for part in splits.values() for name in part.classes}))
     read = set(picked.classes if wanted is None else wanted).intersection(picked.classes)
     walk = FolderWalk()
@@ -182,10 +183,10 @@ def _splits(folder: Path) -> dict[str, _ClassFolders]:
     return {"train": _ClassFolders(inside, [folder], False)}
 
 
-def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> _ClassFolders:
-    """The class folders of a split."""
+def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> str:
+    """The split to read: the one asked for, or one of another name for the same."""
     names = _HELD_OUT if split == "test" else _VALIDATION if split in _VALIDATION else (split,)
-    there = [name for name in (split, *names) if name in splits and splits[name].classes]
+    there: list[str] = [name for name in (split, *names) if name in splits and splits[name].classes]
     if not there and split in splits:
         parent = splits[split].parents[-1]
         raise DataError(f"{parent} has no class folders. Put the images in {parent}/<class name>/*.png")
@@ -196,7 +197,7 @@ def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> _ClassF
         )
     if there[0] != split:
         logger.warning("%s has no split %s: its split %s is read", folder, split, there[0])
-    return splits[there[0]]
+    return there[0]
 
 
 def _are_splits(folders: dict[str, Path]) -> bool:

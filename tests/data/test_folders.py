@@ -49,7 +49,9 @@ def test_folders_of_splits_are_splits(tmp_path, pattern):
 
 def test_validation_images_stand_in_for_a_test_split(tmp_path, caplog):
     root = write_splits(tmp_path, "{split}/{name}", {"Train": {"a": 2}, "Valid": {"a": 1}})
-    assert len(open_images(root, split="test")) == 1
+    found = open_images(root, split="test")
+    assert (len(found), found.train) == (1, False)
+    assert found.name.endswith(", valid split")  # the report shows it
     assert "has no split test: its split valid is read" in caplog.text
     (root / "Valid" / "a" / "0.png").unlink()
     with pytest.raises(DataError, match="no image of any class"):
