@@ -186,7 +186,7 @@ def _splits(folder: Path) -> dict[str, _ClassFolders]:
 def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> str:
     """The split to read: the one asked for, or one of another name for the same."""
     names = _HELD_OUT if split == "test" else _VALIDATION if split in _VALIDATION else (split,)
-    there = [name for name in (split, *names) if name in splits and splits[name].classes]
+    there: list[str] = [name for name in (split, *names) if name in splits and splits[name].classes]
     if not there and split in splits:
         parent = splits[split].parents[-1]
         raise DataError(f"{parent} has no class folders. Put the images in {parent}/<class name>/*.png")

@@ -414,6 +414,15 @@ def test_sizes_that_the_preset_does_not_draw(stand_in, tmp_path, height, width, 
     assert fit_generator(data, resolution=12, cache_dir=tmp_path).is_dir()
 
 
+def test_classes_that_a_subset_leaves_empty_are_not_fitted(stand_in, tmp_path):
+    stand_in("mkdir -p $OUTPUT && cp $JOB/job.json $OUTPUT")
+    data = small_images(n=30)
+    pairs = TensorDataset(data.images, data.targets)
+    pairs.classes = list(THREE)
+    folder = fit_generator(Subset(pairs, [i for i in range(30) if i % 3 != 1]), cache_dir=tmp_path)
+    assert json.loads((folder / "job.json").read_text())["classes"] == ["class 0", "class 2"]
+
+
 def test_images_that_differ_in_size_need_a_resolution(stand_in, tmp_path):
     data = small_images(n=6)
     pairs = [(to_pil_image(image).resize((8 + i, 20)), i % 3) for i, image in enumerate(data.images)]
