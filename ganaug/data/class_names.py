@@ -13,6 +13,8 @@ from ganaug.data.label_form import class_index
 from ganaug.data.label_lists import label_lists, own_classes, representative
 from ganaug.data.nesting import everything_inside, is_plain, own, wrapped
 
+_PASS_NAMES = "Pass classes: class names, in the order of the labels (class_names, where images are opened)"
+
 
 def class_names(dataset: Any, indices: Tensor, labels: Tensor) -> tuple[str, ...]:
     """The names of the classes, if the dataset states them or one inside does whose labels are the same.
@@ -49,7 +51,7 @@ def class_names(dataset: Any, indices: Tensor, labels: Tensor) -> tuple[str, ...
         theirs = ", ".join(own_classes(named[0]) if named else map(str, dataset.classes))
         raise ValueError(
             f"the class names of {type(dataset).__name__} are not known: those of {inner} ({theirs:.200}) need not be "
-            f"those of its labels, because {difference}. Pass classes: class names, in the order of the labels"
+            f"those of its labels, because {difference}. {_PASS_NAMES}"
         )
     return ()
 
@@ -67,7 +69,7 @@ def _common_names(dataset: ConcatDataset[Any], indices: Tensor, labels: Tensor) 
         raise ValueError(
             f"the parts of {type(dataset).__name__} have different class names: part {first} has "
             f"{', '.join(one) or 'none'}; part {second} has {', '.join(other) or 'none'}. If their labels mean the "
-            "same, pass classes: class names, in the order of the labels; else give both parts the same labels"
+            f"same: {_PASS_NAMES}. Else give both parts the same labels"
         )
     return next(iter(names))
 

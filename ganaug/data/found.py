@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ganaug.core.errors import DataError
+from ganaug.core.text import composed
 from ganaug.data.decoding import Conversion, UnreadImage, convert_images, read_images
 from ganaug.data.labelled import LabelledImages
 
@@ -41,7 +41,7 @@ class Found:
     train: bool = True
 
     def __post_init__(self) -> None:
-        names = composed(self.classes)
+        names = tuple(map(composed, self.classes))
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise DataError(f"{self.name}: two classes have the same name: {shortened(twice)}. Rename one")
@@ -122,11 +122,6 @@ class Found:
         """The images that were read, for training or for judging models on."""
         assert isinstance(self.images, Tensor)  # see read
         return LabelledImages(self.images, self.targets, self.classes, self.name, train)
-
-
-def composed(names: Iterable[str]) -> tuple[str, ...]:
-    """Names in Unicode's composed form (NFC)."""
-    return tuple(unicodedata.normalize("NFC", name) for name in names)
 
 
 def shortened(names: Sequence[str], *, most: int = 10) -> str:

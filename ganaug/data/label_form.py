@@ -49,7 +49,7 @@ class LabelForm:
     def names_in_order(self) -> tuple[str, ...]:
         """The labels themselves, if they are class names: label k is the name at k; else empty."""
         count = max(self._names, default=-1) + 1
-        return tuple(self._names.get(k, f"(no class {k})") for k in range(count))
+        return tuple(self._names.get(k, unnamed(k)) for k in range(count))
 
     def __call__(self, k: int) -> Any:
         """The label of class k."""
@@ -69,6 +69,11 @@ class LabelForm:
         if isinstance(self._example, str):
             return type(label) is type(self._example) and self._names.get(k) == label
         return class_index(label) == k and same_form(label, self._example) and same_form(label, self(k))
+
+
+def unnamed(k: int) -> str:
+    """What a class is called that is numbered between others and has no name: no generator knows it."""
+    return f"(no class {k})"
 
 
 def class_index(label: Any) -> int | None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
+from ganaug.data.label_form import unnamed
 from ganaug.data.nesting import inside, is_plain, own, wrapped
 
 _SOME = 64  # items that are looked at besides the first one of each class
@@ -157,4 +158,4 @@ def own_classes(dataset: Any) -> tuple[str, ...]:
                 "classes: class names, in the order of the labels"
             )
         chosen[k] = among[0]
-    return tuple(chosen.get(k, f"(no class {k})") for k in range(max(chosen, default=-1) + 1))
+    return tuple(chosen.get(k, unnamed(k)) for k in range(max(chosen, default=-1) + 1))

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from ganaug.core.errors import DataError
+from ganaug.core.text import composed
 from ganaug.data import inspection
 from ganaug.data.arrays import from_arrays, is_arrays
 from ganaug.data.decoding import Conversion
 from ganaug.data.folders import from_class_folders
-from ganaug.data.found import Found, composed, shortened
+from ganaug.data.found import Found, shortened
 from ganaug.data.huggingface import Columns, from_hf_dataset, from_hub, from_saved, is_hf_object, pick_split
 from ganaug.data.labelled import LabelledImages
 from ganaug.data.nesting import base_dataset
@@ -59,7 +60,7 @@ def open_images(
         classes (iterable of str, optional): names of the classes to open; they keep the order of the source. Default:
             all that have an image; a line of the log names the others
         class_names (iterable of str, optional): one name for each label, where a source has only numbers, as IDX files
-            and arrays.
+            and arrays, or is an object whose names need not be those of its labels.
         image_column (str, optional), label_column (str, optional): of a dataset of HF ``datasets``. Default: the only
             ones of type Image and ClassLabel
         like (LabelledImages, optional): the training images, where held-out ones are opened. These get their classes,
@@ -77,9 +78,10 @@ def open_images(
     """
     conversion = Conversion(resolution, channels, background, skip_bad_images)
     asked, columns = _names(classes, "classes"), Columns(image_column, label_column)
-    found = _read(source, config_name, split, columns, asked or None)
-    if class_names is not None and (like is None or found.numbered):  # held-out images may have the names already
-        found = found.named(_names(class_names, "class_names"), at_least=like is not None)
+    names = None if class_names is None else _names(class_names, "class_names")
+    found = _read(source, config_name, split, columns, asked or None, names)
+    if names and names != found.classes and (like is None or found.numbered):  # held-out images may have them already
+        found = found.named(names, at_least=like is not None)
     found = _of_classes(found, asked, like).read(conversion)
     if like is None:
         found = found.without_empty(found.classes)  # one may have lost its images to skip_bad_images
@@ -90,7 +92,7 @@ def open_images(
 def _names(given: Iterable[str] | None, argument: str) -> tuple[str, ...]:
     if isinstance(given, str):
         raise DataError(f"{argument} must be several names, got {given!r}. Put it in a list: [{given!r}]")
-    return composed(map(str, given or ()))
+    return tuple(composed(str(name)) for name in given or ())
 
 
 def _of_classes(found: Found, asked: tuple[str, ...], like: LabelledImages | None) -> Found:
@@ -117,7 +119,14 @@ def _of_classes(found: Found, asked: tuple[str, ...], like: LabelledImages | Non
     return found.only(like.classes)
 
 
-def _read(source: Any, config_name: str | None, split: str, columns: Columns, asked: tuple[str, ...] | None) -> Found:
+def _read(
+    source: Any,
+    config_name: str | None,
+    split: str,
+    columns: Columns,
+    asked: tuple[str, ...] | None,
+    names: tuple[str, ...] | None,
+) -> Found:
     name = _name_for_load_dataset(source)
     if name is not None:
         return from_hub(name, config_name, split=split, columns=columns)
@@ -142,7 +151,7 @@ def _read(source: Any, config_name: str | None, split: str, columns: Columns, as
         return _read_named(source, split)
     if isinstance(source, str | Path):
         return _read_folder(Path(source), split, asked)
-    return _read_object(source, split)
+    return _read_object(source, split, names)
 
 
 def _in_memory(images: LabelledImages) -> Found:
@@ -183,7 +192,7 @@ def _read_folder(folder: Path, split: str, asked: tuple[str, ...] | None) -> Fou
     return from_class_folders(folder, split=split, wanted=asked)
 
 
-def _read_object(source: Any, split: str) -> Found:
+def _read_object(source: Any, split: str, names: tuple[str, ...] | None) -> Found:
     if isinstance(source, np.ndarray | Tensor):
         raise DataError(f"{inspection.describe(source)} has no labels. Pass them too: open_images((X, y))")
     subset_of = "subset of " if isinstance(source, Subset) else ""
@@ -192,4 +201,6 @@ def _read_object(source: Any, split: str) -> Found:
         raise DataError(f"{name} is an object, which has no split {split!r}. Pass the object of that split instead")
     if is_arrays(source):
         return from_arrays(*source)
-    return _in_memory(source) if isinstance(source, LabelledImages) else from_dataset(source, name=name)
+    if isinstance(source, LabelledImages):
+        return _in_memory(source)
+    return from_dataset(source, name=name, class_names=names)

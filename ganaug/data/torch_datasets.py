@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, cast
@@ -59,7 +59,7 @@ def from_torchvision(name: str, *, split: str) -> Found:
     return from_dataset(dataset, name=f"torchvision {name}, {split} split")
 
 
-def from_dataset(dataset: Dataset[Any], *, name: str) -> Found:
+def from_dataset(dataset: Dataset[Any], *, name: str, class_names: Sequence[str] | None = None) -> Found:
     """Images of a map-style dataset of (image, int label), before its transforms.
 
     Images of torchvision's MNIST and CIFAR families share the memory of ``dataset.data``.
@@ -69,7 +69,8 @@ def from_dataset(dataset: Dataset[Any], *, name: str) -> Found:
             uint8 tensors, or cannot be decoded.
     """
     try:
-        found = examine(dataset, skip_damaged=True)  # images that cannot be decoded are reported when they are read
+        # Images that cannot be decoded are reported when they are read.
+        found = examine(dataset, class_names, skip_damaged=True)
     except (TypeError, ValueError, LookupError, OSError) as error:
         raise DataError(f"{name} cannot be read: {error}{_how_to_pair(dataset)}") from error
     image, targets, classes = found.image, found.labels, found.classes

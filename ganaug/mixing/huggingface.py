@@ -20,8 +20,8 @@ from ganaug.core.errors import DataError, InputError
 from ganaug.core.files import build_once, user_cache
 from ganaug.core.integers import to_int
 from ganaug.core.pixels import to_pil
+from ganaug.core.text import composed, numbers_of
 from ganaug.data import inspection
-from ganaug.data.found import composed
 from ganaug.data.huggingface import SOURCES, class_label_of, image_column_of, label_column_of, labels_of_rows
 from ganaug.mixing.plan import Strategy, append_quotas, labels_in_class_order
 from ganaug.sampling.class_sampler import ClassSampler
@@ -108,7 +108,7 @@ def augment_dataset(
     )
     columns.check(dataset.features)
     labels = labels_of_rows(dataset, columns.label, "the dataset")
-    classes = composed(class_label_of(dataset.features[columns.label]).names)
+    classes = class_label_of(dataset.features[columns.label]).names
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
     quotas = append_quotas(counts, classes, ratio=ratio, strategy=sampling_strategy)
     sampler = ClassSampler(
@@ -184,7 +184,7 @@ def generate_dataset(
             raise InputError(f'counts must be {{class name: number}}, got the key {key!r}. Write {{"{key}": {count}}}')
     sampler = ClassSampler(
         generator,
-        None if features is None else composed(class_label_of(features[label_column]).names),
+        None if features is None else class_label_of(features[label_column]).names,
         present=[name for name, count in counts.items() if count] if isinstance(counts, Mapping) else None,
         class_map=class_map,
         accept=accept,
@@ -251,15 +251,16 @@ def _check_mode(dataset: datasets.Dataset, column: str, sampler: ClassSampler) -
 def _labels_for(counts: int | Mapping[str, int], classes: list[str]) -> Tensor:
     """Label of each image to generate, int64 (N,), in class order."""
     wanted = counts if isinstance(counts, Mapping) else dict.fromkeys(classes, counts)
-    quotas = dict.fromkeys(classes, 0)
+    known, quotas = numbers_of(classes), [0] * len(classes)
     for name, count in wanted.items():
         number = to_int(count)
-        if name not in classes:
+        k = known.get(composed(name))
+        if k is None:
             raise InputError(f"counts has {name!r}; the classes are {', '.join(classes)}")
         if number is None or number < 0:
             raise InputError(f"counts must be ints of 0 or more, got {count!r} for class {name}")
-        quotas[name] = number
-    return labels_in_class_order(list(quotas.values()))
+        quotas[k] = number
+    return labels_in_class_order(quotas)
 
 
 def _generated_rows(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ganaug.core.errors import InputError
+from ganaug.data.label_form import unnamed
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.inference import ConditionalGenerator
 
@@ -35,7 +36,9 @@ def sampler_of_labels(
             :class:`ClassSampler`.
     """
     if len(classes):
-        return ClassSampler(generator, tuple(map(str, classes)), class_map=class_map, **options)
+        names = tuple(map(str, classes))
+        present = [name for k, name in enumerate(names) if name != unnamed(k)]
+        return ClassSampler(generator, names, present=present, class_map=class_map, **options)
     if class_map:
         raise InputError(f"class_map was given, but nobody names the labels of {owner}. Give classes: their names")
     sampler = ClassSampler(generator, **options)

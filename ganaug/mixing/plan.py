@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ganaug.core.integers import to_int
 from ganaug.core.seeding import Purpose, random_stream
+from ganaug.core.text import composed, numbers_of
 
 DEFAULT_RATIO = 0.3
 BY_RATIO = ("match", "uniform")
@@ -263,15 +264,14 @@ def _fill_up(counts: Sequence[int], strategy: str) -> list[int]:
 
 
 def _up_to_totals(counts: Sequence[int], classes: Sequence[str], wanted: Mapping[str | int, int]) -> list[int]:
-    quotas = [0] * len(counts)
+    numbers, quotas = numbers_of(classes), [0] * len(counts)
     for key, total in wanted.items():
-        known = key in classes if isinstance(key, str) else _is_count(key) and key < len(classes)
-        if not known:
+        k = numbers.get(composed(key), -1) if isinstance(key, str) else to_int(key)
+        if k is None or not 0 <= k < len(classes):
             raise ValueError(
                 f"sampling_strategy has {key!r}, which is neither a class name nor an index; the classes are "
                 f"{', '.join(classes)}"
             )
-        k = classes.index(key) if isinstance(key, str) else int(key)
         if not _is_count(total) or total < counts[k]:
             raise ValueError(
                 f"sampling_strategy wants {total!r} images of class {classes[k]}, which has {counts[k]} real ones. "

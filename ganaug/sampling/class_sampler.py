@@ -17,6 +17,7 @@ from ganaug.core.errors import InputError
 from ganaug.core.hardware import check_usable_here, device_of, evaluation_copy
 from ganaug.core.integers import positive_int, to_int
 from ganaug.core.seeding import check_seed
+from ganaug.core.text import composed, numbers_of
 from ganaug.hub.dataset_card import Provenance
 from ganaug.hub.download import fetch
 from ganaug.hub.folder import load
@@ -259,10 +260,14 @@ def _match_classes(
         )
     if names is None:
         return list(range(len(classes)))
-    unknown = [name for name in class_map if name not in classes] + [
-        name for name in class_map.values() if name not in names
+    # Names are the same however their accents are composed.
+    number, own = numbers_of(names), numbers_of(classes)
+    mapped = {composed(name): composed(other) for name, other in class_map.items()}
+    unknown = [name for name in class_map if composed(name) not in own] + [
+        name for name in class_map.values() if composed(name) not in number
     ]
-    missing = [name for name in present if class_map.get(name, name) not in names]
+    labels = {name: number.get(mapped.get(name, name)) for name in own}
+    missing = [name for name in present if labels.get(composed(name)) is None]
     if unknown or missing:
         problem = (
             f"class_map has names that neither has: {', '.join(unknown)}"
@@ -274,5 +279,4 @@ def _match_classes(
             "Pass class_map={dataset name: generator name}; where they stand in the same order, "
             "class_map=dict(zip(dataset.classes, generator.label_names))"
         )
-    index = {name: k for k, name in enumerate(names)}
-    return [index.get(class_map.get(name, name)) for name in classes]
+    return [labels[composed(name)] for name in classes]

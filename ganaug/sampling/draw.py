@@ -16,6 +16,7 @@ from ganaug.core.errors import InputError
 from ganaug.core.hardware import one_thread_each
 from ganaug.core.integers import to_int
 from ganaug.core.seeding import check_seed, latents
+from ganaug.core.text import composed, numbers_of
 from ganaug.sampling.inference import ConditionalGenerator, InferenceCopy
 
 
@@ -95,14 +96,14 @@ def label_numbers(labels: Any, generator: ConditionalGenerator | InferenceCopy) 
     # Class names become the ints that they stand for.
     listed = isinstance(labels, Iterable) and not isinstance(labels, Tensor | Mapping | AbstractSet)
     if listed and any(isinstance(label, str) for label in labels):
-        number_of = {name: k for k, name in enumerate(names)}
-        unknown = [label for label in labels if label not in number_of]
+        number_of = numbers_of(names)
+        unknown = [label for label in labels if not isinstance(label, str) or composed(label) not in number_of]
         if unknown:
             known = f"the classes are {', '.join(names)}" if names else "it has no label_names, so give ints"
             raise InputError(
                 f"labels must be all ints or all class names of the generator, got {unknown[0]!r} among them; {known}"
             )
-        labels = [number_of[label] for label in labels]
+        labels = [number_of[composed(label)] for label in labels]
 
     try:
         tensor = labels if isinstance(labels, Tensor) else torch.tensor(np.asarray(labels))

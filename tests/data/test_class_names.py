@@ -182,6 +182,7 @@ def test_a_wrapper_that_changes_labels_must_be_named(wrap, outer):
         assert "Pass classes: class names, in the order of the labels" in str(found.value)
     with pytest.raises(DataError, match="class names of .* are not known"):
         open_images(data)
+    assert open_images(data, class_names=["even", "odd"]).class_counts == [len(data) // 2] * 2
     train = mix(data, Grey(("even", "odd")), classes=["even", "odd"])
     assert train.classes == ["even", "odd"]
     assert train.targets.tolist() == [label for _, label in train]

@@ -107,5 +107,5 @@ def test_auto_needs_validation_images_and_a_strategy_that_takes_a_ratio(parts):
     with pytest.raises(InputError, match="no image of class 5"):
         ConditionalGANAugment(train, generator, "auto", validation=replace(fewer, classes=train.classes[:5]))
     strange = replace(held_out, classes=(*train.classes[:9], "ten"))
-    with pytest.raises(InputError, match="has the class ten"):
+    with pytest.raises(InputError, match="has images of ten"):
         ConditionalGANAugment(train, generator, "auto", validation=strange)

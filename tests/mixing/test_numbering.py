@@ -5,13 +5,14 @@ The images of these generators show their class, so that each can be compared wi
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from helpers.generators import Honest, Projection, Sees, shown
+from helpers.generators import LEVELS, Honest, Projection, Sees, shown
 from helpers.images import hf_dataset
 from helpers.streams import Items
 from torch import nn
@@ -20,9 +21,10 @@ from torch.nn import functional as F
 from ganaug import ConditionalGANAugment, ConditionalGANStream, InputError, LabelledImages
 from ganaug.filters import ClassifierAgreement, DiscriminatorScore
 from ganaug.mixing.huggingface import augment_dataset, generate_dataset
-from ganaug.sampling import ClassSampler
+from ganaug.sampling import ClassSampler, sample
 from ganaug.transforms import GANMix
 
+TYPED = ("NFC", "NFD")  # an accent as one character with its letter, and as one of its own
 OTHER_ORDER = [("ant", "bee", "cat"), ("cat", "ant", "bee"), ("dog", "cat", "bee", "ant")]  # of the generator
 
 
@@ -213,8 +215,8 @@ def test_a_streams_class_to_idx_says_what_its_labels_are():
         mixed = ConditionalGANStream(kind(*data), Honest("ant", "bee", "cat"), 0.5, return_source=True)
         assert tuple(mixed.classes) == data.classes
         assert all(shown(image) == data.classes[label] for image, label, source in mixed if source)
-    stream = Numbered(data.images, data.targets + 1)
-    stream.class_to_idx = {"ant": 1, "bee": 2, "cat": 3}
+    stream = Numbered(*((image, label + 1) for image, label in data))
+    stream.class_to_idx = {"ant": 3, "bee": 1, "cat": 2}
     mixed = ConditionalGANStream(stream, Honest("ant", "bee", "cat"), 0.5, return_source=True)
     assert all(shown(image) == data.classes[label - 1] for image, label, source in mixed if source)
     stream = Numbered(*data)
@@ -230,3 +232,21 @@ def test_names_of_labels_may_be_of_any_kind_of_sequence():
     mix = GANMix(Honest("ant", "bee", "cat"), 0.5, classes=np.array(data.classes))
     images, _ = mix(data.images, data.targets)
     assert {shown(image) for image in images if image.any()} == set(data.classes)
+
+
+def test_names_meet_however_their_accents_are_composed():
+    one, other = (
+        tuple(unicodedata.normalize(form, name) for name in ("fée", "abeille", "Ångström")) for form in TYPED
+    )
+    assert one != other
+    generator = Honest("ant", "bee", "cat")
+    generator.label_names = other
+    data = dataset(one)
+    train = ConditionalGANAugment(data, generator, sampling_strategy={other[0]: 23, one[2]: 21}, class_map={})
+    assert train.sampling_strategy_ == {one[0]: 3, one[1]: 0, one[2]: 1}
+    assert [shown(train[k][0]) for k in range(len(data), len(train))] == ["ant", "ant", "ant", "cat"]
+    assert [shown(image) for image in sample(generator, [one[1], other[2]])] == ["bee", "cat"]
+    mapped = ConditionalGANAugment(data, Honest("ant", "bee", "cat"), class_map=dict(zip(other, LEVELS, strict=False)))
+    assert shown(mapped[-1][0]) == "cat"
+    stream = ConditionalGANStream(Items(*data), generator, 0.5, classes=one, return_source=True)
+    assert {(label, shown(image)) for image, label, source in stream if source} == {(0, "ant"), (1, "bee"), (2, "cat")}
