@@ -93,7 +93,7 @@ class ItemReader:
         Raises:
             TypeError: the parts of a concatenation change labels in different ways.
         """
-        changed = [leaf for leaf in self._leaves if leaf.has_changed()]
+        changed = [leaf for leaf in self._leaves if leaf.is_unsettled()]
         for leaf in changed:
             leaf.settle()
         if changed or self._applied is None:
@@ -157,8 +157,8 @@ class _Leaf:
         self.obstacle = self.obstacle or why
         self._ways.pop(0)
 
-    def has_changed(self) -> bool:
-        """Whether it is not known how the transforms that it has now are called."""
+    def is_unsettled(self) -> bool:
+        """Whether it is not known how the transforms that it has now are called; of others, nothing is known."""
         now = own_transforms(self.dataset)
         if now.keys() != self._transforms.keys() or not all(
             are_same(now[name], self._transforms[name]) for name in now

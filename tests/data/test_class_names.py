@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers.generators import make_generator
 from helpers.greys import TEN, Grey, Greys, grey_images, labels_and_classes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from torch.utils.data import ConcatDataset, Dataset, StackDataset, Subset, rando
 from torchvision.datasets import ImageFolder
 
 from ganaug import ConditionalGANAugment, DataError, open_images
+from ganaug.mixing import fitting
 
 
 def each(labels, number=lambda k: k):
@@ -350,3 +352,20 @@ def test_folders_of_a_split(tmp_path):
     data = Greys([0, 1])
     data.root, data.train = tmp_path / "test", True
     assert len(mix(data)) == 4
+
+
+def test_a_generator_is_fitted_under_the_names_that_are_given(monkeypatch, tmp_path):
+    opened = []
+
+    def fit(dataset, **options):
+        opened.append(open_images(dataset))
+        make_generator(opened[0].classes, image_size=8).save_pretrained(tmp_path)
+        return tmp_path
+
+    monkeypatch.setattr(fitting, "fit_generator", fit)
+    data = Relabelled(grey_images(torch.arange(20) % 10), lambda k: k % 2)
+    train = ConditionalGANAugment(data, ratio=0.5, classes=["even", "odd"])
+    assert train.classes == ["even", "odd"]
+    assert opened[0].classes == ("even", "odd")
+    assert torch.equal(opened[0].targets, train.targets[:20])
+    assert torch.equal(opened[0].images, data.dataset.images)
