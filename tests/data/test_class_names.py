@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from helpers.generators import make_generator
@@ -369,3 +370,16 @@ def test_a_generator_is_fitted_under_the_names_that_are_given(monkeypatch, tmp_p
     assert opened[0].classes == ("even", "odd")
     assert torch.equal(opened[0].targets, train.targets[:20])
     assert torch.equal(opened[0].images, data.dataset.images)
+
+
+class Table(ListOf):
+    """Keeps labels in a table with columns of the usual names, which is no dataset inside."""
+
+    def __init__(self, labels):
+        super().__init__([grey_images([k])[0] for k in labels])
+        self.table = pandas.DataFrame({"labels": labels, "classes": "cat", "transform": None})
+        self.history = [(f"{k}.png", k) for k in range(2000)]
+
+
+def test_a_table_is_no_dataset_inside():
+    assert labels_and_classes(mix(Table([2, 0, 1]))) == each(range(3))

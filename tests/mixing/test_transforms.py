@@ -442,3 +442,30 @@ def test_images_are_opened_before_known_transforms_and_after_unknown_ones(caplog
     assert torch.equal(data.images, grey_images(range(10)).images // 2)
     assert "are taken as it gives them, transforms included, because the Greys inside" in caplog.text
     assert data.classes == TEN
+
+
+class Lazy(Greys):
+    """Opens its file when an item is first read, as datasets over HDF5 and LMDB do, which workers must not share."""
+
+    opened = 0
+    file = None
+
+    def __getstate__(self):
+        return {**vars(self), "file": None}
+
+    def __getitem__(self, index):
+        if self.file is None:
+            Lazy.opened += 1
+            self.file = "open"
+        return super().__getitem__(index)
+
+
+def test_a_file_that_a_dataset_opens_late(monkeypatch):
+    monkeypatch.setattr(Lazy, "opened", 0)
+    data = Lazy(torch.arange(100) % 10, darker)
+    train = mix(data)
+    assert (Lazy.opened, data.file) == (1, None)
+    assert int(np.asarray(train[199][0]).max()) == (20 * 9 + 10) // 2
+    assert (Lazy.opened, data.file) == (1, None)
+    assert len({str(item) for item in [train[0], train[1]]}) == 2
+    assert (Lazy.opened, data.file) == (2, "open")
