@@ -383,3 +383,12 @@ class Table(ListOf):
 
 def test_a_table_is_no_dataset_inside():
     assert labels_and_classes(mix(Table([2, 0, 1]))) == each(range(3))
+
+
+@pytest.mark.parametrize("wrap", [Wrapper, Quiet, Relabelled, Held])
+def test_a_wrapper_of_a_dataset_that_lists_no_labels(wrap):
+    data = Table([2, 0, 1, 2])
+    data.classes = ["0", "1", "2"]
+    assert mix(wrap(data, int)).classes == ["0", "1", "2"]
+    with pytest.raises(ValueError, match="because item 0 has the label 0, there 2. Pass classes"):
+        mix(wrap(data, lambda k: (1, 2, 0)[k]))
