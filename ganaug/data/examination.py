@@ -95,8 +95,8 @@ def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip
         names, labels = _renumbered(name, spoken, labels, classes)
     else:
         names = _named(dataset, labels, classes) or found.form.names_in_order()
-    names = names or tuple(map(str, range(max(int(labels.max()) + 1, 1))))
-    _check_names(name, names, labels)
+    names = names or tuple(map(str, range(max(int(labels.max()) + 1, found.form.width, 1))))
+    _check_names(name, names, labels, found.form)
 
     image = next(iter(reader.read([found.readable], lambda image, _: image).values()))
     reader.applied()  # compares the parts of a concatenation
@@ -239,7 +239,7 @@ def _renumbered(
     return tuple(classes), place[labels]
 
 
-def _check_names(name: str, names: tuple[str, ...], labels: Tensor) -> None:
+def _check_names(name: str, names: tuple[str, ...], labels: Tensor, form: LabelForm) -> None:
     twice = sorted({each for each in names if names.count(each) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise ValueError(
@@ -252,4 +252,15 @@ def _check_names(name: str, names: tuple[str, ...], labels: Tensor) -> None:
             f"labels of {name} must be from 0 to {len(names) - 1} for the classes {', '.join(names):.200}; got "
             f"{int(labels.min())} to {int(labels.max())}, and {outside} of {len(labels)} items are outside. Leave "
             f"them out: Subset(dataset, [i for i, (_, k) in enumerate(dataset) if 0 <= k < {len(names)}])"
+        )
+    if form.width and form.width < len(names):
+        raise ValueError(
+            f"labels of {name} are one-hot vectors of {form.width} classes, and there are {len(names)} class names: "
+            f"{', '.join(names):.200}. Give it as many names as classes, or pass classes"
+        )
+    contradiction = form.contradiction(names)
+    if contradiction:
+        raise ValueError(
+            f"class names of {name} are in another order than its items say: {contradiction}. Make the two the same, "
+            "or pass classes: class names, in the order of the labels"
         )

@@ -93,12 +93,17 @@ class ItemReader:
         Raises:
             TypeError: the parts of a concatenation change labels in different ways.
         """
-        changed = [leaf for leaf in self._leaves if leaf.has_changed()]
+        changed = [leaf for leaf in self._leaves if leaf.is_unsettled()]
         for leaf in changed:
             leaf.settle()
         if changed or self._applied is None:
             self._applied = self._common_transforms()
         return self._applied
+
+    def release(self) -> None:
+        """Let go of the copies of the dataset that were read, and of files that they have opened."""
+        for leaf in self._leaves:
+            leaf.release()
 
     @property
     def stated(self) -> dict[str, Any]:
@@ -142,23 +147,28 @@ class _Leaf:
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
         self._called: tuple[str, ...] | None  # in the last item that was read
+        self._copy: Any  # in which transforms can be replaced
         self.obstacle: str | None
         self._begin()
 
     def item(self, at: int) -> tuple[Any, Any]:
-        if not self._ways[0]:
+        names = self._ways[0]
+        if not names:
             self._called = ()
             return _pair(self.dataset[at], self.dataset)
-        item, self._called = _read_around(self.dataset, at, self._ways[0])
+        if self._copy is None:
+            self._copy = _shallow_copy(self.dataset, names)
+        item, self._called = _read_around(self.dataset, self._copy, at, names)
         return item
 
     def give_up(self, why: str) -> None:
         """Go on to the next way of reading."""
         self.obstacle = self.obstacle or why
         self._ways.pop(0)
+        self._copy = None
 
-    def has_changed(self) -> bool:
-        """Whether it is not known how the transforms that it has now are called."""
+    def is_unsettled(self) -> bool:
+        """Whether it is not known how the transforms that it has now are called; of others, nothing is known."""
         now = own_transforms(self.dataset)
         if now.keys() != self._transforms.keys() or not all(
             are_same(now[name], self._transforms[name]) for name in now
@@ -168,13 +178,17 @@ class _Leaf:
 
     def settle(self) -> None:
         """Find out how items can be read by reading one."""
-        while True:
+        while self.is_unsettled():
             try:
                 with kept_random_state():
                     self.item(0)
-                return
             except UnreadableError as found:
                 self.give_up(found.why)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the copy that is read, and of the files that it may have opened."""
+        self._copy = None
 
     def applied(self) -> Transforms:
         called = self._called or ()
@@ -189,6 +203,7 @@ class _Leaf:
         # Before all transforms; if that fails, before the label's; if that fails too, as the dataset gives them.
         self._ways = [names, tuple(name for name in names if name == "target_transform"), ()]
         self._called = None
+        self._copy = None
         within = [each for each in everything_inside(self.dataset) if each is not self.dataset]
         hidden = next((type(each).__name__ for each in within if own_transforms(each)), None)
         self.obstacle = f"the {hidden} inside it has transforms of its own" if hidden else None
@@ -212,8 +227,25 @@ class _Recorder:
         return args if self.name == "transforms" else args[0]
 
 
-def _read_around(dataset: Any, at: int, names: tuple[str, ...]) -> tuple[tuple[Any, Any], tuple[str, ...]]:
-    """An item read with recorders in place of some transforms, and the names of those that the dataset called.
+def _shallow_copy(dataset: Any, names: tuple[str, ...]) -> Any:
+    """A shallow copy, in which some transforms can be replaced.
+
+    Raises:
+        UnreadableError: there is no such copy.
+    """
+    try:
+        bare = object.__new__(type(dataset))
+        vars(bare).update(vars(dataset))
+    except TypeError as error:
+        raise UnreadableError(dataset, f"it cannot be copied ({error})") from error
+    for name in names:
+        if inspect.isdatadescriptor(inspect.getattr_static(type(dataset), name, None)):
+            raise UnreadableError(dataset, f"its {name} is a property")
+    return bare
+
+
+def _read_around(dataset: Any, bare: Any, at: int, names: tuple[str, ...]) -> tuple[tuple[Any, Any], tuple[str, ...]]:
+    """An item of a shallow copy with recorders in place of some transforms, and the names of those that it called.
 
     Raises:
         UnreadableError: the recorders do not tell what the item is before those transforms.
@@ -222,18 +254,9 @@ def _read_around(dataset: Any, at: int, names: tuple[str, ...]) -> tuple[tuple[A
     def unreadable(why: str) -> UnreadableError:
         return UnreadableError(dataset, why)
 
-    # A shallow copy in which only the transforms differ; nothing is set through the dataset's own code, which may
-    # pass it on to a dataset inside.
+    # Nothing is set through the dataset's own code, which may pass it on to a dataset inside.
     recorders = {name: _Recorder(name) for name in names}
-    try:
-        bare = object.__new__(type(dataset))
-        vars(bare).update(vars(dataset), **recorders)
-    except TypeError as error:
-        raise unreadable(f"it cannot be copied ({error})") from error
-    for name in names:
-        if inspect.isdatadescriptor(inspect.getattr_static(type(dataset), name, None)):
-            raise unreadable(f"its {name} is a property")
-
+    vars(bare).update(recorders)
     try:
         item = bare[at]
     except DAMAGED:  # or missing, with or without transforms

@@ -46,6 +46,17 @@ class LabelForm:
         same = all(classes[k] == name for k, name in self._names.items())
         return LabelForm(self._example, dict(enumerate(classes)) if same else self._names)
 
+    @property
+    def width(self) -> int:
+        """Length of one-hot vectors; 0 if labels are no vectors."""
+        vector = self._example if isinstance(self._example, Tensor | np.ndarray | list | tuple) else ()
+        return len(vector) if np.ndim(vector) == 1 and len(vector) > 1 else 0
+
+    def contradiction(self, classes: Sequence[str]) -> str | None:
+        """Where the labels are names, and a label k is the name of another class than ``classes[k]``, in words."""
+        wrong = [(k, name) for k, name in self._names.items() if name in classes and classes[k] != name]
+        return f"label {wrong[0][0]} is {wrong[0][1]!r} in the items, not {classes[wrong[0][0]]!r}" if wrong else None
+
     def names_in_order(self) -> tuple[str, ...]:
         """The labels themselves, if they are class names: label k is the name at k; else empty."""
         count = max(self._names, default=-1) + 1

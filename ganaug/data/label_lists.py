@@ -63,7 +63,7 @@ def label_lists(dataset: Any) -> list[LabelList]:
     stated = [(own(dataset, each), f"{each} of {name}", not explained) for each in ("targets", "labels")]
     stated.append((own(dataset, "_labels"), f"_labels of {name}", False))
     if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
-        stated.insert(0, (dataset.tensors[1], f"the second tensor of {name}", False))
+        stated.insert(0, (dataset.tensors[1], f"values of the second tensor of {name}", False))
     # What __getattr__ passes on is said of another dataset.
     passed_on = [each for each in ("targets", "labels") if own(dataset, each) is None]
     stated += [(getattr(dataset, each, None), f"{each} inside {name}", False) for each in passed_on]

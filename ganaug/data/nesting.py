@@ -9,6 +9,7 @@ from typing import Any, cast
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 _ABSENT = object()
+_PARTS = 1000  # a longer list is one of labels or file names, not of datasets
 _STATED = ("classes", "class_to_idx", "targets", "labels")
 
 
@@ -21,9 +22,11 @@ def inside(dataset: Any) -> list[Any]:
     """The datasets that a dataset holds in its attributes, alone or in a list, tuple or dict."""
     found: list[Any] = []
     for value in vars(dataset).values() if hasattr(dataset, "__dict__") else ():
-        if isinstance(value, dict):
-            value = tuple(value.values())
-        found += [each for each in (value if isinstance(value, list | tuple) else (value,)) if _is_dataset(each)]
+        if not isinstance(value, list | tuple | dict):
+            found.append(value)
+        elif len(value) <= _PARTS:
+            found += value.values() if isinstance(value, dict) else value
+    found = [each for each in found if _is_dataset(each)]
     return list({id(each): each for each in found}.values())
 
 

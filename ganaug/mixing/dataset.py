@@ -52,7 +52,9 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
     alone: not on workers, batches or global random state.
 
     Args:
-        dataset (Dataset): map-style, items (image, int label). It is not modified.
+        dataset (Dataset): map-style, items (image, label). A label is an int, a tensor or array of one element, a
+            one-hot vector or a class name; generated ones have the same form. Some items are read, one or more of
+            each class, and what the dataset says of itself is compared with them. It is not modified.
         generator (Generator, module, str or Path, optional): a module with ``latent_dim`` that maps float z (N,
             latent_dim) and int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub
             id (``"user/repo@revision"``) to load one from. None: one is trained on this dataset, which takes minutes,
@@ -99,10 +101,10 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
     Raises:
         ValueError: the ratio, mode or strategy is not one of the above, transforms are given twice, the dataset is for
-            evaluation, or the generator is unconditional, does not know a class, or makes images of another number of
-            channels or size.
-        TypeError: the dataset is not map-style, its items are not (image, int label), or generated images cannot take
-            the form of its images.
+            evaluation, its labels are not those of its items, its class names are not known, or the generator is
+            unconditional, does not know a class, or makes images of another number of channels or size.
+        TypeError: the dataset is not map-style, its items are not (image, label), generated images cannot take the
+            form of its images, or it is not known what it does to images.
         LoadError: the generator cannot be loaded.
         RuntimeError: no generator was given, and fitting one failed.
     """
@@ -140,6 +142,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         # What the dataset says of itself.
         found = examine(dataset, classes)
         labels, names, self._reader = found.labels, found.classes, found.reader
+        self._reader.release()
         self._transforms = self._checked(Transforms(transform, target_transform, transforms))
         self._form = ItemForm(
             found.image,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
 import pytest
 import torch
+from helpers.generators import make_generator
 from helpers.greys import TEN, Grey, Greys, grey_images, labels_and_classes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from torch.utils.data import ConcatDataset, Dataset, StackDataset, Subset, rando
 from torchvision.datasets import ImageFolder
 
 from ganaug import ConditionalGANAugment, DataError, open_images
+from ganaug.mixing import fitting
 
 
 def each(labels, number=lambda k: k):
@@ -351,3 +354,42 @@ def test_folders_of_a_split(tmp_path):
     data = Greys([0, 1])
     data.root, data.train = tmp_path / "test", True
     assert len(mix(data)) == 4
+
+
+def test_a_generator_is_fitted_under_the_names_that_are_given(monkeypatch, tmp_path):
+    opened = []
+
+    def fit(dataset, **options):
+        opened.append(open_images(dataset))
+        make_generator(opened[0].classes, image_size=8).save_pretrained(tmp_path)
+        return tmp_path
+
+    monkeypatch.setattr(fitting, "fit_generator", fit)
+    data = Relabelled(grey_images(torch.arange(20) % 10), lambda k: k % 2)
+    train = ConditionalGANAugment(data, ratio=0.5, classes=["even", "odd"])
+    assert train.classes == ["even", "odd"]
+    assert opened[0].classes == ("even", "odd")
+    assert torch.equal(opened[0].targets, train.targets[:20])
+    assert torch.equal(opened[0].images, data.dataset.images)
+
+
+class Table(ListOf):
+    """Keeps labels in a table with columns of the usual names, which is no dataset inside."""
+
+    def __init__(self, labels):
+        super().__init__([grey_images([k])[0] for k in labels])
+        self.table = pandas.DataFrame({"labels": labels, "classes": "cat", "transform": None})
+        self.history = [(f"{k}.png", k) for k in range(2000)]
+
+
+def test_a_table_is_no_dataset_inside():
+    assert labels_and_classes(mix(Table([2, 0, 1]))) == each(range(3))
+
+
+@pytest.mark.parametrize("wrap", [Wrapper, Quiet, Relabelled, Held])
+def test_a_wrapper_of_a_dataset_that_lists_no_labels(wrap):
+    data = Table([2, 0, 1, 2])
+    data.classes = ["0", "1", "2"]
+    assert mix(wrap(data, int)).classes == ["0", "1", "2"]
+    with pytest.raises(ValueError, match="because item 0 has the label 0, there 2. Pass classes"):
+        mix(wrap(data, lambda k: (1, 2, 0)[k]))

@@ -205,3 +205,25 @@ def test_reading_items_leaves_the_random_states_alone():
     data = Greys([0, 1, 2], transform=noisy)
     data.transforms = lambda image, label: (image, label)  # never called, so that items are read as they are given
     ConditionalGANAugment(data, Grey(None), fake_transform=noisy)
+
+
+def test_labels_that_contradict_the_class_names():
+    words = Greys([0, 1, 0], form=("dog", "cat").__getitem__)
+    words.classes = ["cat", "dog"]
+    with pytest.raises(
+        ValueError, match="in another order than its items say: label 0 is 'dog' in the items, not 'cat'"
+    ):
+        ConditionalGANAugment(words, Grey(("cat", "dog")))
+    words.classes = ["n02084071", "n02121808"]  # other words for the classes contradict nothing
+    train = ConditionalGANAugment(words, Grey(("n02084071", "n02121808")), ratio=0.5)
+    assert labels_and_classes(train) == {
+        (name, k, made) for k, name in enumerate(("dog", "cat")) for made in (False, True)
+    }
+
+
+def test_one_hot_labels_of_fewer_classes_than_there_are_names():
+    vectors = Greys([0, 1, 0], form=OfForm("one-hot tensor"))
+    assert ConditionalGANAugment(vectors, Grey(), ratio=0.5).classes == ["0", "1", "2"]
+    vectors.classes = ["0", "1", "2", "3"]
+    with pytest.raises(ValueError, match="one-hot vectors of 3 classes, and there are 4 class names"):
+        ConditionalGANAugment(vectors, Grey())

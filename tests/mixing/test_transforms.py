@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.greys import TEN, Grey, Greys, grey_images, shown
 from PIL import Image
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, StackDataset, Subset
 from torchvision.datasets import FakeData, ImageFolder, OxfordIIITPet, wrap_dataset_for_transforms_v2
 from torchvision.transforms import v2
 
@@ -274,6 +274,18 @@ class Around(Dataset):
         return self.transform(image) if self.transform else image, label
 
 
+class First(Around):
+    """Only the images, or what a transform makes of them."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index)[0]
+
+
+class Labels(First):
+    def __getitem__(self, index):
+        return self.inside[index][1]
+
+
 def test_transforms_inside_a_wrapper():
     for transform in (None, darker):
         with pytest.raises(TypeError, match="the Greys inside it has transforms of its own. Pass\\s+fake_transform"):
@@ -282,6 +294,8 @@ def test_transforms_inside_a_wrapper():
         Around(Greys(range(10), darker)), fake_transform=lambda image: darker(v2.functional.to_pil_image(image))
     )
     assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
+    with pytest.raises(TypeError, match="the First inside it has transforms of its own"):
+        mix(StackDataset(First(Greys(range(10)), darker), Labels(Greys(range(10)))))
     train = mix(Around(Greys(range(10)), darker))
     assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
 
@@ -442,3 +456,30 @@ def test_images_are_opened_before_known_transforms_and_after_unknown_ones(caplog
     assert torch.equal(data.images, grey_images(range(10)).images // 2)
     assert "are taken as it gives them, transforms included, because the Greys inside" in caplog.text
     assert data.classes == TEN
+
+
+class Lazy(Greys):
+    """Opens its file when an item is first read, as datasets over HDF5 and LMDB do, which workers must not share."""
+
+    opened = 0
+    file = None
+
+    def __getstate__(self):
+        return {**vars(self), "file": None}
+
+    def __getitem__(self, index):
+        if self.file is None:
+            Lazy.opened += 1
+            self.file = "open"
+        return super().__getitem__(index)
+
+
+def test_a_file_that_a_dataset_opens_late(monkeypatch):
+    monkeypatch.setattr(Lazy, "opened", 0)
+    data = Lazy(torch.arange(100) % 10, darker)
+    train = mix(data)
+    assert (Lazy.opened, data.file) == (1, None)
+    assert int(np.asarray(train[199][0]).max()) == (20 * 9 + 10) // 2
+    assert (Lazy.opened, data.file) == (1, None)
+    assert len({str(item) for item in [train[0], train[1]]}) == 2
+    assert (Lazy.opened, data.file) == (2, "open")
