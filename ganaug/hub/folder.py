@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +25,8 @@ from ganaug.hub.card import GRID, model_card, updated_card
 from ganaug.hub.config import CONFIG, config_of, parsed_config, read_config
 from ganaug.hub.registry import Origin, SavedGenerator, registered_generators
 from ganaug.hub.weights import WEIGHTS, check_kinds, read_weights
+
+logger = logging.getLogger(__name__)
 
 CARD = "README.md"
 SEEN_IMAGES, _SEEN_TENSOR = "training_images.safetensors", "sha256_prefix"
@@ -52,6 +55,7 @@ def save(generator: SavedGenerator, folder: str | Path) -> None:
     digest = _write(generator, tensors, folder)
     with atomic_path(folder / GRID) as path:
         grid.save(path)
+    _warn_of_hidden(generator, folder)
     fingerprint = fingerprints.of_module(cast(nn.Module, generator))
     # An unchanged generator from the Hub keeps its Hub id.
     if generator.origin is None or generator.origin.fingerprint != fingerprint:
@@ -102,16 +106,43 @@ def _difference(generator: SavedGenerator, loaded: SavedGenerator) -> str:
         return f"names of classes, {in_short(', '.join(loaded.label_names))}"
     ours, theirs = cast(nn.Module, generator), cast(nn.Module, loaded)
     theirs.to(device_of(ours)).to(memory_format=torch.channels_last)  # as in training
-    # The file's hash vouches for weights. Buffers that are not in it may hold random numbers, which change no image
-    # while the last layer's weights are zero.
-    there, made = dict(ours.named_buffers()), dict(theirs.named_buffers())
-    for name in there.keys() & made.keys():
-        if not torch.equal(there[name], made[name]):
-            return f"values in the buffer {name}. Compute it without random numbers, or leave out persistent=False"
+    # Buffers of random numbers change no image while the last layer's weights are zero.
+    buffer = _differing(_hidden_buffers(ours), theirs)
+    if buffer:
+        return f"values in the buffer {buffer}. Compute it without random numbers, or leave out persistent=False"
     within_a_grey_level = (_two_images(ours) - _two_images(theirs)).abs() <= 2 / 255
     if within_a_grey_level.float().mean() < 0.99:
         return "images, so these depend on what is neither in its state_dict nor in its network_options"
     return ""
+
+
+def _warn_of_hidden(generator: SavedGenerator, folder: Path) -> None:
+    """Say that training changed a buffer that is not saved. To refuse that would lose all that was learnt."""
+    hidden = _hidden_buffers(cast(nn.Module, generator))
+    if hidden:
+        new = cast(nn.Module, _build(type(generator), config_of(generator, "0" * 64), folder))
+        buffer = _differing(hidden, new)
+        if buffer:
+            logger.warning(
+                "the generator loaded from %s draws other images: the buffer %s is not saved (persistent=False), and "
+                "has other values than in a new %s",
+                folder,
+                buffer,
+                type(generator).__name__,
+            )
+
+
+def _hidden_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Buffers that are not saved."""
+    saved = network.state_dict()
+    return {name: value for name, value in network.named_buffers() if name not in saved}
+
+
+def _differing(buffers: Mapping[str, Tensor], network: nn.Module) -> str | None:
+    """The name of a buffer that has other values in a network."""
+    there = dict(network.named_buffers())
+    found = (name for name in buffers if name in there and not torch.equal(buffers[name].cpu(), there[name].cpu()))
+    return next(found, None)
 
 
 def _two_images(generator: nn.Module) -> Tensor:

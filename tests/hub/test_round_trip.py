@@ -127,6 +127,17 @@ def test_it_is_refused(name):
         check_round_trip(own_generator(name, **members))
 
 
+def test_a_buffer_that_training_changes_and_saving_leaves_out_is_warned_of(tmp_path, caplog):
+    """Saving must not lose what was learnt."""
+    made = own_generator("ConstantThatIsNotSaved", **COME_BACK["ConstantThatIsNotSaved"])
+    made.save_pretrained(tmp_path)
+    assert not caplog.text
+    made.w += 1
+    made.save_pretrained(tmp_path)
+    assert "the buffer w is not saved" in caplog.text
+    assert not torch.equal(Generator.from_pretrained(tmp_path).sample([0]), made.sample([0]))
+
+
 def test_an_option_that_is_not_returned_is_found():
     def __init__(made, label_names, *, image_size=8, channels=1, latent_dim=64, contrast=1.0):  # noqa: N807
         TwoLayers.__init__(made, label_names, image_size=image_size, channels=channels, latent_dim=latent_dim)
