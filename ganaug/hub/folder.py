@@ -68,15 +68,19 @@ def save(generator: SavedGenerator, folder: str | Path) -> None:
 
 
 @usual_defaults()
-def check_round_trip(generator: SavedGenerator) -> None:
+def check_round_trip(generator: SavedGenerator, *, within: Path | None = None) -> None:
     """Refuse a generator that would not come back from a folder as it is, by saving it to one and loading it.
 
     Card and grid, which nothing is loaded from, are left out, so this takes a fraction of a second.
 
+    Args:
+        generator (SavedGenerator): left as it is.
+        within (Path, optional): where the folder is made, and removed again. Default: where the system has such
+
     Raises:
         InputError: its class is not registered, saving or loading it fails, or what was loaded has other classes or
             buffers or draws other images.
-        OSError: there is no room for temporary files.
+        OSError: there is no room for its files.
     """
     kind = type(generator)
     registered = registered_generators().get(getattr(kind, "architecture", ""))
@@ -87,7 +91,7 @@ def check_round_trip(generator: SavedGenerator) -> None:
         )
     tensors = _loadable_tensors(generator)
     try:
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory(prefix=".round-trip.tmp-", dir=within) as folder:
             _write(generator, tensors, Path(folder))
             difference = _difference(generator, load(folder))
     except LoadError as error:

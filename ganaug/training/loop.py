@@ -110,7 +110,7 @@ def train(
 
 
 def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch) -> None:
-    """Refuse, on all processes, what cannot be trained, or could not be loaded again once it is saved."""
+    """Refuse, on all processes, what cannot be trained or saved where it will be, or could not be loaded again."""
     refusal: str | None = None
     if trainer.accelerator.is_main_process:
         try:
@@ -118,8 +118,8 @@ def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch) -> None:
             if folder:
                 generator = trainer.averaged_generator
                 generator.info = run_facts(trainer, watch, command=folder.command)
-                check_round_trip(generator)
-        except InputError as error:
+                check_round_trip(generator, within=folder.path)
+        except (InputError, OSError) as error:
             refusal = str(error)
     [refusal] = broadcast_object_list([refusal])
     if refusal:

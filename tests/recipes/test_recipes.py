@@ -19,6 +19,7 @@ from helpers.programs import LAUNCH, RECIPE, recipe_path, run, run_python
 from PIL import Image
 
 from ganaug import Generator, open_images
+from ganaug.training import RunFolder
 
 QUICK = ["--total_kimg", "0.128", "--train_batch_size", "32", "--log_kimg", "0.064", "--report_to", "none"]
 
@@ -135,10 +136,16 @@ def test_wrong_flags_and_help(in_process, capsys):
     assert re.search(r"How often a sample grid is written.[\s│]*\(default:[\s│]*40", shown)
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path):
-    """A limit on the size of files stands in for the disk: the weights do not fit, everything before does."""
-
+def test_a_disk_that_is_full_ends_a_run_before_its_first_step(tmp_path):
+    """A limit on the size of files stands in for the disk: the weights do not fit."""
     output = run_python(RECIPE, *QUICK, "--output_dir", "out", cwd=tmp_path, expected=1, before=_limit_files)
+    assert re.search(r"error: .*(File too large|No space)", output), output
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert files == {"training/settings.json"}
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path):
+    output = run_python(RECIPE, *QUICK, "--output_dir", "out", cwd=tmp_path, expected=1, before=_limit_files_later)
     assert re.search(r"error: .*(File too large|No space)", output), output
     files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert "training/metrics.jsonl" in files
@@ -153,6 +160,17 @@ def _limit_files() -> None:
     # Python ignores the signal by itself, but only since it was built to; make sure.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+
+def _limit_files_later() -> None:
+    """When training writes its first line of metrics."""
+    append = RunFolder.append_metrics
+
+    def append_and_limit(self, row):
+        append(self, row)
+        _limit_files()
+
+    RunFolder.append_metrics = append_and_limit
 
 
 def test_label_fidelity_recipe(first_run, in_process):
