@@ -18,8 +18,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ganaug.core.hardware import device_of, evaluation_mode
+from ganaug.core.pixels import to_uint8
 from ganaug.core.seeding import latents
+from ganaug.data.examination import examine
+from ganaug.data.label_form import class_index, form_of, same_form
+from ganaug.data.own_transforms import watched_transforms
+from ganaug.generators.base import Generator
+from ganaug.hub.folder import check_round_trip
+from ganaug.mixing.alignment import Look, form_differences, spread
 from ganaug.mixing.dataset import ConditionalGANAugment
+from ganaug.mixing.epoch_watch import not_watched
+from ganaug.sampling.draw import sample
 
 
 def check_generator(module: nn.Module, *, num_classes: int | None = None) -> None:
@@ -27,7 +36,8 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
 
     It must have ``latent_dim``, return finite float images (N, C, H, W) in [-1, 1] for any N, treat every row
     independently in evaluation mode, be the same after ``copy.deepcopy`` and pickling, and leave the global random
-    state alone.
+    state alone. ``sample`` must draw those images from it too, and each of them alone. A ``Generator`` must be the
+    same once it is saved and loaded again; other modules cannot be saved.
 
     Args:
         module (nn.Module): the generator.
@@ -58,13 +68,20 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
         with torch.inference_mode():
             same = torch.equal(copied.eval()(z.to(device), labels.to(device)), images)
         _expect(same, f"a copy made by {how} draws the same images", "other ones")
+    _check_sample(generator, labels, images)
+    if isinstance(module, Generator):
+        with _random_state_untouched(), _expected("it is the same once it is saved and loaded again"):
+            check_round_trip(module)
 
 
 def check_augmented_dataset(dataset: ConditionalGANAugment, *, num_workers: int = 2) -> None:
-    """Check what a mixed dataset promises: counts, order, provenance, and bytes that depend on the index alone.
+    """Check what a mixed dataset promises.
 
-    It reads some of the items, one by one, in a batch and through a DataLoader. The dataset's transforms must not be
-    random, or no two reads could be compared.
+    These are counts, order, provenance, bytes that depend on the index alone, and that real and generated items are
+    alike: labels are ``targets`` and have one form, class names are those of the labels, images have one form and go
+    through the same transforms. Every item is read once, which takes as long as an epoch, and some again, one by one,
+    in a batch and through a DataLoader. The dataset's transforms must not be random, or no two reads could be
+    compared.
 
     Args:
         dataset (ConditionalGANAugment): or anything with its attributes.
@@ -83,7 +100,7 @@ def check_augmented_dataset(dataset: ConditionalGANAugment, *, num_workers: int 
 
     kinds = [torch.nonzero(dataset.source == kind).squeeze(1).tolist() for kind in (0, 1)]
     chosen = [index for some in kinds for index in {some[0], some[len(some) // 2], some[-1]}] if all(kinds) else [0]
-    with _random_state_untouched():
+    with _random_state_untouched(), not_watched():
         one_by_one = [dataset[index] for index in chosen]
         together = dataset.__getitems__(chosen[::-1])[::-1]
         _expect(_same(one_by_one, together), "items are the same one by one and in a batch", "other ones")
@@ -101,6 +118,76 @@ def check_augmented_dataset(dataset: ConditionalGANAugment, *, num_workers: int 
         _expect(
             _same(one_by_one, loaded), f"a DataLoader of {num_workers} workers gives the same items", "different ones"
         )
+        _check_names(dataset)
+        _check_labels(dataset)
+        _check_likeness(dataset)
+
+
+def _check_names(dataset: ConditionalGANAugment) -> None:
+    """That the dataset inside has these class names for these labels."""
+    try:
+        found = examine(dataset.dataset, dataset.classes if dataset.classes_given else None)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"expected a dataset whose labels and class names agree; found that {error}") from error
+    classes = list(dataset.classes)
+    _expect(list(found.classes) == classes, f"classes are {', '.join(found.classes):.200}", ", ".join(classes))
+    real = torch.nonzero(dataset.source == 0).squeeze(1)
+    _expect(
+        torch.equal(dataset.targets[real], found.labels[real]), "targets of real items are their labels", "other ones"
+    )
+
+
+def _check_labels(dataset: ConditionalGANAugment) -> None:
+    """That all items of a class have the same label, real and generated ones, and that it is the class's."""
+    numbered = dataset.target_transform is None and dataset.transforms is None
+    first: dict[int, tuple[int, Any]] = {}
+    for start in range(0, len(dataset), 64):
+        indices = list(range(start, min(start + 64, len(dataset))))
+        items = dataset.__getitems__(indices)
+        for index, k, label in zip(
+            indices, dataset.targets[indices].tolist(), (item[1] for item in items), strict=True
+        ):
+            known, like = first.setdefault(k, (index, label))
+            _expect(
+                same_form(label, like) and _same(label, like),
+                f"item {index} of class {k} has the label of item {known}, {form_of(like)} {like!r:.80}",
+                f"{form_of(label)} {label!r:.80}",
+            )
+            number = class_index(label)
+            _expect(not numbered or number in (k, None), f"item {index} has the label {k} of its targets", number)
+    forms = sorted({form_of(label) for _, label in first.values()})
+    _expect(len(forms) <= 1, "labels of all classes have one form", " and ".join(forms))
+
+
+def _check_likeness(dataset: ConditionalGANAugment) -> None:
+    """That generated images have the form of real ones and go through the transforms that those go through."""
+    chosen = [torch.nonzero(dataset.source == kind).squeeze(1) for kind in (0, 1)]
+    if not all(len(indices) for indices in chosen):
+        return
+    with watched_transforms(dataset.dataset) as calls:
+        dataset[int(chosen[1][0])]  # finds out how the transforms that stand there now are called
+        looks, called = [], []
+        for indices in chosen:
+            calls.clear()
+            looks.append(Look.of([dataset[index][0] for index in spread(indices, 16)]))
+            called.append(set(calls))
+    apart = form_differences(*looks)
+    _expect(not apart, "generated images have the form of real ones", apart)
+    replaced = {"transform", "transforms"} if dataset.fake_transform is not None else set()
+    _expect(
+        called[0] - replaced == called[1] - replaced,
+        f"generated items go through what real ones go through ({', '.join(sorted(called[0])) or 'nothing'})",
+        ", ".join(sorted(called[1])) or "nothing",
+    )
+
+
+def _check_sample(generator: Any, labels: Tensor, images: Tensor) -> None:
+    with _random_state_untouched(), _expected("sample draws from it"):
+        drawn = sample(generator, labels)
+        alone = sample(generator, labels[3:4], indices=[3])
+    near = (drawn.short() - to_uint8(images).short().cpu()).abs() <= 1
+    _expect(near.float().mean().item() >= 0.99, "sample draws the images that forward returns", "other ones")
+    _expect(torch.equal(alone[0], drawn[3]), "sample draws an image alone as among others", "another one")
 
 
 def _check_images(images: Any, *, rows: int) -> None:
@@ -119,7 +206,17 @@ def _expect(holds: bool, what: str, found: Any) -> None:
 def _same(first: Any, second: Any) -> bool:
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(_same(a, b) for a, b in zip(first, second, strict=True))
+    if isinstance(first, Tensor) and isinstance(second, Tensor):  # numpy has no bfloat16
+        return first.dtype == second.dtype and torch.equal(first, second)
     return np.array_equal(np.asarray(first), np.asarray(second))
+
+
+@contextmanager
+def _expected(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever the module raises
+        raise AssertionError(f"expected that {what}; found {type(error).__name__}: {error}") from error
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from ganaug import DataError, Generator, InputError
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.hardware import set_cpu_threads
+from ganaug.data import classes_with_counts
 from ganaug.evaluation import ShiftFlip, accuracy, label_fidelity, train_classifier
 
 
@@ -40,7 +41,7 @@ def main(args: Arguments) -> None:
     # Real images, in the size in which the generator makes them.
     data = replace(args.data, resolution=generator.image_size, channels=generator.channels)
     images = data.open()
-    if images.classes != generator.label_names:
+    if not {*images.classes} <= {*generator.label_names}:
         raise InputError(
             f"{args.generator} draws {', '.join(generator.label_names) or 'no classes: it is unconditional'}; "
             f"{images.name} has {', '.join(images.classes)}. Give images of the generator's classes"
@@ -50,14 +51,18 @@ def main(args: Arguments) -> None:
     mirrored = "flip" in generator.info["training"].get("augment", ())
     augment = ShiftFlip(0, flip=True, background=images.background) if mirrored else None
     classifier = train_classifier(images, steps=args.classifier_steps, seed=args.seed, augment=augment)
-    print(f"classifier trained on {images}")
+    print(f"classifier trained on {images}\nclasses: {classes_with_counts(images)}")
     try:
-        print(f"its accuracy on held-out real images: {accuracy(classifier, data.open_split('test')):.1%}")
+        print(
+            f"its accuracy on held-out real images: {accuracy(classifier, data.open_split('test', like=images)):.1%}"
+        )
     except DataError as error:
         print(f"its accuracy on held-out real images: not measured ({error})")
 
     # How often it sees the class that was asked for in what is drawn.
-    fidelity = label_fidelity(generator, classifier, num_images=args.num_images, seed=args.seed)
+    fidelity = label_fidelity(
+        generator, classifier, classes=images.classes, num_images=args.num_images, seed=args.seed
+    )
     print(f"label fidelity of {args.generator} over {fidelity.num_images} generated images: {fidelity.share:.1%}")
     print("by class: " + ", ".join(f"{name} {share:.0%}" for name, share in fidelity.per_class.items()))
 

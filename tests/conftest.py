@@ -23,6 +23,7 @@ import torch
 _home = tempfile.TemporaryDirectory()
 os.environ.update(dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"), _home.name))
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_XET="1")
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import asks the network for a newer version
 os.environ.pop("HF_TOKEN", None)
 
 import sklearn.datasets  # noqa: F401 - its first import moves the random module's state, in whichever test it comes

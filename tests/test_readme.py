@@ -32,7 +32,7 @@ def test_the_ways_in_work_as_written(tmp_path):
     for prefix in ("train", "t10k"):
         write_idx_pair(tmp_path / "data" / "MNIST" / "raw", small_images(n=40, classes=10, size=28), prefix)
     program = blocks()
-    assert len(program) == 11
+    assert len(program) == 12
     adapted = "\n".join(program).replace("train.check_alignment()\n", "")  # an untrained one draws nothing like digits
     (tmp_path / "program.py").write_text(f"{adapted}{END}")
     assert run_python("program.py", cwd=tmp_path).startswith("the end\n")  # then, on stderr, progress

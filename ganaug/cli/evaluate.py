@@ -19,6 +19,7 @@ from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.files import check_writable
 from ganaug.core.hardware import set_cpu_threads
+from ganaug.data import classes_with_counts
 from ganaug.evaluation import (
     Report,
     SmallCNN,
@@ -90,6 +91,8 @@ def named(sources: Sequence[str]) -> dict[str, str]:
     """
     if not sources:
         raise InputError("--generator names no generator. Give a folder or Hub id, or several")
+    # Of a folder, the path that its card is found by later.
+    sources = [str(path) if (path := Path(source).expanduser()).is_dir() else source for source in sources]
     short = [Path(source).name for source in sources]
     return {source if short.count(name) > 1 else name: source for name, source in zip(short, sources, strict=True)}
 
@@ -102,7 +105,7 @@ def report_folder(args: EvaluateArguments) -> Path:
     """
     folder = args.output_dir
     if folder is None:
-        first = Path(args.generator[0])
+        first = Path(args.generator[0]).expanduser()
         folder = first / "evaluation" if len(args.generator) == 1 and first.is_dir() else Path("outputs/evaluation")
     check_writable(folder)
     return folder
@@ -123,9 +126,9 @@ def open_splits(
     flags = replace(args.data, resolution=args.data.resolution or first.image_size, channels=channels)
     train, extra = flags.open_with_rest()
     if args.test_data_dir is None:
-        held_out = flags.open_split(args.test_split)
+        held_out = flags.open_split(args.test_split, like=train)
     else:
-        held_out = replace(flags, train_data_dir=args.test_data_dir, dataset_name=None).open_split("train")
+        held_out = replace(flags, train_data_dir=args.test_data_dir, dataset_name=None).open_split("train", like=train)
     for name, generator in generators.items():
         missing = [wanted for wanted in train.classes if wanted not in generator.label_names]
         if missing:
@@ -134,7 +137,8 @@ def open_splits(
                 f"{', '.join(generator.label_names) or 'no classes: it is unconditional'}; {train.name} has "
                 f"{', '.join(train.classes)}. Give images of the generator's classes"
             )
-    print(f"training images: {train}\nheld-out images: {held_out}")
+    for what, images in (("training", train), ("held-out", held_out)):
+        print(f"{what} images: {images}\nclasses: {classes_with_counts(images)}")
     return train, extra, held_out
 
 

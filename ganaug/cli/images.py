@@ -15,11 +15,16 @@ class DataArguments:
     """Labelled images; without a flag, the bundled MNIST digits.
 
     Args:
-        train_data_dir: Folder with one subfolder of images per class, with IDX files (plain or .gz), with Parquet
-            files, or written by save_to_disk of HF datasets.
+        train_data_dir: Folder with one subfolder of images per class, or one for each of train, val and test with
+            such subfolders in it; with IDX files (plain or .gz), with Parquet files, or written by save_to_disk of HF
+            datasets.
         dataset_name: Id of a dataset on the Hugging Face Hub, torchvision:NAME (as torchvision:FashionMNIST; it is
             downloaded to the folder data), or sklearn:digits.
         dataset_config_name: Configuration of the HF dataset.
+        image_column: Of an HF dataset that has several columns of images.
+        label_column: Of an HF dataset that has several columns of labels, such as fine_label.
+        classes: Open only the images of these classes; default: all classes that have an image.
+        class_names: One name for each label, where the data has only numbers, as IDX files.
         resolution: Resize the shorter side to this many pixels and crop the centre; default: the images' own size.
         channels: 1 makes grey images, 3 RGB; default: grey if all images are, else RGB.
         background: Colour behind transparent pixels, such as white or #ff8000.
@@ -32,6 +37,10 @@ class DataArguments:
     train_data_dir: Path | None = None
     dataset_name: str | None = None
     dataset_config_name: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    classes: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None
     resolution: int | None = None
     channels: Literal[1, 3] | None = None
     background: str = "white"
@@ -56,8 +65,8 @@ class DataArguments:
         images = self.open_split("train")
         return reduce_images(images, images_per_class=self.images_per_class, long_tail=self.long_tail)
 
-    def open_split(self, split: str) -> LabelledImages:
-        """Open all images of a split.
+    def open_split(self, split: str, *, like: LabelledImages | None = None) -> LabelledImages:
+        """Open all images of a split; held-out ones get the classes of the training images (``like``).
 
         Raises:
             DataError: two sources are given, or :func:`ganaug.open_images` finds nothing usable.
@@ -71,6 +80,11 @@ class DataArguments:
             self.dataset_name if self.train_data_dir is None else self.train_data_dir,
             config_name=self.dataset_config_name,
             split=split,
+            classes=self.classes,
+            class_names=self.class_names,
+            image_column=self.image_column,
+            label_column=self.label_column,
+            like=like,
             resolution=self.resolution,
             channels=self.channels,
             background=self.background,

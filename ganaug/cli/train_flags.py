@@ -180,7 +180,9 @@ def with_saved_flags(args: Arguments, checkpoint: Checkpoint | None) -> Argument
             f"{checkpoint.run} trains {saved['model']}, which this recipe cannot train. Resume it with: ganaug train "
             f"--resume_from_checkpoint {checkpoint.run}"
         )
-    data = saved["data"]
+    data: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in saved["data"].items()
+    }
     if "train_data_dir" in data:
         data["train_data_dir"] = Path(data["train_data_dir"])
     own = {field.name for field in fields(args)}

@@ -132,7 +132,9 @@ def json_text(value: Any) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors of any memory format as safetensors, not atomically; the same bytes for the same tensors.
+    """Write tensors as safetensors, not atomically: the same bytes for the same tensors.
+
+    They may be of any memory format; each is written whole where some share memory.
 
     Args:
         path (Path): the file. Who may read it is up to the umask, as of other files.
@@ -142,10 +144,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     Raises:
         OSError: the disk is full, or the file cannot be written to.
     """
+    # safetensors refuses tensors that share memory, such as tied weights.
+    own: dict[str, Tensor] = {}
+    written: set[int] = set()
+    for name, tensor in tensors.items():
+        whole = tensor.contiguous()
+        place = whole.untyped_storage().data_ptr()
+        own[name] = whole.clone() if place in written else whole
+        written.add(place)
     path.touch()
     mode = path.stat().st_mode
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
+        save_file(own, path, metadata=metadata)
     except SafetensorError as error:  # in which older versions of safetensors hide the operating system's error
         raise OSError(f"{path} cannot be written: {error}") from error
     path.chmod(mode)  # safetensors puts a file of its own there, which the owner alone may read

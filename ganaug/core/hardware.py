@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import os
 import sys
@@ -52,6 +53,11 @@ def check_usable_here(device: torch.device, what: str) -> None:
             f"{what} is on {device}, and a DataLoader worker cannot use it there. Call materialize() on a "
             "ConditionalGANAugment before the loader starts, keep the network on the CPU, or use num_workers=0"
         )
+
+
+def evaluation_copy(module: nn.Module) -> nn.Module:
+    """A copy of a module, in evaluation mode and without gradients, which nobody else trains, switches or moves."""
+    return copy.deepcopy(module).eval().requires_grad_(False)
 
 
 @contextmanager

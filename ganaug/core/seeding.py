@@ -5,6 +5,7 @@ Neither these functions nor their callers read or move the global random state o
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from ganaug.core.integers import unsigned_int
 
 
 class Purpose(IntEnum):
@@ -35,14 +38,12 @@ class Purpose(IntEnum):
 
 
 def check_seed(seed: int) -> int:
-    """Return ``seed`` if it is an int in [0, 2**64).
+    """Return ``seed`` as a plain int if it is an int in [0, 2**64).
 
     Raises:
         ValueError: ``seed`` is anything else.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be an int from 0 to 2**64 - 1, got {seed!r}")
-    return int(seed)
+    return unsigned_int("seed", seed, bits=64)
 
 
 def random_stream(
@@ -106,3 +107,15 @@ def forked_rng(seed: int, device: torch.device) -> Iterator[None]:
         with torch.accelerator.device_index(index):
             torch.get_device_module(device).manual_seed(seed)
         yield
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Leave the global random states of torch (on the CPU), numpy and ``random`` as they were before a block."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)

@@ -1,8 +1,9 @@
-"""Untrusted strings, such as those in a downloaded config: which can be shown, and which can be names."""
+"""Strings from anyone, such as those in a downloaded config: which can be shown, can be names, are the same name."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 LONGEST_NAME = 200  # characters in the name of a class
 # Characters that change the direction of writing.
@@ -13,6 +14,8 @@ def is_text(value: object, *, most: int) -> bool:
     """Whether a value is a string of at most ``most`` characters, none of which affects the text around it."""
     if type(value) is not str or len(value) > most:
         return False
+    if value.isprintable():  # none of those is, and nearly all names are
+        return True
     return all(unicodedata.category(letter) not in ("Cc", "Cs") and letter not in _TURNS for letter in value)
 
 
@@ -24,6 +27,16 @@ def as_text(value: str) -> str:
 def is_name(value: object) -> bool:
     """Whether a value can be the name of a class: text of 1 to 200 characters."""
     return bool(value) and is_text(value, most=LONGEST_NAME)
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC), so that an accent typed on one system meets that of another."""
+    return unicodedata.normalize("NFC", name)
+
+
+def numbers_of(names: Iterable[str]) -> dict[str, int]:
+    """The place of each name among others, by its :func:`composed` form."""
+    return {composed(name): k for k, name in enumerate(names)}
 
 
 def in_short(value: object) -> str:

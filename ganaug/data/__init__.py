@@ -5,7 +5,7 @@ returns :class:`LabelledImages`; :func:`open_unlabeled` opens images without lab
 part of them, balanced or long-tailed.
 """
 
-from ganaug.data.labelled import LabelledImages, joined
+from ganaug.data.labelled import LabelledImages, classes_with_counts, joined
 from ganaug.data.readers import bundled_digits
 from ganaug.data.sources import open_images
 from ganaug.data.subsets import long_tail_counts, reduce_images
@@ -14,6 +14,7 @@ from ganaug.data.unlabeled import open_unlabeled
 __all__ = [
     "LabelledImages",
     "bundled_digits",
+    "classes_with_counts",
     "joined",
     "long_tail_counts",
     "open_images",

@@ -14,6 +14,7 @@ from ganaug.data import LabelledImages
 
 _CELL = 56  # pixels: room for a short class name, and to see an 8x8 image
 _TITLE = 16
+MOST_COLUMNS = 100  # more classes would take minutes to draw, and no viewer shows a picture of their width
 
 
 class SampledGenerator(Protocol):
@@ -33,18 +34,26 @@ class SampledGenerator(Protocol):
         """One image for each label, uint8 (N, C, H, W)."""
 
 
-def class_grid(images: Tensor, names: Sequence[str]) -> Image.Image:
+def shown_classes(num_classes: int) -> list[int]:
+    """The classes that a grid shows: all, or 100 of them, spread evenly over their numbers."""
+    count = min(num_classes, MOST_COLUMNS)
+    return [k * num_classes // count for k in range(count)]
+
+
+def class_grid(images: Tensor, names: Sequence[str], *, of: int | None = None) -> Image.Image:
     """Lay out images with one class per column.
 
     Args:
         images (Tensor): uint8 (rows * len(names), C, H, W), row after row.
         names (sequence of str): title of each column, shortened if it is wider than its column.
+        of (int, optional): number of all classes, which a line below says if the columns are fewer. Default: as many
 
     Returns:
         PIL.Image.Image: RGB.
     """
     body = plain_grid(images, columns=len(names))
-    picture = Image.new("RGB", (body.width, body.height + _TITLE), "white")
+    caption = f"{len(names)} of the {of:,} classes" if of is not None and len(names) < of else ""
+    picture = Image.new("RGB", (body.width, body.height + _TITLE * (2 if caption else 1)), "white")
     picture.paste(body, (0, _TITLE))
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(12)
@@ -54,6 +63,7 @@ def class_grid(images: Tensor, names: Sequence[str]) -> Image.Image:
         while len(title) > 1 and draw.textlength(title, font=font) > column - 2:
             title = title.removesuffix("…")[:-1] + "…"
         draw.text((2 + k * column + (column - 2) / 2, _TITLE / 2 + 1), title, "black", font=font, anchor="mm")
+    draw.text((2, picture.height - _TITLE / 2 - 1), caption, "black", font=font, anchor="lm")
     return picture
 
 
@@ -75,7 +85,7 @@ def plain_grid(images: Tensor, *, columns: int) -> Image.Image:
 
 
 def sample_grid(generator: SampledGenerator, *, rows: int = 10, seed: int = 0) -> Image.Image:
-    """Grid of generated images, with one class per column.
+    """Grid of generated images, with one class per column, of :func:`shown_classes`.
 
     Args:
         generator (SampledGenerator): draws them.
@@ -87,12 +97,13 @@ def sample_grid(generator: SampledGenerator, *, rows: int = 10, seed: int = 0) -
     """
     if not generator.conditional:
         return plain_grid(generator.sample([0] * rows**2, seed=seed), columns=rows)
-    labels = list(range(generator.num_classes)) * rows
-    return class_grid(generator.sample(labels, seed=seed), generator.label_names)
+    shown = shown_classes(generator.num_classes)
+    names = [generator.label_names[k] for k in shown]
+    return class_grid(generator.sample(shown * rows, seed=seed), names, of=generator.num_classes)
 
 
 def real_grid(data: LabelledImages, *, rows: int = 10) -> Image.Image:
-    """Grid of the first images of each class; a class with fewer than ``rows`` ends in blank cells.
+    """Grid of the first images of each of :func:`shown_classes`; a class with fewer than ``rows`` ends in blank cells.
 
     Args:
         data (LabelledImages): the images.
@@ -101,8 +112,9 @@ def real_grid(data: LabelledImages, *, rows: int = 10) -> Image.Image:
     Returns:
         PIL.Image.Image: RGB.
     """
-    cells = torch.full((rows, len(data.classes), *data.images.shape[1:]), 255, dtype=torch.uint8)
-    for k in range(len(data.classes)):
+    shown = shown_classes(len(data.classes))
+    cells = torch.full((rows, len(shown), *data.images.shape[1:]), 255, dtype=torch.uint8)
+    for column, k in enumerate(shown):
         found = data.images[torch.nonzero(data.targets == k).squeeze(1)[:rows]]
-        cells[: len(found), k] = found
-    return class_grid(cells.flatten(0, 1), data.classes)
+        cells[: len(found), column] = found
+    return class_grid(cells.flatten(0, 1), [data.classes[k] for k in shown], of=len(data.classes))

@@ -1,9 +1,11 @@
-"""Readers of Hugging Face ``datasets``, which is imported only when needed; each returns :class:`LabelledImages`."""
+"""Readers of Hugging Face ``datasets``, which is imported only when needed."""
 
 from __future__ import annotations
 
 import io
+import logging
 import re
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,23 @@ from PIL import Image
 from torch import Tensor
 
 from ganaug.core.errors import DataError
-from ganaug.data.decoding import Conversion, UnreadImage, read_images
-from ganaug.data.labelled import LabelledImages
+from ganaug.data.decoding import UnreadImage
+from ganaug.data.found import Found
+
+logger = logging.getLogger(__name__)
+
+SOURCES = ("real", "generated")  # class names of a source column, which says where each row is from
 
 
-def from_hub(name: str, config_name: str | None, *, split: str, conversion: Conversion) -> LabelledImages:
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns with images and with labels; None: the only one of its type."""
+
+    image: str | None = None
+    label: str | None = None
+
+
+def from_hub(name: str, config_name: str | None, *, split: str, columns: Columns) -> Found:
     """Images of a dataset that ``load_dataset`` opens: a Hub id or a local folder.
 
     Raises:
@@ -36,10 +50,10 @@ def from_hub(name: str, config_name: str | None, *, split: str, conversion: Conv
     folders = {Path(file["filename"]).parent.name for file in dataset.cache_files}
     commits = [folder for folder in folders if re.fullmatch("[0-9a-f]{40}", folder)]
     published = Path(name).name if Path(name).is_dir() else "@".join([name, *commits])
-    return from_hf_dataset(dataset, name=f"HF dataset {published}, {split} split", conversion=conversion)
+    return from_hf_dataset(dataset, name=f"HF dataset {published}, {split} split", columns=columns)
 
 
-def from_saved(folder: Path, *, split: str, conversion: Conversion) -> LabelledImages:
+def from_saved(folder: Path, *, split: str, columns: Columns) -> Found:
     """Images of a folder that ``save_to_disk`` of a ``Dataset`` or ``DatasetDict`` wrote.
 
     Raises:
@@ -52,7 +66,7 @@ def from_saved(folder: Path, *, split: str, conversion: Conversion) -> LabelledI
     except (OSError, ValueError) as error:
         raise DataError(f"{folder} looks like a dataset of save_to_disk, but cannot be opened: {error}") from error
     dataset = pick_split(saved, split, name=str(folder))
-    return from_hf_dataset(dataset, name=f"saved dataset {folder.name}, {split} split", conversion=conversion)
+    return from_hf_dataset(dataset, name=f"saved dataset {folder.name}, {split} split", columns=columns)
 
 
 def is_hf_object(value: Any) -> bool:
@@ -85,53 +99,114 @@ def pick_split(found: Any, split: str, *, name: str) -> Any:
     return found
 
 
-def from_hf_dataset(dataset: Any, *, name: str, conversion: Conversion) -> LabelledImages:
-    """Images of a ``datasets.Dataset``, whose columns are found by their types: one Image and one ClassLabel.
+def from_hf_dataset(dataset: Any, *, name: str, columns: Columns) -> Found:
+    """Images of a ``datasets.Dataset``, whose columns are found by their types if they are not named.
 
     Raises:
-        DataError: there is not exactly one column of each type, there are no rows, a row has no label, or an image
-            cannot be decoded.
+        DataError: a column is missing, has another type, or is one of several; there are no rows; or a row has no
+            label.
     """
     import datasets
 
-    image_column = only_column(dataset, datasets.Image, name)
-    label_column = only_column(dataset, datasets.ClassLabel, name)
+    image_column = image_column_of(dataset, name, columns.image)
+    label_column = label_column_of(dataset, name, columns.label)
     labels = labels_of_rows(dataset, label_column, name)
+    for column, feature in dataset.features.items():
+        if _is_source(feature):
+            generated = dataset.with_format(None)[column][:].count(SOURCES.index("generated"))
+            logger.warning("%s: %d of %d rows are generated images (column %s)", name, generated, len(dataset), column)
     rows = dataset.with_format(None).select_columns(image_column)
     rows = rows.cast_column(image_column, datasets.Image(decode=False))
     unread = [UnreadImage(f"{name}, row {i}", partial(_open_row, rows, i, image_column)) for i in range(len(rows))]
-    images, kept = read_images(unread, conversion)
-    classes = tuple(dataset.features[label_column].names)
-    return LabelledImages(images, labels[kept], classes, name)
+    return Found(unread, labels, tuple(class_label_of(dataset.features[label_column]).names), name)
 
 
 def labels_of_rows(dataset: Any, column: str, name: str) -> Tensor:
-    """Labels in a ClassLabel column of a ``datasets.Dataset``, int64 (N,).
+    """Labels in a ClassLabel column of a ``datasets.Dataset``, or in one of lists of one ClassLabel, int64 (N,).
 
     Raises:
-        DataError: there are no rows, or a row has no label.
+        DataError: there are no rows, or a row has no label or more than one.
     """
     if not len(dataset):
         raise DataError(f"{name} has no rows. Pass a dataset or split with images")
-    labels = [-1 if label is None else label for label in dataset.with_format(None)[column][:]]
+    cells = dataset.with_format(None)[column][:]
+    several = [i for i, cell in enumerate(cells) if isinstance(cell, list) and len(cell) > 1]
+    if several:
+        raise DataError(
+            f"{name}: {len(several)} rows have several labels, the first is row {several[0]} with {cells[several[0]]} "
+            f"in {column}. Leave them out with dataset.filter, or give every image one class"
+        )
+    cells = [next(iter(cell), None) if isinstance(cell, list) else cell for cell in cells]
+    labels = [-1 if label is None else label for label in cells]
     if -1 in labels:
         raise DataError(f"{name}: {labels.count(-1)} rows have no label (-1). Pass a labelled split")
     return torch.tensor(labels, dtype=torch.int64)
 
 
-def only_column(dataset: Any, kind: type, name: str) -> str:
-    """Name of the only column of a ``datasets.Dataset`` that has a type, such as ``datasets.Image``.
+def image_column_of(dataset: Any, name: str, wanted: str | None = None) -> str:
+    """Name of the column with the images: the wanted one, or the only one of type Image.
 
     Raises:
-        DataError: no column has that type, or more than one has.
+        DataError: there is no such column, or it has another type; or no column has that type, or several have.
     """
-    found: list[str] = [column for column, feature in dataset.features.items() if isinstance(feature, kind)]
-    if len(found) != 1:
-        raise DataError(
-            f"{name} must have one {kind.__name__} column, found {found or 'none'}; its columns are "
-            f"{dict(dataset.features)}. Use cast_column, or select_columns to keep one"
-        )
-    return found[0]
+    import datasets
+
+    images = [column for column, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+    instead = f"dataset = dataset.cast_column({wanted or 'NAME'!r}, datasets.Image()) makes one of files or bytes"
+    return _chosen_column(dataset, "Image", images, wanted, name, flag="image_column", instead=instead)
+
+
+def label_column_of(dataset: Any, name: str, wanted: str | None = None) -> str:
+    """Name of the column with the labels: the wanted one, or the only one of type ClassLabel.
+
+    Columns that say where rows are from (:data:`SOURCES`) do not count, and those of lists of one ClassLabel, which
+    labels of shape (N, 1) become, count where there is no other.
+
+    Raises:
+        DataError: as of :func:`image_column_of`.
+    """
+    import datasets
+
+    features = dataset.features
+    labels = [column for column in features if class_label_of(features[column]) and not _is_source(features[column])]
+    plain = [column for column in labels if isinstance(features[column], datasets.ClassLabel)]
+    column = wanted or next((column for column in features if "label" in column or "class" in column), "NAME")
+    in_lists = hasattr(features.get(column), "feature")
+    first = f".map(lambda row: {{{column!r}: row[{column!r}][0]}})" if in_lists else ""
+    instead = f"dataset = dataset{first}.class_encode_column({column!r}) makes one of ints or strings"
+    found = labels if wanted else plain or labels
+    return _chosen_column(dataset, "ClassLabel", found, wanted, name, flag="label_column", instead=instead)
+
+
+def class_label_of(feature: Any) -> Any:
+    """The ``datasets.ClassLabel`` of a column of labels or of lists of labels; None for any other column."""
+    import datasets
+
+    inner = getattr(feature, "feature", feature)
+    return inner if isinstance(inner, datasets.ClassLabel) else None
+
+
+def _is_source(feature: Any) -> bool:
+    return tuple(getattr(feature, "names", ())) == SOURCES
+
+
+def _chosen_column(
+    dataset: Any, kind: str, found: list[str], wanted: str | None, name: str, *, flag: str, instead: str
+) -> str:
+    """The wanted column, if it is among those found of its type; the only one of them, if none is wanted."""
+    if wanted is not None and wanted in found:
+        return wanted
+    if wanted is not None and wanted in dataset.features:
+        raise DataError(f"{name}: column {wanted!r} must be of type {kind}, got {dataset.features[wanted]}; {instead}")
+    if wanted is not None:
+        raise DataError(f"{name} has no column {wanted!r}; its columns are {', '.join(dataset.features)}")
+    if len(found) == 1:
+        return found[0]
+    advice = f"say which: {flag}={found[0]!r} (--{flag} {found[0]})" if found else instead
+    raise DataError(
+        f"{name} must have one {kind} column, found {found or 'none'}; its columns are "
+        f"{dict(dataset.features)}; {advice}"
+    )
 
 
 def _open_row(rows: Any, index: int, column: str) -> Image.Image:

@@ -1,158 +1,41 @@
-"""What can be found out about a dataset of anyone's making: labels, class names, raw items and transforms."""
+"""What a dataset or an image of anyone's making is: for evaluation, of which kind, of which shape."""
 
 from __future__ import annotations
 
-import copy
-import logging
-from collections.abc import Callable, Sized
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
-from tqdm import tqdm
 
-logger = logging.getLogger(__name__)
+from ganaug.data.nesting import everything_inside
 
 ImageKind = Literal["PIL", "tensor", "tv_tensor"]
-_TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
 _EVALUATION = ("test", "val", "valid", "validation", "eval", "dev")
 
 
-@dataclass(frozen=True)
-class Transforms:
-    """Transforms as torchvision has them: one for each part of an item, or one for both (``transforms``)."""
-
-    transform: Callable[[Any], Any] | None = None
-    target_transform: Callable[[Any], Any] | None = None
-    transforms: Callable[[Any, Any], tuple[Any, Any]] | None = None
-
-    @classmethod
-    def of(cls, dataset: Dataset[Any]) -> Transforms:
-        """The transforms that a dataset itself applies now; of a plain subset, those of the dataset inside."""
-        while is_plain_subset(dataset):
-            dataset = cast(Subset[Any], dataset).dataset
-        found = cls(*(getattr(dataset, name, None) for name in _TRANSFORM_NAMES))
-        # torchvision keeps a combination of the two, as they were at construction.
-        joint = found.transforms
-        if found.transform or found.target_transform or type(joint).__name__ == "StandardTransform":
-            return cls(found.transform, found.target_transform)
-        return found
-
-    def __bool__(self) -> bool:
-        return any((self.transform, self.target_transform, self.transforms))
-
-    def __call__(self, image: Any, label: Any) -> tuple[Any, Any]:
-        """Apply them to one item."""
-        if self.transforms:
-            image, label = self.transforms(image, label)
-        if self.transform:
-            image = self.transform(image)
-        if self.target_transform:
-            label = self.target_transform(label)
-        return image, label
-
-
-def only_transforms(dataset: Dataset[Any], given: Transforms) -> Transforms:
-    """The transforms given along with a dataset, which must not have its own.
-
-    Raises:
-        ValueError: transforms are given twice.
-    """
-    if given.transforms and (given.transform or given.target_transform):
-        raise ValueError("Only transforms or transform/target_transform can be passed as argument")
-    if given and Transforms.of(dataset):
-        raise ValueError(
-            f"two transforms: {type(dataset).__name__} has its own, and one was passed. Generated images go "
-            "through the dataset's own; pass none, or build the dataset without"
-        )
-    return given
-
-
-def base_dataset(dataset: Any) -> Any:
-    """The dataset inside all ``Subset`` layers."""
-    while isinstance(dataset, Subset):
-        dataset = dataset.dataset
-    return dataset
-
-
-def is_plain_subset(dataset: Any) -> bool:
-    """Whether a dataset is a ``Subset`` that does nothing to the items of the dataset inside."""
-    return isinstance(dataset, Subset) and all(
-        getattr(type(dataset), name) is getattr(Subset, name) for name in ("__getitem__", "__getitems__")
-    )
-
-
-def raw_item(dataset: Dataset[Any], index: int) -> tuple[Any, Any]:
-    """Item of a dataset before its transforms, (image, label); the dataset itself is not modified.
-
-    Raises:
-        TypeError: the item is not an (image, label) pair.
-    """
-    while is_plain_subset(dataset):
-        subset = cast(Subset[Any], dataset)
-        index, dataset = subset.indices[index], subset.dataset
-    item = _without_transforms(dataset)[index]
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        raise TypeError(
-            f"items of {type(dataset).__name__} must be (image, label) pairs, got {describe(item)}. "
-            "Wrap the dataset in one that returns pairs; for Hugging Face datasets there is ganaug.augment_dataset"
-        )
-    return item[0], item[1]
-
-
-def labels_of(dataset: Dataset[Any]) -> Tensor:
-    """Labels of a map-style dataset, int64 (N,), before any ``target_transform``.
-
-    They are read from ``targets`` or ``labels`` if the dataset has them, else from its items, which may take long.
-
-    Raises:
-        TypeError: the dataset can only be iterated, has no items, or its labels are not single ints.
-    """
-    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise TypeError(
-            f"dataset must be map-style (with __getitem__ and __len__), got {type(dataset).__name__}. "
-            "For an iterable there is ganaug.ConditionalGANStream"
-        )
-    size = len(cast(Sized, dataset))
-    if size == 0:
-        raise TypeError(f"{type(dataset).__name__} has no items: there is nothing to add to")
-    if isinstance(dataset, Subset):
-        inner = labels_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.int64)]
-        if is_plain_subset(dataset) or _keeps(dataset, inner):
-            return inner
-    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
-        stored: list[Any] = [dataset.tensors[1]]
-    else:
-        stored = [getattr(dataset, name, None) for name in ("targets", "labels")]
-    for values in stored:
-        labels = _as_labels(values)
-        if labels is not None and len(labels) == size:
-            return labels
-    logger.info("%s has no list of labels: reading all %d items for theirs", type(dataset).__name__, size)
-    items = [raw_item(dataset, i)[1] for i in tqdm(range(size), "reading labels", unit="item", disable=size < 5000)]
-    labels = _as_labels(items)
-    if labels is None:
-        raise TypeError(
-            f"labels of {type(dataset).__name__} must be single ints, got {describe(items[0])}. "
-            "Multi-label and continuous targets have no class to generate: wrap the dataset in one that gives every "
-            "image one class"
-        )
-    return labels
-
-
 def evaluation_split(dataset: Any) -> str | None:
-    """How the innermost dataset says that it is for evaluation (``"train=False"``, ``"split='test'"``), or None."""
-    base = base_dataset(dataset)
-    if getattr(base, "train", None) is False:
-        return "train=False"
-    for name in ("split", "_split"):
-        value = getattr(base, name, None)
-        if isinstance(value, str) or type(value).__name__ == "NamedSplit":  # of HF datasets
-            return f"{name}={str(value)!r}" if is_evaluation_name(str(value)) else None
+    """Which dataset, it or one inside it, says that it is for evaluation, and how; None if none does.
+
+    Datasets say so by ``train`` (as torchvision's do), ``split``, or else by the name of the folder they are in.
+    """
+    for each in everything_inside(dataset):
+        train, folder = getattr(each, "train", None), getattr(each, "root", None)
+        splits = [(name, getattr(each, name, None)) for name in ("split", "_split")]
+        # NamedSplit is that of HF datasets; LabelledImages has a method of that name.
+        stated = [(name, str(value)) for name, value in splits if type(value).__name__ in ("str", "NamedSplit")]
+        found = None
+        if train is False:
+            found = "train=False"
+        elif stated:
+            name, value = stated[0]
+            found = f"{name}={value!r}" if is_evaluation_name(value) else None
+        elif train is not True and isinstance(folder, str | Path) and is_evaluation_name(Path(folder).name):
+            found = f"folder {Path(folder).name!r}"
+        if found:
+            return f"{type(each).__name__} is an evaluation split ({found})"
     return None
 
 
@@ -170,31 +53,9 @@ def check_not_evaluation(dataset: Any, *, allow_eval: bool) -> None:
     found = evaluation_split(dataset)
     if found and not allow_eval:
         raise ValueError(
-            f"{type(base_dataset(dataset)).__name__} is an evaluation split ({found}). Augment the training split: "
-            "generated images among those that a model is judged on make the result worthless. If this is what you "
-            "train on, pass allow_eval=True"
+            f"{found}. Augment the training split: generated images among those that a model is judged on make the "
+            "result worthless. If this is what you train on, pass allow_eval=True"
         )
-
-
-def own_classes(dataset: Any) -> tuple[str, ...]:
-    """Class names from a dataset's ``classes``, a sequence or array of any kind; empty if it has none."""
-    names = getattr(dataset, "classes", None)
-    return () if names is None else tuple(map(str, names))
-
-
-def class_names_of(dataset: Dataset[Any], labels: Tensor) -> tuple[str, ...]:
-    """Class names from the ``classes`` of a dataset or of the innermost one, else the labels themselves as strings.
-
-    Raises:
-        ValueError: a label is negative or has no name.
-    """
-    lowest, highest = int(labels.min()), int(labels.max())
-    names = own_classes(dataset) or own_classes(base_dataset(dataset)) or tuple(map(str, range(highest + 1)))
-    if lowest < 0 or highest >= len(names):
-        raise ValueError(
-            f"labels must be from 0 to {len(names) - 1} for the classes {', '.join(names)}; got {lowest} to {highest}"
-        )
-    return names
 
 
 def image_kind(image: Any) -> ImageKind | None:
@@ -221,6 +82,17 @@ def image_shape(image: Any) -> tuple[int, int, int]:
     return tuple(image.shape)
 
 
+def image_size(image: Any) -> tuple[int, int] | None:
+    """(H, W) of a PIL image, a tensor (C, H, W) or an array (H, W) or (H, W, C); None for anything else."""
+    if isinstance(image, Image.Image):
+        return image.height, image.width
+    if isinstance(image, Tensor) and image.ndim == 3:
+        return int(image.shape[1]), int(image.shape[2])
+    if isinstance(image, np.ndarray) and image.ndim in (2, 3):
+        return image.shape[0], image.shape[1]
+    return None
+
+
 def describe(value: Any) -> str:
     """What a value is, for an error message."""
     if isinstance(value, tuple | list):
@@ -228,38 +100,3 @@ def describe(value: Any) -> str:
     if isinstance(value, Tensor | np.ndarray):
         return f"a {type(value).__name__} of shape {tuple(value.shape)}, {value.dtype}"
     return f"{type(value).__name__} {value!r:.80}"
-
-
-def _as_labels(values: Any) -> Tensor | None:
-    """``values`` as int64 (N,) if they are N single ints, else None."""
-    try:
-        labels = torch.as_tensor(np.asarray(values.cpu() if isinstance(values, Tensor) else values))
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    integral = not labels.is_floating_point() and not labels.is_complex() and labels.dtype != torch.bool
-    return labels.to(torch.int64, copy=True) if integral and labels.ndim == 1 else None
-
-
-def _keeps(dataset: Subset[Any], inner: Tensor) -> bool:
-    """Whether the items of a subset have the labels of the dataset inside; one item of each class is looked at."""
-    classes, first = np.unique(inner.numpy(), return_index=True)
-    own = _as_labels([raw_item(dataset, index)[1] for index in first.tolist()])
-    return own is not None and own.tolist() == classes.tolist()
-
-
-def _without_transforms(dataset: Dataset[Any]) -> Dataset[Any]:
-    if not Transforms.of(dataset):
-        return dataset
-    bare = copy.copy(dataset)
-    for name, identity in zip(_TRANSFORM_NAMES, (_same, _same, _same_pair), strict=True):
-        if getattr(dataset, name, None) is not None:
-            setattr(bare, name, identity)
-    return bare
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _same_pair(image: Any, label: Any) -> tuple[Any, Any]:
-    return image, label

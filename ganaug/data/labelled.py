@@ -171,8 +171,22 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         return chosen
 
 
+def classes_with_counts(images: LabelledImages, *, most: int = 20) -> str:
+    """Names and numbers of images of all classes in one line, of the first ones if there are more than ``most``."""
+    named = [f"{name} {count:,}" for name, count in zip(images.classes, images.class_counts, strict=True)]
+    if len(named) <= most:
+        return ", ".join(named)
+    counts = images.class_counts[most // 2 :]
+    return f"{', '.join(named[: most // 2])} and {len(counts):,} more with {min(counts):,} to {max(counts):,} images"
+
+
 def joined(one: LabelledImages, other: LabelledImages) -> LabelledImages:
-    """The images of both, one after the other; they must have the same size, channels and classes."""
+    """The images of both, one after the other.
+
+    Raises:
+        InputError: the classes or shapes differ.
+    """
+    check_comparable(one, other)
     images, targets = torch.cat([one.images, other.images]), torch.cat([one.targets, other.targets])
     return LabelledImages(images, targets, one.classes, f"{one.name} and {other.name}")
 

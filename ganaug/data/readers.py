@@ -1,21 +1,19 @@
-"""Readers of bundled images and of folders; each returns :class:`LabelledImages`."""
+"""Readers of bundled images and of IDX files."""
 
 from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ganaug.core.errors import DataError
-from ganaug.data.decoding import Conversion, UnreadImage, read_images
+from ganaug.data.found import Found
 from ganaug.data.labelled import LabelledImages
 
 _TEN_DIGITS = tuple(str(digit) for digit in range(10))
@@ -65,48 +63,7 @@ def sklearn_digits(split: str = "train") -> LabelledImages:
     return _part(LabelledImages(images, targets, _TEN_DIGITS, "8x8 digits of scikit-learn"), split)
 
 
-def from_class_folders(folder: Path, conversion: Conversion) -> LabelledImages:
-    """Images in ``folder/<class>/**``; the classes are the names of the subfolders, sorted.
-
-    Raises:
-        DataError: there are no class folders, a class has no image, an image cannot be decoded, or sizes differ and no
-            resolution is given.
-    """
-    roots = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not roots:
-        raise DataError(f"{folder} has no class folders. Put the images in {folder}/<class name>/*.png")
-    files: list[Path] = []
-    targets: list[int] = []
-    for k, root in enumerate(roots):
-        found = image_files(root)
-        if not found:
-            known = ", ".join(_extensions())
-            raise DataError(f"class folder {root} has no image ({known}). Add some, or remove it")
-        files += found
-        targets += [k] * len(found)
-    images, kept = read_files(files, conversion)
-    classes = tuple(root.name for root in roots)
-    return LabelledImages(images, torch.tensor(targets)[kept], classes, f"class folders {folder.name}")
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Files in a folder and its subfolders that have an image's extension, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _extensions())
-
-
-def read_files(files: Sequence[Path], conversion: Conversion) -> tuple[Tensor, Tensor]:
-    """Images in files, and their indices in ``files``; see :func:`read_images`."""
-    return read_images([UnreadImage(str(path), partial(Image.open, path)) for path in files], conversion)
-
-
-def _extensions() -> tuple[str, ...]:
-    from torchvision.datasets.folder import IMG_EXTENSIONS  # takes a moment to import
-
-    extensions: tuple[str, ...] = IMG_EXTENSIONS
-    return extensions
-
-
-def from_idx(folder: Path, *, split: str) -> LabelledImages:
+def from_idx(folder: Path, *, split: str) -> Found:
     """Images and labels in the IDX format of MNIST; the classes are named by their numbers.
 
     Reads ``train-`` or ``t10k-images-idx3-ubyte`` and ``-labels-idx1-ubyte``, with or without ``.gz``.
@@ -124,7 +81,7 @@ def from_idx(folder: Path, *, split: str) -> LabelledImages:
     if len(images) != len(targets) or not len(images):
         raise DataError(f"{folder}: {len(images)} images but {len(targets)} labels in the {prefix} files")
     classes = tuple(str(k) for k in range(int(targets.max()) + 1))
-    return LabelledImages(images, targets, classes, f"IDX files {folder.name}, {split} split")
+    return Found(images, targets, classes, f"IDX files {folder.name}, {split} split")
 
 
 def _part(digits: LabelledImages, split: str) -> LabelledImages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ganaug.core.errors import DataError
+from ganaug.core.integers import positive_int
 from ganaug.data.labelled import LabelledImages
 
 
@@ -29,7 +30,7 @@ def reduce_images(
     if images_per_class is None and long_tail is None:
         return data, None
     if images_per_class is not None:
-        _check_number("images_per_class", images_per_class)
+        images_per_class = positive_int("images_per_class", images_per_class, error=DataError)
     most = min(data.class_counts)
     scarce = data.classes[data.class_counts.index(most)]
     if not most:
@@ -63,15 +64,10 @@ def long_tail_counts(largest: int, imbalance_ratio: float, num_classes: int) -> 
     Raises:
         DataError: ``largest`` is not a positive int, or ``imbalance_ratio`` is not a finite number of at least 1.
     """
-    _check_number("the number of images of the largest class", largest)
+    largest = positive_int("the number of images of the largest class", largest, error=DataError)
     if isinstance(imbalance_ratio, bool) or not (math.isfinite(imbalance_ratio) and imbalance_ratio >= 1):
         raise DataError(
             f"long_tail must be a number of at least 1, largest class to smallest; got {imbalance_ratio!r}"
         )
     steps = max(num_classes - 1, 1)
     return [max(1, round(largest * imbalance_ratio ** (-k / steps))) for k in range(num_classes)]
-
-
-def _check_number(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DataError(f"{name} must be a positive int, got {value!r}")

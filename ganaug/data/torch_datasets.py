@@ -1,13 +1,15 @@
-"""Readers of map-style datasets, torchvision's among them; each returns :class:`LabelledImages`."""
+"""Readers of map-style datasets, torchvision's among them."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sized
+import logging
+from collections.abc import Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,8 +18,13 @@ from torch.utils.data import Dataset
 from ganaug.core.errors import DataError
 from ganaug.core.pixels import to_pil
 from ganaug.data import inspection
-from ganaug.data.decoding import Conversion, UnreadImage, read_images
-from ganaug.data.labelled import LabelledImages
+from ganaug.data.arrays import as_uint8
+from ganaug.data.decoding import UnreadImage
+from ganaug.data.examination import Examination, examine
+from ganaug.data.found import Found
+from ganaug.data.item_reading import ItemReader
+
+logger = logging.getLogger(__name__)
 
 # The datasets that can be downloaded, have one class per image, and take `train` or `split`.
 TORCHVISION_NAMES = (
@@ -26,7 +33,7 @@ TORCHVISION_NAMES = (
 )  # fmt: skip
 
 
-def from_torchvision(name: str, *, split: str, conversion: Conversion) -> LabelledImages:
+def from_torchvision(name: str, *, split: str) -> Found:
     """Images of ``torchvision.datasets.<name>`` in the folder ``data``, downloaded if they are not there yet.
 
     Raises:
@@ -49,10 +56,10 @@ def from_torchvision(name: str, *, split: str, conversion: Conversion) -> Labell
         dataset = make("data", **part, download=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"torchvision:{name}, split {split!r}, cannot be opened: {error}") from error
-    return from_dataset(dataset, conversion, name=f"torchvision {name}, {split} split")
+    return from_dataset(dataset, name=f"torchvision {name}, {split} split")
 
 
-def from_dataset(dataset: Dataset[Any], conversion: Conversion, *, name: str) -> LabelledImages:
+def from_dataset(dataset: Dataset[Any], *, name: str, class_names: Sequence[str] | None = None) -> Found:
     """Images of a map-style dataset of (image, int label), before its transforms.
 
     Images of torchvision's MNIST and CIFAR families share the memory of ``dataset.data``.
@@ -62,24 +69,51 @@ def from_dataset(dataset: Dataset[Any], conversion: Conversion, *, name: str) ->
             uint8 tensors, or cannot be decoded.
     """
     try:
-        targets = inspection.labels_of(dataset)
-        classes = inspection.class_names_of(dataset, targets)
-        image, _ = inspection.raw_item(dataset, 0)
-    except (TypeError, ValueError, OSError) as error:
-        raise DataError(f"{name} cannot be read: {error}") from error
+        # Images that cannot be decoded are reported when they are read.
+        found = examine(dataset, class_names, skip_damaged=True)
+    except (TypeError, ValueError, LookupError, OSError) as error:
+        raise DataError(f"{name} cannot be read: {error}{_how_to_pair(dataset)}") from error
+    image, targets, classes = found.image, found.labels, found.classes
     stored = _stored_images(dataset)
     if stored is not None:
-        return LabelledImages(stored, targets, classes, name)
+        return Found(stored, targets, classes, name)
     if not _is_readable(image):
         raise DataError(
             f"images of {name} must be PIL images or uint8 (C, H, W) tensors before its transform, got "
-            f"{inspection.describe(image)}"
+            f"{inspection.describe(image)}{_because(found)}{_how_to_convert(image)}"
         )
+    if found.reader.obstacle:
+        logger.warning("images of %s are taken as it gives them, transforms included%s", name, _because(found))
     count = len(cast(Sized, dataset))
-    images, kept = read_images(
-        [UnreadImage(f"{name}, item {i}", partial(_open_item, dataset, i)) for i in range(count)], conversion
+    unread = [UnreadImage(f"{name}, item {i}", partial(_open_item, found.reader, i)) for i in range(count)]
+    return Found(unread, targets, classes, name)
+
+
+def _how_to_pair(dataset: Any) -> str:
+    """The line that makes pairs of items that are dicts; nothing for other items."""
+    try:
+        item = dataset[0]
+    except (TypeError, ValueError, LookupError, AttributeError, OSError, RuntimeError):
+        return ""
+    if not isinstance(item, Mapping) or len(item) < 2:
+        return ""
+    image = next((key for key, value in item.items() if np.ndim(value) > 1 or isinstance(value, Image.Image)), "image")
+    label = next((key for key in item if str(key) in ("label", "labels", "target", "class", "y")), None)
+    label = label or next(key for key in item if key != image)
+    return (
+        f". Make pairs of them: open_images([(item[{image!r}], item[{label!r}]) for item in "
+        "map(dataset.__getitem__, range(len(dataset)))])"
     )
-    return LabelledImages(images, targets[kept], classes, name)
+
+
+def _how_to_convert(image: Any) -> str:
+    """How to make an image of an array or a tensor of another type; nothing for other values."""
+    if isinstance(image, Tensor):
+        return f". Convert them, here by {as_uint8(image, 'image')}"
+    if isinstance(image, np.ndarray):
+        pixels = "image" if image.dtype == np.uint8 else as_uint8(image, "image")
+        return f". Convert them, here by Image.fromarray({pixels})"
+    return ""
 
 
 def _stored_images(dataset: Dataset[Any]) -> Tensor | None:
@@ -98,9 +132,13 @@ def _is_readable(image: Any) -> bool:
     return isinstance(image, Image.Image) or inspection.image_kind(image) is not None
 
 
-def _open_item(dataset: Dataset[Any], index: int) -> AbstractContextManager[Image.Image]:
+def _because(found: Examination) -> str:
+    return f", because {found.reader.obstacle}" if found.reader.obstacle else ""
+
+
+def _open_item(reader: ItemReader, index: int) -> AbstractContextManager[Image.Image]:
     """Item of a dataset as a PIL image, which is not closed afterwards, for it may be the dataset's own."""
-    image, _ = inspection.raw_item(dataset, index)
+    image = reader.read([index], lambda image, _: image)[index]
     if not _is_readable(image):
         raise ValueError(f"it is neither a PIL image nor a uint8 (C, H, W) tensor, but {inspection.describe(image)}")
     return nullcontext(image if isinstance(image, Image.Image) else to_pil(image))

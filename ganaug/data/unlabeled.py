@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ganaug.core.errors import DataError
-from ganaug.data.decoding import Conversion, convert_images
+from ganaug.data.decoding import Conversion, convert_images, read_images
+from ganaug.data.folders import FolderWalk, training_part, unread_files
 from ganaug.data.labelled import LabelledImages
-from ganaug.data.readers import image_files, read_files
 from ganaug.data.sources import open_images
 
 
@@ -23,7 +23,8 @@ def open_unlabeled(
     If the source has labels, they are ignored.
 
     Args:
-        source (str or Path): a folder with image files in it or in its subfolders, or what :func:`open_images` takes.
+        source (str or Path): a folder with image files in it or in its subfolders (only in ``train``, if these are
+            those of splits), or what :func:`open_images` takes.
         like (LabelledImages): the labelled images.
         background (str): colour behind transparent pixels. Default: white
         skip_bad_images (bool): leave out images that cannot be decoded. Default: False
@@ -34,10 +35,12 @@ def open_unlabeled(
     Raises:
         DataError: all images of the source are among the labelled ones, or one cannot be decoded.
     """
-    files = image_files(Path(source))
     conversion = Conversion(like.image_size, like.channels, background, skip_bad_images)
+    walk = FolderWalk()
+    files = walk.image_files(training_part(Path(source))) if Path(source).is_dir() else []
     if files:
-        images = convert_images(read_files(files, conversion)[0], conversion)
+        walk.report(Path(source))
+        images = convert_images(read_images(unread_files(files), conversion)[0], conversion)
     else:
         images = open_images(source, **asdict(conversion)).images
     # A folder of everything has the labelled images in it too, and those held back must not be trained on.

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ganaug.core.errors import InputError
 from ganaug.core.hardware import device_of, evaluation_mode, has_bf16
+from ganaug.core.integers import positive_int
 from ganaug.core.pixels import to_float
-from ganaug.core.seeding import Purpose, forked_rng, random_stream
+from ganaug.core.seeding import Purpose, check_seed, forked_rng, random_stream
 from ganaug.data import LabelledImages
 
 BatchTransform = Callable[[Tensor], Tensor]  # uint8 (N, C, H, W) to the same
@@ -183,12 +184,13 @@ def train_classifier(
         nn.Module: in evaluation mode, on the device.
 
     Raises:
-        InputError: the classifier returns something other than logits of the classes.
+        InputError: a number is out of range, or the classifier returns something other than logits of the classes.
 
     Sources: Kingma and Ba 2015, "Adam: a method for stochastic optimization"; Smith and Topin 2017,
     "Super-convergence: very fast training of neural networks using large learning rates" (the one-cycle schedule).
     """
     device = torch.device(device)
+    steps, batch_size, seed = positive_int("steps", steps), positive_int("batch_size", batch_size), check_seed(seed)
     probabilities = None if weights is None else (weights.double() / weights.double().sum()).numpy()
     if class_weights is not None:
         class_weights = class_weights.to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +14,10 @@ from ganaug.core.hardware import device_of, evaluation_mode
 from ganaug.core.pixels import to_float
 from ganaug.data import LabelledImages
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.classifier import SmallCNN, predict
+from ganaug.evaluation.classifier import SmallCNN, predict, predict_probabilities
 from ganaug.evaluation.distances import frechet_distance, kernel_distance, mean_pairwise_distance, prdc
 from ganaug.generators.base import Generator
+from ganaug.sampling.class_sampler import ClassSampler
 
 _NEIGHBOURS = 5  # k of precision, recall, density and coverage, as in Naeem et al. 2020
 
@@ -162,24 +164,40 @@ class LabelFidelity:
 
 
 def label_fidelity(
-    generator: Generator, classifier: nn.Module, *, num_images: int = 1000, seed: int = 0
+    generator: Generator,
+    classifier: nn.Module,
+    *,
+    classes: Sequence[str] | None = None,
+    num_images: int = 1000,
+    seed: int = 0,
 ) -> LabelFidelity:
     """Share of generated images in which a classifier trained on real ones sees the class that was asked for.
 
     Args:
-        generator (Generator): with the same classes as the classifier, in the same order.
+        generator (Generator): knows the classes of the classifier, by name.
         classifier (nn.Module): maps float (N, C, H, W) in [-1, 1] to class logits.
+        classes (sequence of str, optional): the classifier's, in the order of its logits, as in the ``classes`` of the
+            images that it was trained on. Default: the generator's
         num_images (int): how many are drawn, of the classes in turn. Default: 1000
         seed (int): of the images. Default: 0
 
     Raises:
-        InputError: the generator is unconditional, so no class can be asked for.
+        InputError: the generator is unconditional, so no class can be asked for, or does not know one; or the
+            classifier has another number of classes.
     """
     if not generator.conditional:
         raise InputError(f"label fidelity needs a conditional generator; this {generator.architecture} has no classes")
-    labels = torch.arange(num_images) % generator.num_classes
-    right = (predict(classifier, generator.sample(labels, seed=seed)) == labels).float()
-    per_class = {name: right[labels == k].mean().item() for k, name in enumerate(generator.label_names)}
+    names = generator.label_names if classes is None else tuple(classes)
+    labels = torch.arange(num_images) % len(names)
+    images = ClassSampler(generator, names, seed=seed).draw(labels, range(num_images))
+    probabilities = predict_probabilities(classifier, images)
+    if probabilities.shape[1] != len(names):
+        raise InputError(
+            f"the classifier knows {probabilities.shape[1]} classes, and {len(names)} are asked for: "
+            f"{', '.join(names)}. Give classes: the classifier's, in the order of its logits"
+        )
+    right = (probabilities.argmax(1) == labels).float()
+    per_class = {name: right[labels == k].mean().item() for k, name in enumerate(names)}
     return LabelFidelity(right.mean().item(), per_class, num_images)
 
 

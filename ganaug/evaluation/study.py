@@ -15,6 +15,7 @@ from ganaug.core import fingerprints
 from ganaug.core.errors import InputError
 from ganaug.core.files import build_once, write_tensors
 from ganaug.core.hardware import best_device
+from ganaug.core.integers import positive_int
 from ganaug.data import LabelledImages, joined
 from ganaug.evaluation.classifier import BatchTransform, ClassifierFactory, ShiftFlip, SmallCNN, TrivialAugment
 from ganaug.sampling.class_sampler import ClassSampler
@@ -55,11 +56,12 @@ class UtilitySettings:
     learning_curve: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("seeds", "steps", "batch_size"):
+            object.__setattr__(self, name, positive_int(name, getattr(self, name)))
         if self.seeds < 2:
             raise InputError(f"seeds must be at least 2, for there to be error bars; got {self.seeds}")
-        for name in ("steps", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate must be positive, got {self.learning_rate}")
         if not self.ratios or not all(0 < ratio < 1 for ratio in self.ratios):
             raise InputError(f"ratios must be fractions between 0 and 1, one or more; got {list(self.ratios)}")
 

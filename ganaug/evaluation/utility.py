@@ -179,6 +179,8 @@ def utility(
             generator is unconditional or does not fit the images, or ``accept`` refuses all images for an item.
     """
     check_comparable(train, held_out)
+    if extra is not None:
+        check_comparable(train, extra)
     validation, test = _split(held_out)
     both = replace(joined(validation, test), name=held_out.name, train=False)
     on_validation, on_test = slice(len(validation)), slice(len(validation), None)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from torch import Tensor, nn
 
 from ganaug.core.errors import InputError
+from ganaug.core.integers import positive_int, to_int
 from ganaug.core.text import LONGEST_NAME, is_name
 from ganaug.hub.download import fetch
 from ganaug.hub.folder import load, save
@@ -26,8 +27,9 @@ class Generator(nn.Module, ABC):
 
     A subclass sets ``architecture``, builds its layers, and defines ``forward``; a GAN's also defines
     :meth:`make_discriminator`. Its constructor takes ``label_names``, ``image_size`` and ``channels``. Any further
-    arguments must be plain JSON values, and :meth:`network_options` returns them, so that ``config.json`` can rebuild
-    the network.
+    arguments must be bools, short strings or numbers, ints up to 100,000, and :meth:`network_options` returns them, so
+    that ``config.json`` can rebuild the network. All that images depend on besides must be in ``state_dict``, or be
+    the same whenever the network is made; training refuses a generator that could not be loaded again.
 
     Args:
         label_names (sequence of str): class names; label k is ``label_names[k]``. Empty for an unconditional
@@ -62,12 +64,9 @@ class Generator(nn.Module, ABC):
             )
         if len(set(self.label_names)) < len(self.label_names):
             raise ValueError(f"label_names must differ from one another, got {list(label_names)!r}")
-        for name, value in [("image_size", image_size), ("channels", channels), ("latent_dim", latent_dim)]:
-            if type(value) is not int or value < 1:
-                raise InputError(f"{name} must be a positive int, got {value!r}")
-        self.image_size = image_size
-        self.channels = channels
-        self.latent_dim = latent_dim
+        self.image_size = positive_int("image_size", image_size)
+        self.channels = positive_int("channels", channels)
+        self.latent_dim = positive_int("latent_dim", latent_dim)
         self.info: dict[str, Any] = {"dataset": {}, "training": {}}
         self.seen_images: Tensor | None = None
         self.origin: Origin | None = None
@@ -121,11 +120,12 @@ class Generator(nn.Module, ABC):
                 f"{max(factor, round(self.image_size / factor) * factor)}"
             )
 
-    def sample(self, labels: Sequence[int] | Tensor, *, seed: int = 0) -> Tensor:
+    def sample(self, labels: Sequence[int] | Sequence[str] | Tensor, *, seed: int = 0) -> Tensor:
         """Draw one image per label; image k depends on ``labels[k]``, ``seed`` and k alone.
 
         Args:
-            labels (sequence of int or Tensor): shape (N,), in [0, num_classes); all 0 for an unconditional generator.
+            labels (sequence of int or str, or Tensor): shape (N,), ints in [0, num_classes) or class names; all 0 for
+                an unconditional generator.
             seed (int): in [0, 2**64). Default: 0
 
         Returns:
@@ -134,14 +134,6 @@ class Generator(nn.Module, ABC):
         Raises:
             ValueError: a label is not a class of this generator, the seed is out of range, or an image is not finite.
         """
-        highest = max(self.num_classes - 1, 0)
-        bad = [int(label) for label in labels if not 0 <= label <= highest]
-        if bad:
-            classes = ", ".join(f"{k}: {name}" for k, name in enumerate(self.label_names))
-            raise ValueError(
-                f"labels must be from 0 to {highest}, got {bad[0]}; "
-                + (f"the classes are {classes}" if classes else "this generator is unconditional")
-            )
         return sample(self, labels, seed=seed)
 
     def save_pretrained(
@@ -209,7 +201,7 @@ class Generator(nn.Module, ABC):
 
         Args:
             pretrained_model_name_or_path (str or Path): a folder, or a Hub id: ``"user/repo"`` or
-                ``"user/repo@revision"``.
+                ``"user/repo@revision"``. ``~`` is the home folder, and ``"outputs/..."`` a training run's.
             revision (str, optional): branch, tag or commit on the Hub.
             token, cache_dir, local_files_only, force_download, endpoint: as in ``huggingface_hub``.
 
@@ -232,11 +224,13 @@ class Generator(nn.Module, ABC):
         return load(folder, expected=cls)
 
 
-def require_positive_multiple(name: str, value: object, factor: int) -> None:
-    """Refuse a network's option that is not a positive int and a multiple of ``factor``.
+def positive_multiple(name: str, value: object, factor: int) -> int:
+    """A network's option as a plain int, which is positive and a multiple of ``factor``.
 
     Raises:
         InputError: ``value`` is not such an int.
     """
-    if type(value) is not int or value < factor or value % factor:
+    number = to_int(value)
+    if number is None or number < factor or number % factor:
         raise InputError(f"{name} must be a positive multiple of {factor}, got {value!r}")
+    return number

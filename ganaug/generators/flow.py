@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganaug.generators.base import Generator, require_positive_multiple
+from ganaug.generators.base import Generator, positive_multiple
 from ganaug.generators.convolutions import UpsampledConv2d
 from ganaug.generators.layers import halvings
 from ganaug.hub.registry import register_generator
@@ -66,9 +66,8 @@ class FlowGenerator(Generator):
             label_names, image_size=image_size, channels=channels, latent_dim=channels * image_size * image_size
         )
         self._require_multiple(2)
-        require_positive_multiple("width", width, GROUPS)
-        require_positive_multiple("steps", steps, 1)
-        self.width, self.steps = width, steps
+        self.width = positive_multiple("width", width, GROUPS)
+        self.steps = positive_multiple("steps", steps, 1)
         self.label_embedding = nn.Embedding(self.num_classes, CONDITION)
         self.unet = VelocityUNet(4 * channels, side=image_size // 2, width=width)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ganaug.generators.base import Generator, require_positive_multiple
+from ganaug.generators.base import Generator, positive_multiple
 from ganaug.generators.convolutions import ToGreyConv2d, UpsampledConv2d
 from ganaug.generators.layers import FloatTanh, ToImages, halvings
 from ganaug.hub.registry import register_generator
@@ -56,8 +56,7 @@ class SNGANGenerator(Generator):
     ) -> None:
         super().__init__(label_names, image_size=image_size, channels=channels, latent_dim=latent_dim)
         self._require_multiple(2)
-        require_positive_multiple("width", width, 8)
-        self.width = width
+        self.width = positive_multiple("width", width, 8)
         doublings = 1 + halvings(image_size // 2)
         widths = [max(width // 2**k, min(width, NARROWEST)) for k in range(doublings + 1)]
         self.embedding = nn.Embedding(self.num_classes, latent_dim)

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ganaug.core.files import write_text
 from ganaug.core.text import as_text
+from ganaug.data import grids
 from ganaug.hub.markdown import cell, inside, marked, marks, replaced
 from ganaug.hub.registry import SavedGenerator
 
@@ -116,10 +117,11 @@ def _generator_block(generator: SavedGenerator, weights_sha256: str, source: str
     dataset, training = generator.info["dataset"], generator.info["training"]
     shape = f"uint8 (10, {generator.channels}, {generator.image_size}, {generator.image_size})"
     if generator.conditional:
-        kind, picture = "class-conditional", "generated images, one class per column"
+        part = f", of {grids.MOST_COLUMNS} classes spread evenly" if generator.num_classes > grids.MOST_COLUMNS else ""
+        kind, picture = "class-conditional", f"generated images, one class per column{part}"
         imports, use = (
             "ConditionalGANAugment, Generator",
-            f"images = generator.sample([0] * 10, seed=0)  # {shape}, ten of class 0\n"
+            f"images = generator.sample([0] * 10, seed=0)  # {shape}, ten with label 0\n"
             "train = ConditionalGANAugment(dataset, generator, ratio=0.3)",
         )
     else:

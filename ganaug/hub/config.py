@@ -16,8 +16,11 @@ from ganaug.hub.strict_json import strict_json
 
 CONFIG = "config.json"
 FORMAT_VERSION = 1
-MOST_BYTES = 2**20  # of the file: thousands of class names
 MOST_CLASSES = 10_000
+# Of the file: each name stands in two lists, in UTF-8 of up to 4 bytes a character, and 40 bytes go with it; the rest
+# is short.
+MOST_BYTES = 2 * MOST_CLASSES * (4 * LONGEST_NAME + 40) + 2**20
+_MOST_TOKENS = 25 * MOST_CLASSES  # strings, commas and brackets; two go with each name in each list
 LONGEST_TEXT = 2_000  # characters
 LARGEST_SIDE, MOST_CHANNELS, LARGEST_OPTION = 1024, 4, 100_000
 _DATASET = {"name": str, "fingerprint": str, "num_images": int, "class_counts": dict}  # any of them may be missing
@@ -43,7 +46,7 @@ def config_of(generator: SavedGenerator, weights_sha256: str) -> dict[str, Any]:
 
 
 def _readable(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts that :func:`check_config` accepts: paths, in the name of the data or the command, may hold anything."""
+    """Facts that :func:`_check_config` accepts: paths, in the name of the data or the command, may hold anything."""
     return {name: as_text(value)[:LONGEST_TEXT] if isinstance(value, str) else value for name, value in facts.items()}
 
 
@@ -55,15 +58,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             keys, types or sizes are wrong.
     """
     path = folder / CONFIG
-    config = _parse(path)
-    if not isinstance(config, dict) or type(config.get("format_version")) is not int or config["format_version"] < 1:
-        raise LoadError(f"{path} is not a config of ganaug: it has no format_version")
-    if config["format_version"] > FORMAT_VERSION:
-        raise LoadError(
-            f"{path} has format_version {config['format_version']} and this ganaug reads up to {FORMAT_VERSION}; "
-            f"it was written by ganaug {in_short(config.get('ganaug_version'))}: upgrade to that"
-        )
-    check_config(path, config)
+    config = parsed_config(path, _content(path))
     if config["architecture"] not in registered_generators():
         known = ", ".join(sorted(registered_generators()))
         raise LoadError(
@@ -73,30 +68,49 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _parse(path: Path) -> Any:
-    try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise LoadError(f"{path} has {size:,} bytes; a config has at most {MOST_BYTES:,}")
-        return strict_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise LoadError(f"{path.parent} has no {CONFIG}, so it holds no generator of ganaug") from error
-    except LoadError:
-        raise
-    except (ValueError, OSError) as error:
-        raise LoadError(f"{path} cannot be read: {in_short(str(error))}") from error
-
-
-def check_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a config whose keys, types or sizes are not those that :func:`config_of` gives.
+def parsed_config(path: Path, content: bytes) -> dict[str, Any]:
+    """A config from its text, whoever wrote it; refused if :func:`config_of` could not have made it.
 
     Args:
         path (Path): of the file, for the message.
-        config (mapping): what it holds.
+        content (bytes): all of it.
 
     Raises:
-        LoadError: a key is missing or unknown, or a value has a wrong type or size.
+        LoadError: it is too large, is no JSON, was written by a newer version, or its keys, types or sizes are wrong.
     """
+    _check_size(path, len(content))
+    try:
+        config = strict_json(content, most=_MOST_TOKENS)
+    except ValueError as error:
+        raise LoadError(f"{path} cannot be read: {in_short(str(error))}") from error
+    if not isinstance(config, dict) or type(config.get("format_version")) is not int or config["format_version"] < 1:
+        raise LoadError(f"{path} is not a config of ganaug: it has no format_version")
+    if config["format_version"] > FORMAT_VERSION:
+        raise LoadError(
+            f"{path} has format_version {config['format_version']} and this ganaug reads up to {FORMAT_VERSION}; "
+            f"it was written by ganaug {in_short(config.get('ganaug_version'))}: upgrade to that"
+        )
+    _check_config(path, config)
+    return config
+
+
+def _content(path: Path) -> bytes:
+    try:
+        _check_size(path, path.stat().st_size)
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise LoadError(f"{path.parent} has no {CONFIG}, so it holds no generator of ganaug") from error
+    except OSError as error:
+        raise LoadError(f"{path} cannot be read: {in_short(str(error))}") from error
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > MOST_BYTES:
+        raise LoadError(f"{path} has {size:,} bytes; a config has at most {MOST_BYTES:,}")
+
+
+def _check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a config whose keys, types or sizes are not those that :func:`config_of` gives."""
 
     def require(holds: bool, what: str, value: object) -> None:
         if not holds:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from huggingface_hub import DatasetCard
 
 from ganaug.core.errors import InputError
+from ganaug.data.huggingface import SOURCES
 from ganaug.hub.card import UNPUBLISHED
 from ganaug.hub.markdown import cell, marks, replaced
 from ganaug.hub.strict_json import strict_json
@@ -18,7 +19,6 @@ from ganaug.hub.strict_json import strict_json
 if TYPE_CHECKING:
     import datasets
 
-SOURCES = ("real", "generated")  # class names of a source column
 _MARKS = marks("dataset")
 _DRAWN = "Synthetic images in this dataset were drawn by ganaug"  # begins the sentence that says where they come from
 _KEY = "ganaug_provenance"  # of the JSON object that says the same

@@ -22,12 +22,13 @@ from ganaug.core.errors import LoadError
 from ganaug.core.files import sha256_of
 from ganaug.hub.config import CONFIG, MOST_BYTES, read_config
 from ganaug.hub.folder import CARD, SEEN_IMAGES, expected_weights
+from ganaug.hub.missing import RUNS, where_else
 from ganaug.hub.requests import TransportError, patiently, status_of
 from ganaug.hub.weights import WEIGHTS, longest_file
 
 logger = logging.getLogger(__name__)
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 MOST_BYTES_OF_HASHES = 2**30  # for a hundred million images
 
@@ -45,13 +46,15 @@ def fetch(
 ) -> Path:
     """Find the folder of a generator: ``name`` itself if it is a folder, else a download of one commit from the Hub.
 
-    A file that is larger than any right one could be is not downloaded.
+    A ``Path`` is never taken for a Hub id, nor is a string that starts with ``outputs/``, where training runs are,
+    unless it names a revision. A file that is larger than any right one could be is not downloaded.
 
     Raises:
         LoadError: there is no such folder, repository or revision, it holds no generator, or the Hub cannot be
             reached.
     """
-    if Path(name).is_dir():
+    path = Path(name).expanduser()
+    if path.is_dir():
         if revision is not None:
             raise LoadError(
                 f"{name} is a folder here, which has no revisions; got revision={revision!r}. Leave it out"
@@ -59,9 +62,18 @@ def fetch(
         # Most folders have names that a repository could have. A warning is due only if that one was loaded before.
         if isinstance(name, str) and _HUB_ID.fullmatch(name) and _is_cached(name, cache_dir):
             logger.warning("%s is a folder here, and is loaded instead of the Hub repository of that name", name)
-        return Path(name)
-    if not isinstance(name, str) or not _HUB_ID.fullmatch(name):
-        raise LoadError(f"no folder {str(name)!r}, and it is not a Hub id ('user/repo' or 'user/repo@revision')")
+        if not (path / CONFIG).is_file():
+            raise LoadError(f"{name} has no {CONFIG}, so it holds no generator of ganaug. {where_else(path)}")
+        return path
+    if path.exists():
+        raise LoadError(f"{name} is a file, and a generator is a folder. {where_else(path)}")
+    is_run = path.parts[:1] == RUNS.parts and "@" not in str(name) and revision is None
+    if not isinstance(name, str) or is_run:
+        raise LoadError(f"no folder {str(name)!r}. {where_else(path)}")
+    if not _HUB_ID.fullmatch(name):
+        raise LoadError(
+            f"no folder {name!r}, and it is not a Hub id ('user/repo' or 'user/repo@revision'). {where_else(path)}"
+        )
     repo_id, _, pinned = name.partition("@")
     revision = revision or pinned or None
     if revision and _COMMIT.fullmatch(revision) and not force_download:
@@ -151,5 +163,8 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
         if status:
             raise LoadError(f"{repo_id} could not be downloaded: the Hub answered {status}. Try again") from error
         if isinstance(error, LocalEntryNotFoundError):
-            raise LoadError(f"{repo_id} is not in the cache and the Hub was not reached: {error}") from error
-        raise LoadError(f"{repo_id} could not be downloaded: {error}") from error
+            raise LoadError(
+                f"no folder {repo_id!r} here; and as a Hub repository, {repo_id} is not in the cache, and the Hub was "
+                f"not reached: {error}"
+            ) from error
+        raise LoadError(f"no folder {repo_id!r} here, and {repo_id} could not be downloaded: {error}") from error

@@ -30,6 +30,7 @@ class SavedGenerator(Protocol):
 
     architecture: ClassVar[str]
     label_names: tuple[str, ...]
+    latent_dim: int
     image_size: int
     channels: int
     info: dict[str, Any]

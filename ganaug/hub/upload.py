@@ -84,8 +84,8 @@ def publish(
         PublishError: the Hub refuses or cannot be reached, or the repository was changed meanwhile. The folder stays
             as it was.
     """
-    folder = Path(folder)
-    generator: SavedGenerator = load(fetch(folder))
+    folder = fetch(Path(folder))
+    generator: SavedGenerator = load(folder)
     files = {name: folder / name for name in PUBLISHED if (folder / name).is_file()}
     api = HfApi(endpoint=endpoint, token=token)
     with _explained(repo_id):

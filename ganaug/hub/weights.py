@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from ganaug.core.errors import LoadError
 from ganaug.core.files import sha256_of
@@ -18,9 +19,45 @@ from ganaug.core.text import in_short
 from ganaug.hub.strict_json import strict_json
 
 WEIGHTS = "model.safetensors"
-_DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # of weights, and of BatchNorm's counters
+_DTYPES = {  # of weights, BatchNorm's counters, masks and other buffers, as safetensors calls them
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 _METADATA_BYTES = 10_000  # the most that the header has beside its tensors
 _BYTES_PER_TENSOR = 200  # the most that the header has for each, beside the name
+
+
+def check_kinds(where: Path, state: Mapping[str, Any]) -> None:
+    """Refuse a state that a safetensors file cannot hold.
+
+    Args:
+        where (Path): of the generator, for the message.
+        state (mapping): a network's ``state_dict``, on any device.
+
+    Raises:
+        LoadError: something in it is not a tensor, has no shape yet, is of a type that is not read, or is expanded.
+    """
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            wrong = f"is of type {type(value).__name__}, and only tensors are saved"
+        elif is_lazy(value):
+            wrong = "has no shape before the first pass: give its layer all of its sizes"
+        elif value.dtype not in _DTYPES:
+            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
+            wrong = f"is {value.dtype}, which is not saved; {known} are (for complex numbers, torch.view_as_real)"
+        elif any(size > 1 and stride == 0 for size, stride in zip(value.shape, value.stride(), strict=True)):
+            wrong = "has several elements at one place in memory, so none can be set: call .clone() after expand"
+        else:
+            continue
+        raise LoadError(f"{where}: {in_short(name)} {wrong}")
 
 
 def read_weights(folder: Path, expected: Mapping[str, Tensor], sha256: str) -> dict[str, Tensor]:

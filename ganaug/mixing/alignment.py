@@ -59,6 +59,18 @@ def _array(image: Tensor) -> Any:
     return (image.float() if image.dtype == torch.bfloat16 else image).numpy()  # numpy has no bfloat16
 
 
+def form_differences(real: Look, generated: Look) -> str:
+    """In what two looks differ besides values, in words: type, dtype, and shape if all real images have the same."""
+    names = [name for name in ("type", "dtype") if getattr(real, name) != getattr(generated, name)]
+    if len(real.shapes) == 1 and real.shapes != generated.shapes:
+        names.append("shapes")
+    return _both(names, real, generated)
+
+
+def _both(names: Sequence[str], real: Look, generated: Look) -> str:
+    return "; ".join(f"{name}: real {getattr(real, name)}, generated {getattr(generated, name)}" for name in names)
+
+
 def compare(real: Look, generated: Look) -> None:
     """Refuse generated images that a program could tell from real ones without looking at what they show.
 
@@ -69,16 +81,13 @@ def compare(real: Look, generated: Look) -> None:
         ValueError: the two differ; the message has both values.
     """
     tolerance = _TOLERANCE * (real.high - real.low)
-    differing = [name for name in ("type", "dtype") if getattr(real, name) != getattr(generated, name)]
-    if len(real.shapes) == 1 and real.shapes != generated.shapes:
-        differing.append("shapes")
-    differing += [name for name in ("low", "high") if abs(getattr(real, name) - getattr(generated, name)) > tolerance]
+    differing = [name for name in ("low", "high") if abs(getattr(real, name) - getattr(generated, name)) > tolerance]
     if len(real.mean) != len(generated.mean) or any(
         abs(a - b) > tolerance for a, b in zip(real.mean, generated.mean, strict=True)
     ):
         differing.append("mean")
-    if differing:
-        found = "; ".join(f"{at}: real {getattr(real, at)}, generated {getattr(generated, at)}" for at in differing)
+    found = "; ".join(filter(None, [form_differences(real, generated), _both(differing, real, generated)]))
+    if found:
         raise ValueError(
             f"real and generated items differ after the transforms ({found}). Give both the same transforms, or a "
             "fake_transform that ends where the dataset's own processing does; a generator trained too little differs "

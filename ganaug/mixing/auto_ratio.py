@@ -10,8 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ganaug.core import fingerprints
+from ganaug.core.errors import InputError
 from ganaug.core.files import build_once, write_json
+from ganaug.core.text import composed, numbers_of
 from ganaug.data import LabelledImages, open_images
 from ganaug.sampling.class_sampler import ClassSampler
 
@@ -43,13 +47,25 @@ def auto_ratio(
     from ganaug.evaluation.ratio import CANDIDATES, choose_ratio  # evaluation is imported where it is needed
 
     channels, side, _ = sampler.image_shape
-    names = class_map or {}
+    label_of = numbers_of(sampler.classes)
+    names = {composed(name): other for name, other in (class_map or {}).items()}
 
-    def opened(images: Any) -> LabelledImages:
-        found = open_images(images, resolution=side, channels=channels)
-        return replace(found, classes=tuple(names.get(name, name) for name in found.classes))  # the generator's names
+    def numbered(found: LabelledImages) -> LabelledImages:
+        """The images under the generator's class names; with a filter, under the labels that it is asked with."""
+        unknown = [name for name in found.classes if composed(name) not in label_of]
+        if unknown:
+            raise InputError(
+                f"{found.name} has the class {unknown[0]}, and the dataset to mix has {', '.join(sampler.classes)}. "
+                "Give images of the same classes, under the same names"
+            )
+        labels = torch.tensor([label_of[composed(name)] for name in found.classes])
+        classes = sampler.classes if sampler.accept else found.classes
+        targets = labels[found.targets] if sampler.accept else found.targets
+        return replace(found, targets=targets, classes=tuple(names.get(composed(name), name) for name in classes))
 
-    train, held_out = opened(dataset), opened(validation)
+    real = open_images(dataset, resolution=side, channels=channels)
+    held_back = open_images(validation, resolution=side, channels=channels, like=real)
+    train, held_out = numbered(real), numbered(held_back)
 
     def choose(path: Path) -> None:
         logger.warning(

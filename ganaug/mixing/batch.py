@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import inspection
 from ganaug.mixing import workers
+from ganaug.mixing.label_names import sampler_of_labels
 from ganaug.mixing.plan import check_ratio
-from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
@@ -31,21 +31,24 @@ class GANMix(nn.Module):
     that end with the epoch, the number starts again from 0, and every epoch draws the same images.)
 
     Args:
-        generator (Generator, module, str or Path): a module with ``latent_dim`` and ``label_names`` that maps float z
-            (N, latent_dim) and int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or
-            Hub id. The batch's labels are the generator's own: label k is ``label_names[k]``.
+        generator (Generator, module, str or Path): a module with ``latent_dim`` that maps float z (N, latent_dim) and
+            int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub id.
         ratio (float): the fraction of images that is replaced, in [0, 1). Default: 0.3
+        classes (sequence of str, optional): what the batch's labels are called, in their order, as in
+            ``dataset.classes``; they meet the generator's classes by name. Default: label k is called "k"
+        class_map (mapping, optional): {name in ``classes``: generator class name} for classes whose names differ.
         fake_transform (callable, optional): uint8 (M, C, H, W) tensor on the batch's device to what the batch holds,
             for instance ``v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])``. Default:
             uint8 for uint8 batches, scaled to [0, 1] for float batches
-        accept (Filter, optional): which generated images to keep; see :mod:`ganaug.filters`.
+        accept (Filter, optional): which generated images to keep; see :mod:`ganaug.filters`. A module is copied.
         max_tries (int): images drawn per item before a filter counts as starved. Default: 10
         seed (int): in [0, 2**64). Default: 0
         device (torch.device or str, optional): to draw on. Default: the batch's
 
     Raises:
         TypeError: ``generator`` is not a module that can be drawn from, a folder or a Hub id.
-        ValueError: an argument is out of range, or the generator is unconditional or has no ``label_names``.
+        ValueError: an argument is out of range, the generator is unconditional or does not know a class, or no
+            ``classes`` are given and the generator calls its own something else than 0, 1, 2 and so on.
         LoadError: the generator cannot be loaded.
     """
 
@@ -56,6 +59,8 @@ class GANMix(nn.Module):
         generator: ConditionalGenerator | str | Path,
         ratio: float = 0.3,
         *,
+        classes: Sequence[str] | None = None,
+        class_map: Mapping[str, str] | None = None,
         fake_transform: Callable[[Tensor], Tensor] | None = None,
         accept: Filter | None = None,
         max_tries: int = 10,
@@ -63,14 +68,18 @@ class GANMix(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        self.ratio, self.seed = ratio, seed
-        self._exact_ratio = check_ratio(ratio)
-        self._sampler = ClassSampler(generator, accept=accept, max_tries=max_tries, seed=seed, device=device)
-        if not self._sampler.classes:
-            raise ValueError(
-                f"the generator ({self._sampler.name}) does not say which labels it knows. Give it label_names: class "
-                "names, in the order of the labels"
-            )
+        self.ratio, self._exact_ratio = ratio, check_ratio(ratio)
+        self._sampler = sampler_of_labels(
+            generator,
+            () if classes is None else classes,
+            owner="the batches",
+            class_map=class_map,
+            accept=accept,
+            max_tries=max_tries,
+            seed=seed,
+            device=device,
+        )
+        self.seed = self._sampler.seed
         self._draws_on_batch_device = device is None
         self.__dict__["_fake_transform"] = fake_transform  # not a submodule, whose state would be in state_dict()
         self._seen = 0
@@ -150,13 +159,13 @@ class GANMix(nn.Module):
             )
         if one_hot and labels.shape[1] != len(names):
             raise ValueError(
-                f"labels have {labels.shape[1]} columns, and the generator {len(names)} classes: {', '.join(names)}. "
-                "They must be the same, in the same order"
+                f"labels have {labels.shape[1]} columns, and there are {len(names)} classes: {', '.join(names)}. Give "
+                "a column for each, in this order"
             )
         classes = (labels.argmax(1) if one_hot else labels).to("cpu", torch.int64)
         if len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < len(names):
             raise ValueError(
-                f"labels must be from 0 to {len(names) - 1} for the generator's classes {', '.join(names)}; got "
+                f"labels must be from 0 to {len(names) - 1} for the classes {', '.join(names)}; got "
                 f"{int(classes.min())} to {int(classes.max())}. Train a generator on the classes of this dataset"
             )
         return classes

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from ganaug.core.integers import positive_int
 from ganaug.core.seeding import Purpose, check_seed, random_stream
 from ganaug.mixing.dataset import ConditionalGANAugment
 from ganaug.mixing.workers import SharedEpoch
@@ -31,9 +32,8 @@ class MixedBatchSampler(Sampler[list[int]]):
     def __init__(
         self, dataset: ConditionalGANAugment, batch_size: int, *, drop_last: bool = False, seed: int = 0
     ) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size must be a positive int, got {batch_size!r}")
-        self.dataset, self.batch_size, self.drop_last = dataset, batch_size, drop_last
+        self.dataset, self.drop_last = dataset, drop_last
+        self.batch_size = positive_int("batch_size", batch_size)
         self.seed = check_seed(seed)
         self._epoch = SharedEpoch()
 

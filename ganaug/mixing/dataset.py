@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -16,11 +18,14 @@ from torch.utils.data import Dataset, get_worker_info
 from ganaug.core import fingerprints
 from ganaug.core.files import user_cache
 from ganaug.core.hardware import best_device
-from ganaug.core.seeding import check_seed
+from ganaug.core.seeding import check_seed, kept_random_state
 from ganaug.data import inspection
-from ganaug.data.inspection import Transforms
+from ganaug.data.examination import ExaminedItems, examine
+from ganaug.data.nesting import read_batch
+from ganaug.data.own_transforms import Transforms
 from ganaug.mixing import alignment
 from ganaug.mixing.alignment import Look
+from ganaug.mixing.epoch_watch import EpochWatch, not_watched
 from ganaug.mixing.generated import GeneratedItems
 from ganaug.mixing.item_form import ItemForm
 from ganaug.mixing.plan import Plan, Strategy
@@ -29,6 +34,8 @@ from ganaug.mixing.workers import SharedEpoch
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
+
+logger = logging.getLogger(__name__)
 
 
 class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
@@ -45,7 +52,9 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
     alone: not on workers, batches or global random state.
 
     Args:
-        dataset (Dataset): map-style, items (image, int label). It is not modified.
+        dataset (Dataset): map-style, items (image, label). A label is an int, a tensor or array of one element, a
+            one-hot vector or a class name; generated ones have the same form. Some items are read, one or more of
+            each class, and what the dataset says of itself is compared with them. It is not modified.
         generator (Generator, module, str or Path, optional): a module with ``latent_dim`` that maps float z (N,
             latent_dim) and int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub
             id (``"user/repo@revision"``) to load one from. None: one is trained on this dataset, which takes minutes,
@@ -57,16 +66,19 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         sampling_strategy (str, mapping or callable): how many images of which class; see
             :func:`ganaug.mixing.plan.append_quotas`. Strategies that fix the number of images take no ratio. Default:
             match
+        classes (sequence of str, optional): class names; label k is ``classes[k]``. Default: those that the dataset
+            states, or a dataset inside it that has the same labels
         class_map (mapping, optional): {dataset class name: generator class name} for classes whose names differ.
         transform (callable, optional): for every image, if the dataset has no transform of its own.
         target_transform (callable, optional): for every label, likewise.
         transforms (callable, optional): for every (image, label), instead of the two.
         fake_transform (callable, optional): uint8 (C, H, W) tensor to what the dataset returns for an image; for
-            datasets whose own processing cannot be found.
+            datasets whose own processing cannot be found, such as a transform that is called with ``image=``.
         accept (callable, optional): filter, from uint8 images (N, C, H, W) and int64 labels (N,) to bool (N,); see
             :mod:`ganaug.filters`. For an image it refuses, another is drawn.
         max_tries (int): images drawn for an item before the filter counts as starved. Default: 10
-        resample (bool): other generated images in every epoch; needs :meth:`set_epoch`. Default: False
+        resample (bool): other generated images in every epoch; needs :meth:`set_epoch`, and a warning says so where
+            nothing calls it. Default: False
         return_source (bool): items end with an int, 0 for real and 1 for generated. Default: False
         seed (int): in [0, 2**64). Default: 0
         cache_dir (str or Path, optional): where fitted generators, chosen ratios and materialised images are kept.
@@ -75,7 +87,9 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         allow_eval (bool): take a dataset that says it is for evaluation. Default: False
 
     Attributes:
-        classes (tuple of str), class_to_idx (dict): the dataset's.
+        classes (list of str), class_to_idx (dict): the dataset's; label k is ``classes[k]``.
+        classes_given (bool): whether they are those of the argument ``classes``.
+        fake_transform (callable, optional): as given.
         targets (Tensor): int64 (len(self),), labels of real and generated items.
         source (Tensor): uint8 (len(self),), 0 for real and 1 for generated items; in mode replace, of this epoch.
         n_real (int): len(dataset).
@@ -87,10 +101,10 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
     Raises:
         ValueError: the ratio, mode or strategy is not one of the above, transforms are given twice, the dataset is for
-            evaluation, or the generator is unconditional, does not know a class, or makes images of another number of
-            channels or size.
-        TypeError: the dataset is not map-style, its items are not (image, int label), or generated images cannot take
-            the form of its images.
+            evaluation, its labels are not those of its items, its class names are not known, or the generator is
+            unconditional, does not know a class, or makes images of another number of channels or size.
+        TypeError: the dataset is not map-style, its items are not (image, label), generated images cannot take the
+            form of its images, or it is not known what it does to images.
         LoadError: the generator cannot be loaded.
         RuntimeError: no generator was given, and fitting one failed.
     """
@@ -104,6 +118,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         validation: Dataset[Any] | None = None,
         mode: Literal["append", "replace"] = "append",
         sampling_strategy: Strategy = "match",
+        classes: Sequence[str] | None = None,
         class_map: Mapping[str, str] | None = None,
         transform: Callable[[Any], Any] | None = None,
         target_transform: Callable[[Any], Any] | None = None,
@@ -125,21 +140,31 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         self._cache_dir = Path(cache_dir).absolute() if cache_dir is not None else user_cache()
 
         # What the dataset says of itself.
-        self._transforms = inspection.only_transforms(dataset, Transforms(transform, target_transform, transforms))
-        labels = inspection.labels_of(dataset)
-        classes = inspection.class_names_of(dataset, labels)
-        self._form = ItemForm(*inspection.raw_item(dataset, 0), fake_transform, owner=type(dataset).__name__)
+        found = examine(dataset, classes)
+        labels, names, self._reader = found.labels, found.classes, found.reader
+        self._reader.release()
+        self._transforms = self._checked(Transforms(transform, target_transform, transforms))
+        self._form = ItemForm(
+            found.image,
+            found.label_form,
+            fake_transform,
+            owner=type(dataset).__name__,
+            obstacle=found.reader.obstacle,
+        )
 
         # How many images of which class, and what draws them.
+        if classes is not None:  # images are opened under the same names for fitting a generator or choosing a ratio
+            dataset = ExaminedItems(found)
+            validation = validation and ExaminedItems(examine(validation, classes))
         self._plan, self.sampler = resolve(
             dataset,
             generator,
             ratio,
             validation=validation,
-            make_plan=partial(Plan, labels, classes, mode=mode, strategy=sampling_strategy, seed=check_seed(seed)),
+            make_plan=partial(Plan, labels, names, mode=mode, strategy=sampling_strategy, seed=check_seed(seed)),
             make_sampler=partial(
                 ClassSampler,
-                classes=classes,
+                classes=names,
                 class_map=class_map,
                 accept=accept,
                 max_tries=max_tries,
@@ -147,7 +172,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
                 device=device,
             ),
             form=self._form,
-            resizable=bool(self._transforms or Transforms.of(dataset)),
+            resizable=bool(self._transforms or self._reader.applied()),
             class_map=class_map,
             cache_dir=self._cache_dir,
         )
@@ -155,13 +180,16 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         self._device = device
         self._epoch = SharedEpoch()
 
-        self.classes = classes
-        self.class_to_idx = {name: k for k, name in enumerate(classes)}
+        self.classes, self.classes_given, self.fake_transform = list(names), classes is not None, fake_transform
+        self.class_to_idx = {name: k for k, name in enumerate(names)}
         self.targets = self._plan.targets
         self.n_real = len(labels)
         self.n_fake = len(self._plan.fakes(epoch=0))
         self.ratio_ = self.n_fake / len(self)
-        self.sampling_strategy_ = dict(zip(classes, self._plan.quotas, strict=True))
+        self.sampling_strategy_ = dict(zip(names, self._plan.quotas, strict=True))
+        changes = self.n_fake > 0 and (resample or mode == "replace")
+        self._epoch_watch = EpochWatch(len(self)) if changes else None
+        self._warn_if_enlarged()
 
     @property
     def source(self) -> Tensor:
@@ -186,7 +214,40 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         Raises:
             ValueError: ``epoch`` is not an int from 0.
         """
-        self._epoch.value = epoch
+        before, self._epoch.value = self.epoch, epoch
+        if self._epoch_watch:
+            self._epoch_watch.told(before=before, epoch=epoch)
+
+    @property
+    def transform(self) -> Callable[[Any], Any] | None:
+        """What every image goes through, real or generated; some libraries set it after construction.
+
+        Raises:
+            ValueError: it is set here, and the dataset inside has transforms of its own.
+        """
+        return cast(Callable[[Any], Any] | None, self._transform_called("transform"))
+
+    @transform.setter
+    def transform(self, value: Callable[[Any], Any] | None) -> None:
+        self._set_transform("transform", value)
+
+    @property
+    def target_transform(self) -> Callable[[Any], Any] | None:
+        """What every label goes through; see :attr:`transform`."""
+        return cast(Callable[[Any], Any] | None, self._transform_called("target_transform"))
+
+    @target_transform.setter
+    def target_transform(self, value: Callable[[Any], Any] | None) -> None:
+        self._set_transform("target_transform", value)
+
+    @property
+    def transforms(self) -> Callable[[Any, Any], tuple[Any, Any]] | None:
+        """What every (image, label) goes through, instead of the two; see :attr:`transform`."""
+        return cast(Callable[[Any, Any], tuple[Any, Any]] | None, self._transform_called("transforms"))
+
+    @transforms.setter
+    def transforms(self, value: Callable[[Any, Any], tuple[Any, Any]] | None) -> None:
+        self._set_transform("transforms", value)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -196,6 +257,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, ...]]:
         """Items of a batch, in order; its generated images are drawn together."""
+        if self._epoch_watch:
+            self._epoch_watch.read(len(indices), self.epoch)
         wanted = [self._check_index(index) for index in indices]
         epoch = self.epoch
         rows = self._generated.rows(epoch)[wanted].tolist()  # -1 for real items
@@ -275,18 +338,21 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         rows = self._generated.rows(self.epoch)
         parts = [alignment.spread(torch.nonzero(kind).squeeze(1), n) for kind in (rows < 0, rows >= 0)]
         if all(parts):
-            with torch.random.fork_rng(devices=[]):  # transforms draw from the global state
+            with torch.random.fork_rng(devices=[]), not_watched():  # transforms draw from the global state
                 looks = [Look.of([item[0] for item in self.__getitems__(part)]) for part in parts]
             alignment.compare(*looks)
 
     def extra_repr(self) -> str:
         """What ``repr`` shows besides the number of datapoints."""
         fakes = ", ".join(f"{name}: {count}" for name, count in self.sampling_strategy_.items())
+        counts = torch.bincount(self.targets[self.source == 0], minlength=len(self.classes)).tolist()
+        empty = ", ".join(name for name, count in zip(self.classes, counts, strict=True) if not count)
         return "\n".join(
             [
                 f"Generated: {self.ratio_:.4g} of the mixed dataset, mode {self.mode}",
                 f"Generated by class: {textwrap.shorten(fakes, 200)}",
                 f"Dataset: {type(self.dataset).__name__}, {len(self.classes)} classes",
+                *([f"No real items: {textwrap.shorten(empty, 200)}"] if empty else []),
                 f"Generator: {self.sampler.name}",
                 f"Seed: {self.sampler.seed}, epoch: {self.epoch}",
             ]
@@ -306,16 +372,58 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         }
 
     def _read(self, indices: list[int]) -> list[tuple[Any, Any]]:
-        read_batch = getattr(self.dataset, "__getitems__", None)
-        items = read_batch(indices) if callable(read_batch) else [self.dataset[index] for index in indices]
+        items = read_batch(self.dataset, indices)
         return [self._transforms(*item) for item in items] if self._transforms else items
 
     def _generate(self, indices: list[int], epoch: int) -> list[tuple[Any, Any]]:
         images, labels = self._generated.images(indices, epoch), self.targets[indices].tolist()
-        own, given = Transforms.of(self.dataset), self._transforms
+        own, given = self._reader.applied(), self._transforms
+        self._form.check_known(self._reader.obstacle)  # the dataset may have been given another transform
         return [
             self._form.dress(image, label, own=own, given=given) for image, label in zip(images, labels, strict=True)
         ]
+
+    def _transform_called(self, name: str) -> Any:
+        given = getattr(self._transforms, name)
+        return self._reader.stated.get(name) if given is None else given
+
+    def _set_transform(self, name: str, value: Any) -> None:
+        if value is not self._transform_called(name):
+            self._transforms = self._checked(replace(self._transforms, **{name: value}), setting=name)
+            self._warn_if_enlarged()
+
+    def _checked(self, given: Transforms, setting: str | None = None) -> Transforms:
+        """Transforms given for a dataset that must not have its own."""
+        if given.transforms is not None and (given.transform is not None or given.target_transform is not None):
+            raise ValueError("Only transforms or transform/target_transform can be passed as argument")
+        if (given or setting) and self._reader.has_transforms:
+            there = f"Set .dataset.{setting} instead" if setting else "pass none, or build the dataset without"
+            raise ValueError(
+                f"two transforms: {type(self.dataset).__name__} has its own, and one was passed. Generated images go "
+                f"through the dataset's own; {there}"
+            )
+        return given
+
+    def _warn_if_enlarged(self) -> None:
+        """Warn if transforms enlarge generated images more than real ones to bring both to one size."""
+        real, made = self._form.shape, self.sampler.image_shape
+        if real is None or not self.n_fake or min(made[1:]) >= min(real[1:]):
+            return
+        with kept_random_state():
+            own, given = self._reader.applied(), self._transforms
+            blank = self._form.dress(torch.zeros(made, dtype=torch.uint8), int(self.targets[0]), own=own, given=given)
+            size, same = [inspection.image_size(image) for image, _ in (blank, self._read([0])[0])]
+        if size is not None and size == same and min(size) > min(made[1:]):
+            before, after = min(made[1:]), min(size)
+            logger.warning(
+                "generated images are enlarged %.3gx (%d to %d pixels), real ones %.3gx: a classifier can tell them "
+                "apart by their blur. Use a generator of larger images, or resize both to %d pixels first",
+                after / before,
+                before,
+                after,
+                after / min(real[1:]),
+                before,
+            )
 
     def _check_index(self, index: int) -> int:
         position = operator.index(index)

@@ -1,4 +1,7 @@
-"""Fitting a generator to a dataset that came without one, once, in a separate process; the generator is kept."""
+"""Fitting a generator to a dataset that came without one, once, in a separate process; the generator is kept.
+
+What is fitted is a run beside the folder of the generator, with checkpoints; if it is stopped, the next call goes on.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import deque
 from dataclasses import asdict
 from functools import partial
@@ -17,8 +21,10 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 from torch.utils.data import get_worker_info
+from tqdm import tqdm
 
 from ganaug.core import fingerprints
 from ganaug.core.errors import DataError, InputError
@@ -27,7 +33,8 @@ from ganaug.data import LabelledImages, open_images
 from ganaug.generators.base import Generator
 from ganaug.hub.config import FORMAT_VERSION
 from ganaug.hub.registry import registered_generators
-from ganaug.training import MODELS, GANObjective, TrainingSettings, choose_preset, fit
+from ganaug.training import MODELS, GANObjective, StoppedError, TrainingSettings, choose_preset, fit
+from ganaug.training.checkpoints import IN_RUN
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +48,14 @@ _INSTEAD = (
 _JOB, _IMAGES = "job.json", "images.safetensors"
 # -c, because -m would run this module a second time besides the one that the package has imported.
 _RUN_JOB = "import sys; from ganaug.mixing.fitting import run_job; run_job(*sys.argv[1:])"
-# Variables by which launchers tell a process its rank.
-_LAUNCHER = re.compile(
-    r"((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|"
+_LOCK = ".lock"  # held in a run's folder by the process that trains there
+_BAR = "{n}/{total}\n"  # the training's progress bar, as _PROGRESS reads it
+_PROGRESS = re.compile(r"\s*(\d+)/(\d+)\s*")
+TIMED = 5.0  # seconds of training, after which it is said how long the rest takes
+LAST_STEP = 30.0  # seconds that a training which is stopped has for its last step and a checkpoint
+# Variables by which launchers tell a process its rank, and those by which a user changes the looks of progress bars.
+_NOT_PASSED_ON = re.compile(
+    r"TQDM_.*|((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|"
     r"(TORCHELASTIC|ACCELERATE|MPI|OMPI|PMI|MV2)_.*"
 )
 
@@ -52,7 +64,8 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
     """Fit a generator to a dataset with the default preset, or find the one fitted to the same images before.
 
     It is trained in a separate process, which takes no part in the accelerate state, the random state or the process
-    group of this one. Of several processes that ask at once, one trains and the others wait.
+    group of this one. Of several processes that ask at once, one trains and the others wait. If it is stopped or
+    killed, the next call for the same images goes on from the last checkpoint, to the same generator bit for bit.
 
     Args:
         dataset: an object that :func:`ganaug.open_images` takes; its images before any transform.
@@ -65,7 +78,7 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
     Raises:
         InputError: the images cannot be read, or have a size that the preset does not draw.
         ValueError: the dataset's class names cannot be a generator's.
-        RuntimeError: this is a DataLoader worker, or the training failed; then nothing is kept.
+        RuntimeError: this is a DataLoader worker; the training was stopped; or it failed, and then nothing is kept.
         OSError: the folder cannot be written to or the disk is full.
     """
     if get_worker_info() is not None:
@@ -81,9 +94,12 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
         FORMAT_VERSION,
     )
     folder = Path(cache_dir or user_cache()).absolute() / "fitted" / key[:32]
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
     if folder.exists():
         logger.info("using the generator that was fitted to these images before: %s", folder)
-    return build_once(folder, partial(_train, images, job, folder), what=f"a generator for {images.name}")
+    build_once(folder, partial(_train, images, job, folder, unfinished), what=f"a generator for {images.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # only now: a process may be killed before the folder is complete
+    return folder
 
 
 def suitable_resolution(height: int, width: int) -> int:
@@ -127,68 +143,114 @@ def _job(images: LabelledImages) -> dict[str, Any]:
     }
 
 
-def _train(images: LabelledImages, job: dict[str, Any], kept_in: Path, output: Path) -> None:
-    """Fill the folder ``output`` with a generator, trained in a separate process."""
+def _train(images: LabelledImages, job: dict[str, Any], kept_in: Path, unfinished: Path, output: Path) -> None:
+    """Fill the folder ``output`` with a generator, trained in a separate process in the folder ``unfinished``."""
     logger.warning(
-        "No generator was given, so one is fitted first to %s: %d images of %dx%d pixels, %d classes. It takes "
-        "minutes, is kept in %s and used again for the same images. A generator of your own goes in as the second "
-        "argument\n%s",
+        "No generator was given, so one is fitted first to %s: %d images of %dx%d pixels, %d classes. %s, is kept in "
+        "%s and used again for the same images. A generator of your own goes in as the second argument\n%s",
         images.name,
         len(images),
         images.image_size,
         images.image_size,
         len(images.classes),
+        "It goes on where an earlier call stopped" if any(unfinished.glob(f"{IN_RUN}/step-*")) else "It takes minutes",
         kept_in,
         job["preset"],
     )
     folder = output / "job"  # inside, so that it is cleaned up with the rest if this process is killed
     folder.mkdir(parents=True)
+    unfinished.mkdir(exist_ok=True)
     write_tensors(folder / _IMAGES, {"images": images.images, "targets": images.targets})
     write_json(folder / _JOB, job)
-    code, last_lines = _run_showing_output([sys.executable, "-c", _RUN_JOB, str(folder), str(output)], cwd=folder)
+
+    command = [sys.executable, "-c", _RUN_JOB, str(folder), str(unfinished)]
+    code, last_lines = _run_with_bar(command, cwd=folder, total=1000 * job["settings"]["total_kimg"])
     if code:
+        stopped = code < 0 or code > 128  # by a signal: as Python says it, and as the training itself does
+        if stopped:
+            then = f"What it reached is kept in {unfinished}. Try again, and it goes on there"
+        else:
+            shutil.rmtree(unfinished)  # or the next try would go on to the same end
+            then = "Nothing was kept. Remove the cause and try again"
         raise RuntimeError(
-            f"fitting a generator to {images.name} failed; its process ended with "
+            f"fitting a generator to {images.name} {'was stopped' if stopped else 'failed'}; its process ended with "
             f"{f'exit code {code}' if code > 0 else f'signal {-code}'}. Its last lines: {last_lines or 'none'}\n"
-            f"Nothing was kept. Remove the cause and try again. {_INSTEAD}"
+            f"{then}. {_INSTEAD}"
         )
     shutil.rmtree(folder)
+    without = shutil.ignore_patterns(_LOCK, IN_RUN.name)
+    shutil.copytree(unfinished, output, ignore=without, dirs_exist_ok=True)
 
 
-def _run_showing_output(command: list[str], *, cwd: Path) -> tuple[int, str]:
-    """Run a command and pass on to standard error what it writes, as it comes; returns its exit code and last lines.
+def _run_with_bar(command: list[str], *, cwd: Path, total: float) -> tuple[int, str]:
+    """Run a training with a progress bar from the first moment; returns its exit code and last lines.
 
-    If this process is killed, the command ends too: the next time it writes to the pipe, nobody reads from it.
+    The training's own bar comes as bare numbers, and other lines are passed on to standard error. If this process is
+    killed, the training ends too: the next time it writes to the pipe, nobody reads from it.
     """
     none, pipe, same = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
-    with subprocess.Popen(command, cwd=cwd, env=_environment(), stdin=none, stdout=pipe, stderr=same) as process:
+    with (
+        _ProgressBar(total) as bar,
+        subprocess.Popen(command, cwd=cwd, env=_environment(), stdin=none, stdout=pipe, stderr=same) as process,
+        io.TextIOWrapper(cast(IO[bytes], process.stdout), "utf-8", "replace") as output,
+    ):
         last = deque[str](maxlen=10)
         try:
-            # newline="" keeps line ends as they are; a progress bar's are carriage returns.
-            with io.TextIOWrapper(cast(IO[bytes], process.stdout), "utf-8", "replace", newline="") as output:
-                for piece in output:
-                    sys.stderr.write(piece)
-                    sys.stderr.flush()
-                    if not piece.endswith("\r"):
-                        last.append(piece)
+            for line in output:
+                if state := _PROGRESS.fullmatch(line):
+                    bar.follow(*map(int, state.groups()))
+                elif line.strip():
+                    last.append(line)
+                    bar.write(line.rstrip(), file=sys.stderr)
         except BaseException:
-            process.kill()
+            process.terminate()  # it writes a checkpoint, if somebody reads what it says meanwhile
+            try:
+                process.communicate(timeout=LAST_STEP)
+            finally:
+                process.kill()
             raise
     return process.returncode, "".join(last).strip()
 
 
+class _ProgressBar(tqdm):  # type: ignore[misc]
+    """A bar of images that follows another one, and says once how long the rest takes, after some seconds of it."""
+
+    def __init__(self, total: float) -> None:
+        # In a file, where a line cannot be written over, ten states in a second would be many.
+        super().__init__(
+            total=total, desc="fitting a generator", unit="img", unit_scale=True, mininterval=1, file=sys.stderr
+        )
+        self._training_began: float | None = None
+        self._said = False
+
+    def follow(self, done: int, total: int) -> None:
+        """Take over the state of the other bar."""
+        now = time.monotonic()
+        if self._training_began is None:  # what was done by then, was done in an earlier call
+            self._training_began, self.initial, self.n, self.total = now, done, done, total
+            self.refresh()
+        self.update(done - self.n)
+        seconds, images = now - self._training_began, done - self.initial
+        if not self._said and seconds >= TIMED and images > 0:
+            self._said = True
+            minutes = round(seconds / images * (total - done) / 60)
+            with self.external_write_mode(sys.stderr):
+                logger.warning("the rest takes %s", f"about {minutes} minutes" if minutes > 1 else "a minute or less")
+
+
 def _environment() -> dict[str, str]:
     """This process's environment, without a launcher's variables, and importing from the same places."""
-    kept = {name: value for name, value in os.environ.items() if not _LAUNCHER.fullmatch(name)}
-    return {**kept, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}
+    kept = {name: value for name, value in os.environ.items() if not _NOT_PASSED_ON.fullmatch(name)}
+    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+    return {**kept, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "TQDM_BAR_FORMAT": _BAR}
 
 
-def run_job(job_folder: str, output: str) -> None:
+def run_job(job_folder: str, run: str) -> None:
     """Train as a job folder says, in the process that :func:`fit_generator` starts.
 
     Args:
         job_folder (str): folder with ``job.json`` and ``images.safetensors``.
-        output (str): folder for the generator, made here.
+        run (str): folder of the run, which goes on from its last checkpoint if it has one.
     """
     job = json.loads(Path(job_folder, _JOB).read_text(encoding="utf-8"))
     stored = load_file(Path(job_folder, _IMAGES))
@@ -196,4 +258,9 @@ def run_job(job_folder: str, output: str) -> None:
     settings = TrainingSettings(**job["settings"])
     cls = cast(type[Generator], registered_generators()[job["architecture"]])
     make = partial(cls, images.classes, image_size=images.image_size, channels=images.channels, **job["network"])
-    fit(make, GANObjective(**job["objective"]), images, settings, output)
+    # The training of a killed call may be in its last step still.
+    with FileLock(Path(run, _LOCK)):
+        try:
+            fit(make, GANObjective(**job["objective"]), images, settings, run, resume=True)
+        except StoppedError as stopped:
+            sys.exit(stopped.exit_code)

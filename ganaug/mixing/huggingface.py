@@ -18,10 +18,11 @@ from tqdm import tqdm
 from ganaug.core import fingerprints
 from ganaug.core.errors import DataError, InputError
 from ganaug.core.files import build_once, user_cache
+from ganaug.core.integers import to_int
 from ganaug.core.pixels import to_pil
+from ganaug.core.text import composed, numbers_of
 from ganaug.data import inspection
-from ganaug.data.huggingface import labels_of_rows, only_column
-from ganaug.hub.dataset_card import SOURCES
+from ganaug.data.huggingface import SOURCES, class_label_of, image_column_of, label_column_of, labels_of_rows
 from ganaug.mixing.plan import Strategy, append_quotas, labels_in_class_order
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
@@ -52,14 +53,17 @@ def augment_dataset(
 ) -> datasets.Dataset:
     """Append rows with generated images to a dataset: its own rows first, then the generated ones in class order.
 
-    Features and format stay; columns other than image and label are None in generated rows. The generated images are
-    those that :class:`ganaug.ConditionalGANAugment` mixes in for the same arguments, as large as the generator makes
-    them. They are drawn once, kept in an Arrow file and mapped from there. The same call gives the same fingerprint,
-    so that ``map`` finds its results in its cache. ``info.description`` says which generator drew them, and
-    :func:`ganaug.publish_dataset` makes a card from it.
+    Features and format stay. In generated rows, other ClassLabel columns are -1 ("no label"), so that they stay ints
+    in every format; columns of other types are None, which the torch and numpy formats show as NaN among numbers.
+
+    The generated images are those that :class:`ganaug.ConditionalGANAugment` mixes in for the same arguments, as large
+    as the generator makes them. They are drawn once, kept in an Arrow file and mapped from there. The same call gives
+    the same fingerprint, so that ``map`` finds its results in its cache. ``info.description`` says which generator
+    drew them, and :func:`ganaug.publish_dataset` makes a card from it.
 
     Args:
-        dataset (datasets.Dataset): with an Image and a ClassLabel column. It is not modified.
+        dataset (datasets.Dataset): with a column of images and one of class labels, or of lists of one class label. It
+            is not modified.
         generator (Generator, module, str or Path): see :class:`ganaug.ConditionalGANAugment`. Classes are matched by
             name.
         ratio (float, optional): in [0, 1), the fraction of the result that is generated. Default: 0.3
@@ -69,7 +73,7 @@ def augment_dataset(
         accept (callable, optional): filter, from uint8 images (N, C, H, W) and int64 labels (N,) to bool (N,); see
             :mod:`ganaug.filters`.
         max_tries (int): images drawn for a row before the filter counts as starved. Default: 10
-        image_column (str, optional), label_column (str, optional): Default: the only ones of their type
+        image_column (str, optional), label_column (str, optional): Default: the only ones of type Image and ClassLabel
         source_column (str, optional): name of a new ClassLabel column, which says ``"real"`` or ``"generated"``.
             Default: no such column
         seed (int): in [0, 2**64). Default: 0
@@ -98,13 +102,13 @@ def augment_dataset(
         )
     inspection.check_not_evaluation(dataset, allow_eval=allow_eval)
     columns = _Columns(
-        image_column or only_column(dataset, datasets.Image, "the dataset"),
-        label_column or only_column(dataset, datasets.ClassLabel, "the dataset"),
+        image_column_of(dataset, "the dataset", image_column),
+        label_column_of(dataset, "the dataset", label_column),
         source_column,
     )
     columns.check(dataset.features)
     labels = labels_of_rows(dataset, columns.label, "the dataset")
-    classes = dataset.features[columns.label].names
+    classes = class_label_of(dataset.features[columns.label]).names
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
     quotas = append_quotas(counts, classes, ratio=ratio, strategy=sampling_strategy)
     sampler = ClassSampler(
@@ -155,9 +159,9 @@ def generate_dataset(
     Args:
         generator (Generator, module, str or Path): see :class:`ganaug.ConditionalGANAugment`.
         counts (int or mapping): images of every class, or {class name: number}.
-        features (datasets.Features, optional): of the result, for instance those of a real dataset; columns other than
-            image and label are None. Classes are matched by name. Default: an image and a label column, with the
-            generator's classes
+        features (datasets.Features, optional): of the result, for instance those of a real dataset; the other
+            columns are as :func:`augment_dataset` fills them. Classes are matched by name. Default: an image and a
+            label column, with the generator's classes
         image_column (str), label_column (str): names of these columns. Default: image and label
         source_column, class_map, accept, max_tries, seed, cache_dir, device: see :func:`augment_dataset`.
 
@@ -175,9 +179,12 @@ def generate_dataset(
     columns = _Columns(image_column, label_column, source_column)
     if features is not None:
         columns.check(features)
+    for key, count in counts.items() if isinstance(counts, Mapping) else ():
+        if not isinstance(key, str):
+            raise InputError(f'counts must be {{class name: number}}, got the key {key!r}. Write {{"{key}": {count}}}')
     sampler = ClassSampler(
         generator,
-        None if features is None else features[label_column].names,
+        None if features is None else class_label_of(features[label_column]).names,
         present=[name for name, count in counts.items() if count] if isinstance(counts, Mapping) else None,
         class_map=class_map,
         accept=accept,
@@ -211,11 +218,15 @@ class _Columns:
         """Refuse features in which a column is missing, has another type, or already has the new column's name."""
         import datasets
 
-        for name, kind in ((self.image, datasets.Image), (self.label, datasets.ClassLabel)):
-            if not isinstance(features.get(name), kind):
+        image, label = features.get(self.image), features.get(self.label)
+        for name, kind, good in (
+            (self.image, "Image", isinstance(image, datasets.Image)),
+            (self.label, "ClassLabel", class_label_of(label) is not None),
+        ):
+            if not good:
                 raise InputError(
-                    f"column {name!r} must be a {kind.__name__}, got {features.get(name, 'no such column')}; the "
-                    f"columns are {dict(features)}. Name another, or use cast_column"
+                    f"column {name!r} must be of type {kind}, got {features.get(name, 'no such column')}; the columns "
+                    f"are {dict(features)}. Name another, or use cast_column"
                 )
         if self.source in features:
             raise InputError(f"there is a column {self.source!r} already. Give source_column another name")
@@ -240,12 +251,16 @@ def _check_mode(dataset: datasets.Dataset, column: str, sampler: ClassSampler) -
 def _labels_for(counts: int | Mapping[str, int], classes: list[str]) -> Tensor:
     """Label of each image to generate, int64 (N,), in class order."""
     wanted = counts if isinstance(counts, Mapping) else dict.fromkeys(classes, counts)
+    known, quotas = numbers_of(classes), [0] * len(classes)
     for name, count in wanted.items():
-        if name not in classes:
+        number = to_int(count)
+        k = known.get(composed(name))
+        if k is None:
             raise InputError(f"counts has {name!r}; the classes are {', '.join(classes)}")
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
+        if number is None or number < 0:
             raise InputError(f"counts must be ints of 0 or more, got {count!r} for class {name}")
-    return labels_in_class_order([int(wanted.get(name, 0)) for name in classes])
+        quotas[k] = number
+    return labels_in_class_order(quotas)
 
 
 def _generated_rows(
@@ -263,12 +278,14 @@ def _generated_rows(
     """
     import datasets
 
-    names = [columns.image, columns.label, columns.source]
+    filled = [columns.image, columns.label, columns.source]
+    unlabelled = [name for name in features if isinstance(features[name], datasets.ClassLabel) and name not in filled]
+    names = [*filled, *unlabelled]
     layout = json.dumps(features.to_dict())  # keeps the order of columns
     key = fingerprints.of_values(sampler.fingerprint, labels, first, layout, names)[:32]
     path = build_once(
         Path(cache_dir or user_cache()) / "generated" / f"{key}.arrow",
-        partial(_write_rows, sampler, labels, first, features, columns),
+        partial(_write_rows, sampler, labels, first, features, columns, unlabelled),
         what=f"{len(labels)} generated images",
     )
     table = datasets.Dataset.from_file(str(path)).data
@@ -276,8 +293,15 @@ def _generated_rows(
 
 
 def _write_rows(
-    sampler: ClassSampler, labels: Tensor, first: int, features: Any, columns: _Columns, path: Path
+    sampler: ClassSampler,
+    labels: Tensor,
+    first: int,
+    features: Any,
+    columns: _Columns,
+    unlabelled: list[str],
+    path: Path,
 ) -> None:
+    from datasets import ClassLabel
     from datasets.arrow_writer import ArrowWriter
 
     with (
@@ -288,7 +312,9 @@ def _write_rows(
             images = sampler.draw(labels[some], (some + first).tolist())
             rows: dict[str, list[Any]] = {name: [None] * len(some) for name in features}
             rows[columns.image] = [{"bytes": _png(image), "path": None} for image in images]
-            rows[columns.label] = labels[some].tolist()
+            rows |= {name: [-1] * len(some) for name in unlabelled}
+            in_lists = not isinstance(features[columns.label], ClassLabel)
+            rows[columns.label] = (labels[some, None] if in_lists else labels[some]).tolist()
             if columns.source is not None:
                 rows[columns.source] = [SOURCES.index("generated")] * len(some)
             writer.write_batch(rows)

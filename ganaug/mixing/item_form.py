@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from ganaug.core.pixels import to_pil
 from ganaug.data import inspection
-from ganaug.data.inspection import ImageKind, Transforms
+from ganaug.data.inspection import ImageKind
+from ganaug.data.label_form import LabelForm
+from ganaug.data.own_transforms import Transforms
 
 
 class ItemForm:
     """How a dataset's items look before its transforms.
 
     Args:
-        image (Any), label (Any): a raw item of the dataset.
+        image (Any): of an item of the dataset, before its transforms if that is known.
+        label_form (LabelForm): the form of its labels.
         fake_transform (callable, optional): uint8 (C, H, W) tensor to what the dataset returns for an image. It takes
-            the place of the raw form and of the dataset's own transforms, if those cannot be found.
+            the place of the raw form and of the dataset's own transforms of images.
         owner (str): whose items they are, for error messages.
+        obstacle (str, optional): why it is not known what the dataset does to images; None if it is.
 
     Attributes:
         shape (tuple of int, optional): (C, H, W) of the raw image; None with ``fake_transform``.
@@ -29,10 +32,18 @@ class ItemForm:
         TypeError: generated images cannot be given the form of the raw one.
     """
 
-    def __init__(self, image: Any, label: Any, fake_transform: Callable[[Tensor], Any] | None, *, owner: str) -> None:
+    def __init__(
+        self,
+        image: Any,
+        label_form: LabelForm,
+        fake_transform: Callable[[Tensor], Any] | None,
+        *,
+        owner: str,
+        obstacle: str | None = None,
+    ) -> None:
         self._kind = inspection.image_kind(image)
-        self._label = label
-        self._fake_transform = fake_transform
+        self._image, self._label_form, self._fake_transform, self._owner = image, label_form, fake_transform, owner
+        self.check_known(obstacle)
         if fake_transform is None and self._kind is None:
             raise TypeError(
                 f"images of {owner} must be PIL images (L or RGB) or uint8 (C, H, W) tensors before its transform, "
@@ -40,6 +51,19 @@ class ItemForm:
                 "what the dataset gives"
             )
         self.shape = None if fake_transform else inspection.image_shape(image)
+
+    def check_known(self, obstacle: str | None) -> None:
+        """Refuse a dataset if it is not known what it does to images, and no ``fake_transform`` takes the place of it.
+
+        Raises:
+            TypeError: there is an ``obstacle``.
+        """
+        if obstacle and self._fake_transform is None:
+            raise TypeError(
+                f"generated images cannot be given what {self._owner} does to its own: {obstacle}. Pass "
+                "fake_transform, which does the same to a uint8 (C, H, W) tensor; with albumentations, for instance, "
+                'lambda image: transform(image=image.permute(1, 2, 0).numpy())["image"]'
+            )
 
     def check(self, made: tuple[int, int, int], *, resizable: bool) -> None:
         """Refuse generated images that cannot be mixed with the dataset's.
@@ -70,12 +94,13 @@ class ItemForm:
         Returns:
             (Any, Any): image and label, as a reader of the dataset gets them.
         """
-        # The label gets the type of the dataset's own: int, numpy integer or 0-d tensor.
-        example = self._label
-        target = torch.tensor(label, dtype=example.dtype) if isinstance(example, Tensor) else type(example)(label)
+        target = self._label_form(label)
         if self._fake_transform is None:
             return given(*own(_in_form(image, cast(ImageKind, self._kind)), target))
-        _, target = Transforms(target_transform=own.target_transform)(None, target)
+        if own.transforms is not None:
+            _, target = own.transforms(self._image, target)
+        elif own.target_transform is not None:
+            target = own.target_transform(target)
         return given(self._fake_transform(image), target)
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from numbers import Real
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ganaug.core.integers import to_int
 from ganaug.core.seeding import Purpose, random_stream
+from ganaug.core.text import composed, numbers_of
 
 DEFAULT_RATIO = 0.3
 BY_RATIO = ("match", "uniform")
@@ -263,15 +264,14 @@ def _fill_up(counts: Sequence[int], strategy: str) -> list[int]:
 
 
 def _up_to_totals(counts: Sequence[int], classes: Sequence[str], wanted: Mapping[str | int, int]) -> list[int]:
-    quotas = [0] * len(counts)
+    numbers, quotas = numbers_of(classes), [0] * len(counts)
     for key, total in wanted.items():
-        known = key in classes if isinstance(key, str) else _is_count(key) and key < len(classes)
-        if not known:
+        k = numbers.get(composed(key), -1) if isinstance(key, str) else to_int(key)
+        if k is None or not 0 <= k < len(classes):
             raise ValueError(
                 f"sampling_strategy has {key!r}, which is neither a class name nor an index; the classes are "
                 f"{', '.join(classes)}"
             )
-        k = classes.index(key) if isinstance(key, str) else int(key)
         if not _is_count(total) or total < counts[k]:
             raise ValueError(
                 f"sampling_strategy wants {total!r} images of class {classes[k]}, which has {counts[k]} real ones. "
@@ -282,4 +282,5 @@ def _up_to_totals(counts: Sequence[int], classes: Sequence[str], wanted: Mapping
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 0
+    number = to_int(value)
+    return number is not None and number >= 0

@@ -29,7 +29,7 @@ def resolve(
     """Plan and sampler for a dataset; what can be refused is refused before anything takes minutes.
 
     Args:
-        dataset (Dataset): map-style, items (image, int label).
+        dataset (Dataset): map-style, items (image, label).
         generator (module, str or Path, optional): None: one is fitted to ``dataset``.
         ratio (float or "auto", optional): ``"auto"``: the one that does best on ``validation``.
         validation (Dataset, optional): real images that ``"auto"`` judges by.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,13 +15,16 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from ganaug.core import fingerprints
+from ganaug.core.integers import positive_int
 from ganaug.data import inspection
-from ganaug.data.inspection import Transforms
+from ganaug.data.label_form import LabelForm
+from ganaug.data.label_lists import own_classes
+from ganaug.data.own_transforms import Transforms
 from ganaug.mixing import workers
 from ganaug.mixing.item_form import ItemForm
+from ganaug.mixing.label_names import sampler_of_labels
 from ganaug.mixing.plan import check_ratio, classes_due
 from ganaug.mixing.workers import SharedEpoch
-from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
@@ -38,17 +41,19 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
     alone. The rank is that of ``torch.distributed`` if it is initialised, else ``RANK`` of the environment, else 0.
 
     Args:
-        dataset (iterable): of (image, int label) pairs. Its ``classes``, if any, are matched to the generator's by
-            name; else labels are the generator's.
+        dataset (iterable): of (image, int label) pairs.
         generator (Generator, module, str or Path): a module with ``latent_dim`` that maps float z (N, latent_dim) and
             int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub id.
         ratio (float): the fraction of the mixed stream that is generated, in [0, 1). Default: 0.3
+        classes (sequence of str, optional): what the dataset's labels are called, in their order; they meet the
+            generator's classes by name. Default: as the dataset's ``class_to_idx`` or ``classes`` say; without these,
+            label k is called "k"
         class_map (mapping, optional): {dataset class name: generator class name} for classes whose names differ.
         transform (callable, optional): for every image, real and generated.
         target_transform (callable, optional): for every label, likewise.
         fake_transform (callable, optional): uint8 (C, H, W) tensor to what ``dataset`` yields for an image, before
             ``transform``; for streams whose images are neither PIL images nor uint8 tensors.
-        accept (Filter, optional): which generated images to keep; see :mod:`ganaug.filters`.
+        accept (Filter, optional): which generated images to keep; see :mod:`ganaug.filters`. A module is copied.
         max_tries (int): images drawn per item before a filter counts as starved. Default: 10
         return_source (bool): add an int to every item, 0 for real and 1 for generated. Default: False
         seed (int): in [0, 2**64). Default: 0
@@ -62,8 +67,9 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
     Raises:
         TypeError: ``dataset`` is map-style or not an iterable; in iteration, its items are not (image, int label), or
             generated images cannot take the form of its images.
-        ValueError: an argument is out of range, the generator does not know a class, or nobody names the classes; in
-            iteration, a label has no class, or the generator's images are of another number of channels or size.
+        ValueError: an argument is out of range, the generator does not know a class, or nobody names the labels and
+            the generator calls its classes something else than 0, 1, 2 and so on; in iteration, a label has no class,
+            or the generator's images are of another number of channels or size.
         LoadError: the generator cannot be loaded.
         StarvedFilterError: in iteration, ``accept`` refused ``max_tries`` images for an item.
     """
@@ -74,6 +80,7 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         generator: ConditionalGenerator | str | Path,
         ratio: float = 0.3,
         *,
+        classes: Sequence[str] | None = None,
         class_map: Mapping[str, str] | None = None,
         transform: Callable[[Any], Any] | None = None,
         target_transform: Callable[[Any], Any] | None = None,
@@ -86,16 +93,16 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         buffer: int = 32,
     ) -> None:
         _check_iterable(dataset)
-        if isinstance(buffer, bool) or not isinstance(buffer, int) or buffer < 1:
-            raise ValueError(f"buffer must be a positive int, got {buffer!r}")
-        self.dataset, self.ratio, self.return_source, self.buffer = dataset, ratio, return_source, buffer
+        self.dataset, self.ratio, self.return_source = dataset, ratio, return_source
+        self.buffer = positive_int("buffer", buffer)
         self._fake_transform = fake_transform
         self._transforms = Transforms(transform, target_transform)
         exact = check_ratio(ratio)
         self._per_real = exact / (1 - exact)
-        self.sampler = ClassSampler(
+        self.sampler = sampler_of_labels(
             generator,
-            inspection.own_classes(dataset) or None,
+            own_classes(dataset) if classes is None else classes,
+            owner=type(dataset).__name__,
             class_map=class_map,
             accept=accept,
             max_tries=max_tries,
@@ -103,11 +110,6 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
             device=device,
         )
         self.classes = self.sampler.classes
-        if not self.classes:
-            raise ValueError(
-                f"neither {type(dataset).__name__} nor {self.sampler.name} says what the classes are. Give the "
-                "dataset classes, or the generator label_names: class names, in the order of the labels"
-            )
         self._epoch = SharedEpoch()
         self._position = _Position()
         self._resuming = False
@@ -135,9 +137,10 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
             ValueError: ``epoch`` is not an int from 0.
         """
         self._epoch.value = epoch
-        if self._position.epoch != epoch:
-            self._position, self._resuming = _Position(epoch), False
-        self._tell_epoch(epoch)
+        number = self._epoch.value  # a plain int
+        if self._position.epoch != number:
+            self._position, self._resuming = _Position(number), False
+        self._tell_epoch(number)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the latest iteration of this process stands: plain JSON values, and the state of the dataset inside.
@@ -192,7 +195,7 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
                 mixed += [(0, item), *((1, label) for label in due)]
             if form is None:
                 image, label = read[0]
-                form = ItemForm(image, label, self._fake_transform, owner=type(self.dataset).__name__)
+                form = ItemForm(image, LabelForm(label), self._fake_transform, owner=type(self.dataset).__name__)
                 form.check(self.sampler.image_shape, resizable=self._transforms.transform is not None)
 
             # What a resumed iteration has yielded before is dropped; the generated images in the rest are drawn.

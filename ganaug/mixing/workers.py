@@ -9,6 +9,8 @@ import torch
 from torch import distributed
 from torch.utils.data import get_worker_info
 
+from ganaug.core.integers import unsigned_int
+
 # How many images each reader can number as its own: reader k has the numbers from k * IMAGES_PER_READER.
 IMAGES_PER_READER = 2**40
 
@@ -37,9 +39,7 @@ class SharedEpoch:
 
     @value.setter
     def value(self, epoch: int) -> None:
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch < 2**63:
-            raise ValueError(f"epoch must be an int from 0 to 2**63 - 1, got {epoch!r}")
-        self._shared.fill_(epoch)
+        self._shared.fill_(unsigned_int("epoch", epoch, bits=63))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -13,13 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from ganaug.core import fingerprints
-from ganaug.core.hardware import check_usable_here, device_of
+from ganaug.core.errors import InputError
+from ganaug.core.hardware import check_usable_here, device_of, evaluation_copy
+from ganaug.core.integers import positive_int, to_int
 from ganaug.core.seeding import check_seed
+from ganaug.core.text import composed, numbers_of
 from ganaug.hub.dataset_card import Provenance
 from ganaug.hub.download import fetch
 from ganaug.hub.folder import load
 from ganaug.sampling.draw import sample
-from ganaug.sampling.filters import Filter, StarvedFilterError, apply_filter
+from ganaug.sampling.filters import ClassifierAgreement, Filter, StarvedFilterError, apply_filter
 from ganaug.sampling.inference import ConditionalGenerator, InferenceCopy, Shortcuts
 
 
@@ -35,7 +38,8 @@ class ClassSampler:
             generator's own
         present (sequence of str, optional): the classes that the generator must know. Default: all
         class_map (mapping, optional): {dataset class name: generator class name} for classes whose names differ.
-        accept (Filter, optional): which images to keep; it is given the dataset's labels.
+        accept (Filter, optional): which images to keep; it is given the dataset's labels, or the generator's if it has
+            ``takes_generator_labels``. A module is copied.
         max_tries (int): images drawn per item before a filter counts as starved. Default: 10
         seed (int): in [0, 2**64). Default: 0
         device (torch.device or str, optional): to draw on. Default: where the generator is
@@ -50,7 +54,8 @@ class ClassSampler:
     Raises:
         TypeError: ``generator`` is not a module that can be drawn from, a folder or a Hub id.
         ValueError: the generator is unconditional or does not know a class, ``class_map`` has a name that neither side
-            has, ``max_tries`` is not a positive int, or ``seed`` is out of range.
+            has, ``accept`` has a classifier of another number of classes, ``max_tries`` is not a positive int, or
+            ``seed`` is out of range.
         LoadError: the generator cannot be loaded.
     """
 
@@ -66,8 +71,7 @@ class ClassSampler:
         seed: int = 0,
         device: torch.device | str | None = None,
     ) -> None:
-        if isinstance(max_tries, bool) or not isinstance(max_tries, int) or max_tries < 1:
-            raise ValueError(f"max_tries must be a positive int, got {max_tries!r}")
+        self.max_tries, self.seed = positive_int("max_tries", max_tries), check_seed(seed)
         # Absolute, because workers and copies may have another working directory.
         self._folder = fetch(generator).absolute() if isinstance(generator, str | Path) else None
         self._module = load(self._folder) if self._folder else _own_copy(generator)
@@ -84,15 +88,17 @@ class ClassSampler:
         self.name = type(self._module).__name__
         names: Sequence[str] | None = getattr(self._module, "label_names", None)
         self.classes = tuple(names or ()) if classes is None else tuple(classes)
-        self._generator_label = torch.tensor(
-            _match_classes(self.classes, self.classes if present is None else present, names, class_map or {}),
-            dtype=torch.int64,
-        )
-        self.accept, self.max_tries, self.seed = accept, max_tries, check_seed(seed)
+        matches = _match_classes(self.classes, self.classes if present is None else present, names, class_map or {})
+        self._generator_label = torch.tensor([match or 0 for match in matches], dtype=torch.int64)
+        self._unknown = torch.tensor([match is None for match in matches], dtype=torch.bool)
         self._inference_copy: InferenceCopy | None = None
         self._shortcuts: Shortcuts | None = None
-        shape = sample(self.inference_copy, []).shape[1:]
-        self.image_shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
+        probe = sample(self.inference_copy, self._generator_label[~self._unknown][:1])
+        channels, height, width = probe.shape[1:]
+        self.image_shape: tuple[int, int, int] = (channels, height, width)
+        self.accept = evaluation_copy(accept) if isinstance(accept, nn.Module) else accept
+        if isinstance(accept, ClassifierAgreement) and self.classes:
+            accept.check_classes(probe, self.classes)
 
     @property
     def generator(self) -> ConditionalGenerator:
@@ -131,7 +137,7 @@ class ClassSampler:
         Image k depends on this sampler and (labels[k], epoch, indices[k]) alone.
 
         Args:
-            labels (Tensor): int64 (N,), the dataset's.
+            labels (Tensor): int (N,), the dataset's.
             indices (sequence of int): number of each image, in [0, 2**64).
             epoch (int): numbers another sequence. Default: 0
 
@@ -139,12 +145,16 @@ class ClassSampler:
             Tensor: uint8 (N, C, H, W) in [0, 255], on the CPU.
 
         Raises:
+            ValueError: a label is not one of :attr:`classes`, or is a class that the generator does not know.
             StarvedFilterError: the filter refused ``max_tries`` images for an item.
         """
+        labels = labels.to(torch.int64)  # torch would take uint8 for a mask
+        self._check_labels(labels)
         wanted = self._generator_label[labels]
         images = sample(self.inference_copy, wanted, seed=self.seed, indices=indices, epoch=epoch)
         if self.accept is None:
             return images
+        judged_as = wanted if getattr(self.accept, "takes_generator_labels", False) else labels
         # Items whose image is refused get another one, until none is left or their tries are used up.
         tried = torch.bincount(labels)
         pending = torch.arange(len(labels))
@@ -155,7 +165,7 @@ class ClassSampler:
                     self.inference_copy, wanted[pending], seed=self.seed, indices=again, epoch=epoch, attempt=attempt
                 )
                 tried += torch.bincount(labels[pending], minlength=len(tried))
-            pending = pending[~apply_filter(self.accept, images[pending], labels[pending])]
+            pending = pending[~apply_filter(self.accept, images[pending], judged_as[pending])]
             if not len(pending):
                 return images
         label = int(labels[pending[0]])
@@ -165,6 +175,20 @@ class ClassSampler:
             f"{int(tried[label])} images tried, and none of the {self.max_tries} (max_tries) drawn for item "
             f"{indices[int(pending[0])]}. Raise max_tries, loosen the filter, or train the generator longer"
         )
+
+    def _check_labels(self, labels: Tensor) -> None:
+        """Refuse labels for which there would be an index error, or an image of another class."""
+        known = range(len(self.classes))
+        for label in labels.unique().tolist():
+            if label not in known:
+                raise InputError(
+                    f"labels must be from 0 to {len(known) - 1} for the classes {', '.join(self.classes)}; got {label}"
+                )
+            if self._unknown[label]:
+                raise InputError(
+                    f"the generator does not know {self.classes[label]}, so it cannot draw it. Leave it out, or pass "
+                    "class_map={dataset name: generator name}"
+                )
 
     @cached_property
     def identity(self) -> str:
@@ -217,18 +241,18 @@ class ClassSampler:
 
 def _own_copy(generator: Any) -> nn.Module:
     """A copy of a generator, which nobody else trains or moves."""
-    if not isinstance(generator, nn.Module) or not isinstance(getattr(generator, "latent_dim", None), int):
+    if not isinstance(generator, nn.Module) or to_int(getattr(generator, "latent_dim", None)) is None:
         raise TypeError(
             "generator must be a module with latent_dim and forward(z, labels), a folder or a Hub id; "
             f"got {type(generator).__name__}"
         )
-    return copy.deepcopy(generator).eval().requires_grad_(False)
+    return evaluation_copy(generator)
 
 
 def _match_classes(
     classes: Sequence[str], present: Sequence[str], names: Sequence[str] | None, class_map: Mapping[str, str]
-) -> list[int]:
-    """Generator label of each dataset class; classes without images and without a match get 0."""
+) -> list[int | None]:
+    """Generator label of each dataset class; None for one without images and without a match."""
     if names is None and class_map:
         raise ValueError(
             "class_map was given, but the generator has no class names (label_names) to meet the dataset's by. Leave "
@@ -236,10 +260,14 @@ def _match_classes(
         )
     if names is None:
         return list(range(len(classes)))
-    unknown = [name for name in class_map if name not in classes] + [
-        name for name in class_map.values() if name not in names
+    # Names are the same however their accents are composed.
+    number, own = numbers_of(names), numbers_of(classes)
+    mapped = {composed(name): composed(other) for name, other in class_map.items()}
+    unknown = [name for name in class_map if composed(name) not in own] + [
+        name for name in class_map.values() if composed(name) not in number
     ]
-    missing = [name for name in present if class_map.get(name, name) not in names]
+    labels = {name: number.get(mapped.get(name, name)) for name in own}
+    missing = [name for name in present if labels.get(composed(name)) is None]
     if unknown or missing:
         problem = (
             f"class_map has names that neither has: {', '.join(unknown)}"
@@ -251,5 +279,4 @@ def _match_classes(
             "Pass class_map={dataset name: generator name}; where they stand in the same order, "
             "class_map=dict(zip(dataset.classes, generator.label_names))"
         )
-    index = {name: k for k, name in enumerate(names)}
-    return [index.get(class_map.get(name, name), 0) for name in classes]
+    return [labels[composed(name)] for name in classes]

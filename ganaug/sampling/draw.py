@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ganaug.core.defaults import usual_defaults
+from ganaug.core.errors import InputError
 from ganaug.core.hardware import one_thread_each
+from ganaug.core.integers import to_int
 from ganaug.core.seeding import check_seed, latents
+from ganaug.core.text import composed, numbers_of
 from ganaug.sampling.inference import ConditionalGenerator, InferenceCopy
 
 
+@usual_defaults()
 def sample(
     generator: ConditionalGenerator | InferenceCopy,
-    labels: Sequence[int] | Tensor,
+    labels: Sequence[int] | Sequence[str] | Tensor,
     *,
     seed: int = 0,
     indices: Sequence[int] | None = None,
@@ -30,7 +38,7 @@ def sample(
     Args:
         generator (ConditionalGenerator or InferenceCopy): used on the device it is on and in evaluation mode, and left
             as it was. To draw from one often, make its InferenceCopy first.
-        labels (sequence of int or Tensor): shape (N,), the generator's own.
+        labels (sequence of int or str, or Tensor): shape (N,), the generator's own, as ints or class names.
         seed (int): in [0, 2**64). Default: 0
         indices (sequence of int, optional): number of each image in the seed's sequence, in [0, 2**64). Default: from
             0 to N-1
@@ -41,16 +49,11 @@ def sample(
         Tensor: uint8 (N, C, H, W) in [0, 255], contiguous, on the CPU.
 
     Raises:
-        ValueError: the seed is out of range, the labels are not a flat sequence of ints, ``indices`` are not as many,
-            or the generator returns images that are not finite.
+        ValueError: the seed is out of range, the labels are not a flat sequence of the generator's classes,
+            ``indices`` are not as many, or the generator returns images that are not finite.
     """
     check_seed(seed)
-    label_tensor = torch.as_tensor(labels)
-    if label_tensor.ndim != 1 or (label_tensor.numel() and label_tensor.dtype.is_floating_point):
-        raise ValueError(
-            f"labels must be a flat sequence of ints, got shape {tuple(label_tensor.shape)}, {label_tensor.dtype}"
-        )
-    label_tensor = label_tensor.to(torch.int64)
+    label_tensor = label_numbers(labels, generator)
     if indices is None:
         indices = range(len(label_tensor))
     elif len(indices) != len(label_tensor):
@@ -72,3 +75,56 @@ def sample(
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 chunks = list(pool.map(one_pass, starts))
     return torch.cat(chunks).contiguous()  # networks work in channels_last
+
+
+def label_numbers(labels: Any, generator: ConditionalGenerator | InferenceCopy) -> Tensor:
+    """Labels of a generator as ints, int64 (N,).
+
+    Args:
+        labels (sequence of int or str, or Tensor): shape (N,).
+        generator (ConditionalGenerator or InferenceCopy): whose ``label_names`` say what labels there are. One without
+            names is taken to know every int from 0; an unconditional one knows only 0.
+
+    Raises:
+        ValueError: the labels are something else, or one is not a class of the generator.
+    """
+    single = labels if isinstance(labels, str) else None if getattr(labels, "ndim", 0) else to_int(labels)
+    if single is not None:
+        raise InputError(f"labels must be a sequence, one for each image; got {single!r}. Write sample([{single!r}])")
+    names: tuple[str, ...] = tuple(getattr(generator, "label_names", None) or ())
+
+    # Class names become the ints that they stand for.
+    listed = isinstance(labels, Iterable) and not isinstance(labels, Tensor | Mapping | AbstractSet)
+    if listed and any(isinstance(label, str) for label in labels):
+        number_of = numbers_of(names)
+        unknown = [label for label in labels if not isinstance(label, str) or composed(label) not in number_of]
+        if unknown:
+            known = f"the classes are {', '.join(names)}" if names else "it has no label_names, so give ints"
+            raise InputError(
+                f"labels must be all ints or all class names of the generator, got {unknown[0]!r} among them; {known}"
+            )
+        labels = [number_of[composed(label)] for label in labels]
+
+    try:
+        tensor = labels if isinstance(labels, Tensor) else torch.tensor(np.asarray(labels))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"labels must be a flat sequence of ints or class names, got a {type(labels).__name__} of other things"
+        ) from error
+    if tensor.ndim != 1 or (len(tensor) and (tensor.is_floating_point() or tensor.dtype == torch.bool)):
+        raise InputError(
+            f"labels must be a flat sequence of ints or class names, got shape {tuple(tensor.shape)}, {tensor.dtype}"
+        )
+    tensor = tensor.to(torch.int64)
+
+    # A label that the network does not have would end in an index error, or in an image of another class.
+    conditional = getattr(generator, "conditional", True)
+    highest = len(names) - 1 if names else 2**63 - 1 if conditional else 0
+    bad = tensor[(tensor < 0) | (tensor > highest)].tolist()
+    if bad:
+        classes = ", ".join(f"{k}: {name}" for k, name in enumerate(names)) or "not named"
+        raise InputError(
+            f"labels must be {f'from 0 to {highest}' if names or not conditional else 'from 0'}, got {bad[0]}; "
+            + (f"the classes are {classes}" if conditional else "this generator is unconditional")
+        )
+    return tensor

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from ganaug.core.errors import InputError
 from ganaug.core.files import atomic_path, write_json, write_text
 from ganaug.core.hardware import one_thread_each
+from ganaug.core.integers import positive_int
 from ganaug.core.pixels import to_pil
 from ganaug.hub.dataset_card import DatasetFacts, dataset_card
 from ganaug.hub.folder import CARD
@@ -80,10 +81,9 @@ def generate_shards(
         OSError: the folder cannot be written to or the disk is full.
         StarvedFilterError: see :meth:`ClassSampler.draw`.
     """
-    numbers = {"num_images": num_images, "images_per_shard": images_per_shard, "cpu_threads": cpu_threads}
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be a positive int, got {value!r}")
+    num_images = positive_int("num_images", num_images)
+    images_per_shard = positive_int("images_per_shard", images_per_shard)
+    cpu_threads = positive_int("cpu_threads", cpu_threads)
     rank, size = (processes.process_index, processes.num_processes) if processes else (0, 1)
     wait = processes.wait_for_everyone if processes else lambda: None
     with one_thread_each():  # several shards side by side instead

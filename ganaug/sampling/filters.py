@@ -1,19 +1,23 @@
 """Filters of generated images, for ``accept``: which of them to keep.
 
 A filter maps uint8 images (N, C, H, W) and int64 labels (N,), the dataset's, to bool (N,), True for those to keep. It
-should judge every image by itself, or an item would depend on the batch it is drawn in.
+should judge every image by itself, or an item would depend on the batch it is drawn in. One with an attribute
+``takes_generator_labels`` that is True is given the generator's labels instead, which may stand in another order.
+
+A filter that is a module is copied, so that training the original further changes nothing. Any other callable is
+called as it is: a network that a function uses must not be trained further, or the images of an epoch would change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganaug.core.errors import InputError
-from ganaug.core.hardware import best_device, check_usable_here, device_of
+from ganaug.core.hardware import best_device, check_usable_here, device_of, evaluation_copy
 from ganaug.core.pixels import to_float
 from ganaug.sampling.inference import fill_rows
 
@@ -27,11 +31,11 @@ class StarvedFilterError(InputError):
 
 
 class _JudgeFilter(nn.Module):
-    """What the two filters share: a network in evaluation mode, which is given images on its own device."""
+    """What the two filters share: a copy of a network, which is given images on the device the network is on."""
 
     def __init__(self, judge: nn.Module, transform: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.judge = judge.eval()
+        self.judge = evaluation_copy(judge)
         self.transform = transform
 
     def _prepared(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +48,8 @@ class ClassifierAgreement(_JudgeFilter):
     """Keep images that a classifier assigns to the class that was asked for.
 
     Args:
-        classifier (nn.Module): maps what ``transform`` returns to class logits (N, K), in the dataset's class order.
+        classifier (nn.Module): maps what ``transform`` returns to class logits (N, K), in the dataset's class order;
+            it is copied.
         min_probability (float): softmax probability that the wanted class must have besides, in [0, 1]. Default: 0
         transform (callable, optional): uint8 (N, C, H, W) to the classifier's input. Default: float32 in [-1, 1]
 
@@ -65,6 +70,30 @@ class ClassifierAgreement(_JudgeFilter):
         self.min_probability = min_probability
 
     @torch.inference_mode()
+    def check_classes(self, images: Tensor, classes: Sequence[str]) -> None:
+        """Refuse to judge images of other classes than the classifier knows.
+
+        Args:
+            images (Tensor): uint8 (N, C, H, W), some to try.
+            classes (sequence of str): the dataset's.
+
+        Raises:
+            InputError: the classifier does not return one logit for each class.
+        """
+        logits = self.judge(self._prepared(images, torch.zeros(len(images), dtype=torch.int64))[0])
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise InputError(
+                f"the filter's classifier must return class logits (N, {len(classes)}), got "
+                f"{tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__}. Give a module that "
+                "returns these alone"
+            )
+        if logits.shape[1] != len(classes):
+            raise InputError(
+                f"the filter's classifier knows {logits.shape[1]} classes, and the dataset has {len(classes)}: "
+                f"{', '.join(classes)}. Give one that was trained on these, in this order"
+            )
+
+    @torch.inference_mode()
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Which of uint8 images (N, C, H, W) with int64 labels (N,) to keep, bool (N,), on the CPU."""
         inputs, wanted = self._prepared(images, labels)
@@ -81,8 +110,9 @@ class DiscriminatorScore(_JudgeFilter):
     """Keep images that a discriminator finds real enough.
 
     Args:
-        discriminator (nn.Module): maps float images (N, C, H, W) in [-1, 1] and int64 labels (N,) to (real/fake
-            logits (N,), class logits or None), as those from :meth:`ganaug.Generator.make_discriminator` do.
+        discriminator (nn.Module): maps float images (N, C, H, W) in [-1, 1] and int64 labels (N,), the generator's,
+            to (real/fake logits (N,), class logits or None), as those from
+            :meth:`ganaug.Generator.make_discriminator` do; it is copied.
         threshold (float): lowest logit to keep; at 0 the discriminator is undecided. Default: 0
 
     Source: Azadi et al. 2019, "Discriminator rejection sampling", for the idea; the threshold here is fixed.
@@ -91,10 +121,13 @@ class DiscriminatorScore(_JudgeFilter):
     def __init__(self, discriminator: nn.Module, *, threshold: float = 0.0) -> None:
         super().__init__(discriminator, to_float)
         self.threshold = threshold
+        # In the instance, and so in the fingerprints: what an earlier version kept, which had this filter judge by the
+        # dataset's labels, is not found again.
+        self.takes_generator_labels = True
 
     @torch.inference_mode()
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Which of uint8 images (N, C, H, W) with int64 labels (N,) to keep, bool (N,), on the CPU."""
+        """Which of uint8 images (N, C, H, W) with the generator's int64 labels (N,) to keep, bool (N,), on the CPU."""
         logits: Tensor = self.judge(*self._prepared(images, labels))[0]
         return (logits >= self.threshold).cpu()
 
@@ -109,7 +142,7 @@ def apply_filter(accept: Filter, images: Tensor, labels: Tensor) -> Tensor:
     Args:
         accept (Filter): the filter.
         images (Tensor): uint8 (N, C, H, W), on the CPU.
-        labels (Tensor): int64 (N,), the dataset's.
+        labels (Tensor): int64 (N,), the dataset's; or the generator's, if the filter takes those.
 
     Returns:
         Tensor: bool (N,), on the CPU, True for the images to keep.

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from ganaug.core.hardware import deterministic_passes, device_of, has_bf16, one_thread_each
+from ganaug.core.defaults import usual_defaults
+from ganaug.core.hardware import deterministic_passes, device_of, evaluation_copy, has_bf16, one_thread_each
 from ganaug.core.pixels import to_uint8
 from ganaug.core.seeding import latents
 
@@ -63,34 +64,44 @@ class Shortcuts:
 class InferenceCopy:
     """A copy of a generator that draws uint8 images fast, by shortcuts that do not change them.
 
-    Each shortcut is tried on a few images, and left out unless 99.9 % of their pixels are within one grey level of
-    those that the generator draws as it is.
+    Each shortcut is tried on a few images, and left out unless the generator runs with it and 99.9 % of their pixels
+    are within one grey level of those that the generator draws as it is.
 
     Args:
-        generator (ConditionalGenerator): copied, on the device it is on.
+        generator (ConditionalGenerator): copied, on the device it is on. One whose weights are all of another
+            floating-point type than fp32 is drawn from in fp32.
         shortcuts (Shortcuts, optional): those that another copy of the same generator found. Default: looked for here
 
     Attributes:
         shortcuts (Shortcuts): those taken.
         device (torch.device): where it computes.
         latent_dim (int): length of a latent vector.
+        label_names (tuple of str): the generator's class names; empty if it has none.
+        conditional (bool): whether images of a wanted class can be drawn.
         rows (int): images in every forward pass.
 
     Raises:
         ValueError: the generator returns images that are not finite.
     """
 
+    @usual_defaults()
     def __init__(self, generator: ConditionalGenerator, shortcuts: Shortcuts | None = None) -> None:
-        given = copy.deepcopy(cast(nn.Module, generator)).eval().requires_grad_(False)
+        given = evaluation_copy(cast(nn.Module, generator))
+        # Latents are fp32. Weights of several types are mixed on purpose, by a network that converts for itself.
+        types = {weight.dtype for weight in given.parameters() if weight.is_floating_point()}
+        if len(types) == 1 and types != {torch.float32}:
+            given.float()
         self.device = device_of(given)
         self.latent_dim = generator.latent_dim
+        self.label_names: tuple[str, ...] = tuple(getattr(given, "label_names", None) or ())
+        self.conditional: bool = getattr(given, "conditional", True)
         self.rows = ROWS.get(self.device.type, ROWS_ELSEWHERE)
         self.shortcuts = shortcuts or self._find_shortcuts(given)
         self._module = _simplified(given, self.shortcuts)
 
     def _find_shortcuts(self, given: nn.Module) -> Shortcuts:
         """The shortcuts whose images look the same."""
-        labels = torch.arange(PROBE) % max(len(getattr(given, "label_names", None) or ()), 1)
+        labels = torch.arange(PROBE) % max(len(self.label_names), 1)
         z = latents(0, range(PROBE), self.latent_dim)
 
         def images_of(module: nn.Module) -> Tensor:
@@ -99,7 +110,12 @@ class InferenceCopy:
                 return torch.cat([self._draw(module, *some) for some in passes]).short()
 
         def is_faithful(shortcuts: Shortcuts) -> bool:
-            near = (images_of(_simplified(given, shortcuts)) - expected).abs() <= 1
+            try:
+                drawn = images_of(_simplified(given, shortcuts))
+            except (RuntimeError, AttributeError, TypeError, ValueError, LookupError):
+                # It looks into its own layers, as tied weights do, and finds others there.
+                return False
+            near = (drawn - expected).abs() <= 1
             return near.float().mean().item() >= FAITHFUL_SHARE
 
         with _multiplications(given) as multiplications:
@@ -155,11 +171,10 @@ def _simplified(given: nn.Module, shortcuts: Shortcuts) -> nn.Module:
     module = copy.deepcopy(given)
     for sequence in [part for part in module.modules() if isinstance(part, nn.Sequential)]:
         # A BatchNorm that follows a layer becomes part of the layer's weights.
-        for (name, layer), (place, norm) in pairwise(list(sequence.named_children())):
+        for index, (layer, norm) in enumerate(pairwise(list(sequence))):
             fused = _fused(layer, norm)
             if fused is not None:
-                setattr(sequence, name, fused)
-                setattr(sequence, place, nn.Identity())
+                sequence[index], sequence[index + 1] = fused, nn.Identity()
         for activation in sequence[1:]:
             if isinstance(activation, nn.ReLU | nn.LeakyReLU):
                 activation.inplace = True
@@ -191,7 +206,7 @@ class _InBf16(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.layer = layer.to(torch.bfloat16)
+        self.layer = copy.deepcopy(layer).to(torch.bfloat16)  # another layer may have the same weights
 
     def forward(self, values: Tensor) -> Tensor:
         return cast(Tensor, self.layer(values.to(torch.bfloat16))).float()

@@ -146,11 +146,13 @@ class BatchNoise:
 
     def rand(self, count: int, *shape: int) -> Tensor:
         """Uniform in [0, 1), float32 (count, *shape)."""
-        return self._mine(count, torch.rand(self._all(count, shape), generator=self._rng, device=self._device))
+        drawn = torch.rand(self._all(count, shape), generator=self._rng, dtype=torch.float32, device=self._device)
+        return self._mine(count, drawn)
 
     def randn(self, count: int, *shape: int) -> Tensor:
         """Standard normal, float32 (count, *shape)."""
-        return self._mine(count, torch.randn(self._all(count, shape), generator=self._rng, device=self._device))
+        drawn = torch.randn(self._all(count, shape), generator=self._rng, dtype=torch.float32, device=self._device)
+        return self._mine(count, drawn)
 
     def randint(self, low: int, high: int, count: int, *shape: int) -> Tensor:
         """Uniform in [low, high), int64 (count, *shape)."""

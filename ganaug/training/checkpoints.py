@@ -19,11 +19,12 @@ from torch import Tensor
 from ganaug.core import fingerprints
 from ganaug.core.errors import InputError, LoadError
 from ganaug.core.files import atomic_path, json_text, remove, sha256_of, write_json, write_tensors
+from ganaug.hub.missing import CHECKPOINTS
 from ganaug.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-IN_RUN = Path("training") / "checkpoints"  # inside a run's folder
+IN_RUN = CHECKPOINTS  # inside a run's folder
 MANIFEST = "manifest.json"
 FORMAT = 2
 

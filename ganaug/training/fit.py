@@ -8,8 +8,10 @@ from pathlib import Path
 
 from accelerate.utils import set_seed
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
+from ganaug.training.checkpoints import IN_RUN, Checkpoints, check_same_run
 from ganaug.training.distributed import start_accelerator
 from ganaug.training.loop import train
 from ganaug.training.losses import GANObjective
@@ -18,32 +20,46 @@ from ganaug.training.run_folder import RunFolder
 from ganaug.training.settings import TrainingSettings
 
 
+@usual_defaults()
 def fit(
     make_generator: Callable[[], Generator],
     objective: GANObjective,
     images: LabelledImages,
     settings: TrainingSettings,
     folder: str | Path,
+    *,
+    resume: bool = False,
 ) -> Generator:
-    """Train a generator on all images and save the last one; no images are held back, no checkpoints are written.
+    """Train a generator on all images and save the last one; no images are held back.
 
     Seeds the global random states with the settings' seed.
 
     Args:
         make_generator (callable): makes the generator with its initial weights.
         objective (GANObjective), images (LabelledImages), settings (TrainingSettings): as for :func:`make_trainer`.
-        folder (str or Path): is created, and must not hold a run yet.
+        folder (str or Path): is created, and must not hold a run yet unless it is resumed.
+        resume (bool): go on from the newest whole checkpoint in the folder, if there is one, and write checkpoints as
+            the settings say. Default: False, nothing is written before the end
 
     Returns:
         Generator: the averaged generator.
 
     Raises:
-        InputError: the folder already holds a run or cannot be written to.
+        InputError: the folder already holds a run or cannot be written to; or the checkpoint is of another run.
         FloatingPointError: training diverged.
+        StoppedError: a signal ended training, with ``resume``.
     """
-    settings = replace(settings, checkpointing_kimg=None, evaluation_kimg=None)
+    settings = replace(settings, evaluation_kimg=None)
+    if not resume:
+        settings = replace(settings, checkpointing_kimg=None)
     accelerator = start_accelerator(settings)
     set_seed(settings.seed)
-    trained = train(make_trainer(make_generator(), objective, images, settings, accelerator), RunFolder(folder))
+    trainer = make_trainer(make_generator(), objective, images, settings, accelerator)
+
+    checkpoint = Checkpoints(Path(folder, IN_RUN)).newest() if resume else None
+    if checkpoint:
+        check_same_run(checkpoint, trainer, override=True)  # another machine may compute in another precision
+    after = checkpoint.facts["kimg"] if checkpoint else 0
+    trained = train(trainer, RunFolder(folder, after_kimg=after if resume else None), resume=checkpoint)
     accelerator.end_training()
     return trained

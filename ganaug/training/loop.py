@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
+from ganaug.core.defaults import usual_defaults
+from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, grids
 from ganaug.generators.base import Generator
+from ganaug.hub.folder import check_round_trip
 from ganaug.training.checkpoints import Candidate, Checkpoint
 from ganaug.training.interruption import StoppedError, StopSignals
 from ganaug.training.monitoring import RunningMeans, Watch
@@ -19,6 +24,7 @@ from ganaug.training.selection import Selection
 from ganaug.training.trainer import Trainer
 
 
+@usual_defaults()
 def train(
     trainer: Trainer,
     folder: RunFolder | None,
@@ -46,7 +52,9 @@ def train(
         Generator: the averaged generator.
 
     Raises:
-        InputError: the held-out images have other classes or another form than the training images, or are too few.
+        InputError: the held-out images have other classes or another form than the training images, or are too few;
+            or, before the first step, the networks' weights cannot be trained, or the generator could not be loaded
+            again from where it will be saved.
         FloatingPointError: gradients are not finite, even after going back to the last checkpoint with half the
             learning rate.
         StoppedError: a signal ended training.
@@ -57,6 +65,7 @@ def train(
     monitors, watch, recovery = RunningMeans(accelerator), Watch(trainer, folder, resume), Recovery(trainer, resume)
     stop = StopSignals(accelerator, handle=trainer.settings.checkpointing_kimg is not None)
     selection = Selection(trainer, held_out, stop)
+    _check(trainer, folder, watch)
     first = step = 0 if resume is None else _load(resume, trainer, selection)
     if first == 0:
         watch.show(grids.real_grid(trainer.data), "real", "real", 0)
@@ -98,6 +107,27 @@ def train(
     watch.trackers.finish()
     accelerator.wait_for_everyone()
     return generator
+
+
+def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch) -> None:
+    """Refuse, on all processes, what cannot be trained or saved where it will be, or could not be loaded again."""
+    refusal: str | None = None
+    if trainer.accelerator.is_main_process:
+        try:
+            trainer.check_weights()
+            if folder:
+                generator = trainer.averaged_generator
+                generator.info = run_facts(trainer, watch, command=folder.command)
+                check_round_trip(generator, within=folder.path)
+        except (InputError, OSError) as error:
+            refusal = str(error)
+    [refusal] = broadcast_object_list([refusal])
+    if refusal:
+        watch.trackers.finish()
+        if folder:
+            with suppress(OSError):  # of a run that is resumed it is not empty; any other may start anew here
+                folder.training.rmdir()
+        raise InputError(refusal)
 
 
 @dataclass(frozen=True)

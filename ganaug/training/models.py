@@ -8,6 +8,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.data import LabelledImages
 from ganaug.generators import (
     ACGAN28Generator,
@@ -46,6 +47,7 @@ class Model:
     conditional: bool = True
     network: Mapping[str, int] = field(default_factory=dict)
 
+    @usual_defaults()
     def make_generator(self, images: LabelledImages, **options: Any) -> Generator:
         """A new generator with random weights for the classes, size and channels of some images.
 
@@ -165,6 +167,7 @@ MODELS = CLASSIC_MODELS | {
 }
 
 
+@usual_defaults()
 def make_trainer(
     generator: Generator,
     objective: GANObjective,

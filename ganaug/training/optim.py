@@ -35,7 +35,7 @@ class DenseAdam(torch.optim.Adam):
     ) -> None:
         named = dict(weights)
         self._names, self._weights = list(named), list(named.values())
-        self.skipped = torch.zeros((), device=self._weights[0].device)
+        self.skipped = torch.zeros((), dtype=torch.float32, device=self._weights[0].device)
         fused = self._weights[0].device.type in ("cpu", "cuda")
         super().__init__([_in_order(weight, weight) for weight in self._weights], learning_rate, betas, fused=fused)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
@@ -22,6 +23,7 @@ STEPS = 700  # of each classifier
 DRAWN = 1000  # generated images of each class
 
 
+@usual_defaults()
 def pseudo_label(
     labelled: LabelledImages,
     unlabeled: Tensor,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from ganaug.core.errors import InputError
+from ganaug.core.integers import to_int
 from ganaug.training.diffaug import Operation
 
 
@@ -81,6 +82,8 @@ class TrainingSettings:
         object.__setattr__(self, "augment", tuple(self.augment))  # JSON has lists
         for field in fields(self):
             value = getattr(self, field.name)
+            if to_int(value) is not None:
+                object.__setattr__(self, field.name, value := to_int(value))  # a run's settings are kept as JSON
             if field.name in ("adam_beta1", "adam_beta2"):
                 valid, wanted = 0 <= value < 1, "in [0, 1)"
             elif field.name in ("lr_decay", "class_sampling"):

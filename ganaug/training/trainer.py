@@ -11,7 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ganaug.core.errors import LoadError
+from ganaug.core.defaults import usual_defaults
+from ganaug.core.errors import InputError, LoadError
 from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
@@ -42,6 +43,7 @@ class Trainer(ABC):
         learning_rate_factor (float): multiplies all learning rates. Default: 1
     """
 
+    @usual_defaults()
     def __init__(
         self, generator: Generator, data: LabelledImages, settings: TrainingSettings, accelerator: Accelerator
     ) -> None:
@@ -123,11 +125,33 @@ class Trainer(ABC):
         seen, each = step * self.images_per_step, 1000 * kimg
         return step == self.total_steps or seen // each > (seen - self.images_per_step) // each
 
+    def check_weights(self) -> None:
+        """Refuse networks with weights that cannot be trained.
+
+        Raises:
+            InputError: a weight is not float32, or was made in inference mode.
+        """
+        for network, _ in self._trained.values():
+            for name, weight in network.named_parameters():
+                if weight.is_inference():
+                    wrong = "was made in torch.inference_mode. Make the network outside of it"
+                elif weight.is_complex():
+                    wrong = "is complex, and weights are trained in float32. Make it of torch.view_as_real's form"
+                elif weight.requires_grad and weight.dtype != torch.float32:
+                    wrong = (
+                        f"is {weight.dtype}, and weights are trained in float32 (mixed_precision says what is "
+                        "computed in bf16). Call .float() on the network before it is given to the trainer"
+                    )
+                else:
+                    continue
+                raise InputError(f"{type(network).__name__} cannot be trained: {name} {wrong}")
+
     @property
     def averaged_generator(self) -> Generator:
         """The generator with averaged weights, which is what is sampled, scored and saved."""
         return cast(Generator, self.ema.module)
 
+    @usual_defaults()
     def step(self, step: int) -> dict[str, Tensor]:
         """Update all networks, then the moving average.
 

@@ -77,7 +77,11 @@ def data_flags(data: DataArguments) -> list[str]:
     """The flags that give another command the same images; those at their defaults are left out."""
     changed = [(field.name, getattr(data, field.name)) for field in fields(data)]
     changed = [(name, value) for name, value in changed if value != getattr(DataArguments, name)]
-    return [part for name, value in changed for part in (f"--{name}", *([] if value is True else [str(value)]))]
+    words = []
+    for name, value in changed:
+        values = value if isinstance(value, tuple) else () if value is True else (value,)
+        words += [f"--{name}", *map(str, values)]
+    return words
 
 
 def machine() -> str:

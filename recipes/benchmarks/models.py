@@ -57,7 +57,7 @@ def judge(generator: Generator, args: Arguments) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"label_fidelity": [], "classifier_accuracy": []}
     for seed in range(args.seeds):
         classifier = train_classifier(train, steps=args.classifier_steps, seed=seed)
-        fidelity = label_fidelity(generator, classifier, num_images=args.num_images, seed=seed)
+        fidelity = label_fidelity(generator, classifier, classes=train.classes, num_images=args.num_images, seed=seed)
         found["label_fidelity"].append(fidelity.share)
         found["classifier_accuracy"].append(accuracy(classifier, held_out))
     return found

@@ -63,7 +63,7 @@ def train_one(folder: Path, seed: int, args: Arguments) -> None:
 def judge(generator: Generator, held_out: LabelledImages, judging: SmallCNN, args: Arguments) -> dict[str, Any]:
     """What a generator's images are like."""
     labels = torch.arange(GENERATED) % len(held_out.classes)
-    made = LabelledImages(generator.sample(labels, seed=1), labels, held_out.classes, "generated images")
+    made = LabelledImages(generator.sample(labels, seed=1), labels, generator.label_names, "generated images")
     found = fidelity(made, held_out, judging)
     augment = ShiftFlip.like(held_out, flip=args.horizontal_flip)
     return {
@@ -87,7 +87,7 @@ def measure(args: Arguments, results: Results) -> Iterator[None]:
             "Give a larger kimg"
         )
     images, others = args.data.open_with_rest()
-    held_out = args.data.open_split("test")
+    held_out = args.data.open_split("test", like=images)
     if others is None:
         raise InputError("the judge is trained on images that the runs do not see: give images_per_class")
     augment = ShiftFlip.like(images, flip=args.horizontal_flip)

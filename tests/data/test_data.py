@@ -110,12 +110,16 @@ def test_damaged_idx_files(tmp_path):
         open_images(tmp_path, split="valid")
 
 
-def test_a_class_without_images_is_named(tmp_path):
+def test_a_class_without_images_is_left_out_and_named(tmp_path, caplog):
     data = small_images()
     few = data.subset(torch.nonzero(data.targets != 1).squeeze(1), "few")
     write_idx_pair(tmp_path, few)
+    found = open_images(tmp_path)
+    assert (found.classes, found.class_counts) == (("0", "2"), [20, 20])
+    assert torch.equal(found.targets, few.targets // 2)
+    assert caplog.messages[0].endswith("1 of 3 classes have no image and are left out: 1")
     with pytest.raises(DataError, match="no image of class 1. Add some"):
-        open_images(tmp_path)
+        open_images(tmp_path, classes=["1", "2"])
 
 
 def test_split_keeps_class_shares():

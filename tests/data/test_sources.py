@@ -282,7 +282,7 @@ def test_datasets_that_cannot_be_used():
     data = small_images()
     with pytest.raises(DataError, match=r"must be PIL images or uint8 \(C, H, W\) tensors.*a Tensor of shape"):
         open_images(TensorDataset(data.images.float(), data.targets))
-    with pytest.raises(DataError, match=r"labels of TensorDataset must be single ints"):
+    with pytest.raises(DataError, match=r"labels of TensorDataset must name one class"):
         open_images(TensorDataset(data.images, data.targets.float()))
 
 

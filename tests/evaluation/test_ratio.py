@@ -104,5 +104,8 @@ def test_auto_needs_validation_images_and_a_strategy_that_takes_a_ratio(parts):
     with pytest.raises(ValueError, match="two amounts"):
         ConditionalGANAugment(train, generator, "auto", validation=held_out, sampling_strategy="minority")
     fewer = held_out.subset(torch.nonzero(held_out.targets < 5).squeeze(1), "fewer")
-    with pytest.raises(InputError, match="classes differ"):
+    with pytest.raises(InputError, match="no image of class 5"):
         ConditionalGANAugment(train, generator, "auto", validation=replace(fewer, classes=train.classes[:5]))
+    strange = replace(held_out, classes=(*train.classes[:9], "ten"))
+    with pytest.raises(InputError, match="has images of ten"):
+        ConditionalGANAugment(train, generator, "auto", validation=strange)

@@ -406,7 +406,7 @@ class TwoOutputs(torch.nn.Linear):
     ("change", "message"),
     [
         ({"seeds": 1}, "seeds must be at least 2, for there to be error bars; got 1"),
-        ({"steps": 0}, "steps must be positive, got 0"),
+        ({"steps": 0}, "steps must be a positive int, got 0"),
         ({"ratios": (0.3, 1.0)}, r"ratios must be fractions between 0 and 1, one or more; got \[0.3, 1.0\]"),
         ({"ratios": ()}, "one or more; got"),
     ],

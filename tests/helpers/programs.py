@@ -179,7 +179,9 @@ def run_python(*command: str, cwd: Path, expected: int = 0, timeout: float = 200
     return output
 
 
-def run_ranks(count: int, *command: str, cwd: Path, timeout: float = 200, **options: Any) -> list[str]:
+def run_ranks(
+    count: int, *command: str, cwd: Path, expected: int = 0, timeout: float = 200, **options: Any
+) -> list[str]:
     """As ``torchrun --nproc_per_node count *command``, by :func:`start_python`: what each rank wrote."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun does; a port of its own
     common = {
@@ -194,7 +196,7 @@ def run_ranks(count: int, *command: str, cwd: Path, timeout: float = 200, **opti
         start_python(*command, cwd=cwd, env={**os.environ, **common, "RANK": str(k), "LOCAL_RANK": str(k)}, **options)
         for k in range(count)
     ]
-    return _outputs(ranks, [0] * count, timeout)
+    return _outputs(ranks, [expected] * count, timeout)
 
 
 def _outputs(programs: list[Program], expected: list[int], timeout: float) -> list[str]:

@@ -64,6 +64,8 @@ class StatefulReals(Reals):
 class Items:
     """An iterable of given items."""
 
+    classes = THREE
+
     def __init__(self, *items):
         self.items = items
 

@@ -112,7 +112,7 @@ def test_folders_that_hold_no_generator(folder, tmp_path):
     [
         ({"format_version": 2, "ganaug_version": "9.1"}, "format_version 2 and this ganaug reads up to 1.*ganaug 9.1"),
         ({"format_version": True}, "it has no format_version"),
-        ({"architecture": "os.system"}, "architecture 'os.system'; known are acgan-28.*register_generator"),
+        ({"architecture": "os.system"}, "architecture 'os.system'; known are .*acgan-28.*register_generator"),
         ({"architecture": ["acgan-28"]}, "architecture must be a string"),
         ({"auto_map": "x"}, "missing or unknown keys: auto_map"),
         ({"image": [28]}, r"image must be an object, got \[28\]"),
@@ -280,6 +280,6 @@ def test_what_could_not_be_loaded_again_is_not_saved(generator, folder, change, 
     wrong = copy.deepcopy(generator)
     wrong.info = copy.deepcopy(generator.info)
     change(wrong)
-    with pytest.raises(InputError, match=f"could not be loaded again, so it was not saved: .*{message}"):
+    with pytest.raises(InputError, match=f"could not be loaded again: .*{message}"):
         wrong.save_pretrained(folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

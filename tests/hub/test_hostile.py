@@ -176,6 +176,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "overflow": (text('"size": 28', '"size": 1e999'), "size must be 1 to 1024"),
     "long number": (text('"size": 28', '"size": ' + "9" * 5000), "cannot be read"),
     "deep nesting": (raw(b'{"a":' * 100_000), "nested too deeply"),
+    "millions of lists": (raw(b'{"a": [' + b"[]," * 5_000_000 + b"0]}"), "too many values"),
+    "millions of escapes": (raw(b'{"a": "' + b'\\"' * 8_000_000 + b'"}'), "thousands of escapes"),
     "not JSON": (raw(b"\x80\x04\x95pickle"), "cannot be read"),
     "wrong bytes": (raw(b'{"format_version": 1, "a": "\xff"}'), "cannot be read"),
     "null": (raw(b"null"), "not a config of ganaug"),

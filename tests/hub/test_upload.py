@@ -31,6 +31,7 @@ from ganaug import (
 )
 from ganaug.__main__ import main
 from ganaug.hub import upload
+from ganaug.hub.config import MOST_BYTES
 from ganaug.hub.dataset_card import Provenance, dataset_card, facts_of, provenance_in
 
 HIS = "models/alice/digits"
@@ -311,7 +312,7 @@ def test_files_that_are_too_large_are_not_downloaded(hub, put, load):
     put()
     files = hub.head(HIS)
     for name, content in (
-        ("config.json", b" " * 2**21),
+        ("config.json", b" " * (MOST_BYTES + 1)),
         ("model.safetensors", files["model.safetensors"] + b"\0" * 2**20),
     ):
         hub.put(HIS, {**files, name: content})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import pickle
 from fractions import Fraction
+from functools import partial
 
 import pytest
 import torch
@@ -33,6 +34,9 @@ class Plain(nn.Module):
         return (labels * 10 / 127.5 - 1).view(-1, 1, 1, 1)
 
 
+mix_of = partial(GANMix, classes=THREE)
+
+
 def batch(n: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
     data = small_images(n)
     return data.images, data.targets
@@ -52,7 +56,7 @@ def replaced(mixed: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
 @given(thousandths=st.integers(0, 999), sizes=st.lists(st.integers(0, 50), min_size=1, max_size=30))
 def test_the_share_of_generated_images_does_not_drift(thousandths, sizes):
     ratio = Fraction(thousandths, 1000)
-    mix = GANMix(Plain(), thousandths / 1000)
+    mix = mix_of(Plain(), thousandths / 1000)
     seen = total = 0
     for n in sizes:
         images, labels = white(n)
@@ -69,7 +73,7 @@ def test_the_share_of_generated_images_does_not_drift(thousandths, sizes):
 def test_replaced_images_are_samples_of_the_classes_they_replace(three):
     images, labels = batch(30)
     before = images.clone()
-    mix = GANMix(three, 0.3, seed=7)
+    mix = mix_of(three, 0.3, seed=7)
     drawn = 0
     chosen = []
     for _ in range(3):
@@ -89,22 +93,22 @@ def test_replaced_images_are_samples_of_the_classes_they_replace(three):
 
 def test_ratio_zero_and_evaluation_mode_are_the_identity(three):
     images, labels = batch()
-    assert GANMix(three, 0)(images, labels)[0] is images
-    mix = GANMix(three, 0.5).eval()
+    assert mix_of(three, 0)(images, labels)[0] is images
+    mix = mix_of(three, 0.5).eval()
     mixed = mix(images, labels)
     assert mixed[0] is images
     assert mixed[1] is labels
-    first = GANMix(three, 0.5)(images, labels)[0]
+    first = mix_of(three, 0.5)(images, labels)[0]
     assert torch.equal(mix.train()(images, labels)[0], first)
     assert not torch.equal(first, images)
 
 
 def test_one_hot_and_smoothed_labels_say_the_same_as_ints(three):
     images, labels = batch()
-    expected, _ = GANMix(three, 0.4)(images, labels)
+    expected, _ = mix_of(three, 0.4)(images, labels)
     one_hot = F.one_hot(labels, 3).float()
     for given_labels in (one_hot, one_hot.long(), one_hot.double(), 0.9 * one_hot + 0.1 / 3, labels.to(torch.int32)):
-        mixed, same = GANMix(three, 0.4)(images, given_labels)
+        mixed, same = mix_of(three, 0.4)(images, given_labels)
         assert same is given_labels
         assert torch.equal(mixed, expected)
 
@@ -112,8 +116,8 @@ def test_one_hot_and_smoothed_labels_say_the_same_as_ints(three):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 def test_float_batches_get_images_from_0_to_1(three, dtype):
     images, labels = batch()
-    as_uint8, _ = GANMix(three, 0.4)(images, labels)
-    mixed, _ = GANMix(three, 0.4)(images.to(dtype) / 255, labels)
+    as_uint8, _ = mix_of(three, 0.4)(images, labels)
+    mixed, _ = mix_of(three, 0.4)(images.to(dtype) / 255, labels)
     assert mixed.dtype == dtype
     assert torch.equal(mixed, as_uint8.to(dtype) / 255)
 
@@ -123,40 +127,40 @@ def test_normalised_batches_need_fake_transform(three):
     to_float = v2.ToDtype(torch.float32, scale=True)
     steps = v2.Compose([to_float, v2.Normalize([0.5], [0.25])])
     with pytest.raises(ValueError, match=r"looks normalised: .* from -2 to .*Normalise after GANMix, or pass fake_"):
-        GANMix(three)(steps(images), labels)
-    mixed, _ = GANMix(three, 0.4, fake_transform=steps)(steps(images), labels)
-    assert torch.equal(mixed, steps(GANMix(three, 0.4)(images, labels)[0]))
+        mix_of(three)(steps(images), labels)
+    mixed, _ = mix_of(three, 0.4, fake_transform=steps)(steps(images), labels)
+    assert torch.equal(mixed, steps(mix_of(three, 0.4)(images, labels)[0]))
     nan = to_float(images).index_fill_(0, torch.tensor([0]), float("nan"))
     with pytest.raises(ValueError, match="the batch looks normalised"):
-        GANMix(three)(nan, labels)
+        mix_of(three)(nan, labels)
 
 
 def test_fake_transform_brings_sizes_together(three):
     resize = v2.Resize((8, 8))
     images, labels = batch()
-    mixed, _ = GANMix(three, 0.4, fake_transform=resize)(resize(images), labels)
+    mixed, _ = mix_of(three, 0.4, fake_transform=resize)(resize(images), labels)
     rows = replaced(mixed, resize(images))
     assert int(rows.sum()) == 12
-    assert torch.equal(mixed, resize(GANMix(three, 0.4)(images, labels)[0]))
+    assert torch.equal(mixed, resize(mix_of(three, 0.4)(images, labels)[0]))
     with pytest.raises(
         ValueError, match=r"fake_transform must make torch.uint8 images of shape \(12, 1, 12, 12\).*8, 8"
     ):
-        GANMix(three, 0.4, fake_transform=resize)(images, labels)
+        mix_of(three, 0.4, fake_transform=resize)(images, labels)
     with pytest.raises(ValueError, match=r"must make torch.float32 images of shape .* got a Tensor .*torch.uint8"):
-        GANMix(three, 0.4, fake_transform=lambda made: made)(images / 255, labels)
+        mix_of(three, 0.4, fake_transform=lambda made: made)(images / 255, labels)
 
 
 def test_it_depends_on_seed_rank_and_images_seen_alone(three, monkeypatch):
     images, labels = batch()
-    mix = GANMix(three, 0.4)
+    mix = mix_of(three, 0.4)
     first, second = mix(images, labels)[0], mix(images, labels)[0]
     assert not torch.equal(first, second)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        assert torch.equal(GANMix(three, 0.4)(images, labels)[0], first)
-    assert not torch.equal(GANMix(three, 0.4, seed=1)(images, labels)[0], first)
+        assert torch.equal(mix_of(three, 0.4)(images, labels)[0], first)
+    assert not torch.equal(mix_of(three, 0.4, seed=1)(images, labels)[0], first)
     monkeypatch.setenv("RANK", "1")
-    other = GANMix(three, 0.4)(images, labels)[0]
+    other = mix_of(three, 0.4)(images, labels)[0]
     assert not torch.equal(replaced(other, images), replaced(first, images))
     made = {image.numpy().tobytes() for mixed in (first, second) for image in mixed[replaced(mixed, images)]}
     assert len(made) == 24
@@ -173,7 +177,7 @@ def test_workers_draw_different_images(three):
         small_images(32),
         batch_size=16,
         num_workers=2,
-        collate_fn=collate(GANMix(three, 0.5)),
+        collate_fn=collate(mix_of(three, 0.5)),
         multiprocessing_context="fork",
         generator=torch.Generator(),
     )
@@ -186,10 +190,10 @@ def test_workers_draw_different_images(three):
 
 def test_mixup_and_cutmix_follow_it(three):
     images, labels = batch()
-    mixed, _ = GANMix(three, 0.4)(images, labels)
+    mixed, _ = mix_of(three, 0.4)(images, labels)
     for blend in (v2.MixUp(num_classes=3), v2.CutMix(num_classes=3)):
         outcomes = []
-        for transform, inputs in [(v2.Compose([GANMix(three, 0.4), blend]), images), (blend, mixed)]:
+        for transform, inputs in [(v2.Compose([mix_of(three, 0.4), blend]), images), (blend, mixed)]:
             with torch.random.fork_rng():
                 torch.manual_seed(3)
                 outcomes.append(transform(inputs / 255, labels))
@@ -200,27 +204,27 @@ def test_mixup_and_cutmix_follow_it(three):
 
 def test_tv_tensors_and_channels_last_stay(three):
     images, labels = batch()
-    expected, _ = GANMix(three, 0.4)(images, labels)
-    mixed, _ = GANMix(three, 0.4)(tv_tensors.Image(images), labels)
+    expected, _ = mix_of(three, 0.4)(images, labels)
+    mixed, _ = mix_of(three, 0.4)(tv_tensors.Image(images), labels)
     assert type(mixed) is tv_tensors.Image
     assert torch.equal(mixed.as_subclass(torch.Tensor), expected)
     rgb = make_generator(THREE, image_size=12, channels=3)
     planes = images.repeat(1, 3, 1, 1).to(memory_format=torch.channels_last)
-    mixed, _ = GANMix(rgb, 0.4)(planes, labels)
+    mixed, _ = mix_of(rgb, 0.4)(planes, labels)
     assert mixed.is_contiguous(memory_format=torch.channels_last)
     assert int(replaced(mixed, planes).sum()) == 12
 
 
 def test_a_training_loops_autocast_does_not_change_the_images(three):
     images, labels = batch()
-    expected, _ = GANMix(three, 0.4)(images, labels)
+    expected, _ = mix_of(three, 0.4)(images, labels)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed, _ = GANMix(three, 0.4)(images, labels)
+        mixed, _ = mix_of(three, 0.4)(images, labels)
     assert torch.equal(mixed, expected)
 
 
 def test_it_adds_only_its_counter_to_a_training_module(three):
-    classifier = nn.ModuleDict({"mix": GANMix(three, 0.4, fake_transform=nn.BatchNorm2d(1)), "net": nn.PReLU()})
+    classifier = nn.ModuleDict({"mix": mix_of(three, 0.4, fake_transform=nn.BatchNorm2d(1)), "net": nn.PReLU()})
     assert [name for name, _ in classifier.named_parameters()] == ["net.weight"]
     assert list(classifier.buffers()) == []
     state = classifier["mix"].state_dict()
@@ -231,11 +235,11 @@ def test_it_adds_only_its_counter_to_a_training_module(three):
 
 def test_resume_is_exact(three):
     images, labels = batch(31)
-    mix = GANMix(three, 0.3)
+    mix = mix_of(three, 0.3)
     mix(images, labels)
     mix(images[:7], labels[:7])
     state = pickle.loads(pickle.dumps(mix.state_dict()))
-    others = [GANMix(three, 0.3), copy.deepcopy(mix), pickle.loads(pickle.dumps(mix))]
+    others = [mix_of(three, 0.3), copy.deepcopy(mix), pickle.loads(pickle.dumps(mix))]
     others[0].load_state_dict(state)
     for _ in range(2):
         expected, _ = mix(images, labels)
@@ -259,7 +263,7 @@ def test_it_draws_on_the_device_of_the_batch(three, monkeypatch):
     monkeypatch.setattr(ClassSampler, "moved_to", lambda sampler, device: asked.append(device) or sampler)
     for device, expected in [(None, [torch.device("meta")]), ("cpu", [])]:
         asked.clear()
-        mixed, same = GANMix(three, 0.4, device=device)(images.to("meta"), labels)
+        mixed, same = mix_of(three, 0.4, device=device)(images.to("meta"), labels)
         assert (mixed.device.type, mixed.shape) == ("meta", images.shape)
         assert same is labels
         assert asked == expected
@@ -271,14 +275,14 @@ def test_accept_filters_generated_images(three):
     def even(images, labels):
         return images.flatten(1).sum(1) % 2 == 0
 
-    mixed, _ = GANMix(three, 0.5, accept=even)(images, labels)
+    mixed, _ = mix_of(three, 0.5, accept=even)(images, labels)
     rows = replaced(mixed, images)
     assert int(rows.sum()) == 15
     assert (mixed[rows].flatten(1).sum(1) % 2 == 0).all()
-    unfiltered, _ = GANMix(three, 0.5)(images, labels)
+    unfiltered, _ = mix_of(three, 0.5)(images, labels)
     assert (unfiltered[rows].flatten(1).sum(1) % 2).any()
     with pytest.raises(StarvedFilterError, match="max_tries"):
-        GANMix(three, accept=lambda images, labels: torch.zeros(len(images), dtype=torch.bool))(images, labels)
+        mix_of(three, accept=lambda images, labels: torch.zeros(len(images), dtype=torch.bool))(images, labels)
 
 
 images, labels = batch(6)
@@ -302,11 +306,11 @@ images, labels = batch(6)
         ),
         (images, labels > 0, TypeError, "got a Tensor .*torch.bool. Multi-label"),
         (images, 1 - F.one_hot(labels), TypeError, r"got a Tensor of shape \(6, 3\), torch.int64"),
-        (images, F.one_hot(labels, 4).float(), ValueError, "labels have 4 columns, and the generator 3 classes"),
+        (images, F.one_hot(labels, 4).float(), ValueError, "labels have 4 columns, and there are 3 classes"),
     ],
 )  # fmt: skip
 def test_batches_that_cannot_be_mixed(three, given_images, given_labels, error, message):
-    mix = GANMix(three)
+    mix = mix_of(three)
     with pytest.raises(error, match=message):
         mix(given_images, given_labels)
     assert int(mix.get_extra_state()) == 0
@@ -314,16 +318,18 @@ def test_batches_that_cannot_be_mixed(three, given_images, given_labels, error, 
 
 def test_arguments_that_cannot_be_used(three):
     with pytest.raises(ValueError, match=r"ratio must be a number in \[0, 1\).*got -0.1"):
-        GANMix(three, -0.1)
+        mix_of(three, -0.1)
     with pytest.raises(ValueError, match="seed must be an int"):
-        GANMix(three, seed=-1)
+        mix_of(three, seed=-1)
     with pytest.raises(TypeError, match="generator must be a module with latent_dim .* got Identity"):
-        GANMix(nn.Identity())
+        mix_of(nn.Identity())
 
     class Nameless(Plain):
         label_names = None
 
-    with pytest.raises(
-        ValueError, match=r"the generator \(Nameless\) does not say which labels it knows. Give it label_"
-    ):
+    with pytest.raises(ValueError, match=r"neither the batches nor the generator \(Nameless\) says what the classes"):
         GANMix(Nameless())
+    images, labels = white(6)
+    mixed, _ = mix_of(Nameless(), 0.5)(images, labels)  # label k is passed on as k
+    rows = replaced(mixed, images)
+    assert mixed[rows].flatten().tolist() == (10 * labels[rows]).tolist()

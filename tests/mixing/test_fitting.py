@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import multiprocessing
 import os
+import re
 import shlex
 import signal
 import sys
@@ -22,18 +24,20 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from filelock import FileLock
 from helpers.images import THREE, small_images
-from helpers.programs import REPOSITORY
+from helpers.programs import REPOSITORY, as_a_program, start
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import to_pil_image
+from tqdm import tqdm
 
 from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages
 from ganaug.generators import CGANMLPGenerator
 from ganaug.mixing import fitting
-from ganaug.mixing.fitting import fit_generator
-from ganaug.training import Preset, TrainingSettings
+from ganaug.mixing.fitting import fit_generator, run_job
+from ganaug.training import MODELS, GANObjective, Preset, TrainingSettings, fit, open_checkpoint
 
 QUICK = TrainingSettings(total_kimg=0.032, train_batch_size=16, log_kimg=0.016, mixed_precision="no", cpu_threads=1)
 LAUNCHED = {
@@ -184,9 +188,18 @@ def alive(pid: int) -> bool:
     return any(pid == other and state != "Z" for other, _, state in process_states())
 
 
+def checkpoints(cache: Path) -> list[Path]:
+    return sorted(cache.glob("fitted/.*.unfinished/training/checkpoints/step-*"))
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the process table of Linux")
-def test_the_training_ends_with_a_process_that_is_killed(monkeypatch, tmp_path):
-    use_preset(monkeypatch, replace(QUICK, total_kimg=1000))
+def test_a_killed_fit_goes_on_to_the_same_generator(monkeypatch, tmp_path, caplog):
+    """The whole run is of this process, the killed one of processes of their own."""
+    settings = replace(QUICK, total_kimg=3.2, checkpointing_kimg=0.8, log_kimg=0.16)
+    use_preset(monkeypatch, settings)
+    with as_a_program():
+        make = partial(MODELS["flow"].make_generator, small_images())
+        fit(make, GANObjective(), small_images(), settings, tmp_path / "whole")
 
     def ask(_: int) -> None:
         torch.set_num_threads(1)
@@ -194,51 +207,131 @@ def test_the_training_ends_with_a_process_that_is_killed(monkeypatch, tmp_path):
             fit_generator(small_images(), cache_dir=tmp_path)
 
     (asking,) = in_processes(1, ask)
-    wait_until(lambda: list(tmp_path.glob("fitted/.*.tmp-*/training/metrics.jsonl")))
+    wait_until(lambda: checkpoints(tmp_path))
     (training,) = [pid for pid, parent, _ in process_states() if parent == asking.pid]
     assert alive(training)
     asking.kill()
     asking.join()
     wait_until(lambda: not alive(training))
-    assert len(kept(tmp_path)) == 1  # what was half made, under a temporary name
-    install_stand_in(monkeypatch, tmp_path, "mkdir $OUTPUT/training")
-    assert [fit_generator(small_images(), cache_dir=tmp_path).name] == kept(tmp_path)
+    reached = open_checkpoint(checkpoints(tmp_path)[-1]).step
+    assert 0 < reached < 200
+    assert {name.split(".")[-1].partition("-")[0] for name in kept(tmp_path)} == {"tmp", "unfinished"}
+
+    # Nothing that the killed processes left stands in the way, and the bar goes on where they were.
+    shown = io.StringIO()
+    with contextlib.redirect_stderr(shown):
+        folder = fit_generator(small_images(), cache_dir=tmp_path)
+    assert "It goes on where an earlier call stopped" in caplog.text
+    first = re.findall(r"\|\s*([\d.]+k?)/3\.20k", shown.getvalue())[1]
+    assert first == tqdm.format_sizeof(16 * reached)
+    ours, whole = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "whole"))
+    assert all(torch.equal(ours[name], whole[name]) for name in whole)
+    assert kept(tmp_path) == [folder.name]
+    assert not list(folder.rglob("checkpoints"))
+    kimg = [json.loads(line)["kimg"] for line in (folder / "training" / "metrics.jsonl").read_text().splitlines()]
+    assert kimg == sorted(set(kimg))
+    assert len(kimg) == 20
 
 
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (
-            "mkdir $OUTPUT/training; echo 'No space' >&2; echo left; exit 3",
-            "ended with exit code 3. Its last lines: No space\nleft",
-        ),
-        ("mkdir $OUTPUT/training; kill -9 $$", "ended with signal 9. Its last lines: none\nNothing was kept"),
-    ],
-)
-def test_a_training_that_fails_leaves_nothing(stand_in, tmp_path, body, message):
-    stand_in(body)
+def test_a_training_that_fails_leaves_nothing(stand_in, tmp_path):
+    stand_in("mkdir -p $OUTPUT/training; echo 'No space' >&2; echo left; exit 3")
     with pytest.raises(RuntimeError, match="fitting a generator to noise failed") as caught:
         fit_generator(small_images(), cache_dir=tmp_path)
-    assert message in str(caught.value)
+    assert "ended with exit code 3. Its last lines: No space\nleft\nNothing was kept" in str(caught.value)
     assert "ganaug train" in str(caught.value)
     assert kept(tmp_path) == []
     stand_in("mkdir $OUTPUT/training")
     assert [fit_generator(small_images(), cache_dir=tmp_path).name] == kept(tmp_path)
 
 
-def test_last_lines_are_without_the_progress_bar(stand_in, tmp_path, capsys):
-    stand_in(r"printf '10%%\r20%%\rdiverged \342\200\246\n'; exit 1")
+@pytest.mark.parametrize(
+    ("end", "told"), [("kill -9 $$", "signal 9"), ("kill -15 $$", "signal 15"), ("exit 143", "exit code 143")]
+)
+def test_a_training_that_is_stopped_says_where_it_goes_on(stand_in, tmp_path, end, told):
+    stand_in(f"mkdir $OUTPUT/training; touch $OUTPUT/training/reached; {end}")
+    with pytest.raises(RuntimeError, match=f"noise was stopped.*{told}. Its last lines: none") as caught:
+        fit_generator(small_images(), cache_dir=tmp_path)
+    (unfinished,) = kept(tmp_path)
+    assert f"What it reached is kept in {tmp_path}/fitted/{unfinished}. Try again" in str(caught.value)
+    stand_in("mv $OUTPUT/training/reached $OUTPUT/again")
+    folder = fit_generator(small_images(), cache_dir=tmp_path)
+    assert (folder / "again").exists()
+    assert kept(tmp_path) == [folder.name]
+
+
+@pytest.fixture
+def job(stand_in, tmp_path) -> Callable[[], Any]:
+    """Starts the training of a job, in a process that has its imports behind it, in the folder ``run``."""
+    stand_in(f"cp -r $JOB {shlex.quote(str(tmp_path))}/job; mkdir $OUTPUT/training")
+    fit_generator(small_images(), cache_dir=tmp_path / "unused")
+    (tmp_path / "run").mkdir()
+    return lambda: start(run_job, str(tmp_path / "job"), str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_the_training_itself_ends_it_with_a_checkpoint(job, tmp_path, number, code):
+    change_settings(tmp_path / "job", total_kimg=1000, checkpointing_kimg=1000)
+    training = job()
+    wait_until((tmp_path / "run" / "training" / "metrics.jsonl").exists)
+    os.kill(training.pid, number)
+    assert training.wait() == code
+    (reached,) = (tmp_path / "run" / "training" / "checkpoints").iterdir()
+    step = open_checkpoint(reached).step
+    assert step > 0
+
+    # It goes on there, to an end that is near.
+    change_settings(tmp_path / "job", total_kimg=(step + 3) * 16 / 1000)
+    assert job().wait() == 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    kimg = [json.loads(line)["kimg"] for line in (tmp_path / "run/training/metrics.jsonl").read_text().splitlines()]
+    assert kimg == [16 * (k + 1) / 1000 for k in range(step + 3)]
+
+
+def change_settings(job: Path, **settings: float) -> None:
+    values = json.loads((job / "job.json").read_text())
+    values["settings"] |= settings
+    (job / "job.json").write_text(json.dumps(values))
+
+
+def test_a_training_waits_for_one_that_is_in_its_last_step(job, tmp_path):
+    with FileLock(tmp_path / "run" / ".lock"):
+        training = job()
+        time.sleep(0.5)
+        assert training.running()
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert training.wait() == 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_the_bar_and_the_minutes(stand_in, monkeypatch, tmp_path, capsys, caplog):
+    """They follow what the training says; its bar is not among its last lines."""
+    monkeypatch.setattr(fitting, "TIMED", 0.02)
+    begun = r"printf '\r8/32\n'; sleep 0.1; printf '\r16/32\n\n'; sleep 0.1"
+    stand_in(rf"{begun}; printf '\r24/32\n      \rdiverged \342\200\246\n'; exit 1")
     with pytest.raises(RuntimeError, match="Its last lines: diverged …\n"):
         fit_generator(small_images(), cache_dir=tmp_path)
-    assert capsys.readouterr().err == "10%\r20%\rdiverged …\n"
+    shown = capsys.readouterr().err
+    bars = re.findall(r"([\d.]+)/32\.0 ", shown)
+    assert (bars[0], bars[1], bars[-1]) == ("0.00", "8.00", "24.0")
+    assert "diverged …\n" in shown
+    said = [message for message in caplog.messages if message.startswith("the rest takes")]
+    assert said == ["the rest takes a minute or less"]
+
+    # A thousandth of the images took 0.2 seconds.
+    caplog.clear()
+    use_preset(monkeypatch, replace(QUICK, total_kimg=100))
+    stand_in(r"printf '\r0/1000000\n'; sleep 0.2; printf '\r1000/1000000\n'")
+    fit_generator(small_images(), cache_dir=tmp_path)
+    (said,) = [message for message in caplog.messages if message.startswith("the rest takes")]
+    assert 3 <= int(re.fullmatch(r"the rest takes about (\d+) minutes", said)[1]) < 60
 
 
-def test_ctrl_c_ends_the_training_and_leaves_nothing(stand_in, tmp_path):
+def test_ctrl_c_ends_the_training_and_keeps_its_run(stand_in, tmp_path):
     stand_in("mkdir $OUTPUT/training; echo my number is $$; exec sleep 100")
     shown = io.StringIO()
 
     def interrupt() -> None:
-        wait_until(lambda: "\n" in shown.getvalue())
+        wait_until(lambda: "my number" in shown.getvalue())
         os.kill(os.getpid(), signal.SIGINT)
 
     # A shell has it ignored in what it starts in the background, and Python leaves that so.
@@ -252,8 +345,11 @@ def test_ctrl_c_ends_the_training_and_leaves_nothing(stand_in, tmp_path):
         keyboard.join()
         signal.signal(signal.SIGINT, before)
     with pytest.raises(ProcessLookupError):
-        os.kill(int(shown.getvalue().split()[-1]), 0)
-    assert kept(tmp_path) == []
+        os.kill(int(re.search(r"my number is (\d+)", shown.getvalue())[1]), 0)
+    (unfinished,) = kept(tmp_path)
+    assert unfinished.endswith(".unfinished")
+    stand_in("[ -d $OUTPUT/training ] || exit 1")
+    assert [fit_generator(small_images(), cache_dir=tmp_path).name] == kept(tmp_path)
 
 
 def test_what_the_training_process_is_given(stand_in, tmp_path, monkeypatch):
@@ -318,6 +414,15 @@ def test_sizes_that_the_preset_does_not_draw(stand_in, tmp_path, height, width, 
     assert fit_generator(data, resolution=12, cache_dir=tmp_path).is_dir()
 
 
+def test_classes_that_a_subset_leaves_empty_are_not_fitted(stand_in, tmp_path):
+    stand_in("mkdir -p $OUTPUT && cp $JOB/job.json $OUTPUT")
+    data = small_images(n=30)
+    pairs = TensorDataset(data.images, data.targets)
+    pairs.classes = list(THREE)
+    folder = fit_generator(Subset(pairs, [i for i in range(30) if i % 3 != 1]), cache_dir=tmp_path)
+    assert json.loads((folder / "job.json").read_text())["classes"] == ["class 0", "class 2"]
+
+
 def test_images_that_differ_in_size_need_a_resolution(stand_in, tmp_path):
     data = small_images(n=6)
     pairs = [(to_pil_image(image).resize((8 + i, 20)), i % 3) for i, image in enumerate(data.images)]
@@ -330,7 +435,7 @@ def test_images_that_differ_in_size_need_a_resolution(stand_in, tmp_path):
         fit_generator(3, cache_dir=tmp_path)
     unnamed = TensorDataset(data.images, data.targets)
     unnamed.classes = ["a", "a", "b"]
-    with pytest.raises(ValueError, match="label_names must differ"):
+    with pytest.raises(ValueError, match="same name"):
         fit_generator(unnamed, cache_dir=tmp_path)
 
 

@@ -14,7 +14,7 @@ from helpers.programs import run_python
 from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages
+from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages, open_images
 from ganaug.filters import StarvedFilterError
 from ganaug.generators import CGANMLPGenerator
 from ganaug.mixing.huggingface import augment_dataset, generate_dataset
@@ -247,8 +247,21 @@ def test_generated_datasets_take_counts_and_features(small, cache):
     for wrong in (-1, True, 1.5, {"class 0": None}, {"class 0": -2}):
         with pytest.raises(InputError, match="counts must be ints of 0 or more, got"):
             generate_dataset(small, wrong, cache_dir=cache)
-    with pytest.raises(InputError, match="column 'image' must be a Image, got no such column; the columns are"):
+    with pytest.raises(InputError, match="column 'image' must be of type Image, got no such column; the columns are"):
         generate_dataset(small, 1, features=rows.features, cache_dir=cache)
+
+
+def test_counts_name_their_classes(cache):
+    """An int would be a label to one reader and a name to another: of these classes, 0 is the generator's "2"."""
+    generator = make_generator(("2", "1", "0"))
+    for counts in ({0: 3}, {np.int64(0): 3}, {"0": 3, 1: 2}):
+        with pytest.raises(InputError, match=r"\{class name: number\}, got the key .*Write \{\"[01]\": "):
+            generate_dataset(generator, counts, cache_dir=cache)
+    rows = generate_dataset(generator, {"0": np.int64(3), "1": 0}, cache_dir=cache)
+    assert [rows.features["label"].names[label] for label in rows["label"]] == ["0"] * 3
+    for number in (True, -1, 1.5, "3", None):
+        with pytest.raises(InputError, match="counts must be ints of 0 or more, got"):
+            generate_dataset(generator, {"0": number}, cache_dir=cache)
 
 
 def test_a_module_without_class_names_takes_those_of_the_features(cache):
@@ -328,11 +341,77 @@ def test_columns_are_found_by_type_or_named(small, cache):
     with pytest.raises(DataError, match=r"the dataset must have one Image column, found \['picture', 'mask'\]"):
         augment_dataset(both, small, cache_dir=cache)
     mixed = augment_dataset(both, small, 0.5, image_column="mask", label_column="kind", cache_dir=cache)
-    assert (mixed[60]["picture"], mixed[60]["colour"], mixed[60]["kind"]) == (None, None, 0)
+    assert (mixed[60]["picture"], mixed[60]["colour"], mixed[60]["kind"]) == (None, -1, 0)
     assert mixed[60]["mask"].size == (12, 12)
     again = augment_dataset(both, small, 0.5, image_column="picture", label_column="kind", cache_dir=cache)
     assert (again[60]["mask"], again[60]["picture"].size) == (None, (12, 12))
-    with pytest.raises(InputError, match=r"column 'kind' must be a Image, got ClassLabel\(.*Name another"):
+    with pytest.raises(InputError, match=r"column 'kind' must be of type Image, got ClassLabel\(.*cast_column"):
         augment_dataset(both, small, image_column="kind", label_column="kind", cache_dir=cache)
     with pytest.raises(InputError, match="there is a column 'kind' already. Give source_column another name"):
         augment_dataset(rows, small, source_column="kind", cache_dir=cache)
+
+
+def two_label_columns(data: LabelledImages) -> Dataset:
+    """Rows with a second ClassLabel column beside the classes."""
+    rows = hf_dataset(data)
+    coarse = [label // 2 for label in data.targets.tolist()]
+    return rows.add_column("coarse", np.array(coarse), feature=ClassLabel(names=["few", "many"]))
+
+
+@pytest.mark.parametrize("form", ["torch", "numpy", "arrow", None])
+def test_another_label_column_stays_ints_in_every_format(small, cache, form):
+    rows = two_label_columns(small_images()).with_format(form)
+    with pytest.raises(DataError, match=r"\['kind', 'coarse'\].*label_column="):
+        augment_dataset(rows, small, cache_dir=cache)
+    mixed = augment_dataset(rows, small, 0.25, label_column="kind", cache_dir=cache)
+    assert mixed.features == rows.features
+    batch = mixed.with_format(form, columns=["coarse"])[58:62]
+    coarse = batch.column("coarse").to_pylist() if form == "arrow" else list(map(int, batch["coarse"]))
+    assert coarse == [0, 1, -1, -1]
+    if form == "torch":
+        assert batch["coarse"].dtype == torch.int64
+        items = mixed.select_columns(["kind", "coarse"])
+        loaded = torch.utils.data.default_collate([items[i] for i in range(80)])
+        assert loaded["coarse"].dtype == torch.int64
+        assert (loaded["coarse"] == -1).nonzero().squeeze(1).tolist() == list(range(60, 80))
+
+
+def test_a_made_dataset_has_no_label_in_other_label_columns(small, cache):
+    rows = two_label_columns(small_images())
+    made = generate_dataset(
+        small, 2, features=rows.features, image_column="picture", label_column="kind", cache_dir=cache
+    )
+    assert (made["kind"][:], made["coarse"][:]) == ([0, 0, 1, 1, 2, 2], [-1] * 6)
+
+
+def test_what_was_mixed_can_be_opened_again(small, cache):
+    rows = two_label_columns(small_images())
+    mixed = augment_dataset(rows, small, 0.25, label_column="kind", source_column="from", cache_dir=cache)
+    found = open_images(mixed, label_column="kind")
+    assert (len(found), found.class_counts) == (80, np.bincount(mixed["kind"]).tolist())
+    plain = augment_dataset(hf_dataset(small_images()), small, 0.25, source_column="from", cache_dir=cache)
+    assert torch.equal(open_images(plain).images, found.images)
+    assert augment_dataset(plain, small, 0.5, cache_dir=cache).features == plain.features
+    with pytest.raises(DataError, match="20 rows have no label"):
+        open_images(mixed, label_column="coarse")
+
+
+def test_labels_in_lists_of_one_are_taken_and_given(small, cache):
+    rows = hf_dataset(small_images())
+    lists = rows.map(
+        lambda row: {"kind": [row["kind"]]},
+        features=Features({"picture": Image(), "kind": List(ClassLabel(names=list(NAMES)), length=1)}),
+    )
+    mixed = augment_dataset(lists, small, 0.25, cache_dir=cache)
+    plain = augment_dataset(rows, small, 0.25, cache_dir=cache)
+    assert mixed["kind"][:] == [[label] for label in plain["kind"]]
+    assert torch.equal(pixels(mixed), pixels(plain))
+
+
+def test_class_names_in_both_spellings_meet(cache):
+    data = small_images(n=20, classes=2)
+    rows = hf_dataset(LabelledImages(data.images, data.targets, ("cafe\u0301", "tea"), "decomposed"))
+    generator = make_generator(("caf\u00e9", "tea"))
+    mixed = augment_dataset(rows, generator, 0.5, cache_dir=cache)
+    assert mixed["kind"][20:] == [0] * 10 + [1] * 10
+    assert mixed.features == rows.features

@@ -81,10 +81,10 @@ REFUSALS = [
     ),
     (
         "multi-label targets",
-        lambda: mix(TensorDataset(images().images, torch.eye(60).long())),
+        lambda: mix(TensorDataset(images().images, torch.ones(60, 3).long())),
         [
-            "labels of TensorDataset must be single ints",
-            "got a Tensor of shape (60,), torch.int64",
+            "labels of TensorDataset must name one class each",
+            "got a Tensor of shape (3,), torch.int64",
             "gives every image one",
         ],
     ),

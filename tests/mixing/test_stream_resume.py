@@ -98,7 +98,7 @@ def test_resume_of_a_hugging_face_stream(three):
     with pytest.raises(
         TypeError, match=r"items of IterableDataset must be \(image, int label\) .* a dict of label, grey"
     ):
-        list(ConditionalGANStream(rows.to_iterable_dataset(), three))
+        list(ConditionalGANStream(rows.to_iterable_dataset(), three, classes=THREE))
 
 
 class Pairs(IterableDataset):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import common
 import pytest
 
 from ganaug import InputError
+from ganaug.cli.images import DataArguments
 
 BENCHMARKS = ("import_time", "loader", "models", "quality", "sampling", "selection", "training", "utility")
 
@@ -56,3 +58,8 @@ def test_an_unknown_name_is_refused_with_those_that_are_known():
     common.require_known(["flow"], {"flow": 1}, "models")
     with pytest.raises(InputError, match="flow, sngan; got biggan"):
         common.require_known(["flow", "biggan"], ["flow", "sngan"], "models")
+
+
+def test_the_flags_of_images_say_what_they_were():
+    flags = DataArguments(train_data_dir=Path("photos"), classes=("cat", "dog"), skip_bad_images=True)
+    assert common.data_flags(flags) == ["--train_data_dir", "photos", "--classes", "cat", "dog", "--skip_bad_images"]

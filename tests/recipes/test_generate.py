@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from helpers.generators import Honest, shown
 from helpers.programs import recipe_path, run
 from torch import nn
 
@@ -119,6 +120,25 @@ def test_rgb_images_in_memory_channels_last(tmp_path):
 
     generate_shards(Fixed(_Counting(channels=3)), 5, tmp_path / "out", format="npy", images_per_shard=3)
     assert np.array_equal(np.load(tmp_path / "out" / "images.npy"), pixels.numpy())
+
+
+@pytest.mark.parametrize("classes", [(), ("cat", "ant"), ("bee", "cat", "ant")])
+@pytest.mark.parametrize("format", ["parquet", "npy"])
+def test_files_say_what_their_labels_are(format, classes, tmp_path):
+    """Whether the labels are the generator's or those of some of its classes in an order of one's own."""
+    generator = Honest("ant", "bee", "cat")
+    generate_shards(ClassSampler(generator), 20, tmp_path / "out", classes=classes, format=format)
+    names = classes or generator.label_names
+    if format == "npy":
+        pairs = zip(np.load(tmp_path / "out/images.npy"), np.load(tmp_path / "out/labels.npy"), strict=True)
+        found = list(json.loads((tmp_path / "out/index.json").read_text())["label_counts"])
+    else:
+        from datasets import load_dataset
+
+        rows = load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+        pairs, found = ((row["image"], row["label"]) for row in rows), rows.features["label"].names
+    assert tuple(found) == names
+    assert [shown(image) for image, _ in pairs] == [names[k % len(names)] for k in range(20)]
 
 
 def test_after_kill_9_the_same_command_goes_on(generate, generator_folder, tmp_path):

@@ -10,15 +10,16 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.images import small_images, write_class_folders, write_idx_pair
 from helpers.programs import LAUNCH, RECIPE, recipe_path, run, run_python
 from PIL import Image
+from torch import nn
 
 from ganaug import Generator, open_images
+from ganaug.training import RunFolder
 
 QUICK = ["--total_kimg", "0.128", "--train_batch_size", "32", "--log_kimg", "0.064", "--report_to", "none"]
 
@@ -135,10 +136,16 @@ def test_wrong_flags_and_help(in_process, capsys):
     assert re.search(r"How often a sample grid is written.[\s│]*\(default:[\s│]*40", shown)
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path):
-    """A limit on the size of files stands in for the disk: the weights do not fit, everything before does."""
-
+def test_a_disk_that_is_full_ends_a_run_before_its_first_step(tmp_path):
+    """A limit on the size of files stands in for the disk: the weights do not fit."""
     output = run_python(RECIPE, *QUICK, "--output_dir", "out", cwd=tmp_path, expected=1, before=_limit_files)
+    assert re.search(r"error: .*(File too large|No space)", output), output
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert files == {"training/settings.json"}
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path):
+    output = run_python(RECIPE, *QUICK, "--output_dir", "out", cwd=tmp_path, expected=1, before=_limit_files_later)
     assert re.search(r"error: .*(File too large|No space)", output), output
     files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert "training/metrics.jsonl" in files
@@ -153,6 +160,17 @@ def _limit_files() -> None:
     # Python ignores the signal by itself, but only since it was built to; make sure.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+
+def _limit_files_later() -> None:
+    """When training writes its first line of metrics."""
+    append = RunFolder.append_metrics
+
+    def append_and_limit(self, row):
+        append(self, row)
+        _limit_files()
+
+    RunFolder.append_metrics = append_and_limit
 
 
 def test_label_fidelity_recipe(first_run, in_process):
@@ -170,16 +188,24 @@ def test_label_fidelity_recipe(first_run, in_process):
     assert re.search(r"flow draws 0, 1, .*; class folders pets has class 0, class 1\. Give images", message)
 
 
+class Mirrored(nn.Module):
+    """Draws scikit-learn's digits, mirrored."""
+
+    latent_dim, image_size, channels, conditional = 1, 8, 1, True
+
+    def __init__(self, digits):
+        super().__init__()
+        self.label_names, self.info = digits.classes, {"training": {}}
+        by_class = torch.argsort(digits.targets, stable=True)
+        self.images = digits.images[by_class].flip(3).float() / 127.5 - 1
+        self.starts = torch.bincount(digits.targets).cumsum(0) - torch.bincount(digits.targets)
+
+    def forward(self, z, labels):
+        return self.images[self.starts[labels] + (50 * torch.special.ndtr(z[:, 0])).long().clamp(max=49)]
+
+
 def test_mirrored_images_are_judged_by_a_classifier_that_knows_them(in_process, monkeypatch, capsys):
-    digits = open_images("sklearn:digits")
-    made = SimpleNamespace(
-        image_size=8, channels=1, label_names=digits.classes, num_classes=10, conditional=True, info={"training": {}}
-    )
-    places = torch.argsort(digits.targets, stable=True)
-    starts = torch.bincount(digits.targets).cumsum(0)
-    made.sample = lambda labels, seed: digits.images[places[starts[labels] - 1 - torch.arange(len(labels)) % 50]].flip(
-        3
-    )
+    made = Mirrored(open_images("sklearn:digits"))
     monkeypatch.setattr(Generator, "from_pretrained", lambda _: made)
     shares = []
     for augment in ([], ["flip"]):

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import copy
 import threading
 
 import numpy as np
 import pytest
 import torch
+from helpers.generators import Honest, make_generator, shown
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from ganaug import ConditionalGANAugment, open_images
 from ganaug.core.hardware import deterministic_passes
 from ganaug.core.pixels import to_uint8
 from ganaug.core.seeding import Purpose, check_seed, latents, random_stream
@@ -93,6 +96,93 @@ def test_labels_are_checked(generator):
     with pytest.raises(ValueError, match="flat sequence of ints"):
         sample(generator, torch.zeros(2, 2))
     assert generator.sample([]).shape == (0, 1, 28, 28)
+
+
+NAMED = ("ant", "bee", "cat")
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, lambda names: np.array(names, dtype=object)])
+def test_labels_may_be_class_names(kind):
+    honest = Honest(*NAMED)
+    images = sample(honest, kind(["cat", "ant", "cat"]))
+    assert [shown(image) for image in images] == ["cat", "ant", "cat"]
+    assert torch.equal(images, sample(honest, [2, 0, 2]))
+
+
+def test_a_generator_of_numerals_is_asked_by_name_or_by_label(generator):
+    """Its "7" is label 7 only because its classes stand in this order."""
+    assert torch.equal(generator.sample(["7", "9"], seed=5), generator.sample([7, 9], seed=5))
+    turned = make_generator(tuple("9876543210"))
+    assert torch.equal(turned.sample(["7"]), turned.sample([2]))
+
+
+@pytest.mark.parametrize("labels", [range(3), np.arange(3), torch.arange(3), [torch.tensor(k) for k in range(3)]])
+def test_labels_may_be_ints_of_any_kind(labels):
+    assert [shown(image) for image in sample(Honest(*NAMED), labels)] == list(NAMED)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (7, r"got 7\. Write sample\(\[7\]\)"),
+        (np.int64(7), r"got 7\. Write sample\(\[7\]\)"),
+        (torch.tensor(7), r"got 7\. Write sample\(\[7\]\)"),
+        ("cat", r"got 'cat'\. Write sample\(\['cat'\]\)"),
+        (["cat", "emu"], "got 'emu' among them; the classes are ant, bee, cat"),
+        (["cat", 1], "got 1 among them; the classes are ant, bee, cat"),
+        ([0, 3], "from 0 to 2, got 3; the classes are 0: ant, 1: bee, 2: cat"),
+        ([-1], "got -1"),
+        (torch.tensor([2**40]), "got 1099511627776"),
+        ([0.0], "flat sequence of ints"),
+        ([True, False], "flat sequence of ints .* torch.bool"),
+        ([[0], [1]], "flat sequence of ints"),
+        ([[0], [1, 2]], "flat sequence of ints"),
+        (None, "flat sequence of ints .* got a NoneType"),
+        ({0, 1}, "flat sequence of ints .* got a set"),
+        ({"cat": 3}, "flat sequence of ints .* got a dict"),
+    ],
+)
+def test_labels_that_are_none(labels, message):
+    with pytest.raises(ValueError, match=message):
+        sample(Honest(*NAMED), labels)
+
+
+def test_a_generator_without_names_takes_any_label_but_no_name():
+    nameless = Honest(*NAMED)
+    nameless.label_names = None
+    assert [shown(image) for image in sample(nameless, [2, 0])] == ["cat", "ant"]
+    with pytest.raises(ValueError, match="it has no label_names, so give ints"):
+        sample(nameless, ["cat"])
+    with pytest.raises(ValueError, match="got -1"):
+        sample(nameless, [-1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("model", ["cgan-mlp", "acgan-28"])
+def test_generators_of_another_precision_are_drawn_from_in_fp32(model, dtype):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = MODELS[model].generator(tuple("0123456789"), image_size=8, channels=1).eval().to(dtype)
+    images = generator.sample(range(10))
+    assert torch.equal(images, copy.deepcopy(generator).float().sample(range(10)))
+    assert {weight.dtype for weight in generator.parameters()} == {dtype}
+    mixed = ConditionalGANAugment(open_images("sklearn:digits"), generator, 0.01)
+    assert torch.equal(mixed[len(mixed) - 1][0], sample(generator, ["9"], indices=[len(mixed) - 1])[0])
+
+
+def test_a_generator_of_mixed_precision_converts_for_itself():
+    class Mixed(nn.Module):
+        latent_dim = 4
+
+        def __init__(self):
+            super().__init__()
+            with torch.random.fork_rng():
+                self.first, self.last = nn.Linear(4, 4, dtype=torch.float64), nn.Linear(4, 4)
+
+        def forward(self, z, labels):
+            return self.last(self.first(z.double()).float()).tanh().view(-1, 1, 2, 2)
+
+    assert sample(Mixed(), [0, 0]).shape == (2, 1, 2, 2)
 
 
 def test_the_generator_is_left_as_it_was(generator):

@@ -165,3 +165,85 @@ def test_filters_that_differ_in_what_is_no_weight_are_told_apart(tmp_path):
         drawn = [mixed[index][0] for index in range(60, len(mixed))]
         mixed.materialize()
         assert all(torch.equal(mixed[index][0], image) for index, image in enumerate(drawn, 60))
+
+
+class Net(nn.Module):
+    """A network in the middle of its training; ``judging`` makes it a classifier, a discriminator or a filter."""
+
+    def __init__(self, judging):
+        super().__init__()
+        self.judging = judging
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(144, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+
+    def forward(self, images, labels=None):
+        logits = self.layers(images.float() / (1 if self.judging != "filter" else 255))
+        if self.judging == "discriminator":
+            return logits[:, 0] - logits[:, 1], None
+        return logits[:, 0] > logits[:, 1] if self.judging == "filter" else logits
+
+
+class Speckled(nn.Module):
+    latent_dim, label_names = 144, CLASSES
+
+    def forward(self, z, labels):
+        return z.tanh().view(-1, 1, 12, 12)
+
+
+@pytest.mark.parametrize("judging", ["classifier", "discriminator", "filter"])
+def test_a_filters_network_is_left_alone_and_its_training_changes_no_image(judging, tmp_path):
+    def accept_of(net):
+        if judging == "filter":
+            return net
+        return ClassifierAgreement(net) if judging == "classifier" else DiscriminatorScore(net)
+
+    def mix(accept):
+        return ConditionalGANAugment(
+            small_images(), Speckled(), ratio=0.4, accept=accept, max_tries=99, cache_dir=tmp_path
+        )
+
+    def items(mixed):
+        return torch.stack([mixed[index][0] for index in range(60, 100)])
+
+    net = Net(judging).train()
+    net.layers[2].eval()
+    accept = accept_of(net)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    train = mix(accept)
+    first, state = items(train), train.state_dict()
+    assert net.training
+    assert not net.layers[2].training
+    assert all(weight.requires_grad for weight in net.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+    # The network is trained on: neither this dataset nor its files follow.
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    assert torch.equal(items(train), first)
+    train.load_state_dict(state)
+    train.materialize()
+    assert torch.equal(items(train), first)
+    retrained = mix(accept_of(net))
+    assert not torch.equal(items(retrained), first)
+    with pytest.raises(ValueError, match="another mixed dataset"):
+        retrained.load_state_dict(state)
+
+    # A later run with the network as it was finds the file, and what it holds is what it would draw.
+    later = mix(accept_of(Net(judging)))
+    assert torch.equal(items(later), first)
+    folders = {path.name for path in (tmp_path / "materialized").iterdir()}
+    later.materialize()
+    assert {path.name for path in (tmp_path / "materialized").iterdir()} == folders
+    assert torch.equal(items(later), first)
+
+
+def test_a_filter_that_is_switched_by_hand_afterwards_changes_nothing():
+    accept = ClassifierAgreement(Net("classifier"))
+    train = ConditionalGANAugment(small_images(), Speckled(), ratio=0.4, accept=accept, max_tries=99)
+    first = train[60][0]
+    accept.train()
+    accept.min_probability = 1.0
+    accept.judge.layers[1].weight.mul_(-1)
+    assert torch.equal(train[60][0], first)

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers.evaluated import NextClass, Replay, digits_in_parts
-from helpers.generators import make_generator
+from helpers.generators import LEVELS, Honest, Sees, make_generator, shown
 from helpers.images import small_images, write_class_folders, write_idx_pair
 from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
-from ganaug import DataError, Generator, InputError
+from ganaug import DataError, Generator, InputError, LabelledImages
 from ganaug.data import joined, open_unlabeled
 from ganaug.training import pseudo_labels
 from ganaug.training.pseudo_labels import pseudo_label
@@ -64,6 +64,26 @@ def test_most_pseudo_labels_are_right_and_more_of_the_confident_ones(monkeypatch
         pseudo_label(labelled, further.images, confidence=1.1)
     with pytest.raises(InputError, match="must have the shape"):
         pseudo_label(labelled, further.images[..., :7])
+
+
+@pytest.mark.parametrize("names", [("ant", "bee", "cat"), ("dog", "cat", "bee", "ant")])
+def test_a_generator_that_numbers_its_classes_otherwise_teaches_the_same(names, monkeypatch):
+    taught = []
+
+    def train_classifier(data, **options):
+        taught.append(data)
+        return Sees(*data.classes)
+
+    monkeypatch.setattr(pseudo_labels, "train_classifier", train_classifier)
+    monkeypatch.setattr(pseudo_labels, "DRAWN", 10)
+    classes = ("bee", "cat", "ant")
+    labels = torch.arange(9) % 3
+    images = torch.tensor([LEVELS[classes[label]] for label in labels]).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
+    labelled = LabelledImages(images.to(torch.uint8), labels, classes, "labelled")
+    found = pseudo_label(labelled, labelled.images.flip(0), generator=Honest(*names))
+    assert torch.equal(found.targets, labels.flip(0))
+    assert [len(data) for data in taught] == [9 + 30] * pseudo_labels.SEEDS
+    assert all(shown(image) == classes[label] for data in taught for image, label in data)
 
 
 def test_a_generator_trains_on_both_and_remembers_both(in_process, tmp_path, monkeypatch):

@@ -1,0 +1,42 @@
+"""Ints that a caller gives: Python's own, or those that numpy, pandas and torch hand out."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from ganaug.core.errors import InputError
+
+
+def to_int(value: Any) -> int | None:
+    """A value as a plain int; None if it is not an int, which bools are not either."""
+    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def positive_int(name: str, value: Any, *, error: type[InputError] = InputError) -> int:
+    """A value as a plain int of at least 1.
+
+    Raises:
+        InputError: it is not such an int; the error is of the kind ``error``.
+    """
+    number = to_int(value)
+    if number is None or number < 1:
+        raise error(f"{name} must be a positive int, got {value!r}")
+    return number
+
+
+def unsigned_int(name: str, value: Any, *, bits: int) -> int:
+    """A value as a plain int in [0, 2**bits).
+
+    Raises:
+        InputError: it is not such an int.
+    """
+    number = to_int(value)
+    if number is None or not 0 <= number < 2**bits:
+        raise InputError(f"{name} must be an int from 0 to 2**{bits} - 1, got {value!r}")
+    return number

@@ -1,0 +1,265 @@
+"""Folders of image files: which files are images, and which folders are classes or splits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from ganaug.core.errors import DataError
+from ganaug.data import inspection
+from ganaug.data.decoding import UnreadImage
+from ganaug.data.found import Found, shortened
+
+logger = logging.getLogger(__name__)
+
+_VALIDATION = ("val", "valid", "validation", "dev")
+_HELD_OUT = ("test", "eval", *_VALIDATION)  # what is read as the test split: the first that there is
+# What systems and archivers leave in folders; names that start with a dot are hidden too.
+_HIDDEN = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "thumbs.db", "desktop.ini")  # in lower case
+_WITHOUT_PIXELS = ("BUFR", "GRIB", "HDF5", "MPEG")  # formats that Pillow recognises but cannot decode
+
+
+def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | None) -> Found:
+    """Images in ``folder/<class>/**``, ``folder/<split>/<class>/**`` or ``folder/<class>/<split>/**``.
+
+    The classes are the names of the class folders in Unicode's composed form (NFC), sorted; of all splits, if there
+    are splits. All folders in a class folder are read, links included, but no hidden ones.
+
+    Args:
+        folder (Path): where the images are.
+        split (str): which split. Without a test split, ``"test"`` is the one for validation.
+        wanted (tuple of str, optional): the classes whose folders are read. Default: all
+
+    Raises:
+        DataError: there are no class folders or no such split, or a class folder to train on has no image.
+    """
+    splits = _splits(folder)
+    split = _pick(splits, split, folder)
+    picked = splits[split]
+    classes = tuple(sorted({name for part in splits.values() for name in part.classes}))
+    read = set(picked.classes if wanted is None else wanted).intersection(picked.classes)
+    walk = FolderWalk()
+    walk.count_beside(picked.parents)
+    files: list[Path] = []
+    targets: list[int] = []
+    for k, name in enumerate(classes):
+        if name not in read:
+            continue
+        found = walk.image_files(picked.classes[name])
+        if not found and not inspection.is_evaluation_name(split):
+            walk.report(folder)
+            raise DataError(
+                f"class folder {picked.classes[name]} has no image of a format that Pillow opens. Add some, remove "
+                "the folder, or name the classes to keep (classes)"
+            )
+        files += found
+        targets += [k] * len(found)
+    walk.report(folder)
+    name = f"class folders {folder.name}" + (f", {split} split" if picked.of_splits else "")
+    labels = torch.tensor(targets, dtype=torch.int64)
+    return Found(unread_files(files), labels, classes, name, not inspection.is_evaluation_name(folder.name))
+
+
+def unread_files(files: list[Path]) -> list[UnreadImage]:
+    """Image files, to be opened by Pillow."""
+    return [UnreadImage(str(path), partial(Image.open, path)) for path in files]
+
+
+def training_part(folder: Path) -> Path:
+    """The folder itself, or its folder ``train`` if its folders are those of splits."""
+    inside = _subfolders(folder)
+    if not _are_splits(inside):
+        return folder
+    (train,) = (path for name, path in inside.items() if name.lower() == "train")
+    logger.warning("%s has folders of splits: only %s is read", folder, train.name)
+    return train
+
+
+class FolderWalk:
+    """Finds the image files in folders, and counts by kind what it leaves out."""
+
+    def __init__(self) -> None:
+        self._left_out: Counter[str] = Counter()
+        self._extensions: Counter[str] = Counter()  # of files that are no images
+
+    def image_files(self, folder: Path) -> list[Path]:
+        """Files in a folder and its subfolders that have an extension of an image's, sorted; links are followed."""
+        files: list[Path] = []
+        waiting, seen = [folder], set()
+        while waiting:
+            current = waiting.pop()
+            if (real := current.resolve()) in seen:  # a link back, which would never end
+                self._left_out["linked a second time"] += 1
+                continue
+            seen.add(real)
+            with os.scandir(current) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if _is_hidden(entry.name):
+                        self._left_out["hidden"] += 1
+                    elif _is_folder(entry):
+                        waiting.append(Path(entry.path))
+                    elif _is_image(entry.name):
+                        files.append(Path(entry.path))
+                    else:
+                        self._extensions[Path(entry.name).suffix.lower()] += 1
+        return sorted(files)
+
+    def count_beside(self, parents: list[Path]) -> None:
+        """Count the files that lie beside class folders, which are of no class."""
+        for parent in parents:
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    if _is_hidden(entry.name):
+                        self._left_out["hidden"] += 1
+                    elif not _is_folder(entry) and _is_image(entry.name):
+                        self._left_out["beside the class folders"] += 1
+                    elif not _is_folder(entry):
+                        self._extensions[Path(entry.name).suffix.lower()] += 1
+
+    def report(self, folder: Path) -> None:
+        """Log what was left out so far, if anything was."""
+        kinds = [f"{count:,} {kind}" for kind, count in self._left_out.items()]
+        if self._extensions:
+            names = shortened([name or "none" for name, _ in self._extensions.most_common()], most=5)
+            kinds.append(f"{self._extensions.total():,} without an image's extension ({names})")
+        if kinds:
+            logger.warning("%s: left out: %s", folder, ", ".join(kinds))
+
+
+@dataclass(frozen=True)
+class _ClassFolders:
+    """The class folders of one split.
+
+    Args:
+        classes (dict): {class name: its folder}.
+        parents (list of Path): folders that have no images but in class folders.
+        of_splits (bool): whether there are folders of splits.
+    """
+
+    classes: dict[str, Path]
+    parents: list[Path]
+    of_splits: bool
+
+
+def _splits(folder: Path) -> dict[str, _ClassFolders]:
+    """{split: its class folders}; ``{"train": ...}`` without folders of splits."""
+    inside = _subfolders(folder)
+
+    # data/train/cat
+    if _are_splits(inside):
+        return {name.lower(): _ClassFolders(_subfolders(path), [folder, path], True) for name, path in inside.items()}
+
+    # photos/photos/cat, as archives are unpacked
+    bare = all(_holds_folders_alone(path) for path in inside.values())
+    if len(inside) == 1 and bare:
+        (only,) = inside.values()
+        logger.warning("%s has one folder, which holds folders only: the classes are those in %s", folder, only)
+        return {split: replace(part, parents=[folder, *part.parents]) for split, part in _splits(only).items()}
+
+    # cat/train
+    if inside and bare and all(_are_splits(_subfolders(path)) for path in inside.values()):
+        parts = {name: {split.lower(): at for split, at in _subfolders(path).items()} for name, path in inside.items()}
+        return {
+            split: _ClassFolders(
+                {name: part[split] for name, part in parts.items() if split in part}, [folder, *inside.values()], True
+            )
+            for split in sorted({split for part in parts.values() for split in part})
+        }
+
+    # data/val/cat and data/test/cat, with the training images elsewhere
+    if len(inside) > 1 and bare and all(map(inspection.is_evaluation_name, inside)):
+        raise DataError(
+            f"{folder} has the splits {', '.join(inside)} and none called train. Point to the folder of one split, "
+            f"such as {next(iter(inside.values()))}"
+        )
+    return {"train": _ClassFolders(inside, [folder], False)}
+
+
+def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> str:
+    """The split to read: the one asked for, or one of another name for the same."""
+    names = _HELD_OUT if split == "test" else _VALIDATION if split in _VALIDATION else (split,)
+    there: list[str] = [name for name in (split, *names) if name in splits and splits[name].classes]
+    if not there and split in splits:
+        parent = splits[split].parents[-1]
+        raise DataError(f"{parent} has no class folders. Put the images in {parent}/<class name>/*.png")
+    if not there:
+        known = f"; its splits are {', '.join(splits)}" if splits["train"].of_splits else ""
+        raise DataError(
+            f"{folder} has class folders, which have no split {split!r}{known}. Point to another folder instead"
+        )
+    if there[0] != split:
+        logger.warning("%s has no split %s: its split %s is read", folder, split, there[0])
+    return there[0]
+
+
+def _are_splits(folders: dict[str, Path]) -> bool:
+    """Whether folders are those of splits: one is called train, and the others are named as splits too."""
+    names = [name.lower() for name in folders]
+    known = all(name == "train" or inspection.is_evaluation_name(name) for name in names)
+    return known and "train" in names and len(set(names)) == len(names)
+
+
+def _subfolders(folder: Path) -> dict[str, Path]:
+    """{name in NFC: path} of the folders in a folder that are not hidden, in the order of their names."""
+    found: dict[str, Path] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _is_hidden(entry.name) or not _is_folder(entry):
+                continue
+            name = unicodedata.normalize("NFC", entry.name)
+            if name in found:
+                raise DataError(f"{folder} has two folders {name!r}, spelt with different code points. Merge them")
+            found[name] = Path(entry.path)
+    return dict(sorted(found.items()))
+
+
+def _holds_folders_alone(folder: Path) -> bool:
+    """Whether a folder has folders in it, and no image."""
+    folders = False
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _is_hidden(entry.name):
+                continue
+            if _is_folder(entry):
+                folders = True
+            elif _is_image(entry.name):
+                return False
+    return folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; entry.is_dir() raises where a link leads to itself."""
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _HIDDEN
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in _extensions(len(Image.registered_extensions()))
+
+
+@cache
+def _extensions(registered: int) -> frozenset[str]:
+    """Extensions, in lower case, of what Pillow and its plugins decode, and of torchvision's folders.
+
+    Args:
+        registered (int): how many extensions Pillow knows, which grows when a plugin is imported.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # takes a moment to import
+
+    of_pillow = {
+        extension
+        for extension, name in Image.registered_extensions().items()
+        if name in Image.OPEN and name not in _WITHOUT_PIXELS
+    }
+    return frozenset({*of_pillow, *IMG_EXTENSIONS})

@@ -1,0 +1,130 @@
+"""What a reader finds, before it is decided which classes are opened and before images are read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ganaug.core.errors import DataError
+from ganaug.core.text import composed
+from ganaug.data.decoding import Conversion, UnreadImage, convert_images, read_images
+from ganaug.data.labelled import LabelledImages
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Labels and class names of a source, and its images, read or not.
+
+    Class names are in Unicode's composed form (NFC), so that an accent typed on one system meets that of another.
+
+    Args:
+        images (Tensor or sequence of UnreadImage): uint8 (N, C, H, W), or N images to be read.
+        targets (Tensor): int64 (N,), in [0, len(classes)).
+        classes (tuple of str): class names; a class may have no image.
+        name (str): where the images come from, in words.
+        train (bool): whether they are for training. Default: True
+
+    Raises:
+        DataError: two classes have the same name.
+    """
+
+    images: Tensor | Sequence[UnreadImage]
+    targets: Tensor
+    classes: tuple[str, ...]
+    name: str
+    train: bool = True
+
+    def __post_init__(self) -> None:
+        names = tuple(map(composed, self.classes))
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise DataError(f"{self.name}: two classes have the same name: {shortened(twice)}. Rename one")
+        object.__setattr__(self, "classes", names)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the classes have no names but numbers."""
+        return all(name.isdecimal() for name in self.classes)
+
+    def named(self, class_names: Sequence[str], *, at_least: bool) -> Found:
+        """The same with names for classes that had only numbers.
+
+        Args:
+            class_names (sequence of str): one for each class, in the order of labels.
+            at_least (bool): whether more names than classes are taken, as for a split that lacks the last class.
+
+        Raises:
+            DataError: the classes have names already, or their number is another.
+        """
+        if not self.numbered:
+            raise DataError(f"{self.name} names its classes itself: {shortened(self.classes)}. Leave class_names out")
+        if len(class_names) < len(self.classes) or (len(class_names) > len(self.classes) and not at_least):
+            raise DataError(
+                f"class_names has {len(class_names)} names, and {self.name} has {len(self.classes)} classes: labels "
+                f"from 0 to {len(self.classes) - 1}. Give one name for each label, in their order"
+            )
+        return replace(self, classes=tuple(class_names))
+
+    def only(self, classes: Iterable[str]) -> Found:
+        """The images of some classes, which are numbered anew in this order; a class may be unknown here."""
+        classes = tuple(classes)
+        if classes == self.classes:
+            return self
+        number = {name: k for k, name in enumerate(classes)}
+        new = torch.tensor([number.get(name, -1) for name in self.classes])
+        targets = new[self.targets]
+        kept = torch.nonzero(targets >= 0).squeeze(1)
+        images = self.images
+        if len(kept) < len(targets):
+            images = images[kept] if isinstance(images, Tensor) else [images[k] for k in kept.tolist()]
+        return replace(self, images=images, targets=targets[kept], classes=classes)
+
+    def without_empty(self, asked: Sequence[str]) -> Found:
+        """The same without classes that have no image, which a line of the log names.
+
+        Raises:
+            DataError: a class that is asked for has no image, or none has.
+        """
+        counts = torch.bincount(self.targets, minlength=len(self.classes)).tolist()
+        empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
+        if missing := sorted(set(asked).intersection(empty)):
+            raise DataError(
+                f"{self.name}: no image of class {shortened(missing)}. Add some, or leave it out of classes"
+            )
+        if not empty:
+            return self
+        if len(empty) == len(self.classes):
+            raise DataError(f"{self.name}: there is no image of any class. Add some, or open another split")
+        logger.warning(
+            "%s: %d of %d classes have no image and are left out: %s",
+            self.name, len(empty), len(self.classes), shortened(empty),
+        )  # fmt: skip
+        return self.only(name for name, count in zip(self.classes, counts, strict=True) if count)
+
+    def read(self, conversion: Conversion) -> Found:
+        """The same with images in memory, converted; those that cannot be decoded may be left out.
+
+        Raises:
+            DataError: images cannot be decoded or converted, or differ in size.
+        """
+        if isinstance(self.images, Tensor):
+            return replace(self, images=convert_images(self.images, conversion))
+        images, kept = read_images(self.images, conversion)
+        return replace(self, images=convert_images(images, conversion), targets=self.targets[kept])
+
+    def labelled(self, *, train: bool) -> LabelledImages:
+        """The images that were read, for training or for judging models on."""
+        assert isinstance(self.images, Tensor)  # see read
+        return LabelledImages(self.images, self.targets, self.classes, self.name, train)
+
+
+def shortened(names: Sequence[str], *, most: int = 10) -> str:
+    """Names in one line: the first ones, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
