@@ -52,13 +52,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def build_once(path: Path, build: Callable[[Path], None], *, what: str) -> Path:
-    """Make a file or folder that several processes want, in one of them.
+def build_once(
+    path: Path, build: Callable[[Path], None], *, what: str, problem: Callable[[Path], str | None] | None = None
+) -> Path:
+    """Make a file or folder that several processes want, in one of them; what is there and damaged is made again.
 
     Args:
-        path (Path): what is wanted; returned at once if it exists.
+        path (Path): what is wanted; returned at once if it is there and as it was made.
         build (callable): makes it at the temporary path it is given; one process calls it while the others wait.
         what (str): what it is, for the log.
+        problem (callable, optional): what is wrong with what is there, in words, or None. Default: in what it differs
+            from the SHA-256 of its files, which are noted beside it when it is made
 
     Returns:
         Path: ``path``.
@@ -66,7 +70,8 @@ def build_once(path: Path, build: Callable[[Path], None], *, what: str) -> Path:
     Raises:
         OSError: the folder cannot be written to or the disk is full.
     """
-    if path.exists():
+    problem_of = problem or _difference_from_noted
+    if path.exists() and problem_of(path) is None:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
@@ -76,14 +81,49 @@ def build_once(path: Path, build: Callable[[Path], None], *, what: str) -> Path:
         logger.warning("another process is making %s; waiting for it", what)
         lock.acquire()
     try:
-        if not path.exists():
-            for stale in path.parent.glob(f".{path.stem}.tmp-*"):  # left by a killed process, for the lock is ours
-                _delete(stale)
-            with atomic_path(path) as temporary:
-                build(temporary)
+        found = problem_of(path) if path.exists() else "it is missing"
+        if found is None:
+            return path
+        if path.exists():
+            logger.warning("%s is damaged (%s), so %s is made again", path, found, what)
+            remove(path)
+        for stale in path.parent.glob(f".{path.stem}.tmp-*"):  # left by a killed process, for the lock is ours
+            _delete(stale)
+        with atomic_path(path) as temporary:
+            build(temporary)
+            if problem is None:
+                write_json(_notes(path), _digests(temporary))
     finally:
         lock.release()
     return path
+
+
+def _notes(path: Path) -> Path:
+    return path.with_name(f".{path.name}.sha256.json")
+
+
+def _digests(path: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of a file, or of each file in a folder, by its path from there."""
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    return {
+        file.relative_to(path).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in files
+    }
+
+
+def _difference_from_noted(path: Path) -> str | None:
+    """In what a file or folder differs from the digests noted when it was made; None if in nothing."""
+    try:
+        noted = json.loads(_notes(path).read_text(encoding="utf-8"))
+        for name, wanted in noted.items():
+            file = path / name
+            size = file.stat().st_size if file.is_file() else None
+            if size != wanted["bytes"]:
+                return f"{file.name} has {size or 0:,} bytes instead of {wanted['bytes']:,}"
+            if sha256_of(file) != wanted["sha256"]:
+                return f"{file.name} is not as it was written: its SHA-256 differs"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "the SHA-256 of its files is not noted beside it"
+    return None
 
 
 def check_writable(folder: str | Path) -> None:
@@ -159,12 +199,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     except SafetensorError as error:  # in which older versions of safetensors hide the operating system's error
         raise OSError(f"{path} cannot be written: {error}") from error
     path.chmod(mode)  # safetensors puts a file of its own there, which the owner alone may read
-    # safetensors writes metadata in another order each time. Sorted, they take as much room in the header.
-    with open(path, "r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        if metadata:
-            header["__metadata__"] = dict(sorted(metadata.items()))
+    if metadata:  # which safetensors writes in another order each time; sorted, it takes as much room in the header
+        with open(path, "r+b") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = {**json.loads(file.read(size)), "__metadata__": dict(sorted(metadata.items()))}
             file.seek(8)
             file.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size))
 

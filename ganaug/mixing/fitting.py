@@ -27,11 +27,12 @@ from torch.utils.data import get_worker_info
 from tqdm import tqdm
 
 from ganaug.core import fingerprints
-from ganaug.core.errors import DataError, InputError
+from ganaug.core.errors import DataError, InputError, LoadError
 from ganaug.core.files import build_once, user_cache, write_json, write_tensors
 from ganaug.data import LabelledImages, open_images
 from ganaug.generators.base import Generator
 from ganaug.hub.config import FORMAT_VERSION
+from ganaug.hub.folder import load
 from ganaug.hub.registry import registered_generators
 from ganaug.training import MODELS, GANObjective, StoppedError, TrainingSettings, choose_preset, fit
 from ganaug.training.checkpoints import IN_RUN
@@ -97,9 +98,22 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     if folder.exists():
         logger.info("using the generator that was fitted to these images before: %s", folder)
-    build_once(folder, partial(_train, images, job, folder, unfinished), what=f"a generator for {images.name}")
+    build_once(
+        folder,
+        partial(_train, images, job, folder, unfinished),
+        what=f"a generator for {images.name}",
+        problem=_problem_of,
+    )
     shutil.rmtree(unfinished, ignore_errors=True)  # only now: a process may be killed before the folder is complete
     return folder
+
+
+def _problem_of(folder: Path) -> str | None:
+    try:
+        load(folder)  # which compares the weights with their SHA-256
+    except LoadError as error:
+        return str(error)
+    return None
 
 
 def suitable_resolution(height: int, width: int) -> int:

@@ -64,7 +64,8 @@ class GeneratedItems:
             row = torch.full((len(self._plan.targets),), -1, dtype=torch.int64)
             row[fakes] = torch.arange(len(fakes))
             path = self._path(fakes, number) if self._materialized else None
-            self._current = _Epoch(number, row, MappedImages(path) if path and path.exists() else None)
+            shape = (len(fakes), *self._sampler.image_shape)
+            self._current = _Epoch(number, row, MappedImages(path, shape) if path and path.exists() else None)
         return self._current
 
     def _image_epoch(self, number: int) -> int:

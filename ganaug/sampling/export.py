@@ -192,13 +192,33 @@ class _Generation:
         return range(shard * self.per_shard, min((shard + 1) * self.per_shard, self.size))
 
     def missing(self) -> list[int]:
-        """Shards that are not there yet; one that exists is complete."""
+        """Shards that are not there yet, or are damaged, which a warning says."""
         if self.format == "npy" and self._complete():
             return []
-        return [shard for shard in self.shards if not self._path(shard).exists()]
+        return [shard for shard in self.shards if not self._is_whole(shard)]
+
+    def _is_whole(self, shard: int) -> bool:
+        path, count = self._path(shard), len(self.numbers(shard))
+        if self.format == "npy":
+            return _is_npy(path, "uint8", (count, *self.sampler.image_shape))
+        from pyarrow import ArrowException, parquet  # takes a moment to import
+
+        try:
+            problem = "" if parquet.read_metadata(path).num_rows == count else f"it does not have {count} rows"
+        except FileNotFoundError:
+            return False
+        except (OSError, ArrowException) as error:
+            problem = str(error)
+        if problem:
+            logger.warning("%s is damaged (%s), so it is made again", path, problem)
+        return not problem
 
     def _complete(self) -> bool:
-        return all(path.exists() for path in self._results)
+        if self.format == "parquet":
+            return self._results[0].exists()
+        images, labels, index = self._results
+        shape = (self.size, *self.sampler.image_shape)
+        return _is_npy(images, "uint8", shape) and _is_npy(labels, "int64", shape[:1]) and index.exists()
 
     @property
     def _counts(self) -> dict[str, int]:
@@ -295,6 +315,20 @@ def _checked_classes(classes: Sequence[str], sampler: ClassSampler) -> tuple[str
         problem = f"the generator does not know {', '.join(unknown)}" if unknown else "a class is named twice"
         raise InputError(f"{problem} in classes {', '.join(classes)}; it knows {', '.join(sampler.classes)}")
     return tuple(classes) or sampler.classes
+
+
+def _is_npy(path: Path, dtype: str, shape: tuple[int, ...]) -> bool:
+    """Whether a file holds an array of this form; a warning says it of one that holds something else."""
+    try:
+        array = np.load(path, mmap_mode="r")
+        problem = "" if array.dtype == dtype and array.shape == shape else f"{array.dtype} {array.shape}"
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, EOFError) as error:
+        problem = str(error)
+    if problem:
+        logger.warning("%s is damaged (%s; wanted %s %s), so it is made again", path, problem, dtype, shape)
+    return not problem
 
 
 def _write_npy(path: Path, dtype: str, shape: tuple[int, ...], pieces: Iterable[np.ndarray[Any, Any]]) -> None:

@@ -61,26 +61,35 @@ class MappedImages:
 
     Args:
         folder (Path): that folder.
+        shape (tuple of int): of the images, (N, C, H, W).
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+        self.folder, self.shape = folder, shape
         self._array: np.ndarray[Any, np.dtype[np.uint8]] | None = None
 
     def read(self, rows: Sequence[int]) -> Tensor:
         """Copy of the images at ``rows``, uint8 (len(rows), C, H, W).
 
         Raises:
-            OSError: the file is missing or was cut short.
+            OSError: the file is missing, was cut short or holds something else.
         """
         if self._array is None:
-            try:
-                self._array = np.load(self.folder / IMAGES, mmap_mode="r")
-            except ValueError as error:
-                raise OSError(
-                    f"{self.folder} is damaged ({error}). Remove it, and call materialize() again"
-                ) from error
+            self._array = self._mapped()
         return torch.from_numpy(self._array[list(rows)])
 
+    def _mapped(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        # The content was compared with its SHA-256 by materialize(); here, in each worker, only with what it must be.
+        try:
+            array: np.ndarray[Any, np.dtype[np.uint8]] = np.load(self.folder / IMAGES, mmap_mode="r")
+            right = array.dtype == np.uint8 and array.shape == self.shape
+            problem = "" if right else f"{array.dtype} {array.shape}"
+        except (OSError, ValueError, EOFError) as error:
+            problem = str(error)
+        if problem:
+            wanted = f"uint8 {self.shape}"
+            raise OSError(f"{self.folder / IMAGES} is damaged ({problem}; wanted {wanted}). Call materialize() again")
+        return array
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_array": None}  # pickling a mapped array would copy all its images
+        return {**self.__dict__, "_array": None}  # pickling a mapped array would copy all its images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -140,13 +141,57 @@ def test_nothing_is_left_of_a_run_that_was_cut_short(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
 
 
-def test_a_damaged_file_is_named(tmp_path):
+def as_npy(array) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+DAMAGES = {
+    "cut": lambda whole: whole[:1000],
+    "empty": lambda whole: b"",
+    "something else": lambda whole: b"\0" * len(whole),
+    "fewer images": lambda whole: as_npy(np.load(io.BytesIO(whole))[:40]),
+    "larger images": lambda whole: as_npy(np.load(io.BytesIO(whole)).repeat(2, 3)),
+    "another dtype": lambda whole: as_npy(np.load(io.BytesIO(whole)).astype(np.int8)),
+    "missing": None,
+}
+UNSEEN = {"a flipped bit": lambda whole: bytes([*whole[:-7], whole[-7] ^ 1, *whole[-6:]])}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named(tmp_path, damage):
     train = mix(tmp_path)
-    images = train.materialize() / "images.npy"
-    images.chmod(0o644)
-    images.write_bytes(images.read_bytes()[:1000])
-    with pytest.raises(OSError, match=r"is damaged \(.*\)\. Remove it, and call materialize\(\) again"):
+    damaged(train.materialize() / "images.npy", DAMAGES[damage])
+    with pytest.raises(OSError, match=r"images\.npy is damaged \(.*\)\. Call materialize\(\) again"):
         train[60]
+
+
+@pytest.mark.parametrize("damage", {**DAMAGES, **UNSEEN})
+@pytest.mark.parametrize("file", ["images.npy", "index.json", "notes"])
+def test_a_damaged_file_is_made_again(tmp_path, caplog, damage, file):
+    expected = images_of(mix(tmp_path))
+    folder = mix(tmp_path).materialize()
+    if file == "images.npy":
+        damaged(folder / file, {**DAMAGES, **UNSEEN}[damage])
+    else:
+        path = folder / file if file == "index.json" else folder.with_name(f".{folder.name}.sha256.json")
+        damaged(path, {"missing": None, "empty": DAMAGES["empty"]}.get(damage, UNSEEN["a flipped bit"]))
+    train = mix(tmp_path)
+    assert train.materialize() == folder
+    assert "is damaged" in caplog.text
+    assert torch.equal(images_of(train), expected)
+    caplog.clear()
+    assert mix(tmp_path).materialize() == folder
+    assert not caplog.text
+
+
+def damaged(path: Path, damage) -> None:
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    path.unlink()
+    if damage:
+        path.write_bytes(damage(whole))
 
 
 def test_a_worker_does_not_materialize(tmp_path):

@@ -190,6 +190,34 @@ def test_only_what_is_missing_is_made(sampler, tmp_path):
     assert content(tmp_path / "out") == whole
 
 
+@pytest.mark.parametrize("damage", [lambda whole: whole[:1000], lambda whole: b"", lambda whole: whole[::-1]])
+@pytest.mark.parametrize("format", ["parquet", "npy"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_is_damaged_is_made_again(sampler, tmp_path, caplog, monkeypatch, damage, format, finished):
+    def again() -> int:
+        return generate_shards(sampler, 50, tmp_path / "out", images_per_shard=20, format=format)
+
+    generate_shards(sampler, 50, tmp_path / "whole", images_per_shard=20, format=format)
+    if finished:
+        again()
+        there = tmp_path / "out" / ("data/train-00001-of-00003.parquet" if format == "parquet" else "images.npy")
+        there.chmod(0o644)
+    else:
+        monkeypatch.setattr("ganaug.sampling.export._Generation.finish", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            again()
+        monkeypatch.undo()
+        there = next((tmp_path / "out" / ".shards").glob("*00001-of*"))
+    there.write_bytes(damage(there.read_bytes()))
+    assert again() == (0 if finished and format == "npy" else 30)
+    assert f"{there} is damaged" in caplog.text
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def stopped(_) -> None:
+    raise KeyboardInterrupt
+
+
 def test_an_error_while_parts_are_joined_costs_no_images(sampler, tmp_path, monkeypatch):
     out = tmp_path / "out"
 
