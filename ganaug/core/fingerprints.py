@@ -1,11 +1,23 @@
-"""SHA-256 hashes of what results depend on, which name what is kept on disk."""
+"""SHA-256 hashes of what results depend on, which name what is kept on disk.
+
+What a result depends on is told here, once for each kind of thing, and used wherever that thing is:
+
+- a network's weights, by :func:`of_module`: what was trained;
+- a generator, by :func:`of_generator`: weights, and the options that change what it draws, such as a flow's steps.
+  States of datasets and streams compare it, for they are loaded on other machines, too;
+- code of the user's, by :func:`of_callable` and :func:`of_source`: by its name, by what it holds, and by its text,
+  because a module may be edited between two runs. Whoever names a file by it adds what the code *does* with a few
+  inputs, since the text does not show what it calls.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -13,8 +25,12 @@ from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
-STATE_FORMAT = 2  # of a state_dict; format 1 had no number, and identified users' code by the module it was in
+# Of a state_dict. Format 1 had no number, and identified users' code by the module it was in; format 2 did not have
+# the options of a generator.
+STATE_FORMAT = 3
 PROVENANCE = ("info", "origin", "seen_images")  # attributes of a generator that change no image
+
+_VERSIONED = ("ganaug", "torch", "torchvision", "builtins", "functools")  # whose code a version tells
 
 # Fingerprints once hashed a class's name and the module it was in. Those of the first architectures still do, so that
 # what was kept, saved or begun before is found again wherever the class is now. Later ones hash the architecture.
@@ -58,6 +74,12 @@ def of_module(module: nn.Module) -> str:
     return of_values(*parts)
 
 
+def of_generator(module: nn.Module) -> str:
+    """Fingerprint of a generator: :func:`of_module`, and its options, which need not show in its layers."""
+    network_options: Any = getattr(module, "network_options", dict)
+    return of_values(of_module(module), {name: repr(value) for name, value in network_options().items()})
+
+
 def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     """How saved values differ from one's own, in words for an error message; empty if none of one's own differs."""
     differing = [name for name in own if saved.get(name) != own[name]]
@@ -70,18 +92,22 @@ def is_told_as_in_0_1(module: nn.Module) -> bool:
     return not isinstance(architecture, str) or architecture in _FIRST_HOMES
 
 
-def state_differences(saved: Mapping[str, Any], own: Mapping[str, Any], *, as_in_0_1: bool) -> str:
+def state_differences(
+    saved: Mapping[str, Any], own: Mapping[str, Any], *, generator_in_format_2: str, as_in_0_1: bool
+) -> str:
     """:func:`differences` of states, which have their generator's fingerprint, whatever version saved them.
 
     Args:
         saved (mapping), own (mapping): the states.
+        generator_in_format_2 (str): the own generator's fingerprint as states of format 2 have it.
         as_in_0_1 (bool): whether ganaug 0.1, whose states have no format number, gave this generator the same
             fingerprint. Otherwise the two cannot be compared, and a warning says so.
     """
-    if "format" in saved:
+    if saved.get("format") == STATE_FORMAT:
         return differences(saved, own)
     compared = {name: value for name, value in own.items() if name != "format"}
-    if not as_in_0_1 and "generator" in saved:
+    compared["generator"] = generator_in_format_2
+    if "format" not in saved and not as_in_0_1 and "generator" in saved:
         del compared["generator"]
         logger.warning(
             "the state was saved by ganaug 0.1, which identified filters and your own networks by their module paths, "
@@ -102,15 +128,24 @@ def of_callable(function: Callable[..., Any]) -> str:
     return str(Hasher.hash(function))
 
 
+def of_source(*things: object) -> str:
+    """Fingerprint of the text of functions, classes and objects of the user's; their parts, if they are modules.
+
+    Of torch, its relatives and this package the version is enough, which whoever names a file adds.
+    """
+    kinds: set[Any] = set()
+    for thing in things:
+        parts = thing.modules() if isinstance(thing, nn.Module) else [thing]
+        kinds |= {part if inspect.isfunction(part) or inspect.isclass(part) else type(part) for part in parts}
+    texts = []
+    for kind in kinds:
+        if kind.__module__.partition(".")[0] not in _VERSIONED:
+            with suppress(OSError, TypeError):  # written in an interpreter, or in another language
+                texts.append(inspect.getsource(kind))
+    return of_values(sorted(texts))
+
+
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """What a module has besides layers and state, such as a threshold, and not every module has."""
     common = {*vars(nn.Module()), *PROVENANCE}
-    found = {name: value for name, value in vars(module).items() if name not in common}
-    if getattr(type(module), "architecture", None) in _FIRST_HOMES:
-        # A mixin kept the constructor's arguments of these in an attribute; the classifiers that an evaluation keeps
-        # are found by it.
-        generator: Any = module
-        size = {"image_size": generator.image_size, "channels": generator.channels}
-        arguments = {**size, **generator.network_options(), "label_names": list(generator.label_names)}
-        found["_hub_mixin_config"] = arguments
-    return found
+    return {name: value for name, value in vars(module).items() if name not in common}

@@ -14,6 +14,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,13 +25,16 @@ from tqdm import tqdm
 from ganaug.core import fingerprints
 from ganaug.core.files import atomic_path, user_cache, write_tensors
 from ganaug.core.hardware import best_device, has_bf16, one_thread_each
+from ganaug.core.pixels import to_float
+from ganaug.core.seeding import forked_rng
 from ganaug.evaluation.classifier import predict_probabilities, train_classifier
 from ganaug.evaluation.statistics import balanced_accuracy
 from ganaug.evaluation.study import Arm, Study
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 2  # of how a cell is computed; raised when that changes, so that old and new cells are never compared
+PROBED = 16  # images that tell one classifier from another
+_VERSION = 3  # of how a cell is computed; raised when that changes, so that old and new cells are never compared
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,7 @@ class Cells:
     """
 
     def __init__(self, study: Study, folder: str | Path | None = None, *, processes: int = 1) -> None:
-        for name in study.generators:
-            study.sampler(name)
+        self._generators = {name: study.sampler(name).fingerprint for name in study.generators}
         self.study = study
         self.folder = Path(folder) if folder else user_cache() / "evaluation"
         self.device = best_device()
@@ -116,12 +119,9 @@ class Cells:
             [study.settings.steps, study.settings.batch_size, study.settings.learning_rate],
             study.settings.horizontal_flip,
             fingerprints.of_callable(study.factory),
+            *_what_it_makes(study),
             [self.device.type, has_bf16(self.device)],
         )
-        self._generators = {name: fingerprints.of_callable(generator) for name, generator in study.generators.items()}
-        if study.accept is not None:
-            kept = fingerprints.of_callable(study.accept)
-            self._generators = {name: fingerprints.of_values(own, kept) for name, own in self._generators.items()}
 
     def run(self, arms: Sequence[Arm], title: str) -> dict[str, Answers]:
         """Train what has not been trained yet, with a progress bar.
@@ -209,6 +209,15 @@ class Cells:
         }
         with atomic_path(self.path(arm, seed)) as path:
             write_tensors(path, tensors, {"arm": arm.name, "seed": str(seed)})
+
+
+def _what_it_makes(study: Study) -> list[Any]:
+    """What tells the factory's classifier from one that it made before its code was edited, untrained, on the CPU."""
+    data, some = study.held_out, slice(PROBED)
+    with one_thread_each(), forked_rng(0, torch.device("cpu")), torch.inference_mode():
+        classifier = study.factory(len(data.classes), channels=data.channels, image_size=data.image_size)
+        said = classifier.eval()(to_float(data.images[some]))
+    return [fingerprints.of_source(study.factory, classifier), fingerprints.of_module(classifier), said]
 
 
 def run_cell(study: Study, arm: Arm, seed: int, pools: Path) -> Cell:

@@ -300,7 +300,12 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         Raises:
             ValueError: the state was saved with another seed, plan or generator, or has no epoch.
         """
-        found = fingerprints.state_differences(state, self._identity(), as_in_0_1=self.sampler.is_told_as_in_0_1)
+        found = fingerprints.state_differences(
+            state,
+            self._identity(),
+            generator_in_format_2=self.sampler.identity_in_format_2,
+            as_in_0_1=self.sampler.is_told_as_in_0_1,
+        )
         found = found or ("" if "epoch" in state else "it has no epoch")
         if found:
             raise ValueError(

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from dataclasses import asdict
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -92,7 +93,7 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
     key = fingerprints.of_values(
         images.fingerprint,
         *(job[name] for name in ("architecture", "network", "settings", "objective")),
-        FORMAT_VERSION,
+        [FORMAT_VERSION, version("ganaug"), torch.__version__],
     )
     folder = Path(cache_dir or user_cache()).absolute() / "fitted" / key[:32]
     unfinished = folder.with_name(f".{folder.name}.unfinished")

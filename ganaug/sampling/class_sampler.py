@@ -25,6 +25,8 @@ from ganaug.sampling.draw import sample
 from ganaug.sampling.filters import ClassifierAgreement, Filter, StarvedFilterError, apply_filter
 from ganaug.sampling.inference import ConditionalGenerator, InferenceCopy, Shortcuts
 
+PROBED = 64  # images that a fingerprint looks at, of all classes or of as many, evenly spread
+
 
 class ClassSampler:
     """Draws uint8 images for a dataset's labels.
@@ -192,9 +194,17 @@ class ClassSampler:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of generator, class map, seed and filter."""
+        """SHA-256 of generator, class map, seed and filter: what a state that goes to another machine is told by."""
+        return self._identity(fingerprints.of_generator(cast(nn.Module, self.generator)))
+
+    @cached_property
+    def identity_in_format_2(self) -> str:
+        """The same as states of format 2 have it, without the options of the generator."""
+        return self._identity(self.weights)
+
+    def _identity(self, generator: str) -> str:
         filtered = [self.max_tries, fingerprints.of_callable(self.accept)] if self.accept else []
-        return fingerprints.of_values(self.weights, self._generator_label, self.seed, *filtered)
+        return fingerprints.of_values(generator, self._generator_label, self.seed, *filtered)
 
     @property
     def is_told_as_in_0_1(self) -> bool:
@@ -205,11 +215,18 @@ class ClassSampler:
     def fingerprint(self) -> str:
         """SHA-256 of all that a drawn image depends on, other than label, epoch and index; names what is kept on disk.
 
-        A few images are part of it, because the code of a user's module can change while its weights do not.
+        The text of the user's code is part of it, a few images, and what the filter says of them: code can change
+        while weights and names do not.
         """
-        rows = self.inference_copy.rows
-        probe = sample(self.inference_copy, self._generator_label[:rows], seed=self.seed)
-        return fingerprints.of_values(self.identity, probe)
+        known = [k for k, unknown in enumerate(self._unknown) if not unknown]
+        labels = torch.tensor([known[i * len(known) // PROBED] for i in range(PROBED if known else 0)]).long()
+        wanted = self._generator_label[labels]
+        probe = sample(self.inference_copy, wanted, seed=self.seed)
+        done: list[Any] = [fingerprints.of_source(self.generator), probe]
+        if self.accept is not None:
+            judged_as = wanted if getattr(self.accept, "takes_generator_labels", False) else labels
+            done += [fingerprints.of_source(self.accept), apply_filter(self.accept, probe, judged_as)]
+        return fingerprints.of_values(self.identity, *done)
 
     @property
     def provenance(self) -> Provenance:
