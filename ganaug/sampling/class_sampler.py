@@ -128,7 +128,7 @@ class ClassSampler:
             RuntimeError: see :attr:`generator`.
         """
         if self._inference_copy is None:
-            self._inference_copy = InferenceCopy(self.generator, self._shortcuts)
+            self._inference_copy = InferenceCopy(self.generator, self._shortcuts, num_classes=len(self.classes))
             self._shortcuts = self._inference_copy.shortcuts
         check_usable_here(self.device, "the generator")
         return self._inference_copy

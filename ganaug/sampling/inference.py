@@ -28,6 +28,8 @@ ROWS_ELSEWHERE = 256
 
 FAITHFUL_SHARE = 0.999  # of the pixels of the images compared, which may be one grey level off
 PROBE = 16  # images compared
+MOST_CLASSES = 128  # of which an image is compared, where there are more classes than PROBE
+FAITHFUL_IMAGE = 0.99  # of the pixels of each such image
 
 
 class ConditionalGenerator(Protocol):
@@ -71,6 +73,8 @@ class InferenceCopy:
         generator (ConditionalGenerator): copied, on the device it is on. One whose weights are all of another
             floating-point type than fp32 is drawn from in fp32.
         shortcuts (Shortcuts, optional): those that another copy of the same generator found. Default: looked for here
+        num_classes (int, optional): how many labels it knows. Default: as many as it has ``label_names``; of one
+            without, whose labels cannot be tried, no layer is computed in bf16
 
     Attributes:
         shortcuts (Shortcuts): those taken.
@@ -85,7 +89,9 @@ class InferenceCopy:
     """
 
     @usual_defaults()
-    def __init__(self, generator: ConditionalGenerator, shortcuts: Shortcuts | None = None) -> None:
+    def __init__(
+        self, generator: ConditionalGenerator, shortcuts: Shortcuts | None = None, *, num_classes: int | None = None
+    ) -> None:
         given = evaluation_copy(cast(nn.Module, generator))
         # Latents are fp32. Weights of several types are mixed on purpose, by a network that converts for itself.
         types = {weight.dtype for weight in given.parameters() if weight.is_floating_point()}
@@ -96,38 +102,45 @@ class InferenceCopy:
         self.label_names: tuple[str, ...] = tuple(getattr(given, "label_names", None) or ())
         self.conditional: bool = getattr(given, "conditional", True)
         self.rows = ROWS.get(self.device.type, ROWS_ELSEWHERE)
-        self.shortcuts = shortcuts or self._find_shortcuts(given)
+        known = len(self.label_names) or num_classes or (0 if self.conditional else 1)
+        self.shortcuts = shortcuts or self._find_shortcuts(given, known)
         self._module = _simplified(given, self.shortcuts)
 
-    def _find_shortcuts(self, given: nn.Module) -> Shortcuts:
+    def _find_shortcuts(self, given: nn.Module, num_classes: int) -> Shortcuts:
         """The shortcuts whose images look the same."""
-        labels = torch.arange(PROBE) % max(len(self.label_names), 1)
-        z = latents(0, range(PROBE), self.latent_dim)
 
-        def images_of(module: nn.Module) -> Tensor:
+        def images_of(module: nn.Module, labels: Tensor) -> Tensor:
+            z = latents(0, range(len(labels)), self.latent_dim)
             passes = zip(z.split(self.rows), labels.split(self.rows), strict=True)
             with one_thread_each():
                 return torch.cat([self._draw(module, *some) for some in passes]).short()
 
-        def is_faithful(shortcuts: Shortcuts) -> bool:
+        def is_faithful(shortcuts: Shortcuts, labels: Tensor, expected: Tensor, each: float = 0.0) -> bool:
             try:
-                drawn = images_of(_simplified(given, shortcuts))
+                drawn = images_of(_simplified(given, shortcuts), labels)
             except (RuntimeError, AttributeError, TypeError, ValueError, LookupError):
                 # It looks into its own layers, as tied weights do, and finds others there.
                 return False
-            near = (drawn - expected).abs() <= 1
-            return near.float().mean().item() >= FAITHFUL_SHARE
+            shares = ((drawn - expected).abs() <= 1).float().flatten(1).mean(1)
+            return shares.mean().item() >= FAITHFUL_SHARE and shares.min().item() >= each
 
+        few = torch.arange(PROBE) % max(num_classes, 1)
         with _multiplications(given) as multiplications:
-            expected = images_of(given)
+            expected = images_of(given, few)
         found = Shortcuts(folded=True)
-        if not is_faithful(found):
+        if not is_faithful(found, few, expected):
             return Shortcuts(folded=False)
         # One layer after another goes to bf16, those with the most work first, while the images stay the same.
-        if has_bf16(self.device):
+        if has_bf16(self.device) and num_classes:
             for name in sorted(multiplications, key=multiplications.__getitem__, reverse=True):
                 wider = Shortcuts(folded=True, bf16=(*found.bf16, name))
-                found = wider if is_faithful(wider) else found
+                found = wider if is_faithful(wider, few, expected) else found
+        # What holds for the first classes is given up, the latest first, until it holds for the others too.
+        if found.bf16 and num_classes > PROBE:
+            many = torch.arange(min(num_classes, MOST_CLASSES)) * num_classes // min(num_classes, MOST_CLASSES)
+            expected = images_of(given, many)
+            while found.bf16 and not is_faithful(found, many, expected, FAITHFUL_IMAGE):
+                found = Shortcuts(folded=True, bf16=found.bf16[:-1])
         return found
 
     def __call__(self, z: Tensor, labels: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ganaug import ConditionalGANAugment, open_images
 from ganaug.core.hardware import deterministic_passes
 from ganaug.core.pixels import to_uint8
 from ganaug.core.seeding import Purpose, check_seed, latents, random_stream
-from ganaug.sampling import sample
+from ganaug.sampling import ClassSampler, sample
 from ganaug.sampling.inference import InferenceCopy, Shortcuts
 from ganaug.training import MODELS
 
@@ -259,6 +259,44 @@ def test_an_inference_copy_takes_the_shortcuts_that_cannot_be_seen():
         assert ((sample(inference_copy, labels).short() - exact).abs() <= 1).float().mean() >= 0.999
         with torch.inference_mode():
             assert torch.equal(exact, to_uint8(generator(latents(0, range(64), 8), labels)).short())
+
+
+class Uneven(nn.Module):
+    """Classes from ``hard`` on have embeddings twenty times as long, with which bf16 shows."""
+
+    latent_dim = 32
+
+    def __init__(self, num_classes, hard, named):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.embedding = nn.Embedding(num_classes, 32)
+            self.layers = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.Tanh())
+            scale = torch.where(torch.arange(num_classes)[:, None] < hard, 1.0, 20.0)
+            self.embedding.weight.data = scale * torch.randn(num_classes, 32)
+        if named:
+            self.label_names = tuple(map(str, range(num_classes)))
+
+    def forward(self, z, labels):
+        return self.layers(z * self.embedding(labels)).view(-1, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "hard", "named"), [(20, 16, True), (10, 1, False), (200, 150, True), (3, 3, False), (40, 40, True)]
+)
+def test_shortcuts_are_tried_on_all_classes(num_classes, hard, named, monkeypatch):
+    monkeypatch.setattr("ganaug.sampling.inference.has_bf16", lambda device: True)
+    generator = Uneven(num_classes, hard, named).eval()
+    inference_copy = InferenceCopy(generator)
+    assert bool(inference_copy.shortcuts.bf16) == (hard == num_classes and named)
+    of_dataset = ClassSampler(generator, tuple(map(str, range(num_classes)))).inference_copy
+    assert bool(of_dataset.shortcuts.bf16) == (hard == num_classes)
+    for copied in (inference_copy, of_dataset):
+        for label in (0, num_classes - 1):
+            labels = torch.full((128,), label)
+            with torch.inference_mode():
+                exact = to_uint8(generator(latents(0, range(128), 32), labels)).short()
+            assert ((sample(copied, labels).short() - exact).abs() <= 1).float().mean() >= 0.998
 
 
 def test_a_network_that_does_more_with_its_layers_is_drawn_as_it_is():
