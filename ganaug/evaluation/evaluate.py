@@ -138,7 +138,8 @@ def _judge(name: str, found: Utility, judges: Sequence[SmallCNN], inception_weig
     if inception_weights is not None:
         weights = None if inception_weights == "download" else Path(inception_weights)
         inception = inception_distances(generated, held_out, weights, best_device())
-    copies, pairs = memorization(generated, train, held_out, judges[1])
+    seen = getattr(found.study.generators[name], "seen_images", None)
+    copies, pairs = memorization(generated, train, held_out, judges[1], seen_images=seen)
     return Judged(
         fidelity(generated, held_out, judges[0]),
         inception,

@@ -30,7 +30,8 @@ class Memorization:
 
     Attributes:
         num_images (int): how many generated images were checked.
-        exact_copies (float): share of them that equal a training image in every pixel, in [0, 1].
+        exact_copies (float): share of them that equal a training image in every pixel, in [0, 1]; the generator's own
+            training images count too, as far as their hashes are known.
         near_copies (float): share of them that are exact copies, or nearer in pixels to some training image than 99 %
             of the held-out images are. About 0.01 for an honest generator; blurred images raise it too.
         closer_to_train (float): share of them that are nearer in pixels to a training image than to any held-out one,
@@ -84,6 +85,7 @@ def memorization(
     held_out: LabelledImages,
     classifier: SmallCNN,
     *,
+    seen_images: Tensor | None = None,
     pairs: int = 20,
     seed: int = 0,
 ) -> tuple[Memorization, ClosestPairs]:
@@ -97,11 +99,14 @@ def memorization(
 
     Args:
         generated (LabelledImages): at least one image.
-        train (LabelledImages): the real images that the generator was trained on.
+        train (LabelledImages): the real images that the generator was trained on, or those that it adds to.
         held_out (LabelledImages): other real images of the same kind; at least one class must be in ``train`` too.
         classifier (SmallCNN): trained on ``train`` and ``held_out`` together, or on neither. To a classifier, what it
             was trained on looks more typical than other images: one trained on ``train`` alone puts the images of an
             honest generator nearer to ``held_out``, and hides copies.
+        seen_images (Tensor, optional): ``image_hashes`` of all images that the generator was trained on, int64 (N,),
+            which it carries; exact copies are looked for among these as well. Of images that nobody has here, near
+            copies cannot be found. Default: only ``train`` is known
         pairs (int): number of closest pairs, or fewer if there are not so many. Default: 20
         seed (int): which images of the larger set are left out, so that equally many are compared. Default: 0
 
@@ -119,6 +124,7 @@ def memorization(
 
     # Copies among all training images.
     exact = torch.isin(generated.image_hashes, train.image_hashes)
+    copied = exact if seen_images is None else exact | torch.isin(generated.image_hashes, seen_images)
     distances, nearest = _nearest_pixels(generated.images, train.images)
     near = distances < _nearest_pixels(held_out.images, train.images)[0].quantile(_NEAR)
 
@@ -130,8 +136,8 @@ def memorization(
     features = _closer(*(nearest_distances(made, class_features(classifier, side)) for side in sides))
     measured = Memorization(
         num_images=len(generated),
-        exact_copies=exact.double().mean().item(),
-        near_copies=(near | exact).double().mean().item(),
+        exact_copies=copied.double().mean().item(),
+        near_copies=(near | copied).double().mean().item(),
         closer_to_train=pixels.share,
         closer_to_train_low=pixels.low,
         closer_to_train_high=pixels.high,

@@ -73,6 +73,17 @@ def test_training_images_are_exact_copies(parts, classifier):
     assert pairs.distances.tolist() == [0] * 20
 
 
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_copies_of_images_that_only_the_generator_has_seen_are_counted(parts, classifier, share):
+    train, held_out, other = parts
+    seen = other.image_hashes[: round(share * len(other))]
+    found, pairs = memorization(other, train, held_out, classifier, seen_images=seen)
+    known = torch.isin(other.image_hashes, seen)  # an image may be there twice
+    assert found.exact_copies == known.double().mean().item()
+    assert found.near_copies >= found.exact_copies
+    assert not pairs.exact.any()  # of what is shown beside them
+
+
 def test_half_of_copies_is_told_from_none(parts, classifier):
     train, held_out, other = parts
     counts = [min(both) // 2 for both in zip(train.class_counts, other.class_counts, strict=True)]
