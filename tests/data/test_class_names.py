@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import datasets
 import numpy as np
 import pandas
 import pytest
 import torch
 from helpers.generators import make_generator
-from helpers.greys import TEN, Grey, Greys, grey_images, labels_and_classes
+from helpers.greys import TEN, Grey, Greys, grey_images, labels_and_classes, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, StackDataset, Subset, random_split
 from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
 
 from ganaug import ConditionalGANAugment, DataError, open_images
 from ganaug.mixing import fitting
@@ -88,11 +90,44 @@ def test_synonyms_gaps_and_doubles():
     train = with_names([0, 2], ["0", "2"], {"0": 0, "2": 2, "none": -1})
     assert labels_and_classes(train) == each([0, 2])
     assert len(set(train.classes)) == 3
-    with pytest.raises(ValueError, match="class_to_idx of Greys gives cat and dog the same label 0. Pass\\s+classes"):
-        with_names([0, 1], ["x", "y"], {"cat": 0, "dog": 0, "bee": 1})
+    # Folders that are put together as classes of other names.
+    train = with_names([0, 1], ["0", "1"], {"cat": 0, "dog": 0, "bee": 1})
+    assert (train.classes, labels_and_classes(train)) == (["0", "1"], each([0, 1]))
+    # It is not said which of two names a label has, unless the names are given.
+    for stated in (["cat", "dog", "bee"], ["x"], None):
+        unclear = (stated, {"cat": 0, "dog": 0, "bee": 1})
+        with pytest.raises(
+            ValueError, match="class_to_idx of Greys gives cat and dog the same label 0. Pass\\s+classes"
+        ):
+            with_names([0, 1], *unclear)
+        assert labels_and_classes(with_names([0, 1], *unclear, classes=["0", "1"])) == each([0, 1])
     with pytest.raises(ValueError, match="two classes of Greys have the same name: cat"):
         with_names([0, 1], ["cat", "cat"], None)
     assert with_names([0, 1], ["cat", "cat"], None, classes=["0", "1"]).classes == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "numbers"),
+    [
+        ({"2": 0, "0": 1, "1": 2}, None),
+        ({0: "2", 1: "0", 2: "1"}, None),
+        (None, {0: "2", 1: "0", 2: "1"}),
+        (["0", "1", "2"], {"2": torch.tensor(0), "0": torch.tensor(1), "1": torch.tensor(2)}),
+        (["0", "1", "2"], {"2": np.array(0), "0": np.float32(1), "1": np.uint8(2)}),
+        (pandas.Index(["2", "0", "1"]), None),
+        ({"2": "a", "0": "b", "1": "c"}.keys(), None),
+    ],
+    ids=["to numbers", "to names", "numbers to names", "tensors", "numpy", "index", "keys"],
+)
+def test_names_in_other_containers(classes, numbers):
+    train = with_names([0, 1, 2], classes, numbers)
+    assert train.classes == ["2", "0", "1"]
+    made = [train[index] for index in range(3, 6)]
+    assert {(label, shown(image)) for image, label in made} == {(0, 2), (1, 0), (2, 1)}
+
+
+def test_names_without_an_order_are_none():
+    assert with_names([0, 1], {"b", "a"}, None).classes == ["0", "1"]
 
 
 class Wrapper(Dataset):
@@ -393,3 +428,113 @@ def test_a_wrapper_of_a_dataset_that_lists_no_labels(wrap):
     assert mix(wrap(data, int)).classes == ["0", "1", "2"]
     with pytest.raises(ValueError, match="because item 0 has the label 0, there 2. Pass classes"):
         mix(wrap(data, lambda k: (1, 2, 0)[k]))
+
+
+class OfRows(Dataset):
+    """Makes pairs of what another dataset holds, in ways of its own."""
+
+    def __init__(self, rows, pair):
+        self.rows, self.pair = rows, pair
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.pair(self.rows, index)
+
+
+class Store(Dataset):
+    """Gives images by a method, and no items."""
+
+    labels = None
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, key):
+        raise NotImplementedError
+
+
+def test_a_dataset_inside_whose_items_are_no_pairs():
+    images = grey_images([0, 1, 2, 3] * 3)
+    pixels = [image.squeeze(0).numpy() for image in images.images]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(TEN))})
+    table = datasets.Dataset.from_dict({"image": pixels, "label": images.targets.tolist()}, features=features)
+    keyed = StackDataset(image=images.images, label=images.targets.tolist())
+    triples = StackDataset(images.images, images.targets.tolist(), list(range(12)))
+
+    def of_keys(rows, index):
+        return rows[index]["image"], rows[index]["label"]
+
+    for rows, pair in [
+        (table, of_keys),
+        (table.with_transform(lambda some: {"image": [x.copy() for x in some["image"]], **some}), of_keys),
+        (keyed, of_keys),
+        (triples, lambda rows, index: rows[index][:2]),
+        (Store(images), lambda rows, index: rows.images[index]),
+    ]:
+        assert labels_and_classes(mix(OfRows(rows, pair))) == each(range(4))
+        assert open_images(OfRows(rows, pair)).classes[:4] == tuple("0123")
+    keyed.classes = list("abcd")  # of which labels, nobody can say
+    with pytest.raises(
+        ValueError, match="StackDataset inside it \\(a, b, c, d\\).*items there cannot be read as .* Pass classes"
+    ):
+        mix(OfRows(keyed, of_keys))
+    assert mix(OfRows(keyed, of_keys), classes=list("0123")).classes == list("0123")
+
+
+@pytest.mark.parametrize("refer", [lambda whole, part: whole, lambda whole, part: part], ids=["itself", "a part"])
+def test_a_dataset_that_refers_to_itself(refer):
+    whole = OfRows(Greys([0, 1, 2]), lambda rows, index: rows[index])
+    whole.rows.whole = whole.link = refer(whole, whole.rows)
+    assert labels_and_classes(mix(whole)) == each(range(3))
+    part = whole.rows
+    part.whole = whole
+    assert labels_and_classes(mix(part)) == each(range(3))
+
+
+class PassesAllOn(Wrapper):
+    """Passes on even the method by which loaders read batches, which knows nothing of the change."""
+
+
+def test_a_wrapper_in_a_subset_that_passes_on_the_reading_of_batches():
+    data = Greys([0, 1, 2, 3])
+    for wrap in (
+        lambda some: some,
+        lambda some: Subset(some, [3, 1, 0]),
+        lambda some: Subset(Subset(some, [3, 1, 0]), [2, 0]),
+    ):
+        changed = wrap(PassesAllOn(Subset(data, range(4)), lambda k: 3 - k))
+        train = mix(changed)
+        for index in range(len(changed)):
+            image, label = train[index]
+            assert (label, shown(image)) == (changed[index][1], 3 - label)
+
+
+class Batched(Greys):
+    """Reads batches in a way of its own."""
+
+    def __init__(self, labels, finish, transform=None):
+        super().__init__(labels, transform)
+        self.finish = finish
+
+    def __getitems__(self, indices):
+        return [self.finish(*self[index]) for index in indices]
+
+
+@pytest.mark.parametrize("wrap", [lambda data: data, lambda data: Subset(data, [2, 0])], ids=["alone", "subset"])
+def test_batches_must_have_the_same_items(wrap):
+    random = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(7)])
+    train = mix(wrap(Batched([0, 1, 2], lambda image, label: (image, label), random)))
+    with torch.random.fork_rng():
+        assert all(label == shown(image) for image, label in train)
+    for finish in (
+        lambda image, label: (image, 2 - label if label != 1 else 0),
+        lambda image, label: (np.asarray(image), label),
+        lambda image, label: (image, [label, label]),
+    ):
+        with pytest.raises(ValueError, match="__getitems__ of .* gives another item"):
+            mix(wrap(Batched([0, 1, 2], finish)))

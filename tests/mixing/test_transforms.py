@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import pickle
 import re
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -354,6 +358,88 @@ def test_transforms_that_are_no_plain_attributes():
         mix(Property(range(10)))
 
 
+class Slots(Dataset):
+    __slots__ = ("inside", "transform")
+
+    def __init__(self, inside, transform):
+        self.inside, self.transform = inside, transform
+
+    def __len__(self):
+        return len(self.inside)
+
+    def __getitem__(self, index):
+        image, label = self.inside[index]
+        return self.transform(image) if self.transform else image, label
+
+
+class OnlySlots:
+    __slots__ = ("__weakref__", "inside", "never_set", "transform")
+    __init__, __len__, __getitem__ = Slots.__init__, Slots.__len__, Slots.__getitem__
+
+
+class OfClass(OnlySlots):
+    __slots__ = ()
+    transform = staticmethod(darker)
+
+    def __init__(self, inside):
+        self.inside = inside
+
+
+@pytest.mark.parametrize("kind", [Slots, OnlySlots])
+def test_attributes_in_slots(kind):
+    data = kind(Greys(range(10)), darker)
+    train = mix(data)
+    assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
+    assert data.transform is darker
+    check_augmented_dataset(mix(kind(Greys(range(10)), to_float)), num_workers=0)
+    with pytest.raises(TypeError, match="the Greys inside it has transforms"):
+        mix(kind(Greys(range(10), darker), None))
+    with pytest.raises(TypeError, match="its transform is that of its class"):
+        mix(OfClass(Greys(range(10))))
+
+
+class Kept(Greys):
+    """Keeps each item, transformed, once it was read."""
+
+    def __init__(self, labels, transform, kept):
+        super().__init__(labels, transform)
+        self.kept = kept
+
+    def __getitem__(self, index):
+        if index not in self.kept or self.kept[index] is None:
+            self.kept[index] = super().__getitem__(index)
+        return self.kept[index]
+
+
+class KeptInList(Kept):
+    def __getitem__(self, index):
+        self.kept[index] = self.kept[index] or Greys.__getitem__(self, index)
+        return self.kept[index]
+
+
+class KeptByFunctools(Greys):
+    __getitem__ = cache(Greys.__getitem__)
+
+
+@pytest.mark.parametrize("fake_transform", [None, to_float])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda *args: Kept(*args, {}),
+        lambda *args: Kept(*args, OrderedDict()),
+        lambda *args: Kept(*args, defaultdict(lambda: None)),
+        lambda *args: KeptInList(*args, [None] * 10),
+        lambda *args: KeptByFunctools(*args),
+    ],
+    ids=["dict", "ordered", "default", "list", "functools"],
+)
+def test_a_dataset_that_keeps_its_items_keeps_none_without_transforms(make, fake_transform):
+    data = make(range(10), to_float)
+    train = mix(data, fake_transform=fake_transform)
+    assert {image.dtype for image, _ in train} == {torch.float32}
+    assert {image.dtype for image, _ in map(data.__getitem__, range(10))} == {torch.float32}
+
+
 def test_transforms_that_are_set_later_on_the_dataset_inside():
     data = Greys(range(10))
     train = mix(Subset(data, range(10)))
@@ -483,3 +569,48 @@ def test_a_file_that_a_dataset_opens_late(monkeypatch):
     assert (Lazy.opened, data.file) == (1, None)
     assert len({str(item) for item in [train[0], train[1]]}) == 2
     assert (Lazy.opened, data.file) == (2, "open")
+
+
+class Closing(Greys):
+    """Opens its file early, and closes it when it is dropped."""
+
+    def __init__(self, labels, transform, file):
+        super().__init__(labels, transform)
+        self.file = file
+
+    def __getitem__(self, index):
+        assert not self.file.closed
+        return super().__getitem__(index)
+
+    def __del__(self):
+        self.file.close()
+
+
+def test_a_file_that_a_dataset_closes():
+    with io.BytesIO() as file:
+        data = Closing(range(10), darker, file)
+        train = mix(data)
+        assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
+        data.transform = to_float
+        assert {image.dtype for image, _ in train} == {torch.float32}
+        assert type(data) is Closing
+        del data, train
+        gc.collect()
+        assert file.closed
+
+
+def test_transforms_that_cannot_be_compared():
+    class Unique:
+        def __init__(self):
+            self.values = (k for k in range(3))  # cannot be pickled
+
+        def __call__(self, image):
+            return darker(image)
+
+    one, other = Unique(), Unique()
+    train = mix(ConcatDataset([Greys(range(10), one), Greys(range(5), one)]))
+    assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
+    apart = ConcatDataset([Greys(range(10), one), Greys(range(5), other)])
+    with pytest.raises(TypeError, match="the parts of ConcatDataset have different transforms"):
+        mix(apart)
+    assert len(mix(apart, fake_transform=to_float)) == 30
