@@ -10,7 +10,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from ganaug.data.item_reading import ItemReader
 from ganaug.data.label_form import class_index
-from ganaug.data.label_lists import label_lists, own_classes, representative
+from ganaug.data.label_lists import class_label_columns, label_lists, own_classes, representative
 from ganaug.data.nesting import everything_inside, is_plain, own, wrapped
 
 _PASS_NAMES = "Pass classes: class names, in the order of the labels (class_names, where images are opened)"
@@ -35,6 +35,10 @@ def class_names(dataset: Any, indices: Tensor, labels: Tensor) -> tuple[str, ...
         return class_names(dataset.dataset, torch.as_tensor(dataset.indices, dtype=torch.int64)[indices], labels)
     if is_plain(dataset, ConcatDataset):
         return _common_names(dataset, indices, labels)
+    # Of several ClassLabel columns, the one with these labels has the names.
+    for names, stated in zip(class_label_columns(dataset).values(), label_lists(dataset), strict=False):
+        if torch.equal(stated.labels[indices], labels):
+            return names
     if names := own_classes(dataset):
         return names
 
@@ -45,7 +49,8 @@ def class_names(dataset: Any, indices: Tensor, labels: Tensor) -> tuple[str, ...
     )
     if difference is None:
         return class_names(within, indices, labels)
-    named = [each for each in everything_inside(dataset) if each is not dataset and own_classes(each)]
+    inner_ones = [each for each in everything_inside(dataset) if each is not dataset]
+    named = [each for each in inner_ones if own_classes(each) or class_label_columns(each)]
     if named or (own(dataset, "classes") is None and getattr(dataset, "classes", None) is not None):
         inner = f"the {type(named[0]).__name__} inside it" if named else "a dataset inside it"
         theirs = ", ".join(own_classes(named[0]) if named else map(str, dataset.classes))

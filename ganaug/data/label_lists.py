@@ -58,6 +58,13 @@ def label_lists(dataset: Any) -> list[LabelList]:
         ]
 
     name = type(dataset).__name__
+    if columns := class_label_columns(dataset):
+        table = dataset.with_format(None)
+        return [
+            LabelList(numbers[0], (), f"values of the column {column} of {name}", must_hold=False)
+            for column in columns
+            if (numbers := as_numbers(table[column][:])) is not None
+        ]
     explained = bool(inside(dataset))  # a wrapper may have copied the list of the dataset inside
     stated = [(own(dataset, each), f"{each} of {name}", not explained) for each in ("targets", "labels")]
     stated.append((own(dataset, "_labels"), f"_labels of {name}", False))
@@ -129,15 +136,25 @@ def representative(labels: Tensor) -> list[int]:
     return sorted({*first.tolist(), *spread.tolist()})
 
 
+def class_label_columns(dataset: Any) -> dict[str, tuple[str, ...]]:
+    """The class names in each ClassLabel column of a Hugging Face dataset; empty for other datasets."""
+    features = own(dataset, "features") if type(dataset).__module__.partition(".")[0] == "datasets" else None
+    columns = features.items() if isinstance(features, Mapping) else ()
+    return {name: tuple(feature.names) for name, feature in columns if type(feature).__name__ == "ClassLabel"}
+
+
 def own_classes(dataset: Any) -> tuple[str, ...]:
     """Class names that a dataset itself states: label k is the name at k; empty if it states none.
 
-    ``class_to_idx`` decides; where every name's label is its place in ``classes``, or that of a tuple of synonyms
-    which it is in, ``classes`` has them all. A number between others that has no name is called ``"(no class 3)"``.
+    A Hugging Face dataset has those of its only ClassLabel column. Of others, ``class_to_idx`` decides; where every
+    name's label is its place in ``classes``, or that of a tuple of synonyms which it is in, ``classes`` has them all.
+    A number between others that has no name is called ``"(no class 3)"``.
 
     Raises:
         ValueError: two names have the same label, and ``classes`` does not say which is meant.
     """
+    if len(columns := class_label_columns(dataset)) == 1:
+        return next(iter(columns.values()))
     stated, numbered = own(dataset, "classes"), own(dataset, "class_to_idx")
     if isinstance(stated, Mapping):
         stated, numbered = (), numbered or stated
