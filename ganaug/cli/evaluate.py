@@ -91,7 +91,7 @@ def named(sources: Sequence[str]) -> dict[str, str]:
     """
     if not sources:
         raise InputError("--generator names no generator. Give a folder or Hub id, or several")
-    # Of a folder, the path that its card is found by later.
+    # Folders by their expanded path, at which their card is found later.
     sources = [str(path) if (path := Path(source).expanduser()).is_dir() else source for source in sources]
     short = [Path(source).name for source in sources]
     return {source if short.count(name) > 1 else name: source for name, source in zip(short, sources, strict=True)}

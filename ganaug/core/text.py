@@ -1,4 +1,4 @@
-"""Strings from anyone, such as those in a downloaded config: which can be shown, can be names, are the same name."""
+"""Strings from anywhere, such as a downloaded config: which can be shown, which are names, which are the same name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def is_text(value: object, *, most: int) -> bool:
     """Whether a value is a string of at most ``most`` characters, none of which affects the text around it."""
     if type(value) is not str or len(value) > most:
         return False
-    if value.isprintable():  # none of those is, and nearly all names are
+    if value.isprintable():  # so it has no such character; nearly all names end here
         return True
     return all(unicodedata.category(letter) not in ("Cc", "Cs") and letter not in _TURNS for letter in value)
 
@@ -30,12 +30,12 @@ def is_name(value: object) -> bool:
 
 
 def composed(name: str) -> str:
-    """A name in Unicode's composed form (NFC), so that an accent typed on one system meets that of another."""
+    """A name in Unicode's composed form (NFC), so that names are equal however their accents were typed."""
     return unicodedata.normalize("NFC", name)
 
 
 def numbers_of(names: Iterable[str]) -> dict[str, int]:
-    """The place of each name among others, by its :func:`composed` form."""
+    """{name in its :func:`composed` form: its position}."""
     return {composed(name): k for k, name in enumerate(names)}
 
 

@@ -13,11 +13,11 @@ from ganaug.data.label_form import class_index
 from ganaug.data.label_lists import label_lists, own_classes, representative
 from ganaug.data.nesting import everything_inside, is_plain, own, wrapped
 
-_PASS_NAMES = "Pass classes: class names, in the order of the labels (class_names, where images are opened)"
+_PASS_NAMES = "pass classes: the class names, in the order of the labels (in open_images, class_names)"
 
 
 def class_names(dataset: Any, indices: Tensor, labels: Tensor) -> tuple[str, ...]:
-    """The names of the classes, if the dataset states them or one inside does whose labels are the same.
+    """The class names that the dataset states, or that one inside it states whose labels are the same.
 
     Args:
         dataset (Dataset): map-style.
@@ -25,7 +25,7 @@ def class_names(dataset: Any, indices: Tensor, labels: Tensor) -> tuple[str, ...
         labels (Tensor): the labels of these items, int64 (M,).
 
     Returns:
-        tuple of str: label k is the name at k; empty if nobody names any.
+        tuple of str: label k is the name at k; empty if there are none.
 
     Raises:
         ValueError: a dataset inside has names, but not the same labels; or the parts of a concatenation have different
@@ -50,8 +50,8 @@ def class_names(dataset: Any, indices: Tensor, labels: Tensor) -> tuple[str, ...
         inner = f"the {type(named[0]).__name__} inside it" if named else "a dataset inside it"
         theirs = ", ".join(own_classes(named[0]) if named else map(str, dataset.classes))
         raise ValueError(
-            f"the class names of {type(dataset).__name__} are not known: those of {inner} ({theirs:.200}) need not be "
-            f"those of its labels, because {difference}. {_PASS_NAMES}"
+            f"the class names of {type(dataset).__name__} are not known: those of {inner} ({theirs:.200}) may not fit "
+            f"its labels, because {difference}. To say what its classes are, {_PASS_NAMES}"
         )
     return ()
 
@@ -69,13 +69,13 @@ def _common_names(dataset: ConcatDataset[Any], indices: Tensor, labels: Tensor) 
         raise ValueError(
             f"the parts of {type(dataset).__name__} have different class names: part {first} has "
             f"{', '.join(one) or 'none'}; part {second} has {', '.join(other) or 'none'}. If their labels mean the "
-            f"same: {_PASS_NAMES}. Else give both parts the same labels"
+            f"same, {_PASS_NAMES}. Otherwise, give both parts the same labels"
         )
     return next(iter(names))
 
 
 def _other_labels(within: Any, indices: Tensor, labels: Tensor) -> str | None:
-    """In what the labels of a dataset inside differ, in words; None if they are the same."""
+    """How the labels of a dataset inside differ, in words; None if they are the same."""
     stated = [found.labels[indices] for found in label_lists(within)]
     if any(torch.equal(found, labels) for found in stated):
         return None
@@ -88,4 +88,5 @@ def _other_labels(within: Any, indices: Tensor, labels: Tensor) -> str | None:
         if torch.equal(stated[0], labels):
             return None
     differing = int(torch.nonzero(stated[0] != labels)[0])
-    return f"item {int(indices[differing])} has the label {int(labels[differing])}, there {int(stated[0][differing])}"
+    here, there = int(labels[differing]), int(stated[0][differing])
+    return f"item {int(indices[differing])} has the label {here}, and {there} in that one"

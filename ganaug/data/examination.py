@@ -1,4 +1,4 @@
-"""What a map-style dataset gives, whatever it says of itself: labels, their form, class names, raw images."""
+"""What a map-style dataset gives, whatever it says about itself: labels, their form, class names, raw images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Examination:
         labels (Tensor): int64 (N,), before any ``target_transform`` whose call is known.
         classes (tuple of str): class names; label k is ``classes[k]``.
         label_form (LabelForm): the form of the labels in the items.
-        image (Any): that of the first item, before all transforms if that is known.
+        image (Any): of the first item that could be read, before all transforms if these are known.
         reader (ItemReader): reads other items in the same way, and knows the transforms.
     """
 
@@ -42,7 +42,7 @@ class Examination:
 
 
 class ExaminedItems(Dataset[tuple[Any, int]]):
-    """The items of a dataset before its transforms, with the labels and class names that were found out.
+    """The items of a dataset before its transforms, with the labels and class names that were found.
 
     Args:
         found (Examination): of the dataset.
@@ -59,15 +59,15 @@ class ExaminedItems(Dataset[tuple[Any, int]]):
 
 
 def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip_damaged: bool = False) -> Examination:
-    """Read some items of a dataset and compare them with what the dataset says; what the items are counts.
+    """Read some items of a dataset to check what it says about itself; what the items say is what counts.
 
-    One item of each class is read and up to 64 others, all if no list of labels agrees with them. The global random
-    states stay as they were.
+    One item of each class and up to 64 others are read, or all items if no list of labels agrees with those. The
+    global random states stay as they were.
 
     Args:
         dataset (Dataset): map-style, items (image, label).
         classes (sequence of str, optional): class names; label k is ``classes[k]``. Default: those that the dataset
-            states, else those of a dataset inside that has the same labels; if nobody names any, the numbers
+            states, else those of a dataset inside that has the same labels; if there are none, the numbers
         skip_damaged (bool): pass over items whose files cannot be read, if there is a list of labels. Default: False
 
     Raises:
@@ -90,7 +90,7 @@ def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip
     found = _listed(dataset, reader, skip_damaged) or _read_all(dataset, reader, classes)
     labels, spoken = found.labels, found.names
 
-    # Whose names those labels have. Labels that are names number themselves.
+    # The names of these labels; labels that are names themselves bring their own.
     if spoken:
         names, labels = _renumbered(name, spoken, labels, classes)
     else:
@@ -105,7 +105,7 @@ def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip
 
 @dataclass(frozen=True)
 class _Labels:
-    """Labels that agree with the items, int64 (N,); names, if they are names; their form; an item that can be read."""
+    """Labels that agree with the items, int64 (N,); the names, if labels are names; their form; a readable item."""
 
     labels: Tensor
     names: tuple[str, ...]
@@ -131,9 +131,9 @@ def _listed(dataset: Any, reader: ItemReader, skip_damaged: bool) -> _Labels | N
         wrong.append(stated)
     name, size = type(dataset).__name__, len(dataset)
     if wrong:
-        logger.warning("%s are not the labels of its items: reading all %d items for theirs", wrong[0].where, size)
+        logger.warning("%s are not the labels of its items: reading all %d items to find them", wrong[0].where, size)
     else:
-        logger.info("%s has no list of labels: reading all %d items for theirs", name, size)
+        logger.info("%s has no list of labels: reading all %d items to find them", name, size)
     return None
 
 
@@ -151,8 +151,8 @@ def _refuse(dataset: Any, stated: LabelList, seen: dict[int, Any]) -> NoReturn:
             agrees = class_index(label) == number
         if not agrees:
             raise ValueError(
-                f"{stated.where} say {number} for item {index}, and the item itself has {describe(label)}. Make the "
-                "two the same, or delete the list: labels are then read from the items"
+                f"{stated.where} say {number} for item {index}, but the item itself has {describe(label)}. Make the "
+                "two agree, or delete the list; the labels are then read from the items"
             )
     _refuse_forms(dataset, list(seen.values()))
 
@@ -160,8 +160,8 @@ def _refuse(dataset: Any, stated: LabelList, seen: dict[int, Any]) -> NoReturn:
 def _refuse_forms(dataset: Any, labels: list[Any]) -> NoReturn:
     forms = list(dict.fromkeys(map(form_of, labels)))
     raise TypeError(
-        f"labels of {type(dataset).__name__} come in several forms ({'; '.join(forms[:3])}). Give all items one, such "
-        "as int"
+        f"labels of {type(dataset).__name__} come in several forms ({'; '.join(forms[:3])}). Use one for all "
+        "items, such as int"
     )
 
 
@@ -202,11 +202,10 @@ def _is_fractional(label: Any) -> bool:
 
 
 def _named(dataset: Any, labels: Tensor, classes: Sequence[str] | None) -> tuple[str, ...]:
-    """The names given for the labels, or else those that the dataset states; empty if nobody names any.
+    """The names given for the labels, or else those that the dataset states; empty if there are none.
 
     Raises:
-        ValueError: it is not known whether the names stated are those of the labels, or those given are in another
-            order than those stated.
+        ValueError: the names stated may not be those of the labels, or those given are the same ones in another order.
     """
     indices = torch.arange(len(labels))
     if classes is None:
@@ -214,7 +213,7 @@ def _named(dataset: Any, labels: Tensor, classes: Sequence[str] | None) -> tuple
     try:
         stated = class_names(dataset, indices, labels)
     except ValueError:
-        stated = ()  # that is why they are given
+        stated = ()  # which is why names are given
     if set(stated) == set(classes) and stated != tuple(classes):
         raise ValueError(
             f"classes are in another order than those of {type(dataset).__name__}: given {', '.join(classes):.200}; "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -14,6 +13,7 @@ import torch
 from PIL import Image
 
 from ganaug.core.errors import DataError
+from ganaug.core.text import composed
 from ganaug.data import inspection
 from ganaug.data.decoding import UnreadImage
 from ganaug.data.found import Found, shortened
@@ -21,8 +21,8 @@ from ganaug.data.found import Found, shortened
 logger = logging.getLogger(__name__)
 
 _VALIDATION = ("val", "valid", "validation", "dev")
-_HELD_OUT = ("test", "eval", *_VALIDATION)  # what is read as the test split: the first that there is
-# What systems and archivers leave in folders; names that start with a dot are hidden too.
+_HELD_OUT = ("test", "eval", *_VALIDATION)  # read as the test split: the first of these that is there
+# What operating systems and archivers leave in folders; names that start with a dot are hidden too.
 _HIDDEN = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "thumbs.db", "desktop.ini")  # in lower case
 _WITHOUT_PIXELS = ("BUFR", "GRIB", "HDF5", "MPEG")  # formats that Pillow recognises but cannot decode
 
@@ -30,12 +30,12 @@ _WITHOUT_PIXELS = ("BUFR", "GRIB", "HDF5", "MPEG")  # formats that Pillow recogn
 def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | None) -> Found:
     """Images in ``folder/<class>/**``, ``folder/<split>/<class>/**`` or ``folder/<class>/<split>/**``.
 
-    The classes are the names of the class folders in Unicode's composed form (NFC), sorted; of all splits, if there
-    are splits. All folders in a class folder are read, links included, but no hidden ones.
+    The classes are the names of the class folders of all splits, sorted, in Unicode's composed form (NFC). A class
+    folder is read with all folders in it, links included, except hidden ones.
 
     Args:
         folder (Path): where the images are.
-        split (str): which split. Without a test split, ``"test"`` is the one for validation.
+        split (str): which split; ``"test"`` is the one for validation if there is no test split.
         wanted (tuple of str, optional): the classes whose folders are read. Default: all
 
     Raises:
@@ -57,8 +57,8 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
         if not found and not inspection.is_evaluation_name(split):
             walk.report(folder)
             raise DataError(
-                f"class folder {picked.classes[name]} has no image of a format that Pillow opens. Add some, remove "
-                "the folder, or name the classes to keep (classes)"
+                f"class folder {picked.classes[name]} has no image in a format that Pillow opens. Add some, "
+                "remove the folder, or name the classes to keep (classes)"
             )
         files += found
         targets += [k] * len(found)
@@ -74,12 +74,12 @@ def unread_files(files: list[Path]) -> list[UnreadImage]:
 
 
 def training_part(folder: Path) -> Path:
-    """The folder itself, or its folder ``train`` if its folders are those of splits."""
+    """The folder itself, or its folder ``train`` if it is divided into splits."""
     inside = _subfolders(folder)
     if not _are_splits(inside):
         return folder
     (train,) = (path for name, path in inside.items() if name.lower() == "train")
-    logger.warning("%s has folders of splits: only %s is read", folder, train.name)
+    logger.warning("%s is divided into splits: only %s is read", folder, train.name)
     return train
 
 
@@ -88,15 +88,15 @@ class FolderWalk:
 
     def __init__(self) -> None:
         self._left_out: Counter[str] = Counter()
-        self._extensions: Counter[str] = Counter()  # of files that are no images
+        self._extensions: Counter[str] = Counter()  # of files that are not images
 
     def image_files(self, folder: Path) -> list[Path]:
-        """Files in a folder and its subfolders that have an extension of an image's, sorted; links are followed."""
+        """Files with an image's extension in a folder and its subfolders, sorted; links are followed."""
         files: list[Path] = []
         waiting, seen = [folder], set()
         while waiting:
             current = waiting.pop()
-            if (real := current.resolve()) in seen:  # a link back, which would never end
+            if (real := current.resolve()) in seen:  # read already; a link back would never end
                 self._left_out["linked a second time"] += 1
                 continue
             seen.add(real)
@@ -113,7 +113,7 @@ class FolderWalk:
         return sorted(files)
 
     def count_beside(self, parents: list[Path]) -> None:
-        """Count the files that lie beside class folders, which are of no class."""
+        """Count the files beside class folders, which belong to no class."""
         for parent in parents:
             with os.scandir(parent) as entries:
                 for entry in entries:
@@ -140,8 +140,8 @@ class _ClassFolders:
 
     Args:
         classes (dict): {class name: its folder}.
-        parents (list of Path): folders that have no images but in class folders.
-        of_splits (bool): whether there are folders of splits.
+        parents (list of Path): the folders around them, whose other files belong to no class.
+        of_splits (bool): whether the images are divided into splits.
     """
 
     classes: dict[str, Path]
@@ -150,18 +150,18 @@ class _ClassFolders:
 
 
 def _splits(folder: Path) -> dict[str, _ClassFolders]:
-    """{split: its class folders}; ``{"train": ...}`` without folders of splits."""
+    """{split: its class folders}; ``{"train": ...}`` if there are no splits."""
     inside = _subfolders(folder)
 
     # data/train/cat
     if _are_splits(inside):
         return {name.lower(): _ClassFolders(_subfolders(path), [folder, path], True) for name, path in inside.items()}
 
-    # photos/photos/cat, as archives are unpacked
-    bare = all(_holds_folders_alone(path) for path in inside.values())
+    # photos/photos/cat, as archives unpack
+    bare = all(_holds_only_folders(path) for path in inside.values())
     if len(inside) == 1 and bare:
         (only,) = inside.values()
-        logger.warning("%s has one folder, which holds folders only: the classes are those in %s", folder, only)
+        logger.warning("%s holds only one folder of folders: the classes are those in %s", folder, only)
         return {split: replace(part, parents=[folder, *part.parents]) for split, part in _splits(only).items()}
 
     # cat/train
@@ -177,31 +177,29 @@ def _splits(folder: Path) -> dict[str, _ClassFolders]:
     # data/val/cat and data/test/cat, with the training images elsewhere
     if len(inside) > 1 and bare and all(map(inspection.is_evaluation_name, inside)):
         raise DataError(
-            f"{folder} has the splits {', '.join(inside)} and none called train. Point to the folder of one split, "
-            f"such as {next(iter(inside.values()))}"
+            f"{folder} has the splits {', '.join(inside)} but none called train. Give the folder of one split, such "
+            f"as {next(iter(inside.values()))}"
         )
     return {"train": _ClassFolders(inside, [folder], False)}
 
 
 def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> str:
-    """The split to read: the one asked for, or one of another name for the same."""
+    """The split to read: the one asked for, or one whose name means the same."""
     names = _HELD_OUT if split == "test" else _VALIDATION if split in _VALIDATION else (split,)
     there: list[str] = [name for name in (split, *names) if name in splits and splits[name].classes]
     if not there and split in splits:
         parent = splits[split].parents[-1]
         raise DataError(f"{parent} has no class folders. Put the images in {parent}/<class name>/*.png")
     if not there:
-        known = f"; its splits are {', '.join(splits)}" if splits["train"].of_splits else ""
-        raise DataError(
-            f"{folder} has class folders, which have no split {split!r}{known}. Point to another folder instead"
-        )
+        known = f"its splits are {', '.join(splits)}" if splits["train"].of_splits else "it only has class folders"
+        raise DataError(f"{folder} has no split {split!r}; {known}. Give another folder")
     if there[0] != split:
-        logger.warning("%s has no split %s: its split %s is read", folder, split, there[0])
+        logger.warning("%s has no split %s, so its split %s is read", folder, split, there[0])
     return there[0]
 
 
 def _are_splits(folders: dict[str, Path]) -> bool:
-    """Whether folders are those of splits: one is called train, and the others are named as splits too."""
+    """Whether folders are splits: one is called train, and the others have names of splits too."""
     names = [name.lower() for name in folders]
     known = all(name == "train" or inspection.is_evaluation_name(name) for name in names)
     return known and "train" in names and len(set(names)) == len(names)
@@ -214,15 +212,15 @@ def _subfolders(folder: Path) -> dict[str, Path]:
         for entry in entries:
             if _is_hidden(entry.name) or not _is_folder(entry):
                 continue
-            name = unicodedata.normalize("NFC", entry.name)
+            name = composed(entry.name)
             if name in found:
                 raise DataError(f"{folder} has two folders {name!r}, spelt with different code points. Merge them")
             found[name] = Path(entry.path)
     return dict(sorted(found.items()))
 
 
-def _holds_folders_alone(folder: Path) -> bool:
-    """Whether a folder has folders in it, and no image."""
+def _holds_only_folders(folder: Path) -> bool:
+    """Whether a folder has folders in it and no image."""
     folders = False
     with os.scandir(folder) as entries:
         for entry in entries:

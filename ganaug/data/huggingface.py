@@ -152,18 +152,18 @@ def image_column_of(dataset: Any, name: str, wanted: str | None = None) -> str:
     import datasets
 
     images = [column for column, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
-    instead = f"dataset = dataset.cast_column({wanted or 'NAME'!r}, datasets.Image()) makes one of files or bytes"
+    instead = f"dataset = dataset.cast_column({wanted or 'NAME'!r}, datasets.Image()) turns files or bytes into one"
     return _chosen_column(dataset, "Image", images, wanted, name, flag="image_column", instead=instead)
 
 
 def label_column_of(dataset: Any, name: str, wanted: str | None = None) -> str:
     """Name of the column with the labels: the wanted one, or the only one of type ClassLabel.
 
-    Columns that say where rows are from (:data:`SOURCES`) do not count, and those of lists of one ClassLabel, which
-    labels of shape (N, 1) become, count where there is no other.
+    Columns that say where rows are from (:data:`SOURCES`) do not count. Columns of lists of one ClassLabel, which
+    labels of shape (N, 1) become, count if there is no plain one.
 
     Raises:
-        DataError: as of :func:`image_column_of`.
+        DataError: see :func:`image_column_of`.
     """
     import datasets
 
@@ -173,7 +173,7 @@ def label_column_of(dataset: Any, name: str, wanted: str | None = None) -> str:
     column = wanted or next((column for column in features if "label" in column or "class" in column), "NAME")
     in_lists = hasattr(features.get(column), "feature")
     first = f".map(lambda row: {{{column!r}: row[{column!r}][0]}})" if in_lists else ""
-    instead = f"dataset = dataset{first}.class_encode_column({column!r}) makes one of ints or strings"
+    instead = f"dataset = dataset{first}.class_encode_column({column!r}) turns ints or strings into one"
     found = labels if wanted else plain or labels
     return _chosen_column(dataset, "ClassLabel", found, wanted, name, flag="label_column", instead=instead)
 

@@ -1,4 +1,4 @@
-"""What a dataset or an image of anyone's making is: for evaluation, of which kind, of which shape."""
+"""What a dataset or an image from anywhere is: whether for evaluation, of which kind, of which shape."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def evaluation_split(dataset: Any) -> str | None:
     for each in everything_inside(dataset):
         train, folder = getattr(each, "train", None), getattr(each, "root", None)
         splits = [(name, getattr(each, name, None)) for name in ("split", "_split")]
-        # NamedSplit is that of HF datasets; LabelledImages has a method of that name.
+        # A split of HF datasets is a NamedSplit; of LabelledImages, split is a method.
         stated = [(name, str(value)) for name, value in splits if type(value).__name__ in ("str", "NamedSplit")]
         found = None
         if train is False:

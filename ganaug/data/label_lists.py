@@ -21,12 +21,12 @@ _SOME = 64  # items that are looked at besides the first one of each class
 
 @dataclass(frozen=True)
 class LabelList:
-    """Labels of all items of a dataset, as something says.
+    """Labels of all items of a dataset, as one of its attributes states them.
 
     Attributes:
         labels (Tensor): int64 (N,).
         names (tuple of str): label k is ``names[k]``, where the list has names in place of numbers; else empty.
-        where (str): what says so, in words.
+        where (str): what states them, in words.
         must_hold (bool): whether the dataset contradicts itself if its items have other labels.
     """
 
@@ -37,7 +37,7 @@ class LabelList:
 
 
 def label_lists(dataset: Any) -> list[LabelList]:
-    """What is said of the labels of a dataset's items, likeliest first: its own lists, then those of datasets inside.
+    """All lists of the labels of a dataset's items, likeliest first: its own, then those of datasets inside.
 
     A list of a dataset inside need not be that of a wrapper, which may change labels.
     """
@@ -64,7 +64,7 @@ def label_lists(dataset: Any) -> list[LabelList]:
     stated.append((own(dataset, "_labels"), f"_labels of {name}", False))
     if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
         stated.insert(0, (dataset.tensors[1], f"values of the second tensor of {name}", False))
-    # What __getattr__ passes on is said of another dataset.
+    # What __getattr__ passes on belongs to another dataset.
     passed_on = [each for each in ("targets", "labels") if own(dataset, each) is None]
     stated += [(getattr(dataset, each, None), f"{each} inside {name}", False) for each in passed_on]
     lists = []
@@ -129,8 +129,8 @@ def representative(labels: Tensor) -> list[int]:
 def own_classes(dataset: Any) -> tuple[str, ...]:
     """Class names that a dataset itself states: label k is the name at k; empty if it states none.
 
-    ``class_to_idx`` decides; where every name's label is its place in ``classes``, or that of a tuple of synonyms
-    which it is in, ``classes`` has them all. A number between others that has no name is called ``"(no class 3)"``.
+    ``class_to_idx`` decides; but if it gives every name its place in ``classes``, or that of a tuple of synonyms with
+    the name in it, these are the names. A number without a name, between others, is called ``"(no class 3)"``.
 
     Raises:
         ValueError: two names have the same label, and ``classes`` does not say which is meant.

@@ -52,20 +52,20 @@ def open_images(
             - ``"sklearn:digits"``: scikit-learn's digits of 8x8 pixels;
             - another str: the id of a dataset on the Hugging Face Hub;
             - a pair ``(X, y)`` of arrays or tensors; see :func:`ganaug.data.arrays.from_arrays`;
-            - an object: LabelledImages, a map-style dataset of (image, int label), torchvision's among them, or a
+            - an object: LabelledImages, a map-style dataset of (image, label), torchvision's among them, or a
               ``Dataset`` or ``DatasetDict`` of HF ``datasets``.
         config_name (str, optional): configuration of the dataset, if HF ``load_dataset`` opens the source.
         split (str): ``"train"`` or ``"test"``, or any split that the source has; dataset objects, and class folders
-            without folders of splits, have ``"train"`` only. Default: train
+            that are not divided into splits, only have ``"train"``. Default: train
         classes (iterable of str, optional): names of the classes to open; they keep the order of the source. Default:
             all that have an image; a line of the log names the others
-        class_names (iterable of str, optional): one name for each label, where a source has only numbers, as IDX files
-            and arrays, or is an object whose names need not be those of its labels.
-        image_column (str, optional), label_column (str, optional): of a dataset of HF ``datasets``. Default: the only
-            ones of type Image and ClassLabel
-        like (LabelledImages, optional): the training images, where held-out ones are opened. These get their classes,
-            in their order: a class without an image here stays, and images of further classes are refused unless
-            ``classes`` leaves them out.
+        class_names (iterable of str, optional): one name for each label, for a source that has only numbers, such as
+            IDX files and arrays, or for an object whose class names are not known.
+        image_column (str, optional), label_column (str, optional): for a dataset of HF ``datasets``. Default: the
+            only ones of type Image and ClassLabel
+        like (LabelledImages, optional): the training images, when held-out ones are opened. These get the same
+            classes in the same order: a class without an image here stays, and images of any other class are refused
+            unless ``classes`` leaves them out.
         resolution (int, optional), channels (int, optional), background (str), skip_bad_images (bool): how the images
             are converted; see :class:`ganaug.data.decoding.Conversion`.
 
@@ -91,12 +91,12 @@ def open_images(
 
 def _names(given: Iterable[str] | None, argument: str) -> tuple[str, ...]:
     if isinstance(given, str):
-        raise DataError(f"{argument} must be several names, got {given!r}. Put it in a list: [{given!r}]")
+        raise DataError(f"{argument} must be a list of names, got {given!r}. Write [{given!r}]")
     return tuple(composed(str(name)) for name in given or ())
 
 
 def _of_classes(found: Found, asked: tuple[str, ...], like: LabelledImages | None) -> Found:
-    """The images of the classes asked for, or of all that have images; with the classes of others, if given."""
+    """The images of the classes asked for, or of all that have images; numbered as in ``like``, if that is given."""
     known = found.classes if like is None else (*found.classes, *like.classes)
     if unknown := sorted(set(asked) - set(known)):
         raise DataError(
@@ -111,7 +111,7 @@ def _of_classes(found: Found, asked: tuple[str, ...], like: LabelledImages | Non
     there = {found.classes[k] for k in found.targets.unique().tolist()}
     if further := sorted(there - set(like.classes)):
         raise DataError(
-            f"{found.name} has images of {shortened(further)}, and {like.name} has none; its classes are "
+            f"{found.name} has images of {shortened(further)}, which {like.name} does not; its classes are "
             f"{', '.join(like.classes)}. Leave them out with classes (--classes)"
         )
     if not there:
@@ -185,7 +185,7 @@ def _read_named(source: str, split: str) -> Found:
 def _read_folder(folder: Path, split: str, asked: tuple[str, ...] | None) -> Found:
     if not folder.is_dir():
         raise DataError(
-            f"no folder {folder}. Give a folder of class folders, of IDX or Parquet files, or one of save_to_disk"
+            f"no folder {folder}. Give a folder of class folders, IDX files or Parquet files, or one from save_to_disk"
         )
     if any(folder.glob("*-idx3-ubyte*")):
         return from_idx(folder, split=split)

@@ -76,7 +76,7 @@ def test_labels_without_class_names_are_refused_with_the_line_that_makes_some(ki
     dataset = rows(label=kind)
     with pytest.raises(DataError, match=r"dataset = dataset.*\.class_encode_column\('label'\)") as refused:
         open_images(dataset, **named)
-    line = str(refused.value).rpartition("dataset = ")[2].partition(" makes")[0]
+    line = str(refused.value).rpartition("dataset = ")[2].partition(" turns")[0]
     assert open_images(eval(line, {"dataset": dataset})).targets.tolist() == FINE
 
 

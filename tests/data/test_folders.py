@@ -52,7 +52,7 @@ def test_validation_images_stand_in_for_a_test_split(tmp_path, caplog):
     found = open_images(root, split="test")
     assert (len(found), found.train) == (1, False)
     assert found.name.endswith(", valid split")  # the report shows it
-    assert "has no split test: its split valid is read" in caplog.text
+    assert "has no split test, so its split valid is read" in caplog.text
     (root / "Valid" / "a" / "0.png").unlink()
     with pytest.raises(DataError, match="no image of any class"):
         open_images(root, split="valid")
@@ -79,7 +79,7 @@ def test_a_class_may_be_called_test(tmp_path):
 
 def test_splits_without_training_images_are_refused_with_a_folder_to_give(tmp_path):
     write_splits(tmp_path, "{split}/{name}", {"test": {"a": 1}, "val": {"a": 1}})
-    with pytest.raises(DataError, match=r"none called train. Point to .*test"):
+    with pytest.raises(DataError, match=r"none called train. Give .*test"):
         open_images(tmp_path)
     assert not open_images(tmp_path / "test").train  # a generator must not learn from them unasked
 
