@@ -41,7 +41,7 @@ def main(args: Arguments) -> None:
     # Real images, in the size in which the generator makes them.
     data = replace(args.data, resolution=generator.image_size, channels=generator.channels)
     images = data.open()
-    if images.classes != generator.label_names:
+    if not {*images.classes} <= {*generator.label_names}:
         raise InputError(
             f"{args.generator} draws {', '.join(generator.label_names) or 'no classes: it is unconditional'}; "
             f"{images.name} has {', '.join(images.classes)}. Give images of the generator's classes"
@@ -60,7 +60,9 @@ def main(args: Arguments) -> None:
         print(f"its accuracy on held-out real images: not measured ({error})")
 
     # How often it sees the class that was asked for in what is drawn.
-    fidelity = label_fidelity(generator, classifier, num_images=args.num_images, seed=args.seed)
+    fidelity = label_fidelity(
+        generator, classifier, classes=images.classes, num_images=args.num_images, seed=args.seed
+    )
     print(f"label fidelity of {args.generator} over {fidelity.num_images} generated images: {fidelity.share:.1%}")
     print("by class: " + ", ".join(f"{name} {share:.0%}" for name, share in fidelity.per_class.items()))
 

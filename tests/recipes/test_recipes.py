@@ -10,13 +10,13 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.images import small_images, write_class_folders, write_idx_pair
 from helpers.programs import LAUNCH, RECIPE, recipe_path, run, run_python
 from PIL import Image
+from torch import nn
 
 from ganaug import Generator, open_images
 from ganaug.training import RunFolder
@@ -188,16 +188,24 @@ def test_label_fidelity_recipe(first_run, in_process):
     assert re.search(r"flow draws 0, 1, .*; class folders pets has class 0, class 1\. Give images", message)
 
 
+class Mirrored(nn.Module):
+    """Draws scikit-learn's digits, mirrored."""
+
+    latent_dim, image_size, channels, conditional = 1, 8, 1, True
+
+    def __init__(self, digits):
+        super().__init__()
+        self.label_names, self.info = digits.classes, {"training": {}}
+        by_class = torch.argsort(digits.targets, stable=True)
+        self.images = digits.images[by_class].flip(3).float() / 127.5 - 1
+        self.starts = torch.bincount(digits.targets).cumsum(0) - torch.bincount(digits.targets)
+
+    def forward(self, z, labels):
+        return self.images[self.starts[labels] + (50 * torch.special.ndtr(z[:, 0])).long().clamp(max=49)]
+
+
 def test_mirrored_images_are_judged_by_a_classifier_that_knows_them(in_process, monkeypatch, capsys):
-    digits = open_images("sklearn:digits")
-    made = SimpleNamespace(
-        image_size=8, channels=1, label_names=digits.classes, num_classes=10, conditional=True, info={"training": {}}
-    )
-    places = torch.argsort(digits.targets, stable=True)
-    starts = torch.bincount(digits.targets).cumsum(0)
-    made.sample = lambda labels, seed: digits.images[places[starts[labels] - 1 - torch.arange(len(labels)) % 50]].flip(
-        3
-    )
+    made = Mirrored(open_images("sklearn:digits"))
     monkeypatch.setattr(Generator, "from_pretrained", lambda _: made)
     shares = []
     for augment in ([], ["flip"]):
