@@ -20,8 +20,9 @@ from ganaug.data.found import Found, shortened
 
 logger = logging.getLogger(__name__)
 
+_TRAINING = ("train", "training")
 _VALIDATION = ("val", "valid", "validation", "dev")
-_HELD_OUT = ("test", "eval", *_VALIDATION)  # read as the test split: the first of these that is there
+_HELD_OUT = ("test", "testing", "eval", *_VALIDATION)  # read as the test split: the first of these that is there
 # What operating systems and archivers leave in folders; names that start with a dot are hidden too.
 _HIDDEN = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "thumbs.db", "desktop.ini")  # in lower case
 _WITHOUT_PIXELS = ("BUFR", "GRIB", "HDF5", "MPEG")  # formats that Pillow recognises but cannot decode
@@ -48,6 +49,17 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
     read = set(picked.classes if wanted is None else wanted).intersection(picked.classes)
     walk = FolderWalk()
     walk.count_beside(picked.parents)
+    nested = [
+        f"{name} ({', '.join(_subfolders(path))})"
+        for name, path in picked.classes.items()
+        if name in read and _holds_only_folders(path)
+    ]
+    if nested:
+        logger.warning(
+            "%s: these class folders hold folders and no images of their own, and each is read as one class: %s",
+            folder,
+            shortened(nested, most=3),
+        )
     files: list[Path] = []
     targets: list[int] = []
     for k, name in enumerate(classes):
@@ -78,7 +90,7 @@ def training_part(folder: Path) -> Path:
     inside = _subfolders(folder)
     if not _are_splits(inside):
         return folder
-    (train,) = (path for name, path in inside.items() if name.lower() == "train")
+    (train,) = (path for name, path in inside.items() if name.lower() in _TRAINING)
     logger.warning("%s is divided into splits: only %s is read", folder, train.name)
     return train
 
@@ -96,7 +108,9 @@ class FolderWalk:
         waiting, seen = [folder], set()
         while waiting:
             current = waiting.pop()
-            if (real := current.resolve()) in seen:  # read already; a link back would never end
+            real = current.resolve()
+            # A link back would never end, and one to a folder around this one leads to the images of other classes.
+            if real in seen or (current != folder and current.parent.resolve().is_relative_to(real)):
                 self._left_out["linked a second time"] += 1
                 continue
             seen.add(real)
@@ -174,6 +188,15 @@ def _splits(folder: Path) -> dict[str, _ClassFolders]:
             for split in sorted({split for part in parts.values() for split in part})
         }
 
+    # data/train/cat, data/test/cat and data/predict, or data/csv
+    train, held_out = _bare_split(inside, _TRAINING), _bare_split(inside, _HELD_OUT)
+    if train and held_out and len(_subfolders(train).keys() & _subfolders(held_out).keys()) > 1:
+        others = [name for name in inside if name.lower() not in (*_TRAINING, *_HELD_OUT)]
+        raise DataError(
+            f"{folder} has folders of splits ({train.name}, {held_out.name}) and others: {shortened(others)}. Move "
+            f"those elsewhere, or point to {train}"
+        )
+
     # data/val/cat and data/test/cat, with the training images elsewhere
     if len(inside) > 1 and bare and all(map(inspection.is_evaluation_name, inside)):
         raise DataError(
@@ -185,13 +208,15 @@ def _splits(folder: Path) -> dict[str, _ClassFolders]:
 
 def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> str:
     """The split to read: the one asked for, or one whose name means the same."""
-    names = _HELD_OUT if split == "test" else _VALIDATION if split in _VALIDATION else (split,)
+    same = {"train": _TRAINING, "test": _HELD_OUT, **dict.fromkeys(_VALIDATION, _VALIDATION)}
+    names = same.get(split, (split,))
     there: list[str] = [name for name in (split, *names) if name in splits and splits[name].classes]
     if not there and split in splits:
         parent = splits[split].parents[-1]
         raise DataError(f"{parent} has no class folders. Put the images in {parent}/<class name>/*.png")
     if not there:
-        known = f"its splits are {', '.join(splits)}" if splits["train"].of_splits else "it only has class folders"
+        divided = any(part.of_splits for part in splits.values())
+        known = f"its splits are {', '.join(splits)}" if divided else "it only has class folders"
         raise DataError(f"{folder} has no split {split!r}; {known}. Give another folder")
     if there[0] != split:
         logger.warning("%s has no split %s, so its split %s is read", folder, split, there[0])
@@ -201,8 +226,14 @@ def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> str:
 def _are_splits(folders: dict[str, Path]) -> bool:
     """Whether folders are splits: one is called train, and the others have names of splits too."""
     names = [name.lower() for name in folders]
-    known = all(name == "train" or inspection.is_evaluation_name(name) for name in names)
-    return known and "train" in names and len(set(names)) == len(names)
+    known = all(name in _TRAINING or inspection.is_evaluation_name(name) for name in names)
+    return known and sum(name in _TRAINING for name in names) == 1 and len(set(names)) == len(names)
+
+
+def _bare_split(folders: dict[str, Path], names: tuple[str, ...]) -> Path | None:
+    """The first folder that has one of these names and holds folders alone."""
+    found = (path for name, path in folders.items() if name.lower() in names and _holds_only_folders(path))
+    return next(found, None)
 
 
 def _subfolders(folder: Path) -> dict[str, Path]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ganaug.data.nesting import everything_inside
 
 ImageKind = Literal["PIL", "tensor", "tv_tensor"]
-_EVALUATION = ("test", "val", "valid", "validation", "eval", "dev")
+_EVALUATION = ("test", "testing", "val", "valid", "validation", "eval", "dev")
 
 
 def evaluation_split(dataset: Any) -> str | None:

@@ -77,6 +77,47 @@ def test_a_class_may_be_called_test(tmp_path):
     assert open_images(tmp_path / "tubes").classes == ("test", "val")
 
 
+def test_splits_may_be_called_training_and_testing(tmp_path):
+    root = write_splits(tmp_path, "{split}/{name}", {"Training": {"a": 2, "b": 1}, "Testing": {"a": 1, "b": 1}})
+    assert open_images(root).class_counts == [2, 1]
+    held_out = open_images(root, split="test")
+    assert (held_out.class_counts, held_out.train) == ([1, 1], False)
+    assert set(open_unlabeled(root, small_images(n=3, size=8))[:, 0, 0, 0].tolist()) == {0, 1}
+    assert not open_images(root / "Testing").train
+
+
+@pytest.mark.parametrize("other", ["predict", "csv", "extra/a"])
+def test_folders_beside_those_of_splits_are_no_classes(tmp_path, other):
+    root = write_splits(tmp_path, "{split}/{name}", {"train": {"a": 2, "b": 1}, "test": {"a": 1, "b": 1}})
+    write(root / other / "0.png")
+    with pytest.raises(DataError, match=rf"\(train, test\) and others: {other[:3]}.*point to .*train"):
+        open_images(root)
+    assert open_images(root / "train").class_counts == [2, 1]
+
+
+def test_class_folders_that_hold_folders_alone_are_told(tmp_path, caplog):
+    write_splits(tmp_path, "seg_{split}/{name}", {"train": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}})
+    assert open_images(tmp_path).classes == ("seg_test", "seg_train")
+    assert "each is read as one class: seg_test (a, b), seg_train (a, b)" in caplog.text
+    caplog.clear()
+    write(tmp_path / "seg_test" / "0.png")
+    assert open_images(tmp_path, classes=["seg_test"]).class_counts == [3]
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("target", ["..", ".", "../..", "../../photos"])
+def test_a_link_back_brings_no_images_of_other_classes(tmp_path, target):
+    for grey, name in enumerate(("cat", "dog")):
+        write(tmp_path / "photos" / name / "0.png", grey)
+    (tmp_path / "photos" / "cat" / "back").symlink_to(target)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "cat").symlink_to("../photos/cat")
+    (tmp_path / "links" / "dog").symlink_to("../photos/dog")
+    for root in (tmp_path / "photos", tmp_path / "links"):
+        found = open_images(root)
+        assert (found.images[:, 0, 0, 0].tolist(), found.targets.tolist()) == ([0, 1], [0, 1])
+
+
 def test_splits_without_training_images_are_refused_with_a_folder_to_give(tmp_path):
     write_splits(tmp_path, "{split}/{name}", {"test": {"a": 1}, "val": {"a": 1}})
     with pytest.raises(DataError, match=r"none called train. Give .*test"):
