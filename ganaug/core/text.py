@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 200  # characters in the name of a class
 # Characters that change the direction of writing.
@@ -43,3 +43,9 @@ def in_short(value: object) -> str:
     """A value from anyone as at most 101 printable characters, for a message."""
     text = value if isinstance(value, str) and value.isprintable() else ascii(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def shortened(names: Sequence[str], *, most: int = 10) -> str:
+    """Names in one line: the first ones, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 
+from ganaug.core.text import shortened
 from ganaug.data.item_reading import ItemReader
 from ganaug.data.label_form import class_index
 from ganaug.data.label_lists import label_lists, own_classes, representative
@@ -48,10 +49,10 @@ def class_names(dataset: Any, indices: Tensor, labels: Tensor) -> tuple[str, ...
     named = [each for each in everything_inside(dataset) if each is not dataset and own_classes(each)]
     if named or (own(dataset, "classes") is None and getattr(dataset, "classes", None) is not None):
         inner = f"the {type(named[0]).__name__} inside it" if named else "a dataset inside it"
-        theirs = ", ".join(own_classes(named[0]) if named else map(str, dataset.classes))
+        theirs = own_classes(named[0]) if named else tuple(map(str, dataset.classes))
         raise ValueError(
-            f"the class names of {type(dataset).__name__} are not known: those of {inner} ({theirs:.200}) may not fit "
-            f"its labels, because {difference}. To say what its classes are, {_PASS_NAMES}"
+            f"the class names of {type(dataset).__name__} are not known: those of {inner} "
+            f"({shortened(theirs)}) may not fit its labels, because {difference}. To say what they are, {_PASS_NAMES}"
         )
     return ()
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from ganaug.core.text import shortened
 from ganaug.data.class_names import class_names
 from ganaug.data.inspection import describe
 from ganaug.data.item_reading import ItemReader
@@ -216,8 +217,8 @@ def _named(dataset: Any, labels: Tensor, classes: Sequence[str] | None) -> tuple
         stated = ()  # which is why names are given
     if set(stated) == set(classes) and stated != tuple(classes):
         raise ValueError(
-            f"classes are in another order than those of {type(dataset).__name__}: given {', '.join(classes):.200}; "
-            f"the dataset's own are {', '.join(stated):.200}. Leave them out, or give them in the order of the labels"
+            f"classes are in another order than those of {type(dataset).__name__}: given {shortened(tuple(classes))}; "
+            f"the dataset's own are {shortened(stated)}. Leave them out, or give them in the order of the labels"
         )
     return tuple(classes)
 
@@ -242,20 +243,20 @@ def _check_names(name: str, names: tuple[str, ...], labels: Tensor, form: LabelF
     twice = sorted({each for each in names if names.count(each) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise ValueError(
-            f"two classes of {name} have the same name: {', '.join(twice):.200}. Give it names that differ, in the "
+            f"two classes of {name} have the same name: {shortened(twice)}. Give it names that differ, in the "
             "order of the labels, or pass classes"
         )
     outside = int(((labels < 0) | (labels >= len(names))).sum())
     if outside:
         raise ValueError(
-            f"labels of {name} must be from 0 to {len(names) - 1} for the classes {', '.join(names):.200}; got "
+            f"labels of {name} must be from 0 to {len(names) - 1} for the classes {shortened(names)}; got "
             f"{int(labels.min())} to {int(labels.max())}, and {outside} of {len(labels)} items are outside. Leave "
             f"them out: Subset(dataset, [i for i, (_, k) in enumerate(dataset) if 0 <= k < {len(names)}])"
         )
     if form.width and form.width < len(names):
         raise ValueError(
             f"labels of {name} are one-hot vectors of {form.width} classes, and there are {len(names)} class names: "
-            f"{', '.join(names):.200}. Give it as many names as classes, or pass classes"
+            f"{shortened(names)}. Give it as many names as classes, or pass classes"
         )
     contradiction = form.contradiction(names)
     if contradiction:

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from ganaug.core.errors import DataError
-from ganaug.core.text import composed
+from ganaug.core.text import composed, shortened
 from ganaug.data import inspection
 from ganaug.data.decoding import UnreadImage
-from ganaug.data.found import Found, shortened
+from ganaug.data.found import Found
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
     ]
     if nested:
         logger.warning(
-            "%s: these class folders hold folders and no images of their own, and each is read as one class: %s",
+            "%s: these class folders have folders but no images directly in them; each is read as one class: %s",
             folder,
             shortened(nested, most=3),
         )
@@ -194,7 +194,7 @@ def _splits(folder: Path) -> dict[str, _ClassFolders]:
         others = [name for name in inside if name.lower() not in (*_TRAINING, *_HELD_OUT)]
         raise DataError(
             f"{folder} has folders of splits ({train.name}, {held_out.name}) and others: {shortened(others)}. Move "
-            f"those elsewhere, or point to {train}"
+            f"the others elsewhere, or give {train}"
         )
 
     # data/val/cat and data/test/cat, with the training images elsewhere
@@ -231,7 +231,7 @@ def _are_splits(folders: dict[str, Path]) -> bool:
 
 
 def _bare_split(folders: dict[str, Path], names: tuple[str, ...]) -> Path | None:
-    """The first folder that has one of these names and holds folders alone."""
+    """The first folder that has one of these names and nothing but folders in it."""
     found = (path for name, path in folders.items() if name.lower() in names and _holds_only_folders(path))
     return next(found, None)
 

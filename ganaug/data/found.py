@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganaug.core.errors import DataError
-from ganaug.core.text import composed
+from ganaug.core.text import composed, shortened
 from ganaug.data.decoding import Conversion, UnreadImage, convert_images, read_images
 from ganaug.data.labelled import LabelledImages
 
@@ -122,9 +122,3 @@ class Found:
         """The images, once they are read, for training or for judging models."""
         assert isinstance(self.images, Tensor)  # after read
         return LabelledImages(self.images, self.targets, self.classes, self.name, train)
-
-
-def shortened(names: Sequence[str], *, most: int = 10) -> str:
-    """Names in one line: the first ones, and how many more there are."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

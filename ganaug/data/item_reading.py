@@ -221,7 +221,7 @@ class _Recorder:
     def __call__(self, *args: Any, **named: Any) -> Any:
         if named or len(args) != (2 if self.name == "transforms" else 1):
             how = ", ".join([f"{len(args)} arguments"] * (len(args) > 0) + [f"{name}=..." for name in named])
-            known = ", as one calls albumentations and Hugging Face processors" if named else ""
+            known = ", the way albumentations and Hugging Face processors are called" if named else ""
             self.strange = f"it calls its {self.name} with {how}{known}"
             raise TypeError(self.strange)
         self.given.append(args)
@@ -264,7 +264,9 @@ def _read_around(dataset: Any, bare: Any, at: int, names: tuple[str, ...]) -> tu
         raise
     except Exception as error:
         found = next((recorder.strange for recorder in recorders.values() if recorder.strange), None)
-        raise unreadable(found or f"its code fails without them ({type(error).__name__}: {error})") from error
+        raise unreadable(
+            found or f"its code fails without its transforms ({type(error).__name__}: {error})"
+        ) from error
 
     # Each transform must have been called once; of torchvision's two ways to call the same transforms, one.
     for recorder in recorders.values():

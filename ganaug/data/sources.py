@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from ganaug.core.errors import DataError
-from ganaug.core.text import composed
+from ganaug.core.text import composed, shortened
 from ganaug.data import inspection
 from ganaug.data.arrays import from_arrays, is_arrays
 from ganaug.data.decoding import Conversion
 from ganaug.data.folders import from_class_folders
-from ganaug.data.found import Found, shortened
+from ganaug.data.found import Found
 from ganaug.data.huggingface import Columns, from_hf_dataset, from_hub, from_saved, is_hf_object, pick_split
 from ganaug.data.labelled import LabelledImages
 from ganaug.data.nesting import base_dataset

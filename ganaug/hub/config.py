@@ -17,8 +17,7 @@ from ganaug.hub.strict_json import strict_json
 CONFIG = "config.json"
 FORMAT_VERSION = 1
 MOST_CLASSES = 10_000
-# Of the file: each name stands in two lists, in UTF-8 of up to 4 bytes a character, and 40 bytes go with it; the rest
-# is short.
+# Of the file: each name is in two lists, with up to 4 bytes a character and 40 bytes around it; the rest is short.
 MOST_BYTES = 2 * MOST_CLASSES * (4 * LONGEST_NAME + 40) + 2**20
 _MOST_TOKENS = 25 * MOST_CLASSES  # strings, commas and brackets; two go with each name in each list
 LONGEST_TEXT = 2_000  # characters

@@ -109,7 +109,7 @@ def label_numbers(labels: Any, generator: ConditionalGenerator | InferenceCopy) 
         tensor = labels if isinstance(labels, Tensor) else torch.tensor(np.asarray(labels))
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"labels must be a flat sequence of ints or class names, got a {type(labels).__name__} of other things"
+            f"labels must be a flat sequence of ints or class names, got a {type(labels).__name__} that is not one"
         ) from error
     if tensor.ndim != 1 or (len(tensor) and (tensor.is_floating_point() or tensor.dtype == torch.bool)):
         raise InputError(

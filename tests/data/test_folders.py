@@ -90,7 +90,7 @@ def test_splits_may_be_called_training_and_testing(tmp_path):
 def test_folders_beside_those_of_splits_are_no_classes(tmp_path, other):
     root = write_splits(tmp_path, "{split}/{name}", {"train": {"a": 2, "b": 1}, "test": {"a": 1, "b": 1}})
     write(root / other / "0.png")
-    with pytest.raises(DataError, match=rf"\(train, test\) and others: {other[:3]}.*point to .*train"):
+    with pytest.raises(DataError, match=rf"\(train, test\) and others: {other[:3]}.*give .*train"):
         open_images(root)
     assert open_images(root / "train").class_counts == [2, 1]
 

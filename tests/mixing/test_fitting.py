@@ -252,7 +252,7 @@ def test_a_training_that_is_stopped_says_where_it_goes_on(stand_in, tmp_path, en
     with pytest.raises(RuntimeError, match=f"noise was stopped.*{told}. Its last lines: none") as caught:
         fit_generator(small_images(), cache_dir=tmp_path)
     (unfinished,) = kept(tmp_path)
-    assert f"What it reached is kept in {tmp_path}/fitted/{unfinished}. Try again" in str(caught.value)
+    assert f"Its checkpoints are kept in {tmp_path}/fitted/{unfinished}. Try again" in str(caught.value)
     stand_in("mv $OUTPUT/training/reached $OUTPUT/again")
     folder = fit_generator(small_images(), cache_dir=tmp_path)
     assert (folder / "again").exists()

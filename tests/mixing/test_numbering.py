@@ -194,7 +194,7 @@ def test_labels_without_names_meet_only_numerals(mix):
     turned.label_names = ("1", "0")
     with pytest.raises(InputError, match=r"classes=generator\.label_names"):
         mix(turned)
-    with pytest.raises(InputError, match="class_map was given, but nobody names"):
+    with pytest.raises(InputError, match="class_map was given, but the labels of .* have no names"):
         mix(Honest("ant", "bee"), class_map={"0": "ant", "1": "bee"})
     with pytest.raises(InputError, match="neither .* says what the classes are"):
         mix(nameless(Honest("ant", "bee")))

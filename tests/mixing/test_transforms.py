@@ -104,17 +104,17 @@ def as_it_is(image):
 as_it_is.p = 1.0
 
 UNKNOWN = {
-    "albumentations": (compose, by_keyword, "calls its transform with image=..., as albumentations"),
+    "albumentations": (compose, by_keyword, "calls its transform with image=..., the way albumentations"),
     "processor": (
         processor,
         by_processor,
-        "calls its transform with images=..., return_tensors=..., as albumentations",
+        "calls its transform with images=..., return_tensors=..., the way albumentations",
     ),
-    "list": ([as_it_is], in_a_list, "its code fails where they do nothing .TypeError"),
+    "list": ([as_it_is], in_a_list, "its code fails without its transforms .TypeError"),
     "twice": (as_it_is, twice, "calls its transform 2 times for an item"),
     "more": (as_it_is, then_more, "its code fails|does more to an image than its transform"),
     "never": (as_it_is, never, "has a transform that it does not call"),
-    "attributes": (as_it_is, looks_at_it, "its code fails where they do nothing .AttributeError"),
+    "attributes": (as_it_is, looks_at_it, "its code fails without its transforms .AttributeError"),
     "some items": (as_it_is, at_random, "has a transform that it does not call"),
 }
 
@@ -125,7 +125,7 @@ UNKNOWN = {
 )
 def test_a_transform_that_is_called_in_an_unknown_way(transform, how, found, outer):
     data = outer(Arrays(transform, how))
-    with pytest.raises(TypeError, match=f"what .* does to its own: .*({found}).*Pass\\s+fake_transform"):
+    with pytest.raises(TypeError, match=f"cannot be processed as .*: .*({found}).*Pass\\s+a fake_transform"):
         mix(data, Grey(channels=3))
     train = mix(data, Grey(channels=3), fake_transform=torch.clone)
     items = [train[index] for index in range(len(train))]
@@ -153,7 +153,7 @@ def test_albumentations(monkeypatch):
         return torch.from_numpy(pipeline(image=image.permute(1, 2, 0).numpy())["image"]).permute(2, 0, 1)
 
     data = Arrays(pipeline, channels_first)
-    with pytest.raises(TypeError, match="calls its transform with image=..., as albumentations"):
+    with pytest.raises(TypeError, match="calls its transform with image=..., the way albumentations"):
         mix(data, Grey(channels=3))
     train = mix(data, Grey(channels=3), fake_transform=same)
     assert all(image.shape == (3, 4, 4) and shown(image) == label for image, label in train)
@@ -252,7 +252,7 @@ def test_transforms_of_concatenations():
 def test_parts_with_other_transforms():
     data = ConcatDataset([Greys(range(5), darker), Greys(range(5))])
     with pytest.raises(
-        TypeError, match="the parts of ConcatDataset have different transforms. Pass\\s+fake_transform"
+        TypeError, match="the parts of ConcatDataset have different transforms. Pass\\s+a fake_transform"
     ):
         mix(data)
     assert len(mix(data, fake_transform=v2.functional.to_pil_image)) == 20
@@ -288,7 +288,7 @@ class Labels(First):
 
 def test_transforms_inside_a_wrapper():
     for transform in (None, darker):
-        with pytest.raises(TypeError, match="the Greys inside it has transforms of its own. Pass\\s+fake_transform"):
+        with pytest.raises(TypeError, match="the Greys inside it has transforms of its own. Pass\\s+a fake_transform"):
             mix(Around(Greys(range(10), darker), transform))
     train = mix(
         Around(Greys(range(10), darker)), fake_transform=lambda image: darker(v2.functional.to_pil_image(image))
@@ -454,7 +454,7 @@ def test_images_are_opened_before_known_transforms_and_after_unknown_ones(caplog
     assert not caplog.text
     data = open_images(Around(Greys(range(10), darker)))
     assert torch.equal(data.images, grey_images(range(10)).images // 2)
-    assert "are taken as it gives them, transforms included, because the Greys inside" in caplog.text
+    assert "are read with its transforms applied, because the Greys inside" in caplog.text
     assert data.classes == TEN
 
 
