@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import distributed
 from torch.utils.data import get_worker_info
 
 from ganaug.mixing import workers
@@ -56,9 +54,7 @@ class EpochWatch:
     @property
     def _pass(self) -> float:
         """How many items this process and its workers read in a pass over the dataset."""
-        if distributed.is_available() and distributed.is_initialized():
-            return self._size / distributed.get_world_size()
-        return self._size / int(os.environ.get("WORLD_SIZE", "1"))
+        return self._size / workers.world_size()
 
     def _warn(self, epoch: int) -> None:
         worker = get_worker_info()

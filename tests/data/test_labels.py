@@ -131,7 +131,7 @@ def test_a_form_is_a_constructor(k, form):
 )
 def test_lists_of_labels_in_other_shapes(targets, like, caplog):
     data = Greys([k % 3 for k in range(12)], form=like)
-    data.numbers, data.targets = data.targets, targets
+    data.targets = targets
 
     class Listed(Greys):
         def __getitem__(self, index):
@@ -172,7 +172,7 @@ def test_own_labels_that_are_not_those_of_the_items_are_refused():
         ConditionalGANAugment(data, Grey())
 
 
-def test_labels_without_a_class_are_counted(capsys):
+def test_labels_without_a_class_are_counted():
     data = Greys([0, 1, -1, -1, 2])
     with pytest.raises(ValueError, match=r"from 0 to 2 .* got -1 to 2, and 2 of 5 items are outside. Leave") as caught:
         ConditionalGANAugment(data, Grey(None))
@@ -196,7 +196,7 @@ def test_classes_without_items_are_named():
 
 
 def test_reading_items_leaves_the_random_states_alone():
-    """Which every test checks: the transform draws from all three."""
+    """As conftest checks after every test; this transform draws from all three."""
     import random
 
     def noisy(image):
