@@ -217,7 +217,8 @@ def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> str:
     if not there:
         known = f"; its splits are {', '.join(splits)}" if any(part.of_splits for part in splits.values()) else ""
         raise DataError(
-            f"{folder} has class folders, which have no split {split!r}{known}. Point to another folder instead"
+            f"{folder} has class folders, which have no split {split!r}{known}. Point to another folder instead "
+            "(--test_data_dir)"
         )
     if there[0] != split:
         logger.warning("%s has no split %s: its split %s is read", folder, split, there[0])

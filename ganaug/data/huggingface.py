@@ -96,7 +96,10 @@ def pick_split(found: Any, split: str, *, name: str) -> Any:
             raise DataError(f"{name} has the splits {', '.join(found)}, got {split!r}")
         return found[split]
     if split != "train":
-        raise DataError(f"{name} is one dataset, which has no split {split!r}. Leave split out")
+        raise DataError(
+            f"{name} is one dataset, which has no split {split!r}. Leave split out, or give "
+            "those images as another dataset (--test_data_dir)"
+        )
     return found
 
 
