@@ -132,10 +132,13 @@ def open_splits(
     for name, generator in generators.items():
         missing = [wanted for wanted in train.classes if wanted not in generator.label_names]
         if missing:
+            numbered = all(wanted.isdecimal() for wanted in train.classes)
+            names = "Name the classes as in training (--class_names)" if numbered else ""
+            fewer = "Leave the others out (--classes)" if len(missing) < len(train.classes) else ""
             raise InputError(
                 f"{name} does not draw {', '.join(missing)}. It draws "
                 f"{', '.join(generator.label_names) or 'no classes: it is unconditional'}; {train.name} has "
-                f"{', '.join(train.classes)}. Give images of the generator's classes"
+                f"{', '.join(train.classes)}. {fewer or names or 'Give images of the classes that it draws'}"
             )
     for what, images in (("training", train), ("held-out", held_out)):
         print(f"{what} images: {images}\nclasses: {classes_with_counts(images)}")

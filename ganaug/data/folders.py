@@ -217,7 +217,7 @@ def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> str:
     if not there:
         divided = any(part.of_splits for part in splits.values())
         known = f"its splits are {', '.join(splits)}" if divided else "it only has class folders"
-        raise DataError(f"{folder} has no split {split!r}; {known}. Give another folder")
+        raise DataError(f"{folder} has no split {split!r}; {known}. Give another folder (--test_data_dir)")
     if there[0] != split:
         logger.warning("%s has no split %s, so its split %s is read", folder, split, there[0])
     return there[0]

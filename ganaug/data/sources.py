@@ -99,9 +99,10 @@ def _of_classes(found: Found, asked: tuple[str, ...], like: LabelledImages | Non
     """The images of the classes asked for, or of all that have images; numbered as in ``like``, if that is given."""
     known = found.classes if like is None else (*found.classes, *like.classes)
     if unknown := sorted(set(asked) - set(known)):
+        advice = ", or name all of them with class_names (--class_names)" if found.numbered else ""
         raise DataError(
             f"{found.name} has no class {', '.join(unknown)}; its classes are {', '.join(found.classes)}. Ask for "
-            "some of these"
+            f"some of these{advice}"
         )
     if asked:
         wanted = set(asked)
@@ -140,11 +141,12 @@ def _read(
         return from_hf_dataset(pick_split(source, split, name=name), name=name, columns=columns)
     if isinstance(source, str | Path) and _is_saved(Path(source)):
         return from_saved(Path(source), split=split, columns=columns)
-    if columns != Columns():
-        raise DataError(
-            f"image_column {columns.image!r} and label_column {columns.label!r} have no meaning here: only a dataset "
-            "of HF datasets has columns. Leave them out"
-        )
+    given = {"image_column": columns.image, "label_column": columns.label}
+    for argument, column in given.items():
+        if column is not None:
+            raise DataError(
+                f"{argument} {column!r} has no meaning here: only a dataset of HF datasets has columns. Leave it out"
+            )
     if source is None:
         return _in_memory(bundled_digits(split))
     if isinstance(source, str) and not Path(source).is_dir():

@@ -62,9 +62,9 @@ class EpochWatch:
             return
         self._shared[2] = 1
         logger.warning(
-            "epoch %d is read again, with the same generated images, because nothing called set_epoch with another. "
-            "Call dataset.set_epoch(epoch) before each epoch; with a loader that accelerate prepared, "
-            "loader.set_epoch(epoch); with Lightning, in a callback's on_train_epoch_start",
+            "epoch %d is read again, with the same generated images. To have others in each epoch, call "
+            "dataset.set_epoch(epoch) before it; with a loader that accelerate prepared, loader.set_epoch(epoch); "
+            "with Lightning, in a callback's on_train_epoch_start",
             epoch,
         )
 

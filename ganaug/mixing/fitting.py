@@ -164,7 +164,11 @@ def _train(images: LabelledImages, job: dict[str, Any], kept_in: Path, unfinishe
     write_json(folder / _JOB, job)
 
     command = [sys.executable, "-c", _RUN_JOB, str(folder), str(unfinished)]
-    code, last_lines = _run_with_bar(command, cwd=folder, total=1000 * job["settings"]["total_kimg"])
+    try:
+        code, last_lines = _run_with_bar(command, cwd=folder, total=1000 * job["settings"]["total_kimg"])
+    except KeyboardInterrupt:
+        logger.warning("the fitting was stopped. The next call for the same images goes on where it was")
+        raise
     if code:
         stopped = code < 0 or code > 128  # by a signal: as Python says it, and as the training itself does
         if stopped:

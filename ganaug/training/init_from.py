@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,8 @@ from ganaug.core.hardware import device_of, evaluation_mode
 from ganaug.core.seeding import forked_rng, latents
 from ganaug.core.text import in_short, numbers_of
 from ganaug.generators.base import Generator
+
+logger = logging.getLogger(__name__)
 
 
 def init_from(generator: Generator, trained: Generator) -> None:
@@ -56,6 +60,14 @@ def init_from(generator: Generator, trained: Generator) -> None:
             f"{in_short(', '.join(generator.label_names))}"
         )
     generator.seen_images = trained.seen_images
+    known = numbers_of(trained.label_names)
+    new = [name for name in numbers_of(generator.label_names) if name not in known]
+    if new:
+        logger.warning(
+            "of the classes to train on, %d of %d are not among those of the generator to start from (%s), and start "
+            "as their mean: %s",
+            len(new), generator.num_classes, in_short(", ".join(trained.label_names)), in_short(", ".join(new)),
+        )  # fmt: skip
 
 
 def _by_name(rows: Tensor, generator: Generator, trained: Generator) -> Tensor:

@@ -82,7 +82,7 @@ def test_labels_without_class_names_are_refused_with_the_line_that_makes_some(ki
 
 def test_columns_are_of_hf_datasets_alone():
     for source in (None, "sklearn:digits", DATA):
-        with pytest.raises(DataError, match="label_column 'y' have no meaning here"):
+        with pytest.raises(DataError, match="label_column 'y' has no meaning here"):
             open_images(source, label_column="y")
 
 

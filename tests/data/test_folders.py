@@ -12,7 +12,7 @@ from helpers.images import small_images, write_class_folders
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from ganaug import DataError, open_images
+from ganaug import DataError, InputError, open_images
 from ganaug.cli.evaluate import EvaluateArguments, open_splits
 from ganaug.cli.images import DataArguments
 from ganaug.data import classes_with_counts, open_unlabeled
@@ -153,6 +153,23 @@ def test_evaluation_finds_the_test_split_and_keeps_the_classes(tmp_path, capsys)
     train, _, held_out = open_splits(EvaluateArguments((), flags, test_data_dir=tmp_path / "more"), {"g": generator})
     assert (train.classes, held_out.classes, held_out.class_counts) == (("a", "c"), ("a", "c"), [1, 0])
     assert not held_out.train
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [(("a", "x"), r"Leave the others out \(--classes\)"), (("x", "y"), "Give images of the classes that it draws")],
+)
+def test_evaluation_on_other_classes_says_which_flag_helps(tmp_path, names, advice):
+    root = write_splits(tmp_path / "data", "{split}/{name}", {"train": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}})
+    flags = EvaluateArguments((), DataArguments(train_data_dir=root))
+    with pytest.raises(InputError, match=advice):
+        open_splits(flags, {"g": make_generator(names, image_size=8)})
+    numbered = write_splits(tmp_path / "n", "{split}/{name}", {"train": {"0": 2, "1": 2}, "test": {"0": 1, "1": 1}})
+    flags = EvaluateArguments((), DataArguments(train_data_dir=numbered))
+    with pytest.raises(InputError, match=r"as in training \(--class_names\)"):
+        open_splits(flags, {"g": make_generator(names, image_size=8)})
+    with pytest.raises(DataError, match="--test_data_dir"):
+        open_splits(EvaluateArguments((), DataArguments(train_data_dir=root / "train")), {"g": make_generator()})
 
 
 @pytest.fixture

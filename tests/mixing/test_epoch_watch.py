@@ -47,7 +47,7 @@ def test_the_second_pass_without_set_epoch_is_warned_of_once(three, warned, capl
     read(loader)
     assert warned() == 1
     assert "epoch 0 is read again" in caplog.text
-    assert "Call dataset.set_epoch(epoch) before each epoch" in caplog.text
+    assert "call dataset.set_epoch(epoch) before it" in caplog.text
     read(loader)
     assert warned() == 1
 

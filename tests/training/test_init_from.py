@@ -61,7 +61,7 @@ class OneHotToo(TiedHead):
         return super().forward(z + self.one_hot(F.one_hot(labels, self.num_classes).float()), labels)
 
 
-def test_classes_meet_by_name_and_new_ones_start_between_the_known():
+def test_classes_meet_by_name_and_new_ones_start_between_the_known(caplog):
     trained, new = flow("cat", "dog", "cow"), flow("dog", "owl", "cat", "emu")
     trained.seen_images = torch.tensor([3, 5])
     init_from(new, trained)
@@ -72,6 +72,8 @@ def test_classes_meet_by_name_and_new_ones_start_between_the_known():
     assert torch.equal(rows[1], rows[3])
     assert torch.allclose(rows[1], trained.label_embedding.weight.mean(0))
     assert torch.equal(new.seen_images, trained.seen_images)
+    assert "2 of 4 are not among those of the generator to start from (cat, dog, cow)" in caplog.text
+    assert caplog.text.rstrip().endswith("as their mean: owl, emu")
 
 
 def test_what_differs_in_more_than_classes_is_refused():
