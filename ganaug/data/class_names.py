@@ -82,7 +82,12 @@ def _other_labels(within: Any, indices: Tensor, labels: Tensor) -> str | None:
         return None
     if not stated:
         some = representative(labels)
-        read = ItemReader(within).read(indices[some].tolist(), lambda _, label: class_index(label), skip_damaged=True)
+        try:
+            read = ItemReader(within).read(
+                indices[some].tolist(), lambda _, label: class_index(label), skip_damaged=True
+            )
+        except Exception:  # whatever is raised by a dataset that the wrapper uses in another way, such as one of dicts
+            return "items there cannot be read as (image, label) pairs"
         some = [at for at in some if int(indices[at]) in read]
         indices, labels = indices[some], labels[some]
         stated = [torch.tensor([-1 if k is None else k for k in read.values()])]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import struct
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
@@ -13,13 +15,15 @@ from tqdm import tqdm
 
 from ganaug.core.seeding import kept_random_state
 from ganaug.data.inspection import describe
-from ganaug.data.nesting import everything_inside, leaves, locate
+from ganaug.data.nesting import everything_inside, leaves, locate, own, store, stored
 from ganaug.data.own_transforms import TRANSFORM_NAMES, Transforms, are_equal, are_same, is_standard, own_transforms
 
 MANY = 1000  # items; reading so many takes a moment, and shows a progress bar
 
 # What reading a damaged file raises.
 DAMAGED = (OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+
+_CACHES = (dict, OrderedDict, defaultdict, list)
 
 Kept = TypeVar("Kept")
 
@@ -157,9 +161,16 @@ class _Leaf:
         if not names:
             self._called = ()
             return _pair(self.dataset[at], self.dataset)
-        if self._copy is None:
+        is_new = self._copy is None
+        if is_new:
             self._copy = _shallow_copy(self.dataset, names)
-        item, self._called = _read_around(self.dataset, self._copy, at, names)
+        try:
+            item, self._called = _read_around(self.dataset, self._copy, at, names)
+        except UnreadableError:
+            if is_new:
+                raise
+            self._copy = None  # it may have kept this item when it was read before, and gives it without transforms
+            return self.item(at)
         return item
 
     def give_up(self, why: str) -> None:
@@ -229,19 +240,23 @@ class _Recorder:
 
 
 def _shallow_copy(dataset: Any, names: tuple[str, ...]) -> Any:
-    """A shallow copy, in which some transforms can be replaced.
+    """A shallow copy, in which some transforms can be replaced; what it caches in a dict or list stays in it.
 
     Raises:
         UnreadableError: there is no such copy.
     """
     try:
         bare = object.__new__(type(dataset))
-        vars(bare).update(vars(dataset))
     except TypeError as error:
         raise UnreadableError(dataset, f"it cannot be copied ({error})") from error
+    for name, value in stored(dataset).items():
+        store(bare, name, copy.copy(value) if type(value) in _CACHES else value)
     for name in names:
-        if inspect.isdatadescriptor(inspect.getattr_static(type(dataset), name, None)):
+        place = inspect.getattr_static(type(dataset), name, None)
+        if inspect.isdatadescriptor(place) and not inspect.ismemberdescriptor(place):
             raise UnreadableError(dataset, f"its {name} is a property")
+        if name not in stored(dataset) and not hasattr(bare, "__dict__"):
+            raise UnreadableError(dataset, f"its {name} is that of its class")
     return bare
 
 
@@ -255,9 +270,9 @@ def _read_around(dataset: Any, bare: Any, at: int, names: tuple[str, ...]) -> tu
     def unreadable(why: str) -> UnreadableError:
         return UnreadableError(dataset, why)
 
-    # Nothing is set through the dataset's own code, which may pass it on to a dataset inside.
     recorders = {name: _Recorder(name) for name in names}
-    vars(bare).update(recorders)
+    for name, recorder in recorders.items():
+        store(bare, name, recorder)
     try:
         item = bare[at]
     except DAMAGED:  # the file is damaged or missing, with or without transforms
@@ -276,7 +291,7 @@ def _read_around(dataset: Any, bare: Any, at: int, names: tuple[str, ...]) -> tu
     called = tuple(name for name in names if recorders[name].given)
     if "transforms" in called and len(called) > 1:
         raise unreadable("it calls transforms and " + " and ".join(called[:-1]))
-    optional = {"transforms"} if is_standard(vars(dataset).get("transforms")) else set[str]()
+    optional = {"transforms"} if is_standard(own(dataset, "transforms")) else set[str]()
     needed = set(names) - optional if "transforms" not in called or not optional else set[str]()
     for name in names:
         if name in needed and name not in called:

@@ -66,7 +66,7 @@ class LabelForm:
         """The label of class k."""
         like = self._example
         if isinstance(like, str):
-            return self._names[k]
+            return type(like)(self._names[k])
         if isinstance(like, Tensor):
             return torch.full_like(like, k) if like.numel() == 1 else _one_hot(k, torch.zeros_like(like))
         if isinstance(like, np.ndarray):

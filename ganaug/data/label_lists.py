@@ -68,8 +68,12 @@ def label_lists(dataset: Any) -> list[LabelList]:
     passed_on = [each for each in ("targets", "labels") if own(dataset, each) is None]
     stated += [(getattr(dataset, each, None), f"{each} inside {name}", False) for each in passed_on]
     lists = []
+    try:
+        names = own_classes(dataset)
+    except ValueError:  # is raised again where names are asked for, unless the user gives them
+        names = ()
     for values, where, must_hold in stated:
-        found = as_numbers(values, own_classes(dataset))
+        found = as_numbers(values, names)
         if found is not None and len(found[0]) == len(dataset):
             lists.append(LabelList(*found, where, must_hold))
     within = wrapped(dataset)
@@ -147,6 +151,11 @@ def own_classes(dataset: Any) -> tuple[str, ...]:
             names_of[int(label)].append(str(name))
     synonyms = [set(map(str, each)) if isinstance(each, tuple | list) else {str(each)} for each in classes]
     if all(k < len(classes) and set(names) <= synonyms[k] for k, names in names_of.items()):
+        return tuple(map(str, classes))
+
+    # Where several names have one label and `classes` has none of them, it names what they are put together as.
+    merged = any(len(names) > 1 for names in names_of.values())
+    if merged and not labels.keys() & {*map(str, classes)} and set(names_of) == set(range(len(classes))):
         return tuple(map(str, classes))
 
     chosen: dict[int, str] = {}

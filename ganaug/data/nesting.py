@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sized
+from contextlib import suppress
 from typing import Any, cast
 
 from torch.utils.data import ConcatDataset, Dataset, Subset
@@ -18,10 +19,30 @@ def own(dataset: Any, name: str) -> Any:
     return None if inspect.getattr_static(dataset, name, _ABSENT) is _ABSENT else getattr(dataset, name, None)
 
 
+def stored(dataset: Any) -> dict[str, Any]:
+    """The attributes that are stored in a dataset itself, in its ``__dict__`` or in slots."""
+    found = dict(getattr(dataset, "__dict__", {}))
+    for cls in type(dataset).__mro__:
+        for name, slot in vars(cls).items():
+            if inspect.ismemberdescriptor(slot):
+                with suppress(AttributeError):  # of an empty slot
+                    found[name] = slot.__get__(dataset)
+    return found
+
+
+def store(dataset: Any, name: str, value: Any) -> None:
+    """Set an attribute where :func:`stored` finds it, past the dataset's own code, which may pass it on."""
+    slot = inspect.getattr_static(type(dataset), name, None)
+    if inspect.ismemberdescriptor(slot):
+        slot.__set__(dataset, value)  # type: ignore[attr-defined]
+    else:
+        vars(dataset)[name] = value
+
+
 def inside(dataset: Any) -> list[Any]:
     """The datasets that a dataset holds in its attributes, alone or in a list, tuple or dict."""
     found: list[Any] = []
-    for value in vars(dataset).values() if hasattr(dataset, "__dict__") else ():
+    for value in stored(dataset).values():
         if not isinstance(value, list | tuple | dict):
             found.append(value)
         elif len(value) <= _PARTS:

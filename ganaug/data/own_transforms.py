@@ -9,18 +9,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from ganaug.core import fingerprints
-from ganaug.data.nesting import everything_inside, own
+from ganaug.data.nesting import everything_inside, own, store, stored
 
 TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
 
 
 @dataclass(frozen=True)
 class Transforms:
-    """Transforms as torchvision has them: one for each part of an item, or one for both (``transforms``)."""
+    """Transforms as torchvision has them: one for each part of an item, or one for both (``transforms``).
+
+    Raises:
+        ValueError: both are given.
+    """
 
     transform: Callable[[Any], Any] | None = None
     target_transform: Callable[[Any], Any] | None = None
     transforms: Callable[[Any, Any], tuple[Any, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.transforms is not None and (self.transform is not None or self.target_transform is not None):
+            raise ValueError("Only transforms or transform/target_transform can be passed as argument")
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) is not None for name in TRANSFORM_NAMES)
@@ -76,14 +84,14 @@ def watched_transforms(dataset: Any) -> Iterator[list[str]]:
             parts = [(each, name, value)]
             if is_standard(value):  # keeps its place, for it is known by its type
                 parts = [(value, part, getattr(value, part)) for part in ("transform", "target_transform")]
-            holders += [part for part in parts if callable(part[2]) and part[1] in vars(part[0])]
+            holders += [part for part in parts if callable(part[2]) and part[1] in stored(part[0])]
     try:
         for holder, name, value in holders:
-            vars(holder)[name] = _Watched(value, name, calls)
+            store(holder, name, _Watched(value, name, calls))
         yield calls
     finally:
         for holder, name, value in holders:
-            vars(holder)[name] = value
+            store(holder, name, value)
 
 
 class _Watched:

@@ -394,8 +394,6 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
     def _checked(self, given: Transforms, setting: str | None = None) -> Transforms:
         """Transforms given for a dataset that must not have its own."""
-        if given.transforms is not None and (given.transform is not None or given.target_transform is not None):
-            raise ValueError("Only transforms or transform/target_transform can be passed as argument")
         if (given or setting) and self._reader.has_transforms:
             there = f"Set .dataset.{setting} instead" if setting else "pass none, or build the dataset without"
             raise ValueError(

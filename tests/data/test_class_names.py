@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datasets
 import numpy as np
 import pandas
 import pytest
@@ -88,8 +89,17 @@ def test_synonyms_gaps_and_doubles():
     train = with_names([0, 2], ["0", "2"], {"0": 0, "2": 2, "none": -1})
     assert labels_and_classes(train) == each([0, 2])
     assert len(set(train.classes)) == 3
-    with pytest.raises(ValueError, match="class_to_idx of Greys gives cat and dog the same label 0. Pass\\s+classes"):
-        with_names([0, 1], ["x", "y"], {"cat": 0, "dog": 0, "bee": 1})
+    # Folders that are put together as classes of other names.
+    train = with_names([0, 1], ["0", "1"], {"cat": 0, "dog": 0, "bee": 1})
+    assert (train.classes, labels_and_classes(train)) == (["0", "1"], each([0, 1]))
+    # It is not said which of two names a label has, unless the names are given.
+    for stated in (["cat", "dog", "bee"], ["x"], None):
+        unclear = (stated, {"cat": 0, "dog": 0, "bee": 1})
+        with pytest.raises(
+            ValueError, match="class_to_idx of Greys gives cat and dog the same label 0. Pass\\s+classes"
+        ):
+            with_names([0, 1], *unclear)
+        assert labels_and_classes(with_names([0, 1], *unclear, classes=["0", "1"])) == each([0, 1])
     with pytest.raises(ValueError, match="two classes of Greys have the same name: cat"):
         with_names([0, 1], ["cat", "cat"], None)
     assert with_names([0, 1], ["cat", "cat"], None, classes=["0", "1"]).classes == ["0", "1"]
@@ -393,3 +403,59 @@ def test_a_wrapper_of_a_dataset_that_lists_no_labels(wrap):
     assert mix(wrap(data, int)).classes == ["0", "1", "2"]
     with pytest.raises(ValueError, match="because item 0 has the label 0, and 2 in that one.* pass classes"):
         mix(wrap(data, lambda k: (1, 2, 0)[k]))
+
+
+class OfRows(Dataset):
+    """Makes pairs of what another dataset holds, in ways of its own."""
+
+    def __init__(self, rows, pair):
+        self.rows, self.pair = rows, pair
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.pair(self.rows, index)
+
+
+class Store(Dataset):
+    """Gives images by a method, and no items."""
+
+    labels = None
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, key):
+        raise NotImplementedError
+
+
+def test_a_dataset_inside_whose_items_are_no_pairs():
+    images = grey_images([0, 1, 2, 3] * 3)
+    pixels = [image.squeeze(0).numpy() for image in images.images]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(TEN))})
+    table = datasets.Dataset.from_dict({"image": pixels, "label": images.targets.tolist()}, features=features)
+    keyed = StackDataset(image=images.images, label=images.targets.tolist())
+    triples = StackDataset(images.images, images.targets.tolist(), list(range(12)))
+
+    def of_keys(rows, index):
+        return rows[index]["image"], rows[index]["label"]
+
+    for rows, pair in [
+        (table, of_keys),
+        (table.with_transform(lambda some: {"image": [x.copy() for x in some["image"]], **some}), of_keys),
+        (keyed, of_keys),
+        (triples, lambda rows, index: rows[index][:2]),
+        (Store(images), lambda rows, index: rows.images[index]),
+    ]:
+        assert labels_and_classes(mix(OfRows(rows, pair))) == each(range(4))
+        assert open_images(OfRows(rows, pair)).classes[:4] == tuple("0123")
+    keyed.classes = list("abcd")  # of which labels, nobody can say
+    with pytest.raises(
+        ValueError, match="StackDataset inside it \\(a, b, c, d\\).*items there cannot be read as .* Pass classes"
+    ):
+        mix(OfRows(keyed, of_keys))
+    assert mix(OfRows(keyed, of_keys), classes=list("0123")).classes == list("0123")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -352,6 +354,88 @@ def test_transforms_that_are_no_plain_attributes():
         assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
     with pytest.raises(TypeError, match="its transform is a property"):
         mix(Property(range(10)))
+
+
+class Slots(Dataset):
+    __slots__ = ("inside", "transform")
+
+    def __init__(self, inside, transform):
+        self.inside, self.transform = inside, transform
+
+    def __len__(self):
+        return len(self.inside)
+
+    def __getitem__(self, index):
+        image, label = self.inside[index]
+        return self.transform(image) if self.transform else image, label
+
+
+class OnlySlots:
+    __slots__ = ("__weakref__", "inside", "never_set", "transform")
+    __init__, __len__, __getitem__ = Slots.__init__, Slots.__len__, Slots.__getitem__
+
+
+class OfClass(OnlySlots):
+    __slots__ = ()
+    transform = staticmethod(darker)
+
+    def __init__(self, inside):
+        self.inside = inside
+
+
+@pytest.mark.parametrize("kind", [Slots, OnlySlots])
+def test_attributes_in_slots(kind):
+    data = kind(Greys(range(10)), darker)
+    train = mix(data)
+    assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
+    assert data.transform is darker
+    check_augmented_dataset(mix(kind(Greys(range(10)), to_float)), num_workers=0)
+    with pytest.raises(TypeError, match="the Greys inside it has transforms"):
+        mix(kind(Greys(range(10), darker), None))
+    with pytest.raises(TypeError, match="its transform is that of its class"):
+        mix(OfClass(Greys(range(10))))
+
+
+class Kept(Greys):
+    """Keeps each item, transformed, once it was read."""
+
+    def __init__(self, labels, transform, kept):
+        super().__init__(labels, transform)
+        self.kept = kept
+
+    def __getitem__(self, index):
+        if index not in self.kept or self.kept[index] is None:
+            self.kept[index] = super().__getitem__(index)
+        return self.kept[index]
+
+
+class KeptInList(Kept):
+    def __getitem__(self, index):
+        self.kept[index] = self.kept[index] or Greys.__getitem__(self, index)
+        return self.kept[index]
+
+
+class KeptByFunctools(Greys):
+    __getitem__ = cache(Greys.__getitem__)
+
+
+@pytest.mark.parametrize("fake_transform", [None, to_float])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda *args: Kept(*args, {}),
+        lambda *args: Kept(*args, OrderedDict()),
+        lambda *args: Kept(*args, defaultdict(lambda: None)),
+        lambda *args: KeptInList(*args, [None] * 10),
+        lambda *args: KeptByFunctools(*args),
+    ],
+    ids=["dict", "ordered", "default", "list", "functools"],
+)
+def test_a_dataset_that_keeps_its_items_keeps_none_without_transforms(make, fake_transform):
+    data = make(range(10), to_float)
+    train = mix(data, fake_transform=fake_transform)
+    assert {image.dtype for image, _ in train} == {torch.float32}
+    assert {image.dtype for image, _ in map(data.__getitem__, range(10))} == {torch.float32}
 
 
 def test_transforms_that_are_set_later_on_the_dataset_inside():
