@@ -455,7 +455,7 @@ def test_a_dataset_inside_whose_items_are_no_pairs():
         assert open_images(OfRows(rows, pair)).classes[:4] == tuple("0123")
     keyed.classes = list("abcd")  # of which labels, nobody can say
     with pytest.raises(
-        ValueError, match="StackDataset inside it \\(a, b, c, d\\).*items there cannot be read as .* Pass classes"
+        ValueError, match="StackDataset inside it \\(a, b, c, d\\).*items there cannot be read as .* pass classes"
     ):
         mix(OfRows(keyed, of_keys))
     assert mix(OfRows(keyed, of_keys), classes=list("0123")).classes == list("0123")
