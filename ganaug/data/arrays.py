@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ganaug.core.errors import DataError
+from ganaug.core.integers import to_int
 from ganaug.data import inspection
 from ganaug.data.found import Found
 
@@ -99,16 +100,18 @@ def _targets(labels: Any) -> tuple[Tensor, tuple[str, ...]]:
         raise DataError(f"arrays (X, y): y must have the shape (N,) or (N, 1), got {found.shape}. {advice}")
     values = found.tolist()
     if all(isinstance(label, str) for label in values):
-        names, targets = np.unique(found.astype(str), return_inverse=True)
-        return torch.from_numpy(targets.astype(np.int64)), tuple(map(str, names))
-    if not all(isinstance(label, int | np.integer) and not isinstance(label, bool) for label in values):
+        names, places = np.unique(found.astype(str), return_inverse=True)
+        return torch.from_numpy(places.astype(np.int64)), tuple(map(str, names))
+    numbers = [to_int(label) for label in values]
+    if None in numbers:
         raise DataError(
             f"arrays (X, y): y must be ints or strings, got {inspection.describe(found)}. Convert it: "
             'y = y.astype("int64")'
         )
-    if found.min() < 0:
+    targets = torch.tensor(numbers, dtype=torch.int64)
+    if targets.min() < 0:
         raise DataError(
-            f"arrays (X, y): {(found < 0).sum():,} labels are negative, so they name no class. Leave them out: "
+            f"arrays (X, y): {int((targets < 0).sum()):,} labels are negative, so they name no class. Leave them out: "
             "X, y = X[y >= 0], y[y >= 0]"
         )
-    return torch.from_numpy(found.astype(np.int64)), tuple(map(str, range(int(found.max()) + 1)))
+    return targets, tuple(map(str, range(int(targets.max()) + 1)))

@@ -89,11 +89,11 @@ def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip
         raise TypeError(f"classes must be a sequence of class names, in the order of the labels; got {classes!r:.80}")
     reader = ItemReader(dataset)
     found = _listed(dataset, reader, skip_damaged) or _read_all(dataset, reader, classes)
-    labels, spoken = found.labels, found.names
+    labels, label_names = found.labels, found.names
 
     # The names of these labels; labels that are names themselves bring their own.
-    if spoken:
-        names, labels = _renumbered(name, spoken, labels, classes)
+    if label_names:
+        names, labels = _renumbered(name, label_names, labels, classes)
     else:
         names = _named(dataset, labels, classes) or found.form.names_in_order()
     names = names or tuple(map(str, range(max(int(labels.max()) + 1, found.form.width, 1))))
@@ -106,7 +106,7 @@ def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip
 
 @dataclass(frozen=True)
 class _Labels:
-    """Labels that agree with the items, int64 (N,); the names, if labels are names; their form; a readable item."""
+    """Labels that agree with the items, int64 (N,); the names, if labels are names; the form; a readable item."""
 
     labels: Tensor
     names: tuple[str, ...]
@@ -174,9 +174,11 @@ def _read_all(dataset: Any, reader: ItemReader, classes: Sequence[str] | None) -
     """
     name = type(dataset).__name__
     labels = list(reader.read(range(len(dataset)), _label).values())
-    spoken: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
     if all(isinstance(label, str) for label in labels):
-        numbers, spoken = cast(tuple[Tensor, tuple[str, ...]], as_numbers(labels, classes or own_classes(dataset)))
+        numbers, label_names = cast(
+            tuple[Tensor, tuple[str, ...]], as_numbers(labels, classes or own_classes(dataset))
+        )
     else:
         found = [class_index(label) for label in labels]
         fractional = _is_fractional(labels[0]) and any(k not in (0, 1) for k in found)
@@ -191,7 +193,7 @@ def _read_all(dataset: Any, reader: ItemReader, classes: Sequence[str] | None) -
     form = LabelForm.of_all(labels, numbers.tolist())
     if form is None:
         _refuse_forms(dataset, labels)
-    return _Labels(numbers, spoken, form, readable=0)
+    return _Labels(numbers, label_names, form, readable=0)
 
 
 def _is_fractional(label: Any) -> bool:
@@ -224,18 +226,18 @@ def _named(dataset: Any, labels: Tensor, classes: Sequence[str] | None) -> tuple
 
 
 def _renumbered(
-    name: str, spoken: tuple[str, ...], labels: Tensor, classes: Sequence[str] | None
+    name: str, label_names: tuple[str, ...], labels: Tensor, classes: Sequence[str] | None
 ) -> tuple[tuple[str, ...], Tensor]:
     """Names and numbers of labels that are names themselves, in the order of ``classes`` if they are given."""
-    if classes is None or tuple(classes) == spoken:
-        return spoken, labels
-    missing = sorted({spoken[k] for k in labels.unique().tolist()} - set(classes))
+    if classes is None or tuple(classes) == label_names:
+        return label_names, labels
+    missing = sorted({label_names[k] for k in labels.unique().tolist()} - set(classes))
     if missing:
         raise ValueError(
             f"labels of {name} are class names, and classes lacks {', '.join(missing)}. Give all of them; for classes "
             "that the generator calls something else there is class_map"
         )
-    place = torch.tensor([classes.index(each) if each in classes else -1 for each in spoken])
+    place = torch.tensor([classes.index(each) if each in classes else -1 for each in label_names])
     return tuple(classes), place[labels]
 
 

@@ -14,15 +14,13 @@ from PIL import Image
 
 from ganaug.core.errors import DataError
 from ganaug.core.text import composed, shortened
-from ganaug.data import inspection
 from ganaug.data.decoding import UnreadImage
 from ganaug.data.found import Found
+from ganaug.data.inspection import EVALUATION, VALIDATION, is_evaluation_name
 
 logger = logging.getLogger(__name__)
 
 _TRAINING = ("train", "training")
-_VALIDATION = ("val", "valid", "validation", "dev")
-_HELD_OUT = ("test", "testing", "eval", *_VALIDATION)  # read as the test split: the first of these that is there
 # What operating systems and archivers leave in folders; names that start with a dot are hidden too.
 _HIDDEN = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "thumbs.db", "desktop.ini")  # in lower case
 _WITHOUT_PIXELS = ("BUFR", "GRIB", "HDF5", "MPEG")  # formats that Pillow recognises but cannot decode
@@ -66,7 +64,7 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
         if name not in read:
             continue
         found = walk.image_files(picked.classes[name])
-        if not found and not inspection.is_evaluation_name(split):
+        if not found and not is_evaluation_name(split):
             walk.report(folder)
             raise DataError(
                 f"class folder {picked.classes[name]} has no image in a format that Pillow opens. Add some, "
@@ -77,7 +75,7 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
     walk.report(folder)
     name = f"class folders {folder.name}" + (f", {split} split" if picked.of_splits else "")
     labels = torch.tensor(targets, dtype=torch.int64)
-    return Found(unread_files(files), labels, classes, name, not inspection.is_evaluation_name(folder.name))
+    return Found(unread_files(files), labels, classes, name, not is_evaluation_name(folder.name))
 
 
 def unread_files(files: list[Path]) -> list[UnreadImage]:
@@ -189,16 +187,16 @@ def _splits(folder: Path) -> dict[str, _ClassFolders]:
         }
 
     # data/train/cat, data/test/cat and data/predict, or data/csv
-    train, held_out = _bare_split(inside, _TRAINING), _bare_split(inside, _HELD_OUT)
+    train, held_out = _bare_split(inside, _TRAINING), _bare_split(inside, EVALUATION)
     if train and held_out and len(_subfolders(train).keys() & _subfolders(held_out).keys()) > 1:
-        others = [name for name in inside if name.lower() not in (*_TRAINING, *_HELD_OUT)]
+        others = [name for name in inside if name.lower() not in (*_TRAINING, *EVALUATION)]
         raise DataError(
             f"{folder} has folders of splits ({train.name}, {held_out.name}) and others: {shortened(others)}. Move "
             f"the others elsewhere, or give {train}"
         )
 
     # data/val/cat and data/test/cat, with the training images elsewhere
-    if len(inside) > 1 and bare and all(map(inspection.is_evaluation_name, inside)):
+    if len(inside) > 1 and bare and all(map(is_evaluation_name, inside)):
         raise DataError(
             f"{folder} has the splits {', '.join(inside)} but none called train. Give the folder of one split, such "
             f"as {next(iter(inside.values()))}"
@@ -208,7 +206,7 @@ def _splits(folder: Path) -> dict[str, _ClassFolders]:
 
 def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> str:
     """The split to read: the one asked for, or one whose name means the same."""
-    same = {"train": _TRAINING, "test": _HELD_OUT, **dict.fromkeys(_VALIDATION, _VALIDATION)}
+    same = {"train": _TRAINING, "test": EVALUATION, **dict.fromkeys(VALIDATION, VALIDATION)}
     names = same.get(split, (split,))
     there: list[str] = [name for name in (split, *names) if name in splits and splits[name].classes]
     if not there and split in splits:
@@ -226,7 +224,7 @@ def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> str:
 def _are_splits(folders: dict[str, Path]) -> bool:
     """Whether folders are splits: one is called train, and the others have names of splits too."""
     names = [name.lower() for name in folders]
-    known = all(name in _TRAINING or inspection.is_evaluation_name(name) for name in names)
+    known = all(name in _TRAINING or is_evaluation_name(name) for name in names)
     return known and sum(name in _TRAINING for name in names) == 1 and len(set(names)) == len(names)
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from ganaug.data.nesting import everything_inside
 
 ImageKind = Literal["PIL", "tensor", "tv_tensor"]
-_EVALUATION = ("test", "testing", "val", "valid", "validation", "eval", "dev")
+VALIDATION = ("val", "valid", "validation", "dev")
+EVALUATION = ("test", "testing", "eval", *VALIDATION)  # names of splits to judge by, the first choice first
 
 
 def evaluation_split(dataset: Any) -> str | None:
@@ -41,7 +42,7 @@ def evaluation_split(dataset: Any) -> str | None:
 
 def is_evaluation_name(split: str) -> bool:
     """Whether a split of this name is for evaluation, as ``"test"``, ``"test[:100]"`` and ``"train+test"`` are."""
-    return any(part.strip().partition("[")[0] in _EVALUATION for part in split.lower().split("+"))
+    return any(part.strip().partition("[")[0] in EVALUATION for part in split.lower().split("+"))
 
 
 def check_not_evaluation(dataset: Any, *, allow_eval: bool) -> None:
