@@ -9,7 +9,7 @@ from ganaug.core.errors import InputError
 
 
 def to_int(value: Any) -> int | None:
-    """A value as a plain int; None if it is a bool or no int at all."""
+    """A value as a plain int; None if it is a bool or not an int at all."""
     if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
         return None
     try:

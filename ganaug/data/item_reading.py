@@ -256,7 +256,7 @@ def _shallow_copy(dataset: Any, names: tuple[str, ...]) -> Any:
         if inspect.isdatadescriptor(place) and not inspect.ismemberdescriptor(place):
             raise UnreadableError(dataset, f"its {name} is a property")
         if name not in stored(dataset) and not hasattr(bare, "__dict__"):
-            raise UnreadableError(dataset, f"its {name} is that of its class")
+            raise UnreadableError(dataset, f"its {name} is set on its class")
     return bare
 
 

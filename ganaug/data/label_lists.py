@@ -153,7 +153,7 @@ def own_classes(dataset: Any) -> tuple[str, ...]:
     if all(k < len(classes) and set(names) <= synonyms[k] for k, names in names_of.items()):
         return tuple(map(str, classes))
 
-    # Where several names have one label and `classes` has none of them, it names what they are put together as.
+    # Where several names share a label and none is in `classes`, these are the names of the merged classes.
     merged = any(len(names) > 1 for names in names_of.values())
     if merged and not labels.keys() & {*map(str, classes)} and set(names_of) == set(range(len(classes))):
         return tuple(map(str, classes))

@@ -75,7 +75,7 @@ def parsed_config(path: Path, content: bytes) -> dict[str, Any]:
         content (bytes): all of it.
 
     Raises:
-        LoadError: it is too large, is no JSON, was written by a newer version, or its keys, types or sizes are wrong.
+        LoadError: it is too large, is not JSON, was written by a newer version, or its keys, types or sizes are wrong.
     """
     _check_size(path, len(content))
     try:

@@ -29,7 +29,7 @@ def mix(data, generator=None, **options):
 
 
 def grey_folder(root, number):
-    """torchvision's ImageFolder of twelve classes, "0" to "11", in which label ``number[name]`` is that of a name."""
+    """torchvision's ImageFolder of twelve classes, "0" to "11", in which ``number[name]`` is the label of a name."""
     for k in range(12):
         (root / str(k)).mkdir(parents=True)
         for i in range(2):
@@ -85,7 +85,7 @@ def test_synonyms_gaps_and_doubles():
     # A second name for a label, of which classes has one.
     train = with_names([0, 1], ["0", "1"], {"0": 0, "zero": 0, "1": 1})
     assert train.classes == ["0", "1"]
-    # Numbers without a name, beside a class whose name looks like ours for them.
+    # A number without a name, and a class called "none".
     train = with_names([0, 2], ["0", "2"], {"0": 0, "2": 2, "none": -1})
     assert labels_and_classes(train) == each([0, 2])
     assert len(set(train.classes)) == 3
@@ -139,7 +139,7 @@ class Copying(Wrapper):
 
 
 class Relabelled(Subset):
-    """What people write to make a problem of some of the classes."""
+    """What people write to train on some of the classes."""
 
     def __init__(self, inside, change):
         super().__init__(inside, range(len(inside)))
@@ -304,7 +304,7 @@ class ListOf(Dataset):
 
 
 class Pairs(ListOf):
-    """Items of a dataset that does not come along."""
+    """The items of a dataset, without the dataset."""
 
     def __init__(self, data):
         super().__init__([data[index] for index in range(len(data))])
@@ -320,7 +320,7 @@ def test_stacked_datasets():
 
 
 def test_a_batch_is_read_as_the_items_are():
-    """``__getattr__`` passes on a ``__getitems__`` that knows nothing of the change."""
+    """``__getattr__`` passes on a ``__getitems__`` that does not change labels."""
 
     class Batched(Greys):
         def __getitems__(self, indices):
@@ -384,7 +384,7 @@ def test_a_generator_is_fitted_under_the_names_that_are_given(monkeypatch, tmp_p
 
 
 class Table(ListOf):
-    """Keeps labels in a table with columns of the usual names, which is no dataset inside."""
+    """Keeps labels in a table with columns of the usual names, which is not a dataset inside."""
 
     def __init__(self, labels):
         super().__init__([grey_images([k])[0] for k in labels])
@@ -392,7 +392,7 @@ class Table(ListOf):
         self.history = [(f"{k}.png", k) for k in range(2000)]
 
 
-def test_a_table_is_no_dataset_inside():
+def test_a_table_is_not_a_dataset_inside():
     assert labels_and_classes(mix(Table([2, 0, 1]))) == each(range(3))
 
 
@@ -433,7 +433,7 @@ class Store(Dataset):
         raise NotImplementedError
 
 
-def test_a_dataset_inside_whose_items_are_no_pairs():
+def test_a_dataset_inside_whose_items_are_not_pairs():
     images = grey_images([0, 1, 2, 3] * 3)
     pixels = [image.squeeze(0).numpy() for image in images.images]
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(TEN))})
@@ -453,7 +453,7 @@ def test_a_dataset_inside_whose_items_are_no_pairs():
     ]:
         assert labels_and_classes(mix(OfRows(rows, pair))) == each(range(4))
         assert open_images(OfRows(rows, pair)).classes[:4] == tuple("0123")
-    keyed.classes = list("abcd")  # of which labels, nobody can say
+    keyed.classes = list("abcd")  # but it is not known of which labels
     with pytest.raises(
         ValueError, match="StackDataset inside it \\(a, b, c, d\\).*items there cannot be read as .* pass classes"
     ):

@@ -102,7 +102,7 @@ def test_lists_of_one_label_are_labels():
         open_images(none)
 
 
-def test_a_column_of_sources_is_no_label_and_generated_rows_are_counted(caplog):
+def test_a_column_of_sources_is_not_one_of_labels_and_generated_rows_are_counted(caplog):
     source = ClassLabel(names=["real", "generated"]), [0] * 50 + [1] * 10
     found = open_images(rows(source=source, label=ClassLabel(names=list("abc"))))
     assert found.classes == ("a", "b", "c")

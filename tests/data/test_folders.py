@@ -1,4 +1,4 @@
-"""Folders as people have them: with splits, nested, linked, and full of what systems leave there."""
+"""Folders as people have them: with splits, nested, linked, and full of what operating systems leave there."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_splits_may_be_called_training_and_testing(tmp_path):
 
 
 @pytest.mark.parametrize("other", ["predict", "csv", "extra/a"])
-def test_folders_beside_those_of_splits_are_no_classes(tmp_path, other):
+def test_folders_beside_those_of_splits_are_not_classes(tmp_path, other):
     root = write_splits(tmp_path, "{split}/{name}", {"train": {"a": 2, "b": 1}, "test": {"a": 1, "b": 1}})
     write(root / other / "0.png")
     with pytest.raises(DataError, match=rf"\(train, test\) and others: {other[:3]}.*give .*train"):
@@ -95,7 +95,7 @@ def test_folders_beside_those_of_splits_are_no_classes(tmp_path, other):
     assert open_images(root / "train").class_counts == [2, 1]
 
 
-def test_class_folders_that_hold_folders_alone_are_told(tmp_path, caplog):
+def test_class_folders_that_only_hold_folders_are_named(tmp_path, caplog):
     write_splits(tmp_path, "seg_{split}/{name}", {"train": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}})
     assert open_images(tmp_path).classes == ("seg_test", "seg_train")
     assert "each is read as one class: seg_test (a, b), seg_train (a, b)" in caplog.text
@@ -196,7 +196,7 @@ def messy(tmp_path) -> Path:
     write(root / "__MACOSX" / "dogs" / "0.png")
     write(tmp_path / "elsewhere" / "deep" / "9.png", 9)
     (dogs / "link").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere" / "back").symlink_to(dogs)  # without an end, if it were followed again and again
+    (tmp_path / "elsewhere" / "back").symlink_to(dogs)  # endless, if it were followed again and again
     (dogs / "itself").symlink_to("itself")
     return root
 
@@ -235,7 +235,7 @@ def test_formats_that_a_plugin_adds_later_are_opened(tmp_path, monkeypatch, capl
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n"])
-def test_files_that_are_no_images_are_bad_whatever_their_extension(messy, content):
+def test_files_that_are_not_images_are_bad_whatever_their_extension(messy, content):
     (messy / "dogs" / "bad.heic.webp").write_bytes(content)
     with pytest.raises(DataError, match=r"1 of 14 images cannot be decoded; .*bad\.heic\.webp"):
         open_images(messy)

@@ -161,7 +161,7 @@ def test_an_empty_class_that_the_generator_does_not_know_is_never_drawn_as_anoth
     for labels, message in [([0, 3], "does not know dog"), ([0, 4], "from 0 to 3 .* got 4"), ([-1], "got -1")]:
         with pytest.raises(InputError, match=message):
             sampler.draw(torch.tensor(labels), range(len(labels)))
-    for dtype in (torch.uint8, torch.int16):  # three labels of three classes are no mask
+    for dtype in (torch.uint8, torch.int16):  # three labels of three classes are not a mask
         images = ClassSampler(Honest("ant", "bee", "cat")).draw(torch.tensor([2, 0, 1], dtype=dtype), range(3))
         assert [shown(image) for image in images] == ["cat", "ant", "bee"]
     with pytest.raises(InputError, match="labels must be from 0"):
@@ -223,7 +223,7 @@ def test_a_streams_class_to_idx_says_what_its_labels_are():
     stream.class_to_idx = {"ant": 0, "bee": 0, "cat": 1}
     with pytest.raises(ValueError, match="class_to_idx .* Pass classes"):
         ConditionalGANStream(stream, Honest("ant", "bee", "cat"))
-    given = ConditionalGANStream(stream, Honest("ant", "bee", "cat"), classes=data.classes)  # has the last word
+    given = ConditionalGANStream(stream, Honest("ant", "bee", "cat"), classes=data.classes)  # which decide
     assert given.classes == data.classes
 
 

@@ -1,4 +1,4 @@
-"""The wrapper as its users have it, in loaders and trainers of other libraries: each item shows what its label says.
+"""The wrapper in loaders and trainers of other libraries, as its users have it: each item shows what its label says.
 
 Real and generated images show their class by how grey they are, and the generator has the classes in another order.
 The libraries are imported where they are used, for some take seconds.
@@ -236,7 +236,7 @@ def collate(items):
 
 
 def test_a_trainer_of_items_in_a_wrapper(folder, tmp_path, caplog):
-    """Which has no set_epoch that the Trainer could call."""
+    """That wrapper has no set_epoch for the Trainer to call."""
     train = half_generated(ImageFolder(folder, RANDOM), resample=True)
     model = trained(AsDicts(train), tmp_path, epochs=3)
     images, labels = all_of(model.given)
@@ -253,7 +253,7 @@ def test_a_trainer_with_a_collator(folder, tmp_path, caplog):
     epochs = [all_of(model.given[:6]), all_of(model.given[6:])]
     for images, labels in epochs:
         assert_as_labelled(images, labels)
-    # The real images are the same in both, and the generated ones others.
+    # The real images are the same in both, the generated ones are not.
     seen = [{image.numpy().tobytes() for image in images} for images, _ in epochs]
     real = {train[index][0].numpy().tobytes() for index in range(24)}
     assert seen[0] & seen[1] == real

@@ -1,4 +1,4 @@
-"""Transforms of anyone's making: known ones reach generated images, unknown ones are left alone, late ones count."""
+"""Transforms of all kinds: known ones reach generated images, unknown ones are left alone, late ones count."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_parts_with_other_transforms():
 
 
 class Around(Dataset):
-    """A wrapper of the plainest kind."""
+    """The plainest of wrappers."""
 
     def __init__(self, inside, transform=None):
         self.inside, self.transform = inside, transform
@@ -348,7 +348,7 @@ class Method(Greys):
         return darker(image)
 
 
-def test_transforms_that_are_no_plain_attributes():
+def test_transforms_that_are_not_plain_attributes():
     for data in (Frozen(darker), Method(range(10))):
         train = mix(data)
         assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
@@ -392,7 +392,7 @@ def test_attributes_in_slots(kind):
     check_augmented_dataset(mix(kind(Greys(range(10)), to_float)), num_workers=0)
     with pytest.raises(TypeError, match="the Greys inside it has transforms"):
         mix(kind(Greys(range(10), darker), None))
-    with pytest.raises(TypeError, match="its transform is that of its class"):
+    with pytest.raises(TypeError, match="its transform is set on its class"):
         mix(OfClass(Greys(range(10))))
 
 

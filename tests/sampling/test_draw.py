@@ -142,7 +142,7 @@ def test_labels_may_be_ints_of_any_kind(labels):
         ({"cat": 3}, "flat sequence of ints .* got {'cat': 3}"),
     ],
 )
-def test_labels_that_are_none(labels, message):
+def test_labels_that_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         sample(Honest(*NAMED), labels)
 
