@@ -58,14 +58,17 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
     z = latents(0, range(7), latent_dim)
     device = device_of(module)
     with _random_state_untouched(), torch.inference_mode(), evaluation_mode(module):
-        images = generator(z.to(device), labels.to(device))
+        with _expected("it draws from float32 latents and int64 labels"):
+            images = generator(z.to(device), labels.to(device))
         again = generator(z.to(device), labels.to(device))
         backwards = generator(z.flip(0).to(device), labels.flip(0).to(device)).flip(0)
     _check_images(images, rows=7)
     _expect(torch.equal(images, again), "evaluation mode gives the same images twice", "other ones")
     apart = float((images.float() - backwards.float()).abs().max())
     _expect(apart < 1e-3, "an image does not depend on its place in the batch (in evaluation mode)", f"{apart} apart")
-    for how, copied in (("deepcopy", copy.deepcopy(generator)), ("pickle", pickle.loads(pickle.dumps(generator)))):
+    for how, copied_by in (("deepcopy", copy.deepcopy), ("pickle", lambda module: pickle.loads(pickle.dumps(module)))):
+        with _expected(f"it can be copied by {how}"):
+            copied = copied_by(generator)
         with torch.inference_mode():
             same = torch.equal(copied.eval()(z.to(device), labels.to(device)), images)
         _expect(same, f"a copy made by {how} draws the same images", "other ones")

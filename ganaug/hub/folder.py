@@ -22,7 +22,7 @@ from ganaug.core.seeding import forked_rng, latents
 from ganaug.core.text import in_short
 from ganaug.data import grids
 from ganaug.hub.card import GRID, model_card, updated_card
-from ganaug.hub.config import CONFIG, config_of, parsed_config, read_config
+from ganaug.hub.config import CONFIG, check_options, config_of, parsed_config, read_config
 from ganaug.hub.registry import Origin, SavedGenerator, registered_generators
 from ganaug.hub.weights import WEIGHTS, check_kinds, read_weights
 
@@ -177,6 +177,7 @@ def _loadable_tensors(generator: SavedGenerator) -> dict[str, Tensor]:
     where = Path(kind.__name__)
     try:
         check_kinds(where, generator.state_dict())
+        check_options(where, generator.network_options())
         tensors = {name: tensor.detach().cpu() for name, tensor in generator.state_dict().items()}
         config = parsed_config(where, json_text(config_of(generator, "0" * 64)).encode())
         registered = registered_generators().get(kind.architecture, kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -108,8 +109,11 @@ REFUSED = {
     "InfiniteMask": (buffer(lambda: torch.full((64,), float("inf"))), "infinite values in w.*persistent=False"),
     "Lazy": ({"build": lambda made: setattr(made, "first", nn.LazyLinear(64))}, "first.weight has no shape.*sizes"),
     "NotATensor": ({"build": lambda made: setattr(made, "more", ExtraState())}, "_extra_state is of type dict"),
-    "TupleOption": (options(widths=(64, 64)), r"widths must be a name or a small number, got \[64, 64\]"),
-    "LayerOption": (options(activation=nn.ReLU), "not JSON serializable"),
+    "TupleOption": (options(widths=(64, 64)), r"widths must be a name or a small number, got \(64, 64\)"),
+    "LayerOption": (options(activation=nn.ReLU), r"activation must be a name or a small number.*\(type\)"),
+    "NumpyOption": (options(depth=np.int64(2)), r"depth must be a name or a small number.*\(int64\)"),
+    "NaNOption": (options(scale=float("nan")), "scale must be a name or a small number, got nan"),
+    "NoOptions": ({"network_options": lambda made: None}, "network must be an object, got None"),
     "LargeOption": (options(depth=10**6), "depth must be a name or a small number"),
     "UnknownOption": (options(depth=2), "unexpected keyword argument 'depth'"),
     "ValuesOfTensors": (
