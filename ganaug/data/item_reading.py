@@ -246,7 +246,7 @@ def _shallow_copy(dataset: Any, names: tuple[str, ...]) -> Any:
         UnreadableError: there is no such copy.
     """
     try:
-        bare = object.__new__(type(dataset))
+        bare: Any = object.__new__(_without_del(type(dataset)))
     except TypeError as error:
         raise UnreadableError(dataset, f"it cannot be copied ({error})") from error
     for name, value in stored(dataset).items():
@@ -258,6 +258,13 @@ def _shallow_copy(dataset: Any, names: tuple[str, ...]) -> Any:
         if name not in stored(dataset) and not hasattr(bare, "__dict__"):
             raise UnreadableError(dataset, f"its {name} is set on its class")
     return bare
+
+
+def _without_del(cls: type) -> type:
+    """``cls``, without code that closes the files of an object when it is dropped: a copy has the same files."""
+    if not hasattr(cls, "__del__"):
+        return cls
+    return type(cls.__name__, (cls,), {"__slots__": (), "__del__": lambda self: None})
 
 
 def _read_around(dataset: Any, bare: Any, at: int, names: tuple[str, ...]) -> tuple[tuple[Any, Any], tuple[str, ...]]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, KeysView, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from numbers import Integral
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
-from ganaug.data.label_form import unnamed
+from ganaug.data.label_form import class_index, unnamed
 from ganaug.data.nesting import inside, is_plain, own, wrapped
 
 _SOME = 64  # items that are looked at besides the first one of each class
@@ -140,15 +139,18 @@ def own_classes(dataset: Any) -> tuple[str, ...]:
         ValueError: two names have the same label, and ``classes`` does not say which is meant.
     """
     stated, numbered = own(dataset, "classes"), own(dataset, "class_to_idx")
-    classes = tuple(stated) if isinstance(stated, Sequence | np.ndarray) and not isinstance(stated, str) else ()
-    labels = dict(numbered) if isinstance(numbered, Mapping) else {}
-    if not labels or not all(isinstance(label, Integral) for label in labels.values()):
+    if isinstance(stated, Mapping):
+        stated, numbered = (), numbered or stated
+    ordered = isinstance(stated, Collection) and not isinstance(stated, str | Set | Tensor)
+    classes = tuple(stated) if ordered or isinstance(stated, KeysView) else ()
+    labels = _labels_by_name(numbered) if isinstance(numbered, Mapping) else {}
+    if not labels:
         return tuple(map(str, classes))
 
     names_of: dict[int, list[str]] = defaultdict(list)
     for name, label in labels.items():
         if label >= 0:  # -1 is that of images without a class
-            names_of[int(label)].append(str(name))
+            names_of[label].append(name)
     synonyms = [set(map(str, each)) if isinstance(each, tuple | list) else {str(each)} for each in classes]
     if all(k < len(classes) and set(names) <= synonyms[k] for k, names in names_of.items()):
         return tuple(map(str, classes))
@@ -168,3 +170,12 @@ def own_classes(dataset: Any) -> tuple[str, ...]:
             )
         chosen[k] = among[0]
     return tuple(chosen.get(k, unnamed(k)) for k in range(max(chosen, default=-1) + 1))
+
+
+def _labels_by_name(numbered: Mapping[Any, Any]) -> dict[str, int]:
+    """{name: label} of a mapping in this or the other direction; empty if neither side has labels."""
+    for pairs in (numbered.items(), [(name, label) for label, name in numbered.items()]):
+        labels = {str(name): class_index(label) for name, label in pairs}
+        if None not in labels.values():
+            return cast(dict[str, int], labels)
+    return {}

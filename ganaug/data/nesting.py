@@ -113,6 +113,8 @@ def wrapped(dataset: Any) -> Any:
     if isinstance(dataset, Subset):
         return Subset(dataset.dataset, dataset.indices) if size == len(dataset.indices) else None
     found = [each for each in inside(dataset) if isinstance(each, Sized) and len(each) == size]
+    # One that refers back to the wrapper, as a part to its whole, is not inside it.
+    found = [each for each in found if all(other is not dataset for other in everything_inside(each))]
     return found[0] if len(found) == 1 else None
 
 

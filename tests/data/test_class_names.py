@@ -8,7 +8,7 @@ import pandas
 import pytest
 import torch
 from helpers.generators import make_generator
-from helpers.greys import TEN, Grey, Greys, grey_images, labels_and_classes
+from helpers.greys import TEN, Grey, Greys, grey_images, labels_and_classes, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -103,6 +103,30 @@ def test_synonyms_gaps_and_doubles():
     with pytest.raises(ValueError, match="two classes of Greys have the same name: cat"):
         with_names([0, 1], ["cat", "cat"], None)
     assert with_names([0, 1], ["cat", "cat"], None, classes=["0", "1"]).classes == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "numbers"),
+    [
+        ({"2": 0, "0": 1, "1": 2}, None),
+        ({0: "2", 1: "0", 2: "1"}, None),
+        (None, {0: "2", 1: "0", 2: "1"}),
+        (["0", "1", "2"], {"2": torch.tensor(0), "0": torch.tensor(1), "1": torch.tensor(2)}),
+        (["0", "1", "2"], {"2": np.array(0), "0": np.float32(1), "1": np.uint8(2)}),
+        (pandas.Index(["2", "0", "1"]), None),
+        ({"2": "a", "0": "b", "1": "c"}.keys(), None),
+    ],
+    ids=["to numbers", "to names", "numbers to names", "tensors", "numpy", "index", "keys"],
+)
+def test_names_in_other_containers(classes, numbers):
+    train = with_names([0, 1, 2], classes, numbers)
+    assert train.classes == ["2", "0", "1"]
+    made = [train[index] for index in range(3, 6)]
+    assert {(label, shown(image)) for image, label in made} == {(0, 2), (1, 0), (2, 1)}
+
+
+def test_names_without_an_order_are_none():
+    assert with_names([0, 1], {"b", "a"}, None).classes == ["0", "1"]
 
 
 class Wrapper(Dataset):
@@ -459,3 +483,13 @@ def test_a_dataset_inside_whose_items_are_not_pairs():
     ):
         mix(OfRows(keyed, of_keys))
     assert mix(OfRows(keyed, of_keys), classes=list("0123")).classes == list("0123")
+
+
+@pytest.mark.parametrize("refer", [lambda whole, part: whole, lambda whole, part: part], ids=["itself", "a part"])
+def test_a_dataset_that_refers_to_itself(refer):
+    whole = OfRows(Greys([0, 1, 2]), lambda rows, index: rows[index])
+    whole.rows.whole = whole.link = refer(whole, whole.rows)
+    assert labels_and_classes(mix(whole)) == each(range(3))
+    part = whole.rows
+    part.whole = whole
+    assert labels_and_classes(mix(part)) == each(range(3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import pickle
 import re
 from collections import OrderedDict, defaultdict
@@ -555,3 +557,31 @@ def test_a_file_that_a_dataset_opens_late(monkeypatch):
     assert (Lazy.opened, data.file) == (1, None)
     assert len({str(item) for item in [train[0], train[1]]}) == 2
     assert (Lazy.opened, data.file) == (2, "open")
+
+
+class Closing(Greys):
+    """Opens its file early, and closes it when it is dropped."""
+
+    def __init__(self, labels, transform, file):
+        super().__init__(labels, transform)
+        self.file = file
+
+    def __getitem__(self, index):
+        assert not self.file.closed
+        return super().__getitem__(index)
+
+    def __del__(self):
+        self.file.close()
+
+
+def test_a_file_that_a_dataset_closes():
+    with io.BytesIO() as file:
+        data = Closing(range(10), darker, file)
+        train = mix(data)
+        assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
+        data.transform = to_float
+        assert {image.dtype for image, _ in train} == {torch.float32}
+        assert type(data) is Closing
+        del data, train
+        gc.collect()
+        assert file.closed
