@@ -36,7 +36,7 @@ def from_arrays(images: Any, labels: Any) -> Found:
     targets, classes = _targets(labels)
     if len(pixels) != len(targets) or not len(targets):
         raise DataError(
-            f"arrays (X, y): X has {len(pixels):,} images and y {len(targets):,} labels. Give as many labels"
+            f"arrays (X, y): X has {len(pixels):,} images and y {len(targets):,} labels. Give one label per image"
         )
     return Found(pixels, targets, classes, "arrays")
 
