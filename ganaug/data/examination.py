@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from ganaug.core.seeding import kept_random_state
 from ganaug.core.text import shortened
 from ganaug.data.class_names import class_names
 from ganaug.data.inspection import describe
 from ganaug.data.item_reading import ItemReader
 from ganaug.data.label_form import LabelForm, class_index, form_of
 from ganaug.data.label_lists import LabelList, as_numbers, label_lists, own_classes, representative
-from ganaug.data.nesting import part_starts
+from ganaug.data.nesting import part_starts, read_batch, reads_batches
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,8 @@ def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip
     names = names or tuple(map(str, range(max(int(labels.max()) + 1, found.form.width, 1))))
     _check_names(name, names, labels, found.form)
 
+    if reads_batches(dataset):
+        _check_batch(dataset, found.readable)
     image = next(iter(reader.read([found.readable], lambda image, _: image).values()))
     reader.applied()  # compares the parts of a concatenation
     return Examination(labels, names, found.form.with_names(names), image, reader)
@@ -136,6 +139,24 @@ def _listed(dataset: Any, reader: ItemReader, skip_damaged: bool) -> _Labels | N
     else:
         logger.info("%s has no list of labels: reading all %d items to find them", name, size)
     return None
+
+
+def _check_batch(dataset: Any, index: int) -> None:
+    """Refuse a dataset whose batches, which loaders read, have other items than those that are looked at here."""
+    with kept_random_state():
+        alone = dataset[index]
+    with kept_random_state():
+        (together,) = read_batch(dataset, [index])
+    if type(alone[0]) is not type(together[0]) or not np.array_equal(*map(_on_cpu, (alone[1], together[1]))):
+        raise ValueError(
+            f"__getitems__ of {type(dataset).__name__} gives another item {index} than __getitem__: "
+            f"{describe(together[0])} with the label {describe(together[1])}, not {describe(alone[0])} with "
+            f"{describe(alone[1])}. Make the two the same: return [self[index] for index in indices]"
+        )
+
+
+def _on_cpu(label: Any) -> Any:
+    return label.detach().cpu().float() if isinstance(label, Tensor) else label
 
 
 def _label(_: Any, label: Any) -> Any:

@@ -121,14 +121,22 @@ def wrapped(dataset: Any) -> Any:
 def read_batch(dataset: Any, indices: list[int]) -> list[Any]:
     """The items at ``indices``, in one call where that gives the same as reading them one by one.
 
-    A class that overrides ``__getitem__`` but not the ``__getitems__`` it inherits is read one by one.
+    A class that overrides ``__getitem__`` but not the ``__getitems__`` it inherits is read one by one. So is one that
+    passes on ``__getitems__`` by ``__getattr__``, in a subset too: that of the dataset inside does not change items.
     """
+    while is_plain(dataset, Subset):
+        dataset, indices = dataset.dataset, [dataset.indices[index] for index in indices]
+    return list(dataset.__getitems__(indices)) if reads_batches(dataset) else [dataset[index] for index in indices]
+
+
+def reads_batches(dataset: Any) -> bool:
+    """Whether :func:`read_batch` reads a batch in one call of a dataset's own code."""
+    while is_plain(dataset, Subset):
+        dataset = dataset.dataset
     for cls in type(dataset).__mro__:
-        if "__getitems__" in vars(cls) and callable(dataset.__getitems__):
-            return list(dataset.__getitems__(indices))
-        if "__getitem__" in vars(cls):
-            break
-    return [dataset[index] for index in indices]
+        if "__getitems__" in vars(cls) or "__getitem__" in vars(cls):
+            return callable(vars(cls).get("__getitems__"))
+    return False
 
 
 def _is_dataset(value: Any) -> bool:

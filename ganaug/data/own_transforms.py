@@ -68,7 +68,12 @@ def are_equal(one: Any, other: Any) -> bool:
     """Whether two transforms, or None, are the same or have the same fingerprint."""
     if are_same(one, other):
         return True
-    return callable(one) and callable(other) and fingerprints.of_callable(one) == fingerprints.of_callable(other)
+    if not callable(one) or not callable(other):
+        return False
+    try:
+        return fingerprints.of_callable(one) == fingerprints.of_callable(other)
+    except Exception:  # whatever pickle raises for what cannot be pickled, and so cannot be compared either
+        return False
 
 
 @contextmanager

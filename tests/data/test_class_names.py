@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, StackDataset, Subset, random_split
 from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
 
 from ganaug import ConditionalGANAugment, DataError, open_images
 from ganaug.mixing import fitting
@@ -493,3 +494,47 @@ def test_a_dataset_that_refers_to_itself(refer):
     part = whole.rows
     part.whole = whole
     assert labels_and_classes(mix(part)) == each(range(3))
+
+
+class PassesAllOn(Wrapper):
+    """Passes on even the method by which loaders read batches, which knows nothing of the change."""
+
+
+def test_a_wrapper_in_a_subset_that_passes_on_the_reading_of_batches():
+    data = Greys([0, 1, 2, 3])
+    for wrap in (
+        lambda some: some,
+        lambda some: Subset(some, [3, 1, 0]),
+        lambda some: Subset(Subset(some, [3, 1, 0]), [2, 0]),
+    ):
+        changed = wrap(PassesAllOn(Subset(data, range(4)), lambda k: 3 - k))
+        train = mix(changed)
+        for index in range(len(changed)):
+            image, label = train[index]
+            assert (label, shown(image)) == (changed[index][1], 3 - label)
+
+
+class Batched(Greys):
+    """Reads batches in a way of its own."""
+
+    def __init__(self, labels, finish, transform=None):
+        super().__init__(labels, transform)
+        self.finish = finish
+
+    def __getitems__(self, indices):
+        return [self.finish(*self[index]) for index in indices]
+
+
+@pytest.mark.parametrize("wrap", [lambda data: data, lambda data: Subset(data, [2, 0])], ids=["alone", "subset"])
+def test_batches_must_have_the_same_items(wrap):
+    random = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(7)])
+    train = mix(wrap(Batched([0, 1, 2], lambda image, label: (image, label), random)))
+    with torch.random.fork_rng():
+        assert all(label == shown(image) for image, label in train)
+    for finish in (
+        lambda image, label: (image, 2 - label if label != 1 else 0),
+        lambda image, label: (np.asarray(image), label),
+        lambda image, label: (image, [label, label]),
+    ):
+        with pytest.raises(ValueError, match="__getitems__ of .* gives another item"):
+            mix(wrap(Batched([0, 1, 2], finish)))

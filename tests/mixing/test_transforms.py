@@ -585,3 +585,20 @@ def test_a_file_that_a_dataset_closes():
         del data, train
         gc.collect()
         assert file.closed
+
+
+def test_transforms_that_cannot_be_compared():
+    class Unique:
+        def __init__(self):
+            self.values = (k for k in range(3))  # cannot be pickled
+
+        def __call__(self, image):
+            return darker(image)
+
+    one, other = Unique(), Unique()
+    train = mix(ConcatDataset([Greys(range(10), one), Greys(range(5), one)]))
+    assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
+    apart = ConcatDataset([Greys(range(10), one), Greys(range(5), other)])
+    with pytest.raises(TypeError, match="the parts of ConcatDataset have different transforms"):
+        mix(apart)
+    assert len(mix(apart, fake_transform=to_float)) == 30
