@@ -132,7 +132,7 @@ def json_text(value: Any) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, not atomically; of any memory format, and each whole where some share memory.
+    """Write tensors of any memory format as safetensors, not atomically; each in full, even if some share memory.
 
     Args:
         path (Path): the file.

@@ -1,4 +1,4 @@
-"""What a dataset or an image of anyone's making is: for evaluation, of which kind, of which shape."""
+"""What a dataset or an image from anywhere is: whether for evaluation, of which kind, of which shape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from ganaug.data.nesting import everything_inside
 
 ImageKind = Literal["PIL", "tensor", "tv_tensor"]
-_EVALUATION = ("test", "val", "valid", "validation", "eval", "dev")
+VALIDATION = ("val", "valid", "validation", "dev")
+EVALUATION = ("test", "testing", "eval", *VALIDATION)  # names of splits to judge by, the first choice first
 
 
 def evaluation_split(dataset: Any) -> str | None:
@@ -24,7 +25,7 @@ def evaluation_split(dataset: Any) -> str | None:
     for each in everything_inside(dataset):
         train, folder = getattr(each, "train", None), getattr(each, "root", None)
         splits = [(name, getattr(each, name, None)) for name in ("split", "_split")]
-        # NamedSplit is that of HF datasets; LabelledImages has a method of that name.
+        # A split of HF datasets is a NamedSplit; of LabelledImages, split is a method.
         stated = [(name, str(value)) for name, value in splits if type(value).__name__ in ("str", "NamedSplit")]
         found = None
         if train is False:
@@ -41,7 +42,7 @@ def evaluation_split(dataset: Any) -> str | None:
 
 def is_evaluation_name(split: str) -> bool:
     """Whether a split of this name is for evaluation, as ``"test"``, ``"test[:100]"`` and ``"train+test"`` are."""
-    return any(part.strip().partition("[")[0] in _EVALUATION for part in split.lower().split("+"))
+    return any(part.strip().partition("[")[0] in EVALUATION for part in split.lower().split("+"))
 
 
 def check_not_evaluation(dataset: Any, *, allow_eval: bool) -> None:

@@ -20,12 +20,12 @@ _SOME = 64  # items that are looked at besides the first one of each class
 
 @dataclass(frozen=True)
 class LabelList:
-    """Labels of all items of a dataset, as something says.
+    """Labels of all items of a dataset, as one of its attributes states them.
 
     Attributes:
         labels (Tensor): int64 (N,).
         names (tuple of str): label k is ``names[k]``, where the list has names in place of numbers; else empty.
-        where (str): what says so, in words.
+        where (str): what states them, in words.
         must_hold (bool): whether the dataset contradicts itself if its items have other labels.
     """
 
@@ -36,7 +36,7 @@ class LabelList:
 
 
 def label_lists(dataset: Any) -> list[LabelList]:
-    """What is said of the labels of a dataset's items, likeliest first: its own lists, then those of datasets inside.
+    """All lists of the labels of a dataset's items, likeliest first: its own, then those of datasets inside.
 
     A list of a dataset inside need not be that of a wrapper, which may change labels.
     """
@@ -59,18 +59,17 @@ def label_lists(dataset: Any) -> list[LabelList]:
 
     name = type(dataset).__name__
     if columns := class_label_columns(dataset):
-        table = dataset.with_format(None)
         return [
-            LabelList(numbers[0], (), f"values of the column {column} of {name}", must_hold=False)
+            LabelList(labels, (), f"values of the column {column} of {name}", must_hold=False)
             for column in columns
-            if (numbers := as_numbers(table[column][:])) is not None
+            if (labels := labels_in_column(dataset, column)) is not None
         ]
     explained = bool(inside(dataset))  # a wrapper may have copied the list of the dataset inside
     stated = [(own(dataset, each), f"{each} of {name}", not explained) for each in ("targets", "labels")]
     stated.append((own(dataset, "_labels"), f"_labels of {name}", False))
     if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
         stated.insert(0, (dataset.tensors[1], f"values of the second tensor of {name}", False))
-    # What __getattr__ passes on is said of another dataset.
+    # What __getattr__ passes on belongs to another dataset.
     passed_on = [each for each in ("targets", "labels") if own(dataset, each) is None]
     stated += [(getattr(dataset, each, None), f"{each} inside {name}", False) for each in passed_on]
     lists = []
@@ -143,12 +142,18 @@ def class_label_columns(dataset: Any) -> dict[str, tuple[str, ...]]:
     return {name: tuple(feature.names) for name, feature in columns if type(feature).__name__ == "ClassLabel"}
 
 
+def labels_in_column(dataset: Any, column: str) -> Tensor | None:
+    """Labels in a column of a Hugging Face dataset, int64 (N,); None if a row has none."""
+    found = as_numbers(dataset.with_format(None)[column][:])
+    return None if found is None else found[0]
+
+
 def own_classes(dataset: Any) -> tuple[str, ...]:
     """Class names that a dataset itself states: label k is the name at k; empty if it states none.
 
-    A Hugging Face dataset has those of its only ClassLabel column. Of others, ``class_to_idx`` decides; where every
-    name's label is its place in ``classes``, or that of a tuple of synonyms which it is in, ``classes`` has them all.
-    A number between others that has no name is called ``"(no class 3)"``.
+    A Hugging Face dataset has those of its only ClassLabel column. Of others, ``class_to_idx`` decides; but if it
+    gives every name its place in ``classes``, or that of a tuple of synonyms with the name in it, these are the names.
+    A number without a name, between others, is called ``"(no class 3)"``.
 
     Raises:
         ValueError: two names have the same label, and ``classes`` does not say which is meant.
@@ -172,7 +177,7 @@ def own_classes(dataset: Any) -> tuple[str, ...]:
     if all(k < len(classes) and set(names) <= synonyms[k] for k, names in names_of.items()):
         return tuple(map(str, classes))
 
-    # Where several names have one label and `classes` has none of them, it names what they are put together as.
+    # Where several names share a label and none is in `classes`, these are the names of the merged classes.
     merged = any(len(names) > 1 for names in names_of.values())
     if merged and not labels.keys() & {*map(str, classes)} and set(names_of) == set(range(len(classes))):
         return tuple(map(str, classes))

@@ -1,4 +1,4 @@
-"""Datasets inside datasets: subsets, concatenations, and wrappers of anyone's making."""
+"""Datasets inside datasets: subsets, concatenations, and wrappers of all kinds."""
 
 from __future__ import annotations
 

@@ -60,12 +60,12 @@ def is_standard(joint: Any) -> bool:
 
 
 def are_same(one: Any, other: Any) -> bool:
-    """Whether two transforms are one object; of a method, there is a new object each time."""
+    """Whether two transforms are one object, or one method, which is a new object each time."""
     return one is other or (inspect.ismethod(one) and one == other)
 
 
 def are_equal(one: Any, other: Any) -> bool:
-    """Whether two transforms, or None, are the same or made of the same."""
+    """Whether two transforms, or None, are the same or have the same fingerprint."""
     if are_same(one, other):
         return True
     if not callable(one) or not callable(other):
@@ -80,7 +80,7 @@ def are_equal(one: Any, other: Any) -> bool:
 def watched_transforms(dataset: Any) -> Iterator[list[str]]:
     """Note, in a block, which transforms of a dataset and of those inside it are called, by the attribute's name.
 
-    They are set on the datasets in the block, and set back after it.
+    Wrappers that note calls stand in their places on the datasets during the block.
     """
     calls: list[str] = []
     holders: list[tuple[Any, str, Any]] = []
@@ -110,6 +110,6 @@ class _Watched:
         return self._transform(*args, **named)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what pickling looks for is that of a new object, which has no transform yet
+        if name.startswith("__"):  # pickle looks for these in a new object, which has no transform yet
             raise AttributeError(name)
         return getattr(self._transform, name)

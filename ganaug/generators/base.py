@@ -28,8 +28,8 @@ class Generator(nn.Module, ABC):
     A subclass sets ``architecture``, builds its layers, and defines ``forward``; a GAN's also defines
     :meth:`make_discriminator`. Its constructor takes ``label_names``, ``image_size`` and ``channels``. Any further
     arguments must be bools, short strings or numbers, ints up to 100,000, and :meth:`network_options` returns them, so
-    that ``config.json`` can rebuild the network. All that images depend on besides must be in ``state_dict``, or be
-    the same whenever the network is made; training refuses a generator that could not be loaded again.
+    that ``config.json`` can rebuild the network. Everything else that images depend on must be in ``state_dict``,
+    or be the same whenever the network is made; training refuses a generator that could not be loaded again.
 
     Args:
         label_names (sequence of str): class names; label k is ``label_names[k]``. Empty for an unconditional
@@ -201,7 +201,7 @@ class Generator(nn.Module, ABC):
 
         Args:
             pretrained_model_name_or_path (str or Path): a folder, or a Hub id: ``"user/repo"`` or
-                ``"user/repo@revision"``. ``~`` is the home folder, and ``"outputs/..."`` a training run's.
+                ``"user/repo@revision"``. ``~`` is the home folder; ``"outputs/..."`` is always a folder.
             revision (str, optional): branch, tag or commit on the Hub.
             token, cache_dir, local_files_only, force_download, endpoint: as in ``huggingface_hub``.
 

@@ -48,9 +48,9 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         generator (Generator, module, str or Path): a module with ``latent_dim`` that maps float z (N, latent_dim) and
             int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub id.
         ratio (float): the fraction of the mixed stream that is generated, in [0, 1). Default: 0.3
-        classes (sequence of str, optional): what the dataset's labels are called, in their order; they meet the
-            generator's classes by name. Default: as the dataset's ``class_to_idx`` or ``classes`` say; without these,
-            label k is called "k"
+        classes (sequence of str, optional): names of the dataset's labels, in order; they are matched to the
+            generator's classes by name. Default: those of the dataset's ``class_to_idx`` or ``classes``; without
+            these, label k is called "k"
         class_map (mapping, optional): {dataset class name: generator class name} for classes whose names differ.
         transform (callable, optional): for every image, real and generated.
         target_transform (callable, optional): for every label, likewise.
@@ -70,8 +70,8 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
     Raises:
         TypeError: ``dataset`` is map-style or not an iterable; in iteration, its items are not (image, int label), or
             generated images cannot take the form of its images.
-        ValueError: an argument is out of range, the generator does not know a class, or nobody names the labels and
-            the generator calls its classes something else than 0, 1, 2 and so on; in iteration, a label has no class,
+        ValueError: an argument is out of range, the generator does not know a class, or the labels have no names and
+            the generator's classes are not called "0", "1", "2" and so on; in iteration, a label has no class,
             or the generator's images are of another number of channels or size.
         LoadError: the generator cannot be loaded.
         StarvedFilterError: in iteration, ``accept`` refused ``max_tries`` images for an item.

@@ -68,8 +68,8 @@ class InferenceCopy:
     are within one grey level of those that the generator draws as it is.
 
     Args:
-        generator (ConditionalGenerator): copied, on the device it is on. One whose weights are all of another
-            floating-point type than fp32 is drawn from in fp32.
+        generator (ConditionalGenerator): copied, on the device it is on. If its weights
+            are all of one floating-point type other than fp32, images are drawn in fp32.
         shortcuts (Shortcuts, optional): those that another copy of the same generator found. Default: looked for here
 
     Attributes:
@@ -113,7 +113,7 @@ class InferenceCopy:
             try:
                 drawn = images_of(_simplified(given, shortcuts))
             except (RuntimeError, AttributeError, TypeError, ValueError, LookupError):
-                # It looks into its own layers, as tied weights do, and finds others there.
+                # The generator looks into its own layers, as with tied weights, and finds others there.
                 return False
             near = (drawn - expected).abs() <= 1
             return near.float().mean().item() >= FAITHFUL_SHARE

@@ -30,7 +30,7 @@ def mix(data, generator=None, **options):
 
 
 def grey_folder(root, number):
-    """torchvision's ImageFolder of twelve classes, "0" to "11", in which label ``number[name]`` is that of a name."""
+    """torchvision's ImageFolder of twelve classes, "0" to "11", in which ``number[name]`` is the label of a name."""
     for k in range(12):
         (root / str(k)).mkdir(parents=True)
         for i in range(2):
@@ -86,7 +86,7 @@ def test_synonyms_gaps_and_doubles():
     # A second name for a label, of which classes has one.
     train = with_names([0, 1], ["0", "1"], {"0": 0, "zero": 0, "1": 1})
     assert train.classes == ["0", "1"]
-    # Numbers without a name, beside a class whose name looks like ours for them.
+    # A number without a name, and a class called "none".
     train = with_names([0, 2], ["0", "2"], {"0": 0, "2": 2, "none": -1})
     assert labels_and_classes(train) == each([0, 2])
     assert len(set(train.classes)) == 3
@@ -164,7 +164,7 @@ class Copying(Wrapper):
 
 
 class Relabelled(Subset):
-    """What people write to make a problem of some of the classes."""
+    """What people write to train on some of the classes."""
 
     def __init__(self, inside, change):
         super().__init__(inside, range(len(inside)))
@@ -217,7 +217,7 @@ def test_a_wrapper_that_changes_labels_must_be_named(wrap, outer):
             ValueError, match="class names of .* are not known: those of the LabelledImages inside"
         ) as found:
             mix(data, generator)
-        assert "Pass classes: class names, in the order of the labels" in str(found.value)
+        assert "pass classes: the class names, in the order of the labels" in str(found.value)
     with pytest.raises(DataError, match="class names of .* are not known"):
         open_images(data)
     assert open_images(data, class_names=["even", "odd"]).class_counts == [len(data) // 2] * 2
@@ -241,7 +241,7 @@ def test_a_wrapper_of_some_of_the_items_must_be_named():
             return 5
 
     data = Some(grey_images(torch.arange(20) % 10), int)
-    with pytest.raises(ValueError, match="cannot be compared item by item. Pass classes"):
+    with pytest.raises(ValueError, match="cannot be compared item by item.* pass classes"):
         mix(data)
     assert labels_and_classes(mix(data, classes=TEN)) == each(range(5))
 
@@ -329,7 +329,7 @@ class ListOf(Dataset):
 
 
 class Pairs(ListOf):
-    """Items of a dataset that does not come along."""
+    """The items of a dataset, without the dataset."""
 
     def __init__(self, data):
         super().__init__([data[index] for index in range(len(data))])
@@ -345,7 +345,7 @@ def test_stacked_datasets():
 
 
 def test_a_batch_is_read_as_the_items_are():
-    """``__getattr__`` passes on a ``__getitems__`` that knows nothing of the change."""
+    """``__getattr__`` passes on a ``__getitems__`` that does not change labels."""
 
     class Batched(Greys):
         def __getitems__(self, indices):
@@ -409,7 +409,7 @@ def test_a_generator_is_fitted_under_the_names_that_are_given(monkeypatch, tmp_p
 
 
 class Table(ListOf):
-    """Keeps labels in a table with columns of the usual names, which is no dataset inside."""
+    """Keeps labels in a table with columns of the usual names, which is not a dataset inside."""
 
     def __init__(self, labels):
         super().__init__([grey_images([k])[0] for k in labels])
@@ -417,7 +417,7 @@ class Table(ListOf):
         self.history = [(f"{k}.png", k) for k in range(2000)]
 
 
-def test_a_table_is_no_dataset_inside():
+def test_a_table_is_not_a_dataset_inside():
     assert labels_and_classes(mix(Table([2, 0, 1]))) == each(range(3))
 
 
@@ -426,7 +426,7 @@ def test_a_wrapper_of_a_dataset_that_lists_no_labels(wrap):
     data = Table([2, 0, 1, 2])
     data.classes = ["0", "1", "2"]
     assert mix(wrap(data, int)).classes == ["0", "1", "2"]
-    with pytest.raises(ValueError, match="because item 0 has the label 0, there 2. Pass classes"):
+    with pytest.raises(ValueError, match="because item 0 has the label 0, and 2 in that one.* pass classes"):
         mix(wrap(data, lambda k: (1, 2, 0)[k]))
 
 
@@ -458,7 +458,7 @@ class Store(Dataset):
         raise NotImplementedError
 
 
-def test_a_dataset_inside_whose_items_are_no_pairs():
+def test_a_dataset_inside_whose_items_are_not_pairs():
     images = grey_images([0, 1, 2, 3] * 3)
     pixels = [image.squeeze(0).numpy() for image in images.images]
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(TEN))})
@@ -478,12 +478,34 @@ def test_a_dataset_inside_whose_items_are_no_pairs():
     ]:
         assert labels_and_classes(mix(OfRows(rows, pair))) == each(range(4))
         assert open_images(OfRows(rows, pair)).classes[:4] == tuple("0123")
-    keyed.classes = list("abcd")  # of which labels, nobody can say
+    keyed.classes = list("abcd")  # but it is not known of which labels
     with pytest.raises(
-        ValueError, match="StackDataset inside it \\(a, b, c, d\\).*items there cannot be read as .* Pass classes"
+        ValueError, match="StackDataset inside it \\(a, b, c, d\\).*items there cannot be read as .* pass classes"
     ):
         mix(OfRows(keyed, of_keys))
     assert mix(OfRows(keyed, of_keys), classes=list("0123")).classes == list("0123")
+
+
+@pytest.mark.parametrize("outer", [lambda data: data, lambda data: Subset(data, range(2, 11))])
+def test_of_several_columns_of_a_table_the_one_with_these_labels_has_the_names(outer):
+    fine, coarse = [0, 1, 2, 3] * 3, [0, 0, 1, 1] * 3
+    columns = {"fine": datasets.ClassLabel(names=list("0123")), "coarse": datasets.ClassLabel(names=["low", "high"])}
+    features = datasets.Features({"image": datasets.Image(), **columns})
+    pixels = [image.squeeze(0).numpy() for image in grey_images(fine).images]
+    table = datasets.Dataset.from_dict({"image": pixels, "fine": fine, "coarse": coarse}, features=features)
+
+    def rows(label, among=table):
+        return outer(OfRows(among, lambda rows, index: (rows[index]["image"], label(rows[index]))))
+
+    assert mix(rows(lambda row: row["fine"])).classes == list("0123")
+    high_and_low = Grey(("high", "low"))
+    train = mix(rows(lambda row: row["coarse"]), high_and_low)
+    assert train.classes == ["low", "high"]
+    made = {(label, shown(image)) for image, label in (train[k] for k in range(train.n_real, len(train)))}
+    assert made == {(0, 1), (1, 0)}
+    for among in (table, table.remove_columns("coarse")):
+        with pytest.raises(ValueError, match="class names of OfRows are not known: those of the Dataset inside"):
+            mix(rows(lambda row: row["fine"] % 2, among))
 
 
 @pytest.mark.parametrize("refer", [lambda whole, part: whole, lambda whole, part: part], ids=["itself", "a part"])
