@@ -100,7 +100,15 @@ def _targets(labels: Any) -> tuple[Tensor, tuple[str, ...]]:
     if all(isinstance(label, str) for label in values):
         names, targets = np.unique(found.astype(str), return_inverse=True)
         return torch.from_numpy(targets.astype(np.int64)), tuple(map(str, names))
-    if not all(isinstance(label, int | np.integer) and not isinstance(label, bool) for label in values):
+    strange = [label for label in values if not isinstance(label, int | np.integer) or isinstance(label, bool)]
+    if strange and found.dtype == object:
+        named = any(isinstance(label, str) for label in strange)
+        odd = next(label for label in (values if named else strange) if not isinstance(label, str))
+        raise DataError(
+            f"arrays (X, y): y must be ints or strings, all of one kind, got {odd!r} among them. Leave such labels "
+            "out, or turn all into strings: y = [str(label) for label in y]"
+        )
+    if strange:
         raise DataError(
             f"arrays (X, y): y must be ints or strings, got {inspection.describe(found)}. Convert it: "
             'y = y.astype("int64")'
@@ -110,4 +118,4 @@ def _targets(labels: Any) -> tuple[Tensor, tuple[str, ...]]:
             f"arrays (X, y): {(found < 0).sum():,} labels are negative, which is no class. Leave them out: "
             "X, y = X[y >= 0], y[y >= 0]"
         )
-    return torch.from_numpy(found.astype(np.int64)), tuple(map(str, range(int(found.max()) + 1)))
+    return torch.from_numpy(found.astype(np.int64)), inspection.numerals(int(found.max()))
