@@ -103,7 +103,15 @@ def _targets(labels: Any) -> tuple[Tensor, tuple[str, ...]]:
         names, places = np.unique(found.astype(str), return_inverse=True)
         return torch.from_numpy(places.astype(np.int64)), tuple(map(str, names))
     numbers = [to_int(label) for label in values]
-    if None in numbers:
+    strange = [label for label, number in zip(values, numbers, strict=True) if number is None]
+    if strange and found.dtype == object:
+        named = any(isinstance(label, str) for label in strange)
+        odd = next(label for label in (values if named else strange) if not isinstance(label, str))
+        raise DataError(
+            f"arrays (X, y): y must be ints or strings, all of one kind, got {odd!r} among them. Leave such labels "
+            "out, or turn all into strings: y = [str(label) for label in y]"
+        )
+    if strange:
         raise DataError(
             f"arrays (X, y): y must be ints or strings, got {inspection.describe(found)}. Convert it: "
             'y = y.astype("int64")'
@@ -114,4 +122,4 @@ def _targets(labels: Any) -> tuple[Tensor, tuple[str, ...]]:
             f"arrays (X, y): {int((targets < 0).sum()):,} labels are negative, so they name no class. Leave them out: "
             "X, y = X[y >= 0], y[y >= 0]"
         )
-    return targets, tuple(map(str, range(int(targets.max()) + 1)))
+    return targets, inspection.numerals(int(targets.max()))

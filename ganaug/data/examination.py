@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, IterableDataset
 from ganaug.core.seeding import kept_random_state
 from ganaug.core.text import shortened
 from ganaug.data.class_names import class_names
-from ganaug.data.inspection import describe
+from ganaug.data.inspection import describe, numerals
 from ganaug.data.item_reading import ItemReader
 from ganaug.data.label_form import LabelForm, class_index, form_of
 from ganaug.data.label_lists import LabelList, as_numbers, label_lists, own_classes, representative
@@ -99,7 +99,7 @@ def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip
         names, labels = _renumbered(name, label_names, labels, classes)
     else:
         names = _named(dataset, labels, classes) or found.form.names_in_order()
-    names = names or tuple(map(str, range(max(int(labels.max()) + 1, found.form.width, 1))))
+    names = names or numerals(max(int(labels.max()), found.form.width - 1, 0))
     _check_names(name, names, labels, found.form)
 
     if reads_batches(dataset):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,10 @@ def open_images(
     conversion = Conversion(resolution, channels, background, skip_bad_images)
     asked, columns = _names(classes, "classes"), Columns(image_column, label_column)
     names = None if class_names is None else _names(class_names, "class_names")
-    found = _read(source, config_name, split, columns, asked or None, names)
+    try:
+        found = _read(source, config_name, split, columns, asked or None, names)
+    except PermissionError as error:
+        raise DataError(f"{error.filename} may not be read: {error.strerror}. Make it readable for you") from error
     if names and names != found.classes and (like is None or found.numbered):  # held-out images may have them already
         found = found.named(names, at_least=like is not None)
     found = _of_classes(found, asked, like).read(conversion)
@@ -198,6 +201,9 @@ def _read_folder(folder: Path, split: str, asked: tuple[str, ...] | None) -> Fou
 def _read_object(source: Any, split: str, names: tuple[str, ...] | None) -> Found:
     if isinstance(source, np.ndarray | Tensor):
         raise DataError(f"{inspection.describe(source)} has no labels. Pass them too: open_images((X, y))")
+    if isinstance(source, Mapping) and 0 not in source:  # with items by number it would be a dataset
+        keys = ", ".join(map(repr, source))
+        raise DataError(f"a dict of {keys} is no dataset. Pass its images and labels as a pair: open_images((X, y))")
     subset_of = "subset of " if isinstance(source, Subset) else ""
     base = base_dataset(source)
     kind = base.kind if isinstance(base, ExaminedItems) else type(base).__name__

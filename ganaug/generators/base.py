@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ganaug.core.errors import InputError
 from ganaug.core.integers import positive_int, to_int
-from ganaug.core.text import LONGEST_NAME, is_name
+from ganaug.core.text import LONGEST_NAME, in_short, is_name
 from ganaug.hub.download import fetch
 from ganaug.hub.folder import load, save
 from ganaug.hub.registry import Origin
@@ -56,14 +56,16 @@ class Generator(nn.Module, ABC):
     def __init__(self, label_names: Sequence[str], *, image_size: int, channels: int, latent_dim: int) -> None:
         super().__init__()
         self.label_names = tuple(label_names)
-        enough = self.label_names or self.can_be_unconditional
-        if not enough or not all(is_name(name) for name in self.label_names):
-            raise ValueError(
+        wrong = [name for name in self.label_names if not is_name(name)]
+        if wrong or not (self.label_names or self.can_be_unconditional):
+            advice = ". Rename that class" if wrong else ""
+            raise InputError(
                 f"label_names must be one or more strings of 1 to {LONGEST_NAME} characters, without control "
-                f"characters; got {list(label_names)!r}"
+                f"characters; got {in_short(ascii(wrong[0])) if wrong else 'none'}{advice}"
             )
         if len(set(self.label_names)) < len(self.label_names):
-            raise ValueError(f"label_names must differ from one another, got {list(label_names)!r}")
+            twice = next(name for name in self.label_names if self.label_names.count(name) > 1)
+            raise InputError(f"label_names must differ from one another, got {twice!r} more than once")
         self.image_size = positive_int("image_size", image_size)
         self.channels = positive_int("channels", channels)
         self.latent_dim = positive_int("latent_dim", latent_dim)

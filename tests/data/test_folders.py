@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import unicodedata
 from pathlib import Path
 
@@ -116,6 +118,22 @@ def test_a_link_back_brings_no_images_of_other_classes(tmp_path, target):
     for root in (tmp_path / "photos", tmp_path / "links"):
         found = open_images(root)
         assert (found.images[:, 0, 0, 0].tolist(), found.targets.tolist()) == ([0, 1], [0, 1])
+
+
+@pytest.mark.parametrize("unreadable", ["photos", "photos/cat", "photos/cat/more"])
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch, unreadable):
+    write(tmp_path / "photos" / "cat" / "more" / "0.png")
+    write(tmp_path / "photos" / "dog" / "0.png")
+    scandir = os.scandir
+
+    def refusing(path):  # as for another user; permissions say nothing to root
+        if Path(path) == tmp_path / unreadable:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DataError, match=f"{unreadable} may not be read: Permission denied. Make it readable"):
+        open_images(tmp_path / "photos")
 
 
 def test_splits_without_training_images_are_refused_with_a_folder_to_give(tmp_path):
