@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from ganaug.core.hardware import device_of, evaluation_mode
 from ganaug.core.pixels import to_uint8
 from ganaug.core.seeding import latents
+from ganaug.core.text import shortened
 from ganaug.data.examination import examine
 from ganaug.data.label_form import class_index, form_of, same_form
 from ganaug.data.own_transforms import watched_transforms
@@ -36,8 +37,8 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
 
     It must have ``latent_dim``, return finite float images (N, C, H, W) in [-1, 1] for any N, treat every row
     independently in evaluation mode, be the same after ``copy.deepcopy`` and pickling, and leave the global random
-    state alone. ``sample`` must draw those images from it too, and each of them alone. A ``Generator`` must be the
-    same once it is saved and loaded again; other modules cannot be saved.
+    state alone. ``sample`` must draw the same images from it, together or alone. A ``Generator`` must be the same
+    after it is saved and loaded again; other modules cannot be saved.
 
     Args:
         module (nn.Module): the generator.
@@ -57,14 +58,17 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
     z = latents(0, range(7), latent_dim)
     device = device_of(module)
     with _random_state_untouched(), torch.inference_mode(), evaluation_mode(module):
-        images = generator(z.to(device), labels.to(device))
+        with _expected("it draws from float32 latents and int64 labels"):
+            images = generator(z.to(device), labels.to(device))
         again = generator(z.to(device), labels.to(device))
         backwards = generator(z.flip(0).to(device), labels.flip(0).to(device)).flip(0)
     _check_images(images, rows=7)
     _expect(torch.equal(images, again), "evaluation mode gives the same images twice", "other ones")
     apart = float((images.float() - backwards.float()).abs().max())
     _expect(apart < 1e-3, "an image does not depend on its place in the batch (in evaluation mode)", f"{apart} apart")
-    for how, copied in (("deepcopy", copy.deepcopy(generator)), ("pickle", pickle.loads(pickle.dumps(generator)))):
+    for how, copied_by in (("deepcopy", copy.deepcopy), ("pickle", lambda module: pickle.loads(pickle.dumps(module)))):
+        with _expected(f"it can be copied by {how}"):
+            copied = copied_by(generator)
         with torch.inference_mode():
             same = torch.equal(copied.eval()(z.to(device), labels.to(device)), images)
         _expect(same, f"a copy made by {how} draws the same images", "other ones")
@@ -77,7 +81,7 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
 def check_augmented_dataset(dataset: ConditionalGANAugment, *, num_workers: int = 2) -> None:
     """Check what a mixed dataset promises.
 
-    These are counts, order, provenance, bytes that depend on the index alone, and that real and generated items are
+    That is: counts, order, provenance, bytes that depend on the index alone, and real and generated items that are
     alike: labels are ``targets`` and have one form, class names are those of the labels, images have one form and go
     through the same transforms. Every item is read once, which takes as long as an epoch, and some again, one by one,
     in a batch and through a DataLoader. The dataset's transforms must not be random, or no two reads could be
@@ -130,7 +134,7 @@ def _check_names(dataset: ConditionalGANAugment) -> None:
     except (TypeError, ValueError) as error:
         raise AssertionError(f"expected a dataset whose labels and class names agree; found that {error}") from error
     classes = list(dataset.classes)
-    _expect(list(found.classes) == classes, f"classes are {', '.join(found.classes):.200}", ", ".join(classes))
+    _expect(list(found.classes) == classes, f"classes are {shortened(found.classes)}", shortened(classes))
     real = torch.nonzero(dataset.source == 0).squeeze(1)
     _expect(
         torch.equal(dataset.targets[real], found.labels[real]), "targets of real items are their labels", "other ones"
@@ -187,7 +191,7 @@ def _check_sample(generator: Any, labels: Tensor, images: Tensor) -> None:
         alone = sample(generator, labels[3:4], indices=[3])
     near = (drawn.short() - to_uint8(images).short().cpu()).abs() <= 1
     _expect(near.float().mean().item() >= 0.99, "sample draws the images that forward returns", "other ones")
-    _expect(torch.equal(alone[0], drawn[3]), "sample draws an image alone as among others", "another one")
+    _expect(torch.equal(alone[0], drawn[3]), "sample draws the same image alone and among others", "another one")
 
 
 def _check_images(images: Any, *, rows: int) -> None:

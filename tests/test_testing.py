@@ -64,6 +64,8 @@ def draw_global(images):
         (broken(lambda x: x.to(torch.uint8)), "images are a float tensor"),
         (broken(lambda x: x[:, 0]), r"images are \(7, C, H, W\); found \(7, 12, 12\)"),
         (broken(lambda x: x - x.mean(0, keepdim=True) + x[:1]), "does not depend on its place in the batch"),
+        (broken(lambda x: x), "can be copied by deepcopy; found TypeError"),
+        (broken(lambda x: x.no_such), "draws from float32 latents and int64 labels; found AttributeError"),
         (broken(draw_global), "global random state of torch, numpy and random stays as it was"),
     ],
 )

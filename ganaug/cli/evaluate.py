@@ -91,7 +91,7 @@ def named(sources: Sequence[str]) -> dict[str, str]:
     """
     if not sources:
         raise InputError("--generator names no generator. Give a folder or Hub id, or several")
-    # Of a folder, the path that its card is found by later.
+    # Folders by their expanded path, at which their card is found later.
     sources = [str(path) if (path := Path(source).expanduser()).is_dir() else source for source in sources]
     short = [Path(source).name for source in sources]
     return {source if short.count(name) > 1 else name: source for name, source in zip(short, sources, strict=True)}
@@ -132,10 +132,13 @@ def open_splits(
     for name, generator in generators.items():
         missing = [wanted for wanted in train.classes if wanted not in generator.label_names]
         if missing:
+            numbered = all(wanted.isdecimal() for wanted in train.classes)
+            names = "Name the classes as in training (--class_names)" if numbered else ""
+            fewer = "Leave the others out (--classes)" if len(missing) < len(train.classes) else ""
             raise InputError(
                 f"{name} does not draw {', '.join(missing)}. It draws "
                 f"{', '.join(generator.label_names) or 'no classes: it is unconditional'}; {train.name} has "
-                f"{', '.join(train.classes)}. Give images of the generator's classes"
+                f"{', '.join(train.classes)}. {fewer or names or 'Give images of the classes that it draws'}"
             )
     for what, images in (("training", train), ("held-out", held_out)):
         print(f"{what} images: {images}\nclasses: {classes_with_counts(images)}")

@@ -15,16 +15,15 @@ class DataArguments:
     """Labelled images; without a flag, the bundled MNIST digits.
 
     Args:
-        train_data_dir: Folder with one subfolder of images per class, or one for each of train, val and test with
-            such subfolders in it; with IDX files (plain or .gz), with Parquet files, or written by save_to_disk of HF
-            datasets.
+        train_data_dir: Folder with one subfolder of images per class, also inside folders train, val and test; with
+            IDX files (plain or .gz), with Parquet files, or written by save_to_disk of HF datasets.
         dataset_name: Id of a dataset on the Hugging Face Hub, torchvision:NAME (as torchvision:FashionMNIST; it is
             downloaded to the folder data), or sklearn:digits.
         dataset_config_name: Configuration of the HF dataset.
-        image_column: Of an HF dataset that has several columns of images.
-        label_column: Of an HF dataset that has several columns of labels, such as fine_label.
+        image_column: The column with the images, for an HF dataset that has several of them.
+        label_column: The column with the labels, such as fine_label, for an HF dataset that has several of them.
         classes: Open only the images of these classes; default: all classes that have an image.
-        class_names: One name for each label, where the data has only numbers, as IDX files.
+        class_names: One name for each label, for data that has only numbers, such as IDX files.
         resolution: Resize the shorter side to this many pixels and crop the centre; default: the images' own size.
         channels: 1 makes grey images, 3 RGB; default: grey if all images are, else RGB.
         background: Colour behind transparent pixels, such as white or #ff8000.
@@ -66,7 +65,7 @@ class DataArguments:
         return reduce_images(images, images_per_class=self.images_per_class, long_tail=self.long_tail)
 
     def open_split(self, split: str, *, like: LabelledImages | None = None) -> LabelledImages:
-        """Open all images of a split; held-out ones get the classes of the training images (``like``).
+        """Open all images of a split, with the classes of other images if these are given (``like``).
 
         Raises:
             DataError: two sources are given, or :func:`ganaug.open_images` finds nothing usable.

@@ -1,4 +1,4 @@
-"""torch's global defaults, which a caller may have changed, and networks here do not depend on."""
+"""torch's global defaults, which a caller may have changed and on which no network here may depend."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _float32_default = _Float32Default()
 
 @contextmanager
 def usual_defaults() -> Iterator[None]:
-    """Make tensors as torch does where nobody has changed its defaults: float32, on the CPU, and fit for training.
+    """Make tensors as an untouched torch does: float32, on the CPU, and fit for training.
 
     Undoes ``torch.set_default_dtype``, ``torch.set_default_device``, a surrounding ``torch.device`` and a surrounding
     ``torch.inference_mode`` for a block or, as a decorator, for each call of a function.

@@ -174,7 +174,7 @@ def json_text(value: Any) -> str:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors, not atomically: the same bytes for the same tensors.
 
-    They may be of any memory format; each is written whole where some share memory.
+    They may be of any memory format; each is written in full, even if some share memory.
 
     Args:
         path (Path): the file. Who may read it is up to the umask, as of other files.

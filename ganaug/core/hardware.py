@@ -56,7 +56,7 @@ def check_usable_here(device: torch.device, what: str) -> None:
 
 
 def evaluation_copy(module: nn.Module) -> nn.Module:
-    """A copy of a module, in evaluation mode and without gradients, which nobody else trains, switches or moves."""
+    """A copy of a module, in evaluation mode and without gradients, that nobody else trains, switches or moves."""
     return copy.deepcopy(module).eval().requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""Ints that a caller gives: Python's own, or those that numpy, pandas and torch hand out."""
+"""Ints that callers pass: Python's own, or those of numpy, pandas and torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ganaug.core.errors import InputError
 
 
 def to_int(value: Any) -> int | None:
-    """A value as a plain int; None if it is not an int, which bools are not either."""
+    """A value as a plain int; None if it is a bool or not an int at all."""
     if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
         return None
     try:
@@ -22,7 +22,7 @@ def positive_int(name: str, value: Any, *, error: type[InputError] = InputError)
     """A value as a plain int of at least 1.
 
     Raises:
-        InputError: it is not such an int; the error is of the kind ``error``.
+        InputError: it is not such an int; the error is an ``error``.
     """
     number = to_int(value)
     if number is None or number < 1:

@@ -111,7 +111,7 @@ def forked_rng(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Leave the global random states of torch (on the CPU), numpy and ``random`` as they were before a block."""
+    """Set the global random states of torch (on the CPU), numpy and ``random`` back after a block."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         try:

@@ -1,9 +1,9 @@
-"""Strings from anyone, such as those in a downloaded config: which can be shown, can be names, are the same name."""
+"""Strings from anywhere, such as a downloaded config: which can be shown, which are names, which are the same name."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 200  # characters in the name of a class
 # Characters that change the direction of writing.
@@ -14,7 +14,7 @@ def is_text(value: object, *, most: int) -> bool:
     """Whether a value is a string of at most ``most`` characters, none of which affects the text around it."""
     if type(value) is not str or len(value) > most:
         return False
-    if value.isprintable():  # none of those is, and nearly all names are
+    if value.isprintable():  # so it has no such character; nearly all names end here
         return True
     return all(unicodedata.category(letter) not in ("Cc", "Cs") and letter not in _TURNS for letter in value)
 
@@ -30,12 +30,12 @@ def is_name(value: object) -> bool:
 
 
 def composed(name: str) -> str:
-    """A name in Unicode's composed form (NFC), so that an accent typed on one system meets that of another."""
+    """A name in Unicode's composed form (NFC), so that names are equal however their accents were typed."""
     return unicodedata.normalize("NFC", name)
 
 
 def numbers_of(names: Iterable[str]) -> dict[str, int]:
-    """The place of each name among others, by its :func:`composed` form."""
+    """{name in its :func:`composed` form: its position}."""
     return {composed(name): k for k, name in enumerate(names)}
 
 
@@ -43,3 +43,9 @@ def in_short(value: object) -> str:
     """A value from anyone as at most 101 printable characters, for a message."""
     text = value if isinstance(value, str) and value.isprintable() else ascii(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def shortened(names: Sequence[str], *, most: int = 10) -> str:
+    """Names in one line: the first ones, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

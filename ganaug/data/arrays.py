@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ganaug.core.errors import DataError
+from ganaug.core.integers import to_int
 from ganaug.data import inspection
 from ganaug.data.found import Found
 
@@ -24,22 +25,24 @@ def from_arrays(images: Any, labels: Any) -> Found:
     """Images and labels in numpy arrays or tensors; the classes are numerals, or the names in ``labels``, sorted.
 
     Args:
-        images (array or Tensor): uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) in [0, 255]; the axis of 1 to 4 is that
-            of channels.
-        labels (array, Tensor or sequence): N ints from 0, or N strings, of shape (N,) or (N, 1).
+        images (array or Tensor): uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) in [0, 255]; the axis of
+            length 1 to 4 is the channels.
+        labels (array, Tensor or sequence): N ints of 0 or more, or N strings, of shape (N,) or (N, 1).
 
     Raises:
-        DataError: the arrays are not of these shapes and types, or it cannot be told which axis has the channels.
+        DataError: the arrays are not of these shapes and types, or two axes could be the channels.
     """
     pixels = _pixels(images)
     targets, classes = _targets(labels)
     if len(pixels) != len(targets) or not len(targets):
-        raise DataError(f"arrays (X, y): X has {len(pixels):,} images and y {len(targets):,} labels. Give as many")
+        raise DataError(
+            f"arrays (X, y): X has {len(pixels):,} images and y {len(targets):,} labels. Give one label per image"
+        )
     return Found(pixels, targets, classes, "arrays")
 
 
 def as_uint8(values: Any, name: str) -> str:
-    """How to turn pixels of another type into uint8 in [0, 255], as an expression that a message can show.
+    """An expression, to show in a message, that turns pixels of another type into uint8 in [0, 255].
 
     Args:
         values (array or Tensor): the pixels.
@@ -57,11 +60,11 @@ def as_uint8(values: Any, name: str) -> str:
         return f"{name}{cast}" if whole else f"{name}.round(){cast}"
     if low >= -1 and high <= 1:
         return f"(({name} + 1) * 127.5).round(){cast}"
-    return f"(({name} - lowest) * (255 / (highest - lowest))).round(){cast} with the lowest and highest value there is"
+    return f"(({name} - lowest) * (255 / (highest - lowest))).round(){cast} with the lowest and highest possible value"
 
 
 def _pixels(images: Any) -> Tensor:
-    """The images as uint8 (N, C, H, W), in the memory that they are in if torch can use it."""
+    """The images as uint8 (N, C, H, W), in the memory they are in already if torch can use that."""
     if images.dtype not in (np.uint8, torch.uint8):
         raise DataError(
             f"arrays (X, y): X must be uint8 in [0, 255], got {inspection.describe(images)}. Convert it: "
@@ -73,8 +76,8 @@ def _pixels(images: Any) -> Tensor:
     first, last = pixels.ndim == 4 and pixels.shape[1] in _CHANNELS, pixels.ndim == 4 and pixels.shape[3] in _CHANNELS
     if first and last:
         raise DataError(
-            f"arrays (X, y): X has the shape {tuple(images.shape)}, and its channels may be axis 1 or 3. Say it with "
-            "pairs of (C, H, W) images: open_images(list(zip(torch.as_tensor(X), y.tolist())))"
+            f"arrays (X, y): X has the shape {tuple(images.shape)}, so axis 1 or 3 could be the channels. Pass "
+            "pairs with (C, H, W) images: open_images(list(zip(torch.as_tensor(X), y.tolist())))"
         )
     if not first and not last:
         raise DataError(
@@ -88,26 +91,35 @@ def _targets(labels: Any) -> tuple[Tensor, tuple[str, ...]]:
     """The labels as int64 (N,), and the class names."""
     if isinstance(labels, Tensor):
         labels = labels.cpu().numpy()
-    found = (
-        labels if isinstance(labels, np.ndarray) else np.array(labels, dtype=object)
-    )  # "7" and 7 stay what they are
+    # As objects, "7" and 7 stay what they are.
+    found = labels if isinstance(labels, np.ndarray) else np.array(labels, dtype=object)
     if found.ndim == 2 and found.shape[1] == 1:
         found = found[:, 0]
     if found.ndim != 1:
-        advice = "y = y.argmax(1), if it is one-hot" if found.ndim == 2 else "Give one label for each image"
+        advice = "If it is one-hot: y = y.argmax(1)" if found.ndim == 2 else "Give one label for each image"
         raise DataError(f"arrays (X, y): y must have the shape (N,) or (N, 1), got {found.shape}. {advice}")
     values = found.tolist()
     if all(isinstance(label, str) for label in values):
-        names, targets = np.unique(found.astype(str), return_inverse=True)
-        return torch.from_numpy(targets.astype(np.int64)), tuple(map(str, names))
-    if not all(isinstance(label, int | np.integer) and not isinstance(label, bool) for label in values):
+        names, places = np.unique(found.astype(str), return_inverse=True)
+        return torch.from_numpy(places.astype(np.int64)), tuple(map(str, names))
+    numbers = [to_int(label) for label in values]
+    strange = [label for label, number in zip(values, numbers, strict=True) if number is None]
+    if strange and found.dtype == object:
+        named = any(isinstance(label, str) for label in strange)
+        odd = next(label for label in (values if named else strange) if not isinstance(label, str))
+        raise DataError(
+            f"arrays (X, y): y must be ints or strings, all of one kind, got {odd!r} among them. Leave such labels "
+            "out, or turn all into strings: y = [str(label) for label in y]"
+        )
+    if strange:
         raise DataError(
             f"arrays (X, y): y must be ints or strings, got {inspection.describe(found)}. Convert it: "
             'y = y.astype("int64")'
         )
-    if found.min() < 0:
+    targets = torch.tensor(numbers, dtype=torch.int64)
+    if targets.min() < 0:
         raise DataError(
-            f"arrays (X, y): {(found < 0).sum():,} labels are negative, which is no class. Leave them out: "
+            f"arrays (X, y): {int((targets < 0).sum()):,} labels are negative, so they name no class. Leave them out: "
             "X, y = X[y >= 0], y[y >= 0]"
         )
-    return torch.from_numpy(found.astype(np.int64)), tuple(map(str, range(int(found.max()) + 1)))
+    return targets, inspection.numerals(int(targets.max()))

@@ -1,4 +1,4 @@
-"""What a map-style dataset gives, whatever it says of itself: labels, their form, class names, raw images."""
+"""What a map-style dataset gives, whatever it says about itself: labels, their form, class names, raw images."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from ganaug.core.seeding import kept_random_state
+from ganaug.core.text import shortened
 from ganaug.data.class_names import class_names
-from ganaug.data.inspection import describe
+from ganaug.data.inspection import describe, numerals
 from ganaug.data.item_reading import ItemReader
 from ganaug.data.label_form import LabelForm, class_index, form_of
 from ganaug.data.label_lists import LabelList, as_numbers, label_lists, own_classes, representative
-from ganaug.data.nesting import part_starts
+from ganaug.data.nesting import part_starts, read_batch, reads_batches
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ class Examination:
         labels (Tensor): int64 (N,), before any ``target_transform`` whose call is known.
         classes (tuple of str): class names; label k is ``classes[k]``.
         label_form (LabelForm): the form of the labels in the items.
-        image (Any): that of the first item, before all transforms if that is known.
+        image (Any): of the first item that could be read, before all transforms if these are known.
         reader (ItemReader): reads other items in the same way, and knows the transforms.
     """
 
@@ -42,13 +44,15 @@ class Examination:
 
 
 class ExaminedItems(Dataset[tuple[Any, int]]):
-    """The items of a dataset before its transforms, with the labels and class names that were found out.
+    """The items of a dataset before its transforms, with the labels and class names that were found.
 
     Args:
         found (Examination): of the dataset.
+        kind (str): the class of the dataset, for messages.
     """
 
-    def __init__(self, found: Examination) -> None:
+    def __init__(self, found: Examination, kind: str) -> None:
+        self.kind = kind
         self.targets, self.classes, self._reader = found.labels, found.classes, found.reader
 
     def __len__(self) -> int:
@@ -59,15 +63,15 @@ class ExaminedItems(Dataset[tuple[Any, int]]):
 
 
 def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip_damaged: bool = False) -> Examination:
-    """Read some items of a dataset and compare them with what the dataset says; what the items are counts.
+    """Read some items of a dataset to check what it says about itself; what the items say is what counts.
 
-    One item of each class is read and up to 64 others, all if no list of labels agrees with them. The global random
-    states stay as they were.
+    One item of each class and up to 64 others are read, or all items if no list of labels agrees with those. The
+    global random states stay as they were.
 
     Args:
         dataset (Dataset): map-style, items (image, label).
         classes (sequence of str, optional): class names; label k is ``classes[k]``. Default: those that the dataset
-            states, else those of a dataset inside that has the same labels; if nobody names any, the numbers
+            states, else those of a dataset inside that has the same labels; if there are none, the numbers
         skip_damaged (bool): pass over items whose files cannot be read, if there is a list of labels. Default: False
 
     Raises:
@@ -88,16 +92,18 @@ def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip
         raise TypeError(f"classes must be a sequence of class names, in the order of the labels; got {classes!r:.80}")
     reader = ItemReader(dataset)
     found = _listed(dataset, reader, skip_damaged) or _read_all(dataset, reader, classes)
-    labels, spoken = found.labels, found.names
+    labels, label_names = found.labels, found.names
 
-    # Whose names those labels have. Labels that are names number themselves.
-    if spoken:
-        names, labels = _renumbered(name, spoken, labels, classes)
+    # The names of these labels; labels that are names themselves bring their own.
+    if label_names:
+        names, labels = _renumbered(name, label_names, labels, classes)
     else:
         names = _named(dataset, labels, classes) or found.form.names_in_order()
-    names = names or tuple(map(str, range(max(int(labels.max()) + 1, found.form.width, 1))))
+    names = names or numerals(max(int(labels.max()), found.form.width - 1, 0))
     _check_names(name, names, labels, found.form)
 
+    if reads_batches(dataset):
+        _check_batch(dataset, found.readable)
     image = next(iter(reader.read([found.readable], lambda image, _: image).values()))
     reader.applied()  # compares the parts of a concatenation
     return Examination(labels, names, found.form.with_names(names), image, reader)
@@ -105,7 +111,7 @@ def examine(dataset: Dataset[Any], classes: Sequence[str] | None = None, *, skip
 
 @dataclass(frozen=True)
 class _Labels:
-    """Labels that agree with the items, int64 (N,); names, if they are names; their form; an item that can be read."""
+    """Labels that agree with the items, int64 (N,); the names, if labels are names; the form; a readable item."""
 
     labels: Tensor
     names: tuple[str, ...]
@@ -131,10 +137,28 @@ def _listed(dataset: Any, reader: ItemReader, skip_damaged: bool) -> _Labels | N
         wrong.append(stated)
     name, size = type(dataset).__name__, len(dataset)
     if wrong:
-        logger.warning("%s are not the labels of its items: reading all %d items for theirs", wrong[0].where, size)
+        logger.warning("%s are not the labels of its items: reading all %d items to find them", wrong[0].where, size)
     else:
-        logger.info("%s has no list of labels: reading all %d items for theirs", name, size)
+        logger.info("%s has no list of labels: reading all %d items to find them", name, size)
     return None
+
+
+def _check_batch(dataset: Any, index: int) -> None:
+    """Refuse a dataset whose batches, which loaders read, have other items than those that are looked at here."""
+    with kept_random_state():
+        alone = dataset[index]
+    with kept_random_state():
+        (together,) = read_batch(dataset, [index])
+    if type(alone[0]) is not type(together[0]) or not np.array_equal(*map(_on_cpu, (alone[1], together[1]))):
+        raise ValueError(
+            f"__getitems__ of {type(dataset).__name__} gives another item {index} than __getitem__: "
+            f"{describe(together[0])} with the label {describe(together[1])}, not {describe(alone[0])} with "
+            f"{describe(alone[1])}. Make the two the same: return [self[index] for index in indices]"
+        )
+
+
+def _on_cpu(label: Any) -> Any:
+    return label.detach().cpu().float() if isinstance(label, Tensor) else label
 
 
 def _label(_: Any, label: Any) -> Any:
@@ -151,8 +175,8 @@ def _refuse(dataset: Any, stated: LabelList, seen: dict[int, Any]) -> NoReturn:
             agrees = class_index(label) == number
         if not agrees:
             raise ValueError(
-                f"{stated.where} say {number} for item {index}, and the item itself has {describe(label)}. Make the "
-                "two the same, or delete the list: labels are then read from the items"
+                f"{stated.where} say {number} for item {index}, but the item itself has {describe(label)}. Make the "
+                "two agree, or delete the list; the labels are then read from the items"
             )
     _refuse_forms(dataset, list(seen.values()))
 
@@ -160,8 +184,8 @@ def _refuse(dataset: Any, stated: LabelList, seen: dict[int, Any]) -> NoReturn:
 def _refuse_forms(dataset: Any, labels: list[Any]) -> NoReturn:
     forms = list(dict.fromkeys(map(form_of, labels)))
     raise TypeError(
-        f"labels of {type(dataset).__name__} come in several forms ({'; '.join(forms[:3])}). Give all items one, such "
-        "as int"
+        f"labels of {type(dataset).__name__} come in several forms ({'; '.join(forms[:3])}). Use one for all "
+        "items, such as int"
     )
 
 
@@ -173,9 +197,11 @@ def _read_all(dataset: Any, reader: ItemReader, classes: Sequence[str] | None) -
     """
     name = type(dataset).__name__
     labels = list(reader.read(range(len(dataset)), _label).values())
-    spoken: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
     if all(isinstance(label, str) for label in labels):
-        numbers, spoken = cast(tuple[Tensor, tuple[str, ...]], as_numbers(labels, classes or own_classes(dataset)))
+        numbers, label_names = cast(
+            tuple[Tensor, tuple[str, ...]], as_numbers(labels, classes or own_classes(dataset))
+        )
     else:
         found = [class_index(label) for label in labels]
         fractional = _is_fractional(labels[0]) and any(k not in (0, 1) for k in found)
@@ -190,7 +216,7 @@ def _read_all(dataset: Any, reader: ItemReader, classes: Sequence[str] | None) -
     form = LabelForm.of_all(labels, numbers.tolist())
     if form is None:
         _refuse_forms(dataset, labels)
-    return _Labels(numbers, spoken, form, readable=0)
+    return _Labels(numbers, label_names, form, readable=0)
 
 
 def _is_fractional(label: Any) -> bool:
@@ -202,11 +228,10 @@ def _is_fractional(label: Any) -> bool:
 
 
 def _named(dataset: Any, labels: Tensor, classes: Sequence[str] | None) -> tuple[str, ...]:
-    """The names given for the labels, or else those that the dataset states; empty if nobody names any.
+    """The names given for the labels, or else those that the dataset states; empty if there are none.
 
     Raises:
-        ValueError: it is not known whether the names stated are those of the labels, or those given are in another
-            order than those stated.
+        ValueError: the names stated may not be those of the labels, or those given are the same ones in another order.
     """
     indices = torch.arange(len(labels))
     if classes is None:
@@ -214,28 +239,28 @@ def _named(dataset: Any, labels: Tensor, classes: Sequence[str] | None) -> tuple
     try:
         stated = class_names(dataset, indices, labels)
     except ValueError:
-        stated = ()  # that is why they are given
+        stated = ()  # which is why names are given
     if set(stated) == set(classes) and stated != tuple(classes):
         raise ValueError(
-            f"classes are in another order than those of {type(dataset).__name__}: given {', '.join(classes):.200}; "
-            f"the dataset's own are {', '.join(stated):.200}. Leave them out, or give them in the order of the labels"
+            f"classes are in another order than those of {type(dataset).__name__}: given {shortened(tuple(classes))}; "
+            f"the dataset's own are {shortened(stated)}. Leave them out, or give them in the order of the labels"
         )
     return tuple(classes)
 
 
 def _renumbered(
-    name: str, spoken: tuple[str, ...], labels: Tensor, classes: Sequence[str] | None
+    name: str, label_names: tuple[str, ...], labels: Tensor, classes: Sequence[str] | None
 ) -> tuple[tuple[str, ...], Tensor]:
     """Names and numbers of labels that are names themselves, in the order of ``classes`` if they are given."""
-    if classes is None or tuple(classes) == spoken:
-        return spoken, labels
-    missing = sorted({spoken[k] for k in labels.unique().tolist()} - set(classes))
+    if classes is None or tuple(classes) == label_names:
+        return label_names, labels
+    missing = sorted({label_names[k] for k in labels.unique().tolist()} - set(classes))
     if missing:
         raise ValueError(
             f"labels of {name} are class names, and classes lacks {', '.join(missing)}. Give all of them; for classes "
             "that the generator calls something else there is class_map"
         )
-    place = torch.tensor([classes.index(each) if each in classes else -1 for each in spoken])
+    place = torch.tensor([classes.index(each) if each in classes else -1 for each in label_names])
     return tuple(classes), place[labels]
 
 
@@ -243,20 +268,20 @@ def _check_names(name: str, names: tuple[str, ...], labels: Tensor, form: LabelF
     twice = sorted({each for each in names if names.count(each) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise ValueError(
-            f"two classes of {name} have the same name: {', '.join(twice):.200}. Give it names that differ, in the "
+            f"two classes of {name} have the same name: {shortened(twice)}. Give it names that differ, in the "
             "order of the labels, or pass classes"
         )
     outside = int(((labels < 0) | (labels >= len(names))).sum())
     if outside:
         raise ValueError(
-            f"labels of {name} must be from 0 to {len(names) - 1} for the classes {', '.join(names):.200}; got "
+            f"labels of {name} must be from 0 to {len(names) - 1} for the classes {shortened(names)}; got "
             f"{int(labels.min())} to {int(labels.max())}, and {outside} of {len(labels)} items are outside. Leave "
             f"them out: Subset(dataset, [i for i, (_, k) in enumerate(dataset) if 0 <= k < {len(names)}])"
         )
     if form.width and form.width < len(names):
         raise ValueError(
             f"labels of {name} are one-hot vectors of {form.width} classes, and there are {len(names)} class names: "
-            f"{', '.join(names):.200}. Give it as many names as classes, or pass classes"
+            f"{shortened(names)}. Give it as many names as classes, or pass classes"
         )
     contradiction = form.contradiction(names)
     if contradiction:

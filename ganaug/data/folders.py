@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -14,15 +13,15 @@ import torch
 from PIL import Image
 
 from ganaug.core.errors import DataError
-from ganaug.data import inspection
+from ganaug.core.text import composed, shortened
 from ganaug.data.decoding import UnreadImage
-from ganaug.data.found import Found, shortened
+from ganaug.data.found import Found
+from ganaug.data.inspection import EVALUATION, VALIDATION, is_evaluation_name
 
 logger = logging.getLogger(__name__)
 
-_VALIDATION = ("val", "valid", "validation", "dev")
-_HELD_OUT = ("test", "eval", *_VALIDATION)  # what is read as the test split: the first that there is
-# What systems and archivers leave in folders; names that start with a dot are hidden too.
+_TRAINING = ("train", "training")
+# What operating systems and archivers leave in folders; names that start with a dot are hidden too.
 _HIDDEN = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "thumbs.db", "desktop.ini")  # in lower case
 _WITHOUT_PIXELS = ("BUFR", "GRIB", "HDF5", "MPEG")  # formats that Pillow recognises but cannot decode
 
@@ -30,12 +29,12 @@ _WITHOUT_PIXELS = ("BUFR", "GRIB", "HDF5", "MPEG")  # formats that Pillow recogn
 def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | None) -> Found:
     """Images in ``folder/<class>/**``, ``folder/<split>/<class>/**`` or ``folder/<class>/<split>/**``.
 
-    The classes are the names of the class folders in Unicode's composed form (NFC), sorted; of all splits, if there
-    are splits. All folders in a class folder are read, links included, but no hidden ones.
+    The classes are the names of the class folders of all splits, sorted, in Unicode's composed form (NFC). A class
+    folder is read with all folders in it, links included, except hidden ones.
 
     Args:
         folder (Path): where the images are.
-        split (str): which split. Without a test split, ``"test"`` is the one for validation.
+        split (str): which split; ``"test"`` is the one for validation if there is no test split.
         wanted (tuple of str, optional): the classes whose folders are read. Default: all
 
     Raises:
@@ -48,24 +47,35 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
     read = set(picked.classes if wanted is None else wanted).intersection(picked.classes)
     walk = FolderWalk()
     walk.count_beside(picked.parents)
+    nested = [
+        f"{name} ({', '.join(_subfolders(path))})"
+        for name, path in picked.classes.items()
+        if name in read and _holds_only_folders(path)
+    ]
+    if nested:
+        logger.warning(
+            "%s: these class folders have folders but no images directly in them; each is read as one class: %s",
+            folder,
+            shortened(nested, most=3),
+        )
     files: list[Path] = []
     targets: list[int] = []
     for k, name in enumerate(classes):
         if name not in read:
             continue
         found = walk.image_files(picked.classes[name])
-        if not found and not inspection.is_evaluation_name(split):
+        if not found and not is_evaluation_name(split):
             walk.report(folder)
             raise DataError(
-                f"class folder {picked.classes[name]} has no image of a format that Pillow opens. Add some, remove "
-                "the folder, or name the classes to keep (classes)"
+                f"class folder {picked.classes[name]} has no image in a format that Pillow opens. Add some, "
+                "remove the folder, or name the classes to keep (classes)"
             )
         files += found
         targets += [k] * len(found)
     walk.report(folder)
     name = f"class folders {folder.name}" + (f", {split} split" if picked.of_splits else "")
     labels = torch.tensor(targets, dtype=torch.int64)
-    return Found(unread_files(files), labels, classes, name, not inspection.is_evaluation_name(folder.name))
+    return Found(unread_files(files), labels, classes, name, not is_evaluation_name(folder.name))
 
 
 def unread_files(files: list[Path]) -> list[UnreadImage]:
@@ -74,12 +84,12 @@ def unread_files(files: list[Path]) -> list[UnreadImage]:
 
 
 def training_part(folder: Path) -> Path:
-    """The folder itself, or its folder ``train`` if its folders are those of splits."""
+    """The folder itself, or its folder ``train`` if it is divided into splits."""
     inside = _subfolders(folder)
     if not _are_splits(inside):
         return folder
-    (train,) = (path for name, path in inside.items() if name.lower() == "train")
-    logger.warning("%s has folders of splits: only %s is read", folder, train.name)
+    (train,) = (path for name, path in inside.items() if name.lower() in _TRAINING)
+    logger.warning("%s is divided into splits: only %s is read", folder, train.name)
     return train
 
 
@@ -88,15 +98,17 @@ class FolderWalk:
 
     def __init__(self) -> None:
         self._left_out: Counter[str] = Counter()
-        self._extensions: Counter[str] = Counter()  # of files that are no images
+        self._extensions: Counter[str] = Counter()  # of files that are not images
 
     def image_files(self, folder: Path) -> list[Path]:
-        """Files in a folder and its subfolders that have an extension of an image's, sorted; links are followed."""
+        """Files with an image's extension in a folder and its subfolders, sorted; links are followed."""
         files: list[Path] = []
         waiting, seen = [folder], set()
         while waiting:
             current = waiting.pop()
-            if (real := current.resolve()) in seen:  # a link back, which would never end
+            real = current.resolve()
+            # A link back would never end, and one to a folder around this one leads to the images of other classes.
+            if real in seen or (current != folder and current.parent.resolve().is_relative_to(real)):
                 self._left_out["linked a second time"] += 1
                 continue
             seen.add(real)
@@ -113,7 +125,7 @@ class FolderWalk:
         return sorted(files)
 
     def count_beside(self, parents: list[Path]) -> None:
-        """Count the files that lie beside class folders, which are of no class."""
+        """Count the files beside class folders, which belong to no class."""
         for parent in parents:
             with os.scandir(parent) as entries:
                 for entry in entries:
@@ -140,8 +152,8 @@ class _ClassFolders:
 
     Args:
         classes (dict): {class name: its folder}.
-        parents (list of Path): folders that have no images but in class folders.
-        of_splits (bool): whether there are folders of splits.
+        parents (list of Path): the folders around them, whose other files belong to no class.
+        of_splits (bool): whether the images are divided into splits.
     """
 
     classes: dict[str, Path]
@@ -150,18 +162,18 @@ class _ClassFolders:
 
 
 def _splits(folder: Path) -> dict[str, _ClassFolders]:
-    """{split: its class folders}; ``{"train": ...}`` without folders of splits."""
+    """{split: its class folders}; ``{"train": ...}`` if there are no splits."""
     inside = _subfolders(folder)
 
     # data/train/cat
     if _are_splits(inside):
         return {name.lower(): _ClassFolders(_subfolders(path), [folder, path], True) for name, path in inside.items()}
 
-    # photos/photos/cat, as archives are unpacked
-    bare = all(_holds_folders_alone(path) for path in inside.values())
+    # photos/photos/cat, as archives unpack
+    bare = all(_holds_only_folders(path) for path in inside.values())
     if len(inside) == 1 and bare:
         (only,) = inside.values()
-        logger.warning("%s has one folder, which holds folders only: the classes are those in %s", folder, only)
+        logger.warning("%s holds only one folder of folders: the classes are those in %s", folder, only)
         return {split: replace(part, parents=[folder, *part.parents]) for split, part in _splits(only).items()}
 
     # cat/train
@@ -174,37 +186,52 @@ def _splits(folder: Path) -> dict[str, _ClassFolders]:
             for split in sorted({split for part in parts.values() for split in part})
         }
 
-    # data/val/cat and data/test/cat, with the training images elsewhere
-    if len(inside) > 1 and bare and all(map(inspection.is_evaluation_name, inside)):
+    # data/train/cat, data/test/cat and data/predict, or data/csv
+    train, held_out = _bare_split(inside, _TRAINING), _bare_split(inside, EVALUATION)
+    if train and held_out and len(_subfolders(train).keys() & _subfolders(held_out).keys()) > 1:
+        others = [name for name in inside if name.lower() not in (*_TRAINING, *EVALUATION)]
         raise DataError(
-            f"{folder} has the splits {', '.join(inside)} and none called train. Point to the folder of one split, "
-            f"such as {next(iter(inside.values()))}"
+            f"{folder} has folders of splits ({train.name}, {held_out.name}) and others: {shortened(others)}. Move "
+            f"the others elsewhere, or give {train}"
+        )
+
+    # data/val/cat and data/test/cat, with the training images elsewhere
+    if len(inside) > 1 and bare and all(map(is_evaluation_name, inside)):
+        raise DataError(
+            f"{folder} has the splits {', '.join(inside)} but none called train. Give the folder of one split, such "
+            f"as {next(iter(inside.values()))}"
         )
     return {"train": _ClassFolders(inside, [folder], False)}
 
 
 def _pick(splits: dict[str, _ClassFolders], split: str, folder: Path) -> str:
-    """The split to read: the one asked for, or one of another name for the same."""
-    names = _HELD_OUT if split == "test" else _VALIDATION if split in _VALIDATION else (split,)
+    """The split to read: the one asked for, or one whose name means the same."""
+    same = {"train": _TRAINING, "test": EVALUATION, **dict.fromkeys(VALIDATION, VALIDATION)}
+    names = same.get(split, (split,))
     there: list[str] = [name for name in (split, *names) if name in splits and splits[name].classes]
     if not there and split in splits:
         parent = splits[split].parents[-1]
         raise DataError(f"{parent} has no class folders. Put the images in {parent}/<class name>/*.png")
     if not there:
-        known = f"; its splits are {', '.join(splits)}" if splits["train"].of_splits else ""
-        raise DataError(
-            f"{folder} has class folders, which have no split {split!r}{known}. Point to another folder instead"
-        )
+        divided = any(part.of_splits for part in splits.values())
+        known = f"its splits are {', '.join(splits)}" if divided else "it only has class folders"
+        raise DataError(f"{folder} has no split {split!r}; {known}. Give another folder (--test_data_dir)")
     if there[0] != split:
-        logger.warning("%s has no split %s: its split %s is read", folder, split, there[0])
+        logger.warning("%s has no split %s, so its split %s is read", folder, split, there[0])
     return there[0]
 
 
 def _are_splits(folders: dict[str, Path]) -> bool:
-    """Whether folders are those of splits: one is called train, and the others are named as splits too."""
+    """Whether folders are splits: one is called train, and the others have names of splits too."""
     names = [name.lower() for name in folders]
-    known = all(name == "train" or inspection.is_evaluation_name(name) for name in names)
-    return known and "train" in names and len(set(names)) == len(names)
+    known = all(name in _TRAINING or is_evaluation_name(name) for name in names)
+    return known and sum(name in _TRAINING for name in names) == 1 and len(set(names)) == len(names)
+
+
+def _bare_split(folders: dict[str, Path], names: tuple[str, ...]) -> Path | None:
+    """The first folder that has one of these names and nothing but folders in it."""
+    found = (path for name, path in folders.items() if name.lower() in names and _holds_only_folders(path))
+    return next(found, None)
 
 
 def _subfolders(folder: Path) -> dict[str, Path]:
@@ -214,15 +241,15 @@ def _subfolders(folder: Path) -> dict[str, Path]:
         for entry in entries:
             if _is_hidden(entry.name) or not _is_folder(entry):
                 continue
-            name = unicodedata.normalize("NFC", entry.name)
+            name = composed(entry.name)
             if name in found:
                 raise DataError(f"{folder} has two folders {name!r}, spelt with different code points. Merge them")
             found[name] = Path(entry.path)
     return dict(sorted(found.items()))
 
 
-def _holds_folders_alone(folder: Path) -> bool:
-    """Whether a folder has folders in it, and no image."""
+def _holds_only_folders(folder: Path) -> bool:
+    """Whether a folder has folders in it and no image."""
     folders = False
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -1,4 +1,4 @@
-"""What a reader finds, before it is decided which classes are opened and before images are read."""
+"""What a reader finds, before classes are chosen and images are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganaug.core.errors import DataError
-from ganaug.core.text import composed
+from ganaug.core.text import composed, shortened
 from ganaug.data.decoding import Conversion, UnreadImage, convert_images, read_images
 from ganaug.data.labelled import LabelledImages
 
@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Found:
-    """Labels and class names of a source, and its images, read or not.
+    """The labels and class names of a source, and its images, which may be yet to be read.
 
-    Class names are in Unicode's composed form (NFC), so that an accent typed on one system meets that of another.
+    Class names are in Unicode's composed form (NFC); see :func:`ganaug.core.text.composed`.
 
     Args:
         images (Tensor or sequence of UnreadImage): uint8 (N, C, H, W), or N images to be read.
@@ -49,30 +49,30 @@ class Found:
 
     @property
     def numbered(self) -> bool:
-        """Whether the classes have no names but numbers."""
+        """Whether the classes have only numbers for names."""
         return all(name.isdecimal() for name in self.classes)
 
     def named(self, class_names: Sequence[str], *, at_least: bool) -> Found:
-        """The same with names for classes that had only numbers.
+        """The same, with names for classes that had only numbers.
 
         Args:
             class_names (sequence of str): one for each class, in the order of labels.
-            at_least (bool): whether more names than classes are taken, as for a split that lacks the last class.
+            at_least (bool): whether there may be more names than classes, as for a split without the last class.
 
         Raises:
-            DataError: the classes have names already, or their number is another.
+            DataError: the classes have names already, or there are too few or too many names.
         """
         if not self.numbered:
             raise DataError(f"{self.name} names its classes itself: {shortened(self.classes)}. Leave class_names out")
         if len(class_names) < len(self.classes) or (len(class_names) > len(self.classes) and not at_least):
             raise DataError(
-                f"class_names has {len(class_names)} names, and {self.name} has {len(self.classes)} classes: labels "
-                f"from 0 to {len(self.classes) - 1}. Give one name for each label, in their order"
+                f"class_names has {len(class_names)} names, and {self.name} has {len(self.classes)} classes, with "
+                f"labels from 0 to {len(self.classes) - 1}. Give one name for each label, in order"
             )
         return replace(self, classes=tuple(class_names))
 
     def only(self, classes: Iterable[str]) -> Found:
-        """The images of some classes, which are numbered anew in this order; a class may be unknown here."""
+        """The images of some classes, renumbered in this order; there may be none of a class."""
         classes = tuple(classes)
         if classes == self.classes:
             return self
@@ -86,16 +86,16 @@ class Found:
         return replace(self, images=images, targets=targets[kept], classes=classes)
 
     def without_empty(self, asked: Sequence[str]) -> Found:
-        """The same without classes that have no image, which a line of the log names.
+        """The same without the classes that have no image; a line of the log names them.
 
         Raises:
-            DataError: a class that is asked for has no image, or none has.
+            DataError: a class that is asked for has no image, or no class has any.
         """
         counts = torch.bincount(self.targets, minlength=len(self.classes)).tolist()
         empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
         if missing := sorted(set(asked).intersection(empty)):
             raise DataError(
-                f"{self.name}: no image of class {shortened(missing)}. Add some, or leave it out of classes"
+                f"{self.name}: no image of class {shortened(missing)}. Add some, or do not ask for it in classes"
             )
         if not empty:
             return self
@@ -108,7 +108,7 @@ class Found:
         return self.only(name for name, count in zip(self.classes, counts, strict=True) if count)
 
     def read(self, conversion: Conversion) -> Found:
-        """The same with images in memory, converted; those that cannot be decoded may be left out.
+        """The same with converted images in memory; images that cannot be decoded may be left out.
 
         Raises:
             DataError: images cannot be decoded or converted, or differ in size.
@@ -119,12 +119,6 @@ class Found:
         return replace(self, images=convert_images(images, conversion), targets=self.targets[kept])
 
     def labelled(self, *, train: bool) -> LabelledImages:
-        """The images that were read, for training or for judging models on."""
-        assert isinstance(self.images, Tensor)  # see read
+        """The images, once they are read, for training or for judging models."""
+        assert isinstance(self.images, Tensor)  # after read
         return LabelledImages(self.images, self.targets, self.classes, self.name, train)
-
-
-def shortened(names: Sequence[str], *, most: int = 10) -> str:
-    """Names in one line: the first ones, and how many more there are."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

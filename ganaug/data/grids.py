@@ -46,7 +46,7 @@ def class_grid(images: Tensor, names: Sequence[str], *, of: int | None = None) -
     Args:
         images (Tensor): uint8 (rows * len(names), C, H, W), row after row.
         names (sequence of str): title of each column, shortened if it is wider than its column.
-        of (int, optional): number of all classes, which a line below says if the columns are fewer. Default: as many
+        of (int, optional): number of all classes, which a line below says if there are fewer columns.
 
     Returns:
         PIL.Image.Image: RGB.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -95,7 +96,10 @@ def pick_split(found: Any, split: str, *, name: str) -> Any:
             raise DataError(f"{name} has the splits {', '.join(found)}, got {split!r}")
         return found[split]
     if split != "train":
-        raise DataError(f"{name} is one dataset, which has no split {split!r}. Leave split out")
+        raise DataError(
+            f"{name} is one dataset, which has no split {split!r}. Leave split out, or give "
+            "those images as another dataset (--test_data_dir)"
+        )
     return found
 
 
@@ -111,14 +115,23 @@ def from_hf_dataset(dataset: Any, *, name: str, columns: Columns) -> Found:
     image_column = image_column_of(dataset, name, columns.image)
     label_column = label_column_of(dataset, name, columns.label)
     labels = labels_of_rows(dataset, label_column, name)
-    for column, feature in dataset.features.items():
-        if _is_source(feature):
-            generated = dataset.with_format(None)[column][:].count(SOURCES.index("generated"))
-            logger.warning("%s: %d of %d rows are generated images (column %s)", name, generated, len(dataset), column)
+    warn_of_generated(dataset, name)
     rows = dataset.with_format(None).select_columns(image_column)
     rows = rows.cast_column(image_column, datasets.Image(decode=False))
     unread = [UnreadImage(f"{name}, row {i}", partial(_open_row, rows, i, image_column)) for i in range(len(rows))]
     return Found(unread, labels, tuple(class_label_of(dataset.features[label_column]).names), name)
+
+
+def warn_of_generated(dataset: Any, name: str) -> None:
+    """Log how many rows of a ``datasets.Dataset`` are generated, where a column says so."""
+    for column in source_columns(dataset.features):
+        generated = dataset.with_format(None)[column][:].count(SOURCES.index("generated"))
+        logger.warning("%s: %d of %d rows are generated images (column %s)", name, generated, len(dataset), column)
+
+
+def source_columns(features: Mapping[str, Any]) -> list[str]:
+    """Names of the columns that say where each row is from (:data:`SOURCES`)."""
+    return [name for name, feature in features.items() if tuple(getattr(feature, "names", ())) == SOURCES]
 
 
 def labels_of_rows(dataset: Any, column: str, name: str) -> Tensor:
@@ -152,28 +165,29 @@ def image_column_of(dataset: Any, name: str, wanted: str | None = None) -> str:
     import datasets
 
     images = [column for column, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
-    instead = f"dataset = dataset.cast_column({wanted or 'NAME'!r}, datasets.Image()) makes one of files or bytes"
+    instead = f"dataset = dataset.cast_column({wanted or 'NAME'!r}, datasets.Image()) turns files or bytes into one"
     return _chosen_column(dataset, "Image", images, wanted, name, flag="image_column", instead=instead)
 
 
 def label_column_of(dataset: Any, name: str, wanted: str | None = None) -> str:
     """Name of the column with the labels: the wanted one, or the only one of type ClassLabel.
 
-    Columns that say where rows are from (:data:`SOURCES`) do not count, and those of lists of one ClassLabel, which
-    labels of shape (N, 1) become, count where there is no other.
+    Columns that say where rows are from (:data:`SOURCES`) do not count. Columns of lists of one ClassLabel, which
+    labels of shape (N, 1) become, count if there is no plain one.
 
     Raises:
-        DataError: as of :func:`image_column_of`.
+        DataError: see :func:`image_column_of`.
     """
     import datasets
 
     features = dataset.features
-    labels = [column for column in features if class_label_of(features[column]) and not _is_source(features[column])]
+    sources = source_columns(features)
+    labels = [column for column in features if class_label_of(features[column]) and column not in sources]
     plain = [column for column in labels if isinstance(features[column], datasets.ClassLabel)]
     column = wanted or next((column for column in features if "label" in column or "class" in column), "NAME")
     in_lists = hasattr(features.get(column), "feature")
     first = f".map(lambda row: {{{column!r}: row[{column!r}][0]}})" if in_lists else ""
-    instead = f"dataset = dataset{first}.class_encode_column({column!r}) makes one of ints or strings"
+    instead = f"dataset = dataset{first}.class_encode_column({column!r}) turns ints or strings into one"
     found = labels if wanted else plain or labels
     return _chosen_column(dataset, "ClassLabel", found, wanted, name, flag="label_column", instead=instead)
 
@@ -184,10 +198,6 @@ def class_label_of(feature: Any) -> Any:
 
     inner = getattr(feature, "feature", feature)
     return inner if isinstance(inner, datasets.ClassLabel) else None
-
-
-def _is_source(feature: Any) -> bool:
-    return tuple(getattr(feature, "names", ())) == SOURCES
 
 
 def _chosen_column(

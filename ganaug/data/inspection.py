@@ -1,4 +1,4 @@
-"""What a dataset or an image of anyone's making is: for evaluation, of which kind, of which shape."""
+"""What a dataset or an image from anywhere is: whether for evaluation, of which kind, of which shape."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ganaug.core.errors import DataError
 from ganaug.data.nesting import everything_inside
 
 ImageKind = Literal["PIL", "tensor", "tv_tensor"]
-_EVALUATION = ("test", "val", "valid", "validation", "eval", "dev")
+VALIDATION = ("val", "valid", "validation", "dev")
+EVALUATION = ("test", "testing", "eval", *VALIDATION)  # names of splits to judge by, the first choice first
+_HIGHEST_LABEL = 100_000  # of labels without names, of which each number up to it is a class
 
 
 def evaluation_split(dataset: Any) -> str | None:
@@ -24,7 +27,7 @@ def evaluation_split(dataset: Any) -> str | None:
     for each in everything_inside(dataset):
         train, folder = getattr(each, "train", None), getattr(each, "root", None)
         splits = [(name, getattr(each, name, None)) for name in ("split", "_split")]
-        # NamedSplit is that of HF datasets; LabelledImages has a method of that name.
+        # A split of HF datasets is a NamedSplit; of LabelledImages, split is a method.
         stated = [(name, str(value)) for name, value in splits if type(value).__name__ in ("str", "NamedSplit")]
         found = None
         if train is False:
@@ -41,7 +44,7 @@ def evaluation_split(dataset: Any) -> str | None:
 
 def is_evaluation_name(split: str) -> bool:
     """Whether a split of this name is for evaluation, as ``"test"``, ``"test[:100]"`` and ``"train+test"`` are."""
-    return any(part.strip().partition("[")[0] in _EVALUATION for part in split.lower().split("+"))
+    return any(part.strip().partition("[")[0] in EVALUATION for part in split.lower().split("+"))
 
 
 def check_not_evaluation(dataset: Any, *, allow_eval: bool) -> None:
@@ -93,10 +96,25 @@ def image_size(image: Any) -> tuple[int, int] | None:
     return None
 
 
+def numerals(highest: int) -> tuple[str, ...]:
+    """Names of the classes of labels from 0 to ``highest`` that have no names.
+
+    Raises:
+        DataError: the labels are no numbers of classes, such as identifiers or dates.
+    """
+    if highest > _HIGHEST_LABEL:
+        raise DataError(
+            f"labels must number the classes from 0, got {highest}. Number them: classes, y = np.unique(y, "
+            "return_inverse=True)"
+        )
+    return tuple(map(str, range(highest + 1)))
+
+
 def describe(value: Any) -> str:
     """What a value is, for an error message."""
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, Tensor | np.ndarray):
-        return f"a {type(value).__name__} of shape {tuple(value.shape)}, {value.dtype}"
+        kind = "an ndarray" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+        return f"{kind} of shape {tuple(value.shape)}, {value.dtype}"
     return f"{type(value).__name__} {value!r:.80}"

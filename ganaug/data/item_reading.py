@@ -1,9 +1,11 @@
-"""Items of a dataset before its own transforms, and the transforms, as far as can be known how it calls them."""
+"""Items of a dataset before its own transforms, and those transforms, as far as it is clear how it calls them."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 import struct
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
@@ -13,12 +15,15 @@ from tqdm import tqdm
 
 from ganaug.core.seeding import kept_random_state
 from ganaug.data.inspection import describe
-from ganaug.data.nesting import everything_inside, leaves, locate
+from ganaug.data.nesting import everything_inside, leaves, locate, own, store, stored
 from ganaug.data.own_transforms import TRANSFORM_NAMES, Transforms, are_equal, are_same, is_standard, own_transforms
 
-MANY = 1000  # items that take a moment to read
+MANY = 1000  # items; reading so many takes a moment, and shows a progress bar
 
-DAMAGED = (OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)  # what says that a file is
+# What reading a damaged file raises.
+DAMAGED = (OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+
+_CACHES = (dict, OrderedDict, defaultdict, list)
 
 Kept = TypeVar("Kept")
 
@@ -88,7 +93,7 @@ class ItemReader:
     def applied(self) -> Transforms:
         """The transforms that the dataset itself applies, after what is read here, to every item.
 
-        They are those it has now: when they are others than before, it is found out again how it calls them.
+        They are those that it has now; if they have changed, how it calls them is found out again.
 
         Raises:
             TypeError: the parts of a concatenation change labels in different ways.
@@ -126,8 +131,8 @@ class ItemReader:
         name = type(self._dataset).__name__
         if "target_transform" in differing:
             raise TypeError(
-                f"the parts of {name} have different target_transforms, and a generated image is of no part. Give all "
-                "parts the same, or give them none and pass target_transform here"
+                f"the parts of {name} have different target_transforms, and a generated image belongs to none of "
+                "them. Give all parts the same one, or give them none and pass target_transform here"
             )
         self._difference = f"the parts of {name} have different transforms" if differing else None
         return Transforms(target_transform=first.target_transform) if differing else first
@@ -156,9 +161,16 @@ class _Leaf:
         if not names:
             self._called = ()
             return _pair(self.dataset[at], self.dataset)
-        if self._copy is None:
+        is_new = self._copy is None
+        if is_new:
             self._copy = _shallow_copy(self.dataset, names)
-        item, self._called = _read_around(self.dataset, self._copy, at, names)
+        try:
+            item, self._called = _read_around(self.dataset, self._copy, at, names)
+        except UnreadableError:
+            if is_new:
+                raise
+            self._copy = None  # it may have kept this item when it was read before, and gives it without transforms
+            return self.item(at)
         return item
 
     def give_up(self, why: str) -> None:
@@ -168,7 +180,7 @@ class _Leaf:
         self._copy = None
 
     def is_unsettled(self) -> bool:
-        """Whether it is not known how the transforms that it has now are called; of others, nothing is known."""
+        """Whether it is yet to be found out how its transforms are called, as it is again after they have changed."""
         now = own_transforms(self.dataset)
         if now.keys() != self._transforms.keys() or not all(
             are_same(now[name], self._transforms[name]) for name in now
@@ -177,7 +189,7 @@ class _Leaf:
         return self._called is None
 
     def settle(self) -> None:
-        """Find out how items can be read by reading one."""
+        """Find out, by reading one, how items can be read."""
         while self.is_unsettled():
             try:
                 with kept_random_state():
@@ -220,7 +232,7 @@ class _Recorder:
     def __call__(self, *args: Any, **named: Any) -> Any:
         if named or len(args) != (2 if self.name == "transforms" else 1):
             how = ", ".join([f"{len(args)} arguments"] * (len(args) > 0) + [f"{name}=..." for name in named])
-            known = ", as albumentations and Hugging Face processors are called" if named else ""
+            known = ", the way albumentations and Hugging Face processors are called" if named else ""
             self.strange = f"it calls its {self.name} with {how}{known}"
             raise TypeError(self.strange)
         self.given.append(args)
@@ -228,20 +240,31 @@ class _Recorder:
 
 
 def _shallow_copy(dataset: Any, names: tuple[str, ...]) -> Any:
-    """A shallow copy, in which some transforms can be replaced.
+    """A shallow copy, in which some transforms can be replaced; what it caches in a dict or list stays in it.
 
     Raises:
         UnreadableError: there is no such copy.
     """
     try:
-        bare = object.__new__(type(dataset))
-        vars(bare).update(vars(dataset))
+        bare: Any = object.__new__(_without_del(type(dataset)))
     except TypeError as error:
         raise UnreadableError(dataset, f"it cannot be copied ({error})") from error
+    for name, value in stored(dataset).items():
+        store(bare, name, copy.copy(value) if type(value) in _CACHES else value)
     for name in names:
-        if inspect.isdatadescriptor(inspect.getattr_static(type(dataset), name, None)):
+        place = inspect.getattr_static(type(dataset), name, None)
+        if inspect.isdatadescriptor(place) and not inspect.ismemberdescriptor(place):
             raise UnreadableError(dataset, f"its {name} is a property")
+        if name not in stored(dataset) and not hasattr(bare, "__dict__"):
+            raise UnreadableError(dataset, f"its {name} is set on its class")
     return bare
+
+
+def _without_del(cls: type) -> type:
+    """``cls``, without code that closes the files of an object when it is dropped: a copy has the same files."""
+    if not hasattr(cls, "__del__"):
+        return cls
+    return type(cls.__name__, (cls,), {"__slots__": (), "__del__": lambda self: None})
 
 
 def _read_around(dataset: Any, bare: Any, at: int, names: tuple[str, ...]) -> tuple[tuple[Any, Any], tuple[str, ...]]:
@@ -254,16 +277,18 @@ def _read_around(dataset: Any, bare: Any, at: int, names: tuple[str, ...]) -> tu
     def unreadable(why: str) -> UnreadableError:
         return UnreadableError(dataset, why)
 
-    # Nothing is set through the dataset's own code, which may pass it on to a dataset inside.
     recorders = {name: _Recorder(name) for name in names}
-    vars(bare).update(recorders)
+    for name, recorder in recorders.items():
+        store(bare, name, recorder)
     try:
         item = bare[at]
-    except DAMAGED:  # or missing, with or without transforms
+    except DAMAGED:  # the file is damaged or missing, with or without transforms
         raise
     except Exception as error:
         found = next((recorder.strange for recorder in recorders.values() if recorder.strange), None)
-        raise unreadable(found or f"its code fails where they do nothing ({type(error).__name__}: {error})") from error
+        raise unreadable(
+            found or f"its code fails without its transforms ({type(error).__name__}: {error})"
+        ) from error
 
     # Each transform must have been called once; of torchvision's two ways to call the same transforms, one.
     for recorder in recorders.values():
@@ -273,7 +298,7 @@ def _read_around(dataset: Any, bare: Any, at: int, names: tuple[str, ...]) -> tu
     called = tuple(name for name in names if recorders[name].given)
     if "transforms" in called and len(called) > 1:
         raise unreadable("it calls transforms and " + " and ".join(called[:-1]))
-    optional = {"transforms"} if is_standard(vars(dataset).get("transforms")) else set[str]()
+    optional = {"transforms"} if is_standard(own(dataset, "transforms")) else set[str]()
     needed = set(names) - optional if "transforms" not in called or not optional else set[str]()
     for name in names:
         if name in needed and name not in called:

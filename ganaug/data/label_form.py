@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class LabelForm:
-    """Makes labels of the form that a dataset's own have: of the same type, dtype and shape.
+    """Makes labels in the form of a dataset's own: of the same type, dtype and shape.
 
     Args:
         example (Any): a label of the dataset: an int, a numpy or Python scalar, a tensor or array of one element, a
@@ -37,10 +37,10 @@ class LabelForm:
             form = cls(labels[0], named)
         except TypeError:
             return None
-        return form if all(form.is_of(label, k) for label, k in zip(labels, numbers, strict=True)) else None
+        return form if all(form.matches(label, k) for label, k in zip(labels, numbers, strict=True)) else None
 
     def with_names(self, classes: Sequence[str]) -> LabelForm:
-        """This form, where labels that are class names are those of ``classes``, unless the dataset has others."""
+        """This form with the names of all ``classes``, if labels are names; unless the dataset's are others."""
         if not isinstance(self._example, str):
             return self
         same = all(classes[k] == name for k, name in self._names.items())
@@ -48,12 +48,12 @@ class LabelForm:
 
     @property
     def width(self) -> int:
-        """Length of one-hot vectors; 0 if labels are no vectors."""
+        """Length of one-hot vectors; 0 if labels are not vectors."""
         vector = self._example if isinstance(self._example, Tensor | np.ndarray | list | tuple) else ()
         return len(vector) if np.ndim(vector) == 1 and len(vector) > 1 else 0
 
     def contradiction(self, classes: Sequence[str]) -> str | None:
-        """Where the labels are names, and a label k is the name of another class than ``classes[k]``, in words."""
+        """Which label k is the name of another class than ``classes[k]``, in words; None if none is."""
         wrong = [(k, name) for k, name in self._names.items() if name in classes and classes[k] != name]
         return f"label {wrong[0][0]} is {wrong[0][1]!r} in the items, not {classes[wrong[0][0]]!r}" if wrong else None
 
@@ -66,7 +66,7 @@ class LabelForm:
         """The label of class k."""
         like = self._example
         if isinstance(like, str):
-            return self._names[k]
+            return type(like)(self._names[k])
         if isinstance(like, Tensor):
             return torch.full_like(like, k) if like.numel() == 1 else _one_hot(k, torch.zeros_like(like))
         if isinstance(like, np.ndarray):
@@ -75,7 +75,7 @@ class LabelForm:
             return type(like)(_one_hot(k, [type(value)(0) for value in like]))
         return type(like)(k)
 
-    def is_of(self, label: Any, k: int) -> bool:
+    def matches(self, label: Any, k: int) -> bool:
         """Whether a label is that of class k, in this form."""
         if isinstance(self._example, str):
             return type(label) is type(self._example) and self._names.get(k) == label
@@ -83,7 +83,7 @@ class LabelForm:
 
 
 def unnamed(k: int) -> str:
-    """What a class is called that is numbered between others and has no name: no generator knows it."""
+    """What stands for the name of a class that has a number but no name; no generator knows it."""
     return f"(no class {k})"
 
 

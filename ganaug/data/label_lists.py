@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, KeysView, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from numbers import Integral
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
-from ganaug.data.label_form import unnamed
+from ganaug.data.label_form import class_index, unnamed
 from ganaug.data.nesting import inside, is_plain, own, wrapped
 
 _SOME = 64  # items that are looked at besides the first one of each class
@@ -21,12 +20,12 @@ _SOME = 64  # items that are looked at besides the first one of each class
 
 @dataclass(frozen=True)
 class LabelList:
-    """Labels of all items of a dataset, as something says.
+    """Labels of all items of a dataset, as one of its attributes states them.
 
     Attributes:
         labels (Tensor): int64 (N,).
         names (tuple of str): label k is ``names[k]``, where the list has names in place of numbers; else empty.
-        where (str): what says so, in words.
+        where (str): what states them, in words.
         must_hold (bool): whether the dataset contradicts itself if its items have other labels.
     """
 
@@ -37,7 +36,7 @@ class LabelList:
 
 
 def label_lists(dataset: Any) -> list[LabelList]:
-    """What is said of the labels of a dataset's items, likeliest first: its own lists, then those of datasets inside.
+    """All lists of the labels of a dataset's items, likeliest first: its own, then those of datasets inside.
 
     A list of a dataset inside need not be that of a wrapper, which may change labels.
     """
@@ -59,17 +58,27 @@ def label_lists(dataset: Any) -> list[LabelList]:
         ]
 
     name = type(dataset).__name__
+    if columns := class_label_columns(dataset):
+        return [
+            LabelList(labels, (), f"values of the column {column} of {name}", must_hold=False)
+            for column in columns
+            if (labels := labels_in_column(dataset, column)) is not None
+        ]
     explained = bool(inside(dataset))  # a wrapper may have copied the list of the dataset inside
     stated = [(own(dataset, each), f"{each} of {name}", not explained) for each in ("targets", "labels")]
     stated.append((own(dataset, "_labels"), f"_labels of {name}", False))
     if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
         stated.insert(0, (dataset.tensors[1], f"values of the second tensor of {name}", False))
-    # What __getattr__ passes on is said of another dataset.
+    # What __getattr__ passes on belongs to another dataset.
     passed_on = [each for each in ("targets", "labels") if own(dataset, each) is None]
     stated += [(getattr(dataset, each, None), f"{each} inside {name}", False) for each in passed_on]
     lists = []
+    try:
+        names = own_classes(dataset)
+    except ValueError:  # is raised again where names are asked for, unless the user gives them
+        names = ()
     for values, where, must_hold in stated:
-        found = as_numbers(values, own_classes(dataset))
+        found = as_numbers(values, names)
         if found is not None and len(found[0]) == len(dataset):
             lists.append(LabelList(*found, where, must_hold))
     within = wrapped(dataset)
@@ -126,27 +135,51 @@ def representative(labels: Tensor) -> list[int]:
     return sorted({*first.tolist(), *spread.tolist()})
 
 
+def class_label_columns(dataset: Any) -> dict[str, tuple[str, ...]]:
+    """The class names in each ClassLabel column of a Hugging Face dataset; empty for other datasets."""
+    features = own(dataset, "features") if type(dataset).__module__.partition(".")[0] == "datasets" else None
+    columns = features.items() if isinstance(features, Mapping) else ()
+    return {name: tuple(feature.names) for name, feature in columns if type(feature).__name__ == "ClassLabel"}
+
+
+def labels_in_column(dataset: Any, column: str) -> Tensor | None:
+    """Labels in a column of a Hugging Face dataset, int64 (N,); None if a row has none."""
+    found = as_numbers(dataset.with_format(None)[column][:])
+    return None if found is None else found[0]
+
+
 def own_classes(dataset: Any) -> tuple[str, ...]:
     """Class names that a dataset itself states: label k is the name at k; empty if it states none.
 
-    ``class_to_idx`` decides; where every name's label is its place in ``classes``, or that of a tuple of synonyms
-    which it is in, ``classes`` has them all. A number between others that has no name is called ``"(no class 3)"``.
+    A Hugging Face dataset has those of its only ClassLabel column. Of others, ``class_to_idx`` decides; but if it
+    gives every name its place in ``classes``, or that of a tuple of synonyms with the name in it, these are the names.
+    A number without a name, between others, is called ``"(no class 3)"``.
 
     Raises:
         ValueError: two names have the same label, and ``classes`` does not say which is meant.
     """
+    if len(columns := class_label_columns(dataset)) == 1:
+        return next(iter(columns.values()))
     stated, numbered = own(dataset, "classes"), own(dataset, "class_to_idx")
-    classes = tuple(stated) if isinstance(stated, Sequence | np.ndarray) and not isinstance(stated, str) else ()
-    labels = dict(numbered) if isinstance(numbered, Mapping) else {}
-    if not labels or not all(isinstance(label, Integral) for label in labels.values()):
+    if isinstance(stated, Mapping):
+        stated, numbered = (), numbered or stated
+    ordered = isinstance(stated, Collection) and not isinstance(stated, str | Set | Tensor)
+    classes = tuple(stated) if ordered or isinstance(stated, KeysView) else ()
+    labels = _labels_by_name(numbered) if isinstance(numbered, Mapping) else {}
+    if not labels:
         return tuple(map(str, classes))
 
     names_of: dict[int, list[str]] = defaultdict(list)
     for name, label in labels.items():
         if label >= 0:  # -1 is that of images without a class
-            names_of[int(label)].append(str(name))
+            names_of[label].append(name)
     synonyms = [set(map(str, each)) if isinstance(each, tuple | list) else {str(each)} for each in classes]
     if all(k < len(classes) and set(names) <= synonyms[k] for k, names in names_of.items()):
+        return tuple(map(str, classes))
+
+    # Where several names share a label and none is in `classes`, these are the names of the merged classes.
+    merged = any(len(names) > 1 for names in names_of.values())
+    if merged and not labels.keys() & {*map(str, classes)} and set(names_of) == set(range(len(classes))):
         return tuple(map(str, classes))
 
     chosen: dict[int, str] = {}
@@ -159,3 +192,12 @@ def own_classes(dataset: Any) -> tuple[str, ...]:
             )
         chosen[k] = among[0]
     return tuple(chosen.get(k, unnamed(k)) for k in range(max(chosen, default=-1) + 1))
+
+
+def _labels_by_name(numbered: Mapping[Any, Any]) -> dict[str, int]:
+    """{name: label} of a mapping in this or the other direction; empty if neither side has labels."""
+    for pairs in (numbered.items(), [(name, label) for label, name in numbered.items()]):
+        labels = {str(name): class_index(label) for name, label in pairs}
+        if None not in labels.values():
+            return cast(dict[str, int], labels)
+    return {}

@@ -172,7 +172,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
 
 def classes_with_counts(images: LabelledImages, *, most: int = 20) -> str:
-    """Names and numbers of images of all classes in one line, of the first ones if there are more than ``most``."""
+    """Classes with their numbers of images, in one line; if they are more than ``most``, only the first ones."""
     named = [f"{name} {count:,}" for name, count in zip(images.classes, images.class_counts, strict=True)]
     if len(named) <= most:
         return ", ".join(named)

@@ -1,9 +1,10 @@
-"""Datasets inside datasets: subsets, concatenations, and wrappers of anyone's making."""
+"""Datasets inside datasets: subsets, concatenations, and wrappers of all kinds."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sized
+from contextlib import suppress
 from typing import Any, cast
 
 from torch.utils.data import ConcatDataset, Dataset, Subset
@@ -18,10 +19,30 @@ def own(dataset: Any, name: str) -> Any:
     return None if inspect.getattr_static(dataset, name, _ABSENT) is _ABSENT else getattr(dataset, name, None)
 
 
+def stored(dataset: Any) -> dict[str, Any]:
+    """The attributes that are stored in a dataset itself, in its ``__dict__`` or in slots."""
+    found = dict(getattr(dataset, "__dict__", {}))
+    for cls in type(dataset).__mro__:
+        for name, slot in vars(cls).items():
+            if inspect.ismemberdescriptor(slot):
+                with suppress(AttributeError):  # of an empty slot
+                    found[name] = slot.__get__(dataset)
+    return found
+
+
+def store(dataset: Any, name: str, value: Any) -> None:
+    """Set an attribute where :func:`stored` finds it, past the dataset's own code, which may pass it on."""
+    slot = inspect.getattr_static(type(dataset), name, None)
+    if inspect.ismemberdescriptor(slot):
+        slot.__set__(dataset, value)  # type: ignore[attr-defined]
+    else:
+        vars(dataset)[name] = value
+
+
 def inside(dataset: Any) -> list[Any]:
     """The datasets that a dataset holds in its attributes, alone or in a list, tuple or dict."""
     found: list[Any] = []
-    for value in vars(dataset).values() if hasattr(dataset, "__dict__") else ():
+    for value in stored(dataset).values():
         if not isinstance(value, list | tuple | dict):
             found.append(value)
         elif len(value) <= _PARTS:
@@ -92,20 +113,30 @@ def wrapped(dataset: Any) -> Any:
     if isinstance(dataset, Subset):
         return Subset(dataset.dataset, dataset.indices) if size == len(dataset.indices) else None
     found = [each for each in inside(dataset) if isinstance(each, Sized) and len(each) == size]
+    # One that refers back to the wrapper, as a part to its whole, is not inside it.
+    found = [each for each in found if all(other is not dataset for other in everything_inside(each))]
     return found[0] if len(found) == 1 else None
 
 
 def read_batch(dataset: Any, indices: list[int]) -> list[Any]:
     """The items at ``indices``, in one call where that gives the same as reading them one by one.
 
-    A class that overrides ``__getitem__`` but not the ``__getitems__`` it inherits is read one by one.
+    A class that overrides ``__getitem__`` but not the ``__getitems__`` it inherits is read one by one. So is one that
+    passes on ``__getitems__`` by ``__getattr__``, in a subset too: that of the dataset inside does not change items.
     """
+    while is_plain(dataset, Subset):
+        dataset, indices = dataset.dataset, [dataset.indices[index] for index in indices]
+    return list(dataset.__getitems__(indices)) if reads_batches(dataset) else [dataset[index] for index in indices]
+
+
+def reads_batches(dataset: Any) -> bool:
+    """Whether :func:`read_batch` reads a batch in one call of a dataset's own code."""
+    while is_plain(dataset, Subset):
+        dataset = dataset.dataset
     for cls in type(dataset).__mro__:
-        if "__getitems__" in vars(cls) and callable(dataset.__getitems__):
-            return list(dataset.__getitems__(indices))
-        if "__getitem__" in vars(cls):
-            break
-    return [dataset[index] for index in indices]
+        if "__getitems__" in vars(cls) or "__getitem__" in vars(cls):
+            return callable(vars(cls).get("__getitems__"))
+    return False
 
 
 def _is_dataset(value: Any) -> bool:

@@ -9,18 +9,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from ganaug.core import fingerprints
-from ganaug.data.nesting import everything_inside, own
+from ganaug.data.nesting import everything_inside, own, store, stored
 
 TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
 
 
 @dataclass(frozen=True)
 class Transforms:
-    """Transforms as torchvision has them: one for each part of an item, or one for both (``transforms``)."""
+    """Transforms as torchvision has them: one for each part of an item, or one for both (``transforms``).
+
+    Raises:
+        ValueError: both are given.
+    """
 
     transform: Callable[[Any], Any] | None = None
     target_transform: Callable[[Any], Any] | None = None
     transforms: Callable[[Any, Any], tuple[Any, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.transforms is not None and (self.transform is not None or self.target_transform is not None):
+            raise ValueError("Only transforms or transform/target_transform can be passed as argument")
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) is not None for name in TRANSFORM_NAMES)
@@ -52,22 +60,27 @@ def is_standard(joint: Any) -> bool:
 
 
 def are_same(one: Any, other: Any) -> bool:
-    """Whether two transforms are one object; of a method, there is a new object each time."""
+    """Whether two transforms are one object, or one method, which is a new object each time."""
     return one is other or (inspect.ismethod(one) and one == other)
 
 
 def are_equal(one: Any, other: Any) -> bool:
-    """Whether two transforms, or None, are the same or made of the same."""
+    """Whether two transforms, or None, are the same or have the same fingerprint."""
     if are_same(one, other):
         return True
-    return callable(one) and callable(other) and fingerprints.of_callable(one) == fingerprints.of_callable(other)
+    if not callable(one) or not callable(other):
+        return False
+    try:
+        return fingerprints.of_callable(one) == fingerprints.of_callable(other)
+    except Exception:  # whatever pickle raises for what cannot be pickled, and so cannot be compared either
+        return False
 
 
 @contextmanager
 def watched_transforms(dataset: Any) -> Iterator[list[str]]:
     """Note, in a block, which transforms of a dataset and of those inside it are called, by the attribute's name.
 
-    They are set on the datasets in the block, and set back after it.
+    Wrappers that note calls stand in their places on the datasets during the block.
     """
     calls: list[str] = []
     holders: list[tuple[Any, str, Any]] = []
@@ -76,14 +89,14 @@ def watched_transforms(dataset: Any) -> Iterator[list[str]]:
             parts = [(each, name, value)]
             if is_standard(value):  # keeps its place, for it is known by its type
                 parts = [(value, part, getattr(value, part)) for part in ("transform", "target_transform")]
-            holders += [part for part in parts if callable(part[2]) and part[1] in vars(part[0])]
+            holders += [part for part in parts if callable(part[2]) and part[1] in stored(part[0])]
     try:
         for holder, name, value in holders:
-            vars(holder)[name] = _Watched(value, name, calls)
+            store(holder, name, _Watched(value, name, calls))
         yield calls
     finally:
         for holder, name, value in holders:
-            vars(holder)[name] = value
+            store(holder, name, value)
 
 
 class _Watched:
@@ -97,6 +110,6 @@ class _Watched:
         return self._transform(*args, **named)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what pickling looks for is that of a new object, which has no transform yet
+        if name.startswith("__"):  # pickle looks for these in a new object, which has no transform yet
             raise AttributeError(name)
         return getattr(self._transform, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from ganaug.core.errors import DataError
-from ganaug.core.text import composed
+from ganaug.core.text import composed, shortened
 from ganaug.data import inspection
 from ganaug.data.arrays import from_arrays, is_arrays
 from ganaug.data.decoding import Conversion
+from ganaug.data.examination import ExaminedItems
 from ganaug.data.folders import from_class_folders
-from ganaug.data.found import Found, shortened
+from ganaug.data.found import Found
 from ganaug.data.huggingface import Columns, from_hf_dataset, from_hub, from_saved, is_hf_object, pick_split
 from ganaug.data.labelled import LabelledImages
 from ganaug.data.nesting import base_dataset
@@ -52,20 +53,20 @@ def open_images(
             - ``"sklearn:digits"``: scikit-learn's digits of 8x8 pixels;
             - another str: the id of a dataset on the Hugging Face Hub;
             - a pair ``(X, y)`` of arrays or tensors; see :func:`ganaug.data.arrays.from_arrays`;
-            - an object: LabelledImages, a map-style dataset of (image, int label), torchvision's among them, or a
+            - an object: LabelledImages, a map-style dataset of (image, label), torchvision's among them, or a
               ``Dataset`` or ``DatasetDict`` of HF ``datasets``.
         config_name (str, optional): configuration of the dataset, if HF ``load_dataset`` opens the source.
         split (str): ``"train"`` or ``"test"``, or any split that the source has; dataset objects, and class folders
-            without folders of splits, have ``"train"`` only. Default: train
+            that are not divided into splits, only have ``"train"``. Default: train
         classes (iterable of str, optional): names of the classes to open; they keep the order of the source. Default:
             all that have an image; a line of the log names the others
-        class_names (iterable of str, optional): one name for each label, where a source has only numbers, as IDX files
-            and arrays, or is an object whose names need not be those of its labels.
-        image_column (str, optional), label_column (str, optional): of a dataset of HF ``datasets``. Default: the only
-            ones of type Image and ClassLabel
-        like (LabelledImages, optional): the training images, where held-out ones are opened. These get their classes,
-            in their order: a class without an image here stays, and images of further classes are refused unless
-            ``classes`` leaves them out.
+        class_names (iterable of str, optional): one name for each label, for a source that has only numbers, such as
+            IDX files and arrays, or for an object whose class names are not known.
+        image_column (str, optional), label_column (str, optional): for a dataset of HF ``datasets``. Default: the
+            only ones of type Image and ClassLabel
+        like (LabelledImages, optional): the training images, when held-out ones are opened. These get the same
+            classes in the same order: a class without an image here stays, and images of any other class are refused
+            unless ``classes`` leaves them out.
         resolution (int, optional), channels (int, optional), background (str), skip_bad_images (bool): how the images
             are converted; see :class:`ganaug.data.decoding.Conversion`.
 
@@ -79,7 +80,10 @@ def open_images(
     conversion = Conversion(resolution, channels, background, skip_bad_images)
     asked, columns = _names(classes, "classes"), Columns(image_column, label_column)
     names = None if class_names is None else _names(class_names, "class_names")
-    found = _read(source, config_name, split, columns, asked or None, names)
+    try:
+        found = _read(source, config_name, split, columns, asked or None, names)
+    except PermissionError as error:
+        raise DataError(f"{error.filename} may not be read: {error.strerror}. Make it readable for you") from error
     if names and names != found.classes and (like is None or found.numbered):  # held-out images may have them already
         found = found.named(names, at_least=like is not None)
     found = _of_classes(found, asked, like).read(conversion)
@@ -91,17 +95,18 @@ def open_images(
 
 def _names(given: Iterable[str] | None, argument: str) -> tuple[str, ...]:
     if isinstance(given, str):
-        raise DataError(f"{argument} must be several names, got {given!r}. Put it in a list: [{given!r}]")
+        raise DataError(f"{argument} must be a list of names, got {given!r}. Write [{given!r}]")
     return tuple(composed(str(name)) for name in given or ())
 
 
 def _of_classes(found: Found, asked: tuple[str, ...], like: LabelledImages | None) -> Found:
-    """The images of the classes asked for, or of all that have images; with the classes of others, if given."""
+    """The images of the classes asked for, or of all that have images; numbered as in ``like``, if that is given."""
     known = found.classes if like is None else (*found.classes, *like.classes)
     if unknown := sorted(set(asked) - set(known)):
+        advice = ", or name all of them with class_names (--class_names)" if found.numbered else ""
         raise DataError(
             f"{found.name} has no class {', '.join(unknown)}; its classes are {', '.join(found.classes)}. Ask for "
-            "some of these"
+            f"some of these{advice}"
         )
     if asked:
         wanted = set(asked)
@@ -111,7 +116,7 @@ def _of_classes(found: Found, asked: tuple[str, ...], like: LabelledImages | Non
     there = {found.classes[k] for k in found.targets.unique().tolist()}
     if further := sorted(there - set(like.classes)):
         raise DataError(
-            f"{found.name} has images of {shortened(further)}, and {like.name} has none; its classes are "
+            f"{found.name} has images of {shortened(further)}, which {like.name} does not; its classes are "
             f"{', '.join(like.classes)}. Leave them out with classes (--classes)"
         )
     if not there:
@@ -140,11 +145,12 @@ def _read(
         return from_hf_dataset(pick_split(source, split, name=name), name=name, columns=columns)
     if isinstance(source, str | Path) and _is_saved(Path(source)):
         return from_saved(Path(source), split=split, columns=columns)
-    if columns != Columns():
-        raise DataError(
-            f"image_column {columns.image!r} and label_column {columns.label!r} have no meaning here: only a dataset "
-            "of HF datasets has columns. Leave them out"
-        )
+    given = {"image_column": columns.image, "label_column": columns.label}
+    for argument, column in given.items():
+        if column is not None:
+            raise DataError(
+                f"{argument} {column!r} has no meaning here: only a dataset of HF datasets has columns. Leave it out"
+            )
     if source is None:
         return _in_memory(bundled_digits(split))
     if isinstance(source, str) and not Path(source).is_dir():
@@ -185,7 +191,7 @@ def _read_named(source: str, split: str) -> Found:
 def _read_folder(folder: Path, split: str, asked: tuple[str, ...] | None) -> Found:
     if not folder.is_dir():
         raise DataError(
-            f"no folder {folder}. Give a folder of class folders, of IDX or Parquet files, or one of save_to_disk"
+            f"no folder {folder}. Give a folder of class folders, IDX files or Parquet files, or one from save_to_disk"
         )
     if any(folder.glob("*-idx3-ubyte*")):
         return from_idx(folder, split=split)
@@ -195,8 +201,13 @@ def _read_folder(folder: Path, split: str, asked: tuple[str, ...] | None) -> Fou
 def _read_object(source: Any, split: str, names: tuple[str, ...] | None) -> Found:
     if isinstance(source, np.ndarray | Tensor):
         raise DataError(f"{inspection.describe(source)} has no labels. Pass them too: open_images((X, y))")
+    if isinstance(source, Mapping) and 0 not in source:  # with items by number it would be a dataset
+        keys = ", ".join(map(repr, source))
+        raise DataError(f"a dict of {keys} is no dataset. Pass its images and labels as a pair: open_images((X, y))")
     subset_of = "subset of " if isinstance(source, Subset) else ""
-    name = "arrays" if is_arrays(source) else f"{subset_of}dataset {type(base_dataset(source)).__name__}"
+    base = base_dataset(source)
+    kind = base.kind if isinstance(base, ExaminedItems) else type(base).__name__
+    name = "arrays" if is_arrays(source) else f"{subset_of}dataset {kind}"
     if split != "train":
         raise DataError(f"{name} is an object, which has no split {split!r}. Pass the object of that split instead")
     if is_arrays(source):

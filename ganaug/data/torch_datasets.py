@@ -60,7 +60,7 @@ def from_torchvision(name: str, *, split: str) -> Found:
 
 
 def from_dataset(dataset: Dataset[Any], *, name: str, class_names: Sequence[str] | None = None) -> Found:
-    """Images of a map-style dataset of (image, int label), before its transforms.
+    """Images of a map-style dataset of (image, label), before its transforms.
 
     Images of torchvision's MNIST and CIFAR families share the memory of ``dataset.data``.
 
@@ -83,14 +83,14 @@ def from_dataset(dataset: Dataset[Any], *, name: str, class_names: Sequence[str]
             f"{inspection.describe(image)}{_because(found)}{_how_to_convert(image)}"
         )
     if found.reader.obstacle:
-        logger.warning("images of %s are taken as it gives them, transforms included%s", name, _because(found))
+        logger.warning("images of %s are read with its transforms applied%s", name, _because(found))
     count = len(cast(Sized, dataset))
     unread = [UnreadImage(f"{name}, item {i}", partial(_open_item, found.reader, i)) for i in range(count)]
     return Found(unread, targets, classes, name)
 
 
 def _how_to_pair(dataset: Any) -> str:
-    """The line that makes pairs of items that are dicts; nothing for other items."""
+    """How to turn items that are dicts into pairs; empty for other items."""
     try:
         item = dataset[0]
     except (TypeError, ValueError, LookupError, AttributeError, OSError, RuntimeError):
@@ -101,18 +101,18 @@ def _how_to_pair(dataset: Any) -> str:
     label = next((key for key in item if str(key) in ("label", "labels", "target", "class", "y")), None)
     label = label or next(key for key in item if key != image)
     return (
-        f". Make pairs of them: open_images([(item[{image!r}], item[{label!r}]) for item in "
+        f". Turn them into pairs: open_images([(item[{image!r}], item[{label!r}]) for item in "
         "map(dataset.__getitem__, range(len(dataset)))])"
     )
 
 
 def _how_to_convert(image: Any) -> str:
-    """How to make an image of an array or a tensor of another type; nothing for other values."""
+    """How to convert an array, or a tensor of another type; empty for other values."""
     if isinstance(image, Tensor):
-        return f". Convert them, here by {as_uint8(image, 'image')}"
+        return f". Convert them, this one by {as_uint8(image, 'image')}"
     if isinstance(image, np.ndarray):
         pixels = "image" if image.dtype == np.uint8 else as_uint8(image, "image")
-        return f". Convert them, here by Image.fromarray({pixels})"
+        return f". Convert them, this one by Image.fromarray({pixels})"
     return ""
 
 

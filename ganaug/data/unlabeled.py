@@ -23,8 +23,8 @@ def open_unlabeled(
     If the source has labels, they are ignored.
 
     Args:
-        source (str or Path): a folder with image files in it or in its subfolders (only in ``train``, if these are
-            those of splits), or what :func:`open_images` takes.
+        source (str or Path): a folder with image files in it or in its subfolders (only in
+            ``train``, if it is divided into splits), or what :func:`open_images` takes.
         like (LabelledImages): the labelled images.
         background (str): colour behind transparent pixels. Default: white
         skip_bad_images (bool): leave out images that cannot be decoded. Default: False

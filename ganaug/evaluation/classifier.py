@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.core.hardware import device_of, evaluation_mode, has_bf16
 from ganaug.core.integers import positive_int
@@ -151,6 +152,7 @@ class TrivialAugment:
         return torch.stack([self.operation(image) for image in self.shift_flip(images)])
 
 
+@usual_defaults()
 def train_classifier(
     data: LabelledImages,
     factory: ClassifierFactory = SmallCNN,
@@ -219,6 +221,7 @@ def _check_logits(logits: object, num_classes: int) -> None:
         raise InputError(f"a classifier must return class logits (N, {num_classes}), this one returns {found}")
 
 
+@usual_defaults()
 def predict_probabilities(classifier: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tensor:
     """Softmax probabilities, float32 (N, K) on the CPU, for uint8 images (N, C, H, W)."""
     device = device_of(classifier)

@@ -13,6 +13,7 @@ import torch
 from PIL.Image import Image
 from tqdm import tqdm
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN, train_classifier
@@ -66,6 +67,7 @@ class Evaluation:
     seconds: float
 
 
+@usual_defaults()
 def evaluate(
     train: LabelledImages,
     held_out: LabelledImages,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.core.hardware import device_of, evaluation_mode
 from ganaug.core.pixels import to_float
@@ -90,6 +91,7 @@ class Fidelity:
         return statistics.mean(value for value in self.diversity.values() if value is not None)
 
 
+@usual_defaults()
 def fidelity(generated: LabelledImages, real: LabelledImages, classifier: SmallCNN) -> Fidelity:
     """Compare generated images with held-out real ones.
 
@@ -163,6 +165,7 @@ class LabelFidelity:
     num_images: int
 
 
+@usual_defaults()
 def label_fidelity(
     generator: Generator,
     classifier: nn.Module,
@@ -201,6 +204,7 @@ def label_fidelity(
     return LabelFidelity(right.mean().item(), per_class, num_images)
 
 
+@usual_defaults()
 def class_features(classifier: SmallCNN, images: Tensor, *, batch_size: int = 256) -> Tensor:
     """Features, which the last layer of a classifier sees, float32 (N, D) on the CPU, of uint8 images (N, C, H, W)."""
     device = device_of(classifier)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.core.seeding import forked_rng
 from ganaug.data import LabelledImages
@@ -36,6 +37,7 @@ class InceptionDistances:
     num_images: int
 
 
+@usual_defaults()
 def inception_distances(
     generated: LabelledImages,
     real: LabelledImages,

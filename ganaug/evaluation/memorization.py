@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
 from ganaug.data.grids import class_grid
@@ -79,6 +80,7 @@ class ClosestPairs:
     exact: Tensor
 
 
+@usual_defaults()
 def memorization(
     generated: LabelledImages,
     train: LabelledImages,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
 from ganaug.data.labelled import check_comparable
@@ -41,6 +42,7 @@ class RatioChoice:
     sentence: str
 
 
+@usual_defaults()
 def choose_ratio(
     train: LabelledImages,
     validation: LabelledImages,

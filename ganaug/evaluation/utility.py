@@ -12,6 +12,7 @@ from typing import Literal, cast
 
 from torch import Tensor
 
+from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
@@ -141,6 +142,7 @@ class Utility:
     cell_seconds: float
 
 
+@usual_defaults()
 def utility(
     train: LabelledImages,
     held_out: LabelledImages,
@@ -287,6 +289,7 @@ def _verdict(found: Utility, generator: str) -> Verdict:
     return Verdict(outcome, primary, difference, primary.arm.ratio if clear else 0.0, worth, sentence)
 
 
+@usual_defaults()
 def classification_accuracy(
     train: LabelledImages,
     held_out: LabelledImages,

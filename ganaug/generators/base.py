@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ganaug.core.errors import InputError
 from ganaug.core.integers import positive_int, to_int
-from ganaug.core.text import LONGEST_NAME, is_name
+from ganaug.core.text import LONGEST_NAME, in_short, is_name
 from ganaug.hub.download import fetch
 from ganaug.hub.folder import load, save
 from ganaug.hub.registry import Origin
@@ -28,8 +28,8 @@ class Generator(nn.Module, ABC):
     A subclass sets ``architecture``, builds its layers, and defines ``forward``; a GAN's also defines
     :meth:`make_discriminator`. Its constructor takes ``label_names``, ``image_size`` and ``channels``. Any further
     arguments must be bools, short strings or numbers, ints up to 100,000, and :meth:`network_options` returns them, so
-    that ``config.json`` can rebuild the network. All that images depend on besides must be in ``state_dict``, or be
-    the same whenever the network is made; training refuses a generator that could not be loaded again.
+    that ``config.json`` can rebuild the network. Everything else that images depend on must be in ``state_dict``,
+    or be the same whenever the network is made; training refuses a generator that could not be loaded again.
 
     Args:
         label_names (sequence of str): class names; label k is ``label_names[k]``. Empty for an unconditional
@@ -56,14 +56,16 @@ class Generator(nn.Module, ABC):
     def __init__(self, label_names: Sequence[str], *, image_size: int, channels: int, latent_dim: int) -> None:
         super().__init__()
         self.label_names = tuple(label_names)
-        enough = self.label_names or self.can_be_unconditional
-        if not enough or not all(is_name(name) for name in self.label_names):
-            raise ValueError(
+        wrong = [name for name in self.label_names if not is_name(name)]
+        if wrong or not (self.label_names or self.can_be_unconditional):
+            advice = ". Rename that class" if wrong else ""
+            raise InputError(
                 f"label_names must be one or more strings of 1 to {LONGEST_NAME} characters, without control "
-                f"characters; got {list(label_names)!r}"
+                f"characters; got {in_short(ascii(wrong[0])) if wrong else 'none'}{advice}"
             )
         if len(set(self.label_names)) < len(self.label_names):
-            raise ValueError(f"label_names must differ from one another, got {list(label_names)!r}")
+            twice = next(name for name in self.label_names if self.label_names.count(name) > 1)
+            raise InputError(f"label_names must differ from one another, got {twice!r} more than once")
         self.image_size = positive_int("image_size", image_size)
         self.channels = positive_int("channels", channels)
         self.latent_dim = positive_int("latent_dim", latent_dim)
@@ -201,7 +203,7 @@ class Generator(nn.Module, ABC):
 
         Args:
             pretrained_model_name_or_path (str or Path): a folder, or a Hub id: ``"user/repo"`` or
-                ``"user/repo@revision"``. ``~`` is the home folder, and ``"outputs/..."`` a training run's.
+                ``"user/repo@revision"``. ``~`` is the home folder; ``"outputs/..."`` is always a folder.
             revision (str, optional): branch, tag or commit on the Hub.
             token, cache_dir, local_files_only, force_download, endpoint: as in ``huggingface_hub``.
 

@@ -17,8 +17,7 @@ from ganaug.hub.strict_json import strict_json
 CONFIG = "config.json"
 FORMAT_VERSION = 1
 MOST_CLASSES = 10_000
-# Of the file: each name stands in two lists, in UTF-8 of up to 4 bytes a character, and 40 bytes go with it; the rest
-# is short.
+# Of the file: each name is in two lists, with up to 4 bytes a character and 40 bytes around it; the rest is short.
 MOST_BYTES = 2 * MOST_CLASSES * (4 * LONGEST_NAME + 40) + 2**20
 _MOST_TOKENS = 25 * MOST_CLASSES  # strings, commas and brackets; two go with each name in each list
 LONGEST_TEXT = 2_000  # characters
@@ -76,7 +75,7 @@ def parsed_config(path: Path, content: bytes) -> dict[str, Any]:
         content (bytes): all of it.
 
     Raises:
-        LoadError: it is too large, is no JSON, was written by a newer version, or its keys, types or sizes are wrong.
+        LoadError: it is too large, is not JSON, was written by a newer version, or its keys, types or sizes are wrong.
     """
     _check_size(path, len(content))
     try:
@@ -153,9 +152,7 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
     require(type(count) is int and count >= 0, "weights: num_parameters must be a number", count)
     require(weights["dtype"] == "float32", "weights: dtype must be float32", weights["dtype"])
 
-    for name, value in config["network"].items():
-        good = is_name(value) if type(value) is str else _is_option(value)
-        require(name.isidentifier() and good, f"network: {in_short(name)} must be a name or a small number", value)
+    check_options(path, config["network"])
     dataset = config["dataset"]
     for name, value in dataset.items():
         require(type(value) is _DATASET.get(name), f"dataset: {in_short(name)} is unknown, or of a wrong type", value)
@@ -163,6 +160,27 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
         values = value if type(value) is list else [value]
         good = value is dataset.get("class_counts") or (len(values) <= 100 and all(map(_is_plain, values)))
         require(is_name(name) and good, f"{in_short(name)} must be short, plain JSON", value)
+
+
+def check_options(path: Path, options: Mapping[str, Any]) -> None:
+    """Refuse options of a network that a config cannot hold.
+
+    Args:
+        path (Path): of the config, for the message.
+        options (mapping): what ``network_options`` returns.
+
+    Raises:
+        LoadError: a name is no identifier, or a value is neither a short string nor a bool nor a small number.
+    """
+    if not isinstance(options, Mapping):
+        raise LoadError(f"{path}: network must be an object, got {in_short(options)}")
+    for name, value in options.items():
+        good = is_name(value) if type(value) is str else _is_option(value)
+        if not (name.isidentifier() and good):
+            raise LoadError(
+                f"{path}: network: {in_short(name)} must be a name or a small number, got {in_short(value)} "
+                f"({type(value).__name__})"
+            )
 
 
 def _require_keys(path: Path, where: str, found: Mapping[str, Any], wanted: Any) -> None:

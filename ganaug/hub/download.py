@@ -164,7 +164,7 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
             raise LoadError(f"{repo_id} could not be downloaded: the Hub answered {status}. Try again") from error
         if isinstance(error, LocalEntryNotFoundError):
             raise LoadError(
-                f"no folder {repo_id!r} here; and as a Hub repository, {repo_id} is not in the cache, and the Hub was "
-                f"not reached: {error}"
+                f"no folder {repo_id!r} here, and the Hub's {repo_id} is not in the cache; the Hub was not reached: "
+                f"{error}"
             ) from error
         raise LoadError(f"no folder {repo_id!r} here, and {repo_id} could not be downloaded: {error}") from error

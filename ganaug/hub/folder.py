@@ -22,7 +22,7 @@ from ganaug.core.seeding import forked_rng, latents
 from ganaug.core.text import in_short
 from ganaug.data import grids
 from ganaug.hub.card import GRID, model_card, updated_card
-from ganaug.hub.config import CONFIG, config_of, parsed_config, read_config
+from ganaug.hub.config import CONFIG, check_options, config_of, parsed_config, read_config
 from ganaug.hub.registry import Origin, SavedGenerator, registered_generators
 from ganaug.hub.weights import WEIGHTS, check_kinds, read_weights
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 CARD = "README.md"
 SEEN_IMAGES, _SEEN_TENSOR = "training_images.safetensors", "sha256_prefix"
-_REFUSED = "this generator cannot be saved, for it could not be loaded again"
+_REFUSED = "this generator cannot be saved, because it could not be loaded again"
 
 SomeGenerator = TypeVar("SomeGenerator", bound=SavedGenerator)
 
@@ -75,7 +75,7 @@ def check_round_trip(generator: SavedGenerator, *, within: Path | None = None) -
 
     Args:
         generator (SavedGenerator): left as it is.
-        within (Path, optional): where the folder is made, and removed again. Default: where the system has such
+        within (Path, optional): where the folder is made, and removed again. Default: the system's temporary folder
 
     Raises:
         InputError: its class is not registered, saving or loading it fails, or what was loaded has other classes or
@@ -101,11 +101,11 @@ def check_round_trip(generator: SavedGenerator, *, within: Path | None = None) -
     except Exception as error:  # code of the user's own runs here, and may raise anything
         raise InputError(f"{_REFUSED}: {type(error).__name__}: {error}") from error
     if difference:
-        raise InputError(f"{_REFUSED}: what is loaded has other {difference}")
+        raise InputError(f"{_REFUSED}: what was loaded has other {difference}")
 
 
 def _difference(generator: SavedGenerator, loaded: SavedGenerator) -> str:
-    """In what a loaded generator differs from the one that was saved; empty if in nothing."""
+    """How a loaded generator differs from the one that was saved; empty if it does not."""
     if loaded.label_names != generator.label_names:
         return f"names of classes, {in_short(', '.join(loaded.label_names))}"
     ours, theirs = cast(nn.Module, generator), cast(nn.Module, loaded)
@@ -121,7 +121,7 @@ def _difference(generator: SavedGenerator, loaded: SavedGenerator) -> str:
 
 
 def _warn_of_hidden(generator: SavedGenerator, folder: Path) -> None:
-    """Say that training changed a buffer that is not saved. To refuse that would lose all that was learnt."""
+    """Warn of a buffer that training changed and that is not saved; refusing now would lose all that was learnt."""
     hidden = _hidden_buffers(cast(nn.Module, generator))
     if hidden:
         new = cast(nn.Module, _build(type(generator), config_of(generator, "0" * 64), folder))
@@ -160,7 +160,7 @@ def _two_images(generator: nn.Module) -> Tensor:
 
 
 def _write(generator: SavedGenerator, tensors: dict[str, Tensor], folder: Path) -> str:
-    """Write all that is loaded again; the weights' hash."""
+    """Write what :func:`load` reads; the weights' hash."""
     _write_tensors(folder / WEIGHTS, tensors)
     if generator.seen_images is None:
         (folder / SEEN_IMAGES).unlink(missing_ok=True)  # of a generator that was saved here before
@@ -172,11 +172,12 @@ def _write(generator: SavedGenerator, tensors: dict[str, Tensor], folder: Path) 
 
 
 def _loadable_tensors(generator: SavedGenerator) -> dict[str, Tensor]:
-    """The state to save; refused if :func:`load` would refuse it, or the config."""
+    """The state to save; refused if :func:`load` would refuse it or the config."""
     kind = type(generator)
     where = Path(kind.__name__)
     try:
         check_kinds(where, generator.state_dict())
+        check_options(where, generator.network_options())
         tensors = {name: tensor.detach().cpu() for name, tensor in generator.state_dict().items()}
         config = parsed_config(where, json_text(config_of(generator, "0" * 64)).encode())
         registered = registered_generators().get(kind.architecture, kind)
@@ -273,7 +274,7 @@ def _build(cls: type[SavedGenerator], config: dict[str, Any], folder: Path) -> S
             )
     except (TypeError, ValueError, RuntimeError) as error:
         # Its constructor asked for the values of tensors.
-        advice = ". Compute what the layers are made from without tensors" if "meta tensor" in str(error) else ""
+        advice = ". Compute the sizes of layers without tensors" if "meta tensor" in str(error) else ""
         raise LoadError(f"{folder}: the config does not fit {config['architecture']}: {error}{advice}") from error
     if generator.network_options() != config["network"]:
         raise LoadError(

@@ -42,7 +42,7 @@ def where_else(path: Path) -> str:
     if found:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         return f"There is one in {', '.join(str(folder) for folder in found[:_NAMED])}{more}"
-    return f"ganaug train makes one, in a folder in {RUNS}"
+    return f"ganaug train makes one, in a folder of {RUNS}"
 
 
 def _holds_generator(folder: Path) -> bool:

@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any
 
-# A comma, an opening bracket, or a string. So many escapes are more than any string here has; with any number of them,
-# matching would take a hundred times their memory.
+# A comma, an opening bracket, or a string. No string here has so many escapes; without that limit, matching would take
+# a hundred times their memory.
 _TOKEN = re.compile(rb'[,\[{]|"[^"\\]*(?:\\.[^"\\]*){0,5000}(?P<end>")?', re.DOTALL)
 
 
@@ -17,8 +17,8 @@ def strict_json(content: bytes, *, entry: str = "key", most: int | None = None) 
     Args:
         content (bytes): the whole text.
         entry (str): what the keys of objects name, for the message. Default: key
-        most (int, optional): strings, commas and brackets that there may be, for a value can take thirty times as
-            much memory as its text. Default: any number
+        most (int, optional): how many strings, commas and brackets there may be, because a value can take thirty
+            times as much memory as its text. Default: any number
 
     Raises:
         ValueError: the text is not JSON, an object has a key twice, NaN or Infinity stands for a number, the text is

@@ -52,9 +52,9 @@ def check_kinds(where: Path, state: Mapping[str, Any]) -> None:
             wrong = "has no shape before the first pass: give its layer all of its sizes"
         elif value.dtype not in _DTYPES:
             known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
-            wrong = f"is {value.dtype}, which is not saved; {known} are (for complex numbers, torch.view_as_real)"
+            wrong = f"is {value.dtype}, which cannot be saved; {known} can (for complex numbers, torch.view_as_real)"
         elif any(size > 1 and stride == 0 for size, stride in zip(value.shape, value.stride(), strict=True)):
-            wrong = "has several elements at one place in memory, so none can be set: call .clone() after expand"
+            wrong = "has several elements at one place in memory, which cannot be set: call .clone() after expand"
         else:
             continue
         raise LoadError(f"{where}: {in_short(name)} {wrong}")

@@ -60,7 +60,7 @@ def _array(image: Tensor) -> Any:
 
 
 def form_differences(real: Look, generated: Look) -> str:
-    """In what two looks differ besides values, in words: type, dtype, and shape if all real images have the same."""
+    """How two looks differ in form, in words: type, dtype, and shape if all real images have the same."""
     names = [name for name in ("type", "dtype") if getattr(real, name) != getattr(generated, name)]
     if len(real.shapes) == 1 and real.shapes != generated.shapes:
         names.append("shapes")

@@ -51,11 +51,11 @@ def auto_ratio(
     names = {composed(name): other for name, other in (class_map or {}).items()}
 
     def numbered(found: LabelledImages) -> LabelledImages:
-        """The images under the generator's class names; with a filter, under the labels that it is asked with."""
+        """The images under the generator's class names; if there is a filter, with the labels that it is given."""
         unknown = [name for name in found.classes if composed(name) not in label_of]
         if unknown:
             raise InputError(
-                f"{found.name} has the class {unknown[0]}, and the dataset to mix has {', '.join(sampler.classes)}. "
+                f"{found.name} has the class {unknown[0]}, but the dataset to mix has {', '.join(sampler.classes)}. "
                 "Give images of the same classes, under the same names"
             )
         labels = torch.tensor([label_of[composed(name)] for name in found.classes])

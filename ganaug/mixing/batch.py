@@ -34,8 +34,8 @@ class GANMix(nn.Module):
         generator (Generator, module, str or Path): a module with ``latent_dim`` that maps float z (N, latent_dim) and
             int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub id.
         ratio (float): the fraction of images that is replaced, in [0, 1). Default: 0.3
-        classes (sequence of str, optional): what the batch's labels are called, in their order, as in
-            ``dataset.classes``; they meet the generator's classes by name. Default: label k is called "k"
+        classes (sequence of str, optional): names of the labels, in order, such as ``dataset.classes``; they are
+            matched to the generator's classes by name. Default: label k is called "k"
         class_map (mapping, optional): {name in ``classes``: generator class name} for classes whose names differ.
         fake_transform (callable, optional): uint8 (M, C, H, W) tensor on the batch's device to what the batch holds,
             for instance ``v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])``. Default:
@@ -48,7 +48,7 @@ class GANMix(nn.Module):
     Raises:
         TypeError: ``generator`` is not a module that can be drawn from, a folder or a Hub id.
         ValueError: an argument is out of range, the generator is unconditional or does not know a class, or no
-            ``classes`` are given and the generator calls its own something else than 0, 1, 2 and so on.
+            ``classes`` are given and the generator's are not called "0", "1", "2" and so on.
         LoadError: the generator cannot be loaded.
     """
 
@@ -159,14 +159,14 @@ class GANMix(nn.Module):
             )
         if one_hot and labels.shape[1] != len(names):
             raise ValueError(
-                f"labels have {labels.shape[1]} columns, and there are {len(names)} classes: {', '.join(names)}. Give "
-                "a column for each, in this order"
+                f"labels have {labels.shape[1]} columns, but there are {len(names)} classes: {', '.join(names)}. "
+                "Give one column for each, in this order"
             )
         classes = (labels.argmax(1) if one_hot else labels).to("cpu", torch.int64)
         if len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < len(names):
             raise ValueError(
                 f"labels must be from 0 to {len(names) - 1} for the classes {', '.join(names)}; got "
-                f"{int(classes.min())} to {int(classes.max())}. Train a generator on the classes of this dataset"
+                f"{int(classes.min())} to {int(classes.max())}. Give classes a name for each label"
             )
         return classes
 

@@ -53,8 +53,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
     Args:
         dataset (Dataset): map-style, items (image, label). A label is an int, a tensor or array of one element, a
-            one-hot vector or a class name; generated ones have the same form. Some items are read, one or more of
-            each class, and what the dataset says of itself is compared with them. It is not modified.
+            one-hot vector or a class name; generated ones have the same form. Some items are read, at least one
+            of each class, to check what the dataset says about itself. It is not modified.
         generator (Generator, module, str or Path, optional): a module with ``latent_dim`` that maps float z (N,
             latent_dim) and int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub
             id (``"user/repo@revision"``) to load one from. None: one is trained on this dataset, which takes minutes,
@@ -73,12 +73,12 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         target_transform (callable, optional): for every label, likewise.
         transforms (callable, optional): for every (image, label), instead of the two.
         fake_transform (callable, optional): uint8 (C, H, W) tensor to what the dataset returns for an image; for
-            datasets whose own processing cannot be found, such as a transform that is called with ``image=``.
+            datasets whose own processing cannot be determined, such as a transform that is called with ``image=``.
         accept (callable, optional): filter, from uint8 images (N, C, H, W) and int64 labels (N,) to bool (N,); see
             :mod:`ganaug.filters`. For an image it refuses, another is drawn.
         max_tries (int): images drawn for an item before the filter counts as starved. Default: 10
-        resample (bool): other generated images in every epoch; needs :meth:`set_epoch`, and a warning says so where
-            nothing calls it. Default: False
+        resample (bool): other generated images in every epoch; needs :meth:`set_epoch`, and warns if nothing
+            calls it. Default: False
         return_source (bool): items end with an int, 0 for real and 1 for generated. Default: False
         seed (int): in [0, 2**64). Default: 0
         cache_dir (str or Path, optional): where fitted generators, chosen ratios and materialised images are kept.
@@ -139,7 +139,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         # Absolute, because workers and copies may have another working directory.
         self._cache_dir = Path(cache_dir).absolute() if cache_dir is not None else user_cache()
 
-        # What the dataset says of itself.
+        # What the dataset is.
         found = examine(dataset, classes)
         labels, names, self._reader = found.labels, found.classes, found.reader
         self._reader.release()
@@ -154,8 +154,9 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
         # How many images of which class, and what draws them.
         if classes is not None:  # images are opened under the same names for fitting a generator or choosing a ratio
-            dataset = ExaminedItems(found)
-            validation = validation and ExaminedItems(examine(validation, classes))
+            dataset = ExaminedItems(found, type(dataset).__name__)
+            if validation is not None:
+                validation = ExaminedItems(examine(validation, classes), type(validation).__name__)
         self._plan, self.sampler = resolve(
             dataset,
             generator,
@@ -399,8 +400,6 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
     def _checked(self, given: Transforms, setting: str | None = None) -> Transforms:
         """Transforms given for a dataset that must not have its own."""
-        if given.transforms is not None and (given.transform is not None or given.target_transform is not None):
-            raise ValueError("Only transforms or transform/target_transform can be passed as argument")
         if (given or setting) and self._reader.has_transforms:
             there = f"Set .dataset.{setting} instead" if setting else "pass none, or build the dataset without"
             raise ValueError(

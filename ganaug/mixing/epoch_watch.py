@@ -1,16 +1,14 @@
-"""A warning for those whose generated images are to change with the epoch, where nothing tells the dataset of one."""
+"""A warning for when generated images should change with the epoch, but nothing tells the dataset its epoch."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import distributed
 from torch.utils.data import get_worker_info
 
 from ganaug.mixing import workers
@@ -18,22 +16,22 @@ from ganaug.mixing import workers
 logger = logging.getLogger(__name__)
 
 _watched = ContextVar("_watched", default=True)
-SUBSTANTIAL = 0.5  # of a pass: who reads less has had a look, or checked something
+SUBSTANTIAL = 0.5  # of a pass; less is a look at some items, or a check
 
 
 class EpochWatch:
-    """Warns once when a dataset is read in the same epoch again, by whichever of the processes that share it.
+    """Warns once when a dataset is read again in the same epoch, by a process and its workers taken together.
 
-    Those are a process and its workers; of several ranks the first one warns. Whoever has called ``set_epoch`` may
-    read an epoch twice, to train and to evaluate.
+    Of several ranks, only the first one warns. Once ``set_epoch`` has been called, an epoch may be read twice, to
+    train and to evaluate.
 
     Args:
-        size (int): items of the dataset; each of several ranks reads its share in a pass.
+        size (int): number of items in the dataset; in a pass, each of several ranks reads its share.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        # Items read in this epoch, whether anybody has called set_epoch, and whether it was warned.
+        # The number of items read in this epoch, whether set_epoch was called, and whether the warning was given.
         self._shared = torch.zeros(3, dtype=torch.int64).share_memory_()
 
     def told(self, *, before: int, epoch: int) -> None:
@@ -56,19 +54,17 @@ class EpochWatch:
     @property
     def _pass(self) -> float:
         """How many items this process and its workers read in a pass over the dataset."""
-        if distributed.is_available() and distributed.is_initialized():
-            return self._size / distributed.get_world_size()
-        return self._size / int(os.environ.get("WORLD_SIZE", "1"))
+        return self._size / workers.world_size()
 
     def _warn(self, epoch: int) -> None:
         worker = get_worker_info()
-        if (worker is not None and worker.id > 0) or workers.rank() > 0:  # one speaks for all
+        if (worker is not None and worker.id > 0) or workers.rank() > 0:  # one warns for all
             return
         self._shared[2] = 1
         logger.warning(
-            "epoch %d is read again, so the same generated images come again: nothing calls set_epoch with another. "
-            "Call dataset.set_epoch(epoch) before each epoch; with a loader that accelerate prepared, "
-            "loader.set_epoch(epoch); with Lightning, in a callback's on_train_epoch_start",
+            "epoch %d is read again, with the same generated images. To have others in each epoch, call "
+            "dataset.set_epoch(epoch) before it; with a loader that accelerate prepared, loader.set_epoch(epoch); "
+            "with Lightning, in a callback's on_train_epoch_start",
             epoch,
         )
 
@@ -79,7 +75,7 @@ class EpochWatch:
 
 @contextmanager
 def not_watched() -> Iterator[None]:
-    """A context in which items are read to check them, which is no pass of training."""
+    """A context in which reading items, to check them, does not count as a pass."""
     before = _watched.set(False)
     try:
         yield

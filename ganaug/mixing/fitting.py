@@ -1,6 +1,6 @@
 """Fitting a generator to a dataset that came without one, once, in a separate process; the generator is kept.
 
-What is fitted is a run beside the folder of the generator, with checkpoints; if it is stopped, the next call goes on.
+The training is a run with checkpoints, in a folder beside the generator's; if it is stopped, the next call resumes it.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ _RUN_JOB = "import sys; from ganaug.mixing.fitting import run_job; run_job(*sys.
 _LOCK = ".lock"  # held in a run's folder by the process that trains there
 _BAR = "{n}/{total}\n"  # the training's progress bar, as _PROGRESS reads it
 _PROGRESS = re.compile(r"\s*(\d+)/(\d+)\s*")
-TIMED = 5.0  # seconds of training, after which it is said how long the rest takes
-LAST_STEP = 30.0  # seconds that a training which is stopped has for its last step and a checkpoint
-# Variables by which launchers tell a process its rank, and those by which a user changes the looks of progress bars.
+TIMED = 5.0  # seconds of training before it says how long the rest takes
+LAST_STEP = 30.0  # seconds that a stopped training has for its last step and a checkpoint
+# Variables by which launchers tell a process its rank, and those by which users change what progress bars look like.
 _NOT_PASSED_ON = re.compile(
     r"TQDM_.*|((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|"
     r"(TORCHELASTIC|ACCELERATE|MPI|OMPI|PMI|MV2)_.*"
@@ -67,7 +67,7 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
 
     It is trained in a separate process, which takes no part in the accelerate state, the random state or the process
     group of this one. Of several processes that ask at once, one trains and the others wait. If it is stopped or
-    killed, the next call for the same images goes on from the last checkpoint, to the same generator bit for bit.
+    killed, the next call for the same images resumes it from the last checkpoint, to the same generator bit for bit.
 
     Args:
         dataset: an object that :func:`ganaug.open_images` takes; its images before any transform.
@@ -80,7 +80,7 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
     Raises:
         InputError: the images cannot be read, or have a size that the preset does not draw.
         ValueError: the dataset's class names cannot be a generator's.
-        RuntimeError: this is a DataLoader worker; the training was stopped; or it failed, and then nothing is kept.
+        RuntimeError: this is a DataLoader worker, the training was stopped, or it failed; then nothing is kept.
         OSError: the folder cannot be written to or the disk is full.
     """
     if get_worker_info() is not None:
@@ -179,13 +179,17 @@ def _train(images: LabelledImages, job: dict[str, Any], kept_in: Path, unfinishe
     write_json(folder / _JOB, job)
 
     command = [sys.executable, "-c", _RUN_JOB, str(folder), str(unfinished)]
-    code, last_lines = _run_with_bar(command, cwd=folder, total=1000 * job["settings"]["total_kimg"])
+    try:
+        code, last_lines = _run_with_bar(command, cwd=folder, total=1000 * job["settings"]["total_kimg"])
+    except KeyboardInterrupt:
+        logger.warning("the fitting was stopped. The next call for the same images goes on where it was")
+        raise
     if code:
         stopped = code < 0 or code > 128  # by a signal: as Python says it, and as the training itself does
         if stopped:
-            then = f"What it reached is kept in {unfinished}. Try again, and it goes on there"
+            then = f"Its checkpoints are kept in {unfinished}. Try again, and it goes on from there"
         else:
-            shutil.rmtree(unfinished)  # or the next try would go on to the same end
+            shutil.rmtree(unfinished)  # or the next try would resume it, and fail again
             then = "Nothing was kept. Remove the cause and try again"
         raise RuntimeError(
             f"fitting a generator to {images.name} {'was stopped' if stopped else 'failed'}; its process ended with "
@@ -218,7 +222,7 @@ def _run_with_bar(command: list[str], *, cwd: Path, total: float) -> tuple[int, 
                     last.append(line)
                     bar.write(line.rstrip(), file=sys.stderr)
         except BaseException:
-            process.terminate()  # it writes a checkpoint, if somebody reads what it says meanwhile
+            process.terminate()  # it writes a checkpoint, as long as its output is read meanwhile
             try:
                 process.communicate(timeout=LAST_STEP)
             finally:
@@ -228,10 +232,10 @@ def _run_with_bar(command: list[str], *, cwd: Path, total: float) -> tuple[int, 
 
 
 class _ProgressBar(tqdm):  # type: ignore[misc]
-    """A bar of images that follows another one, and says once how long the rest takes, after some seconds of it."""
+    """A progress bar that follows that of a training, and says once, after some seconds, how long the rest takes."""
 
     def __init__(self, total: float) -> None:
-        # In a file, where a line cannot be written over, ten states in a second would be many.
+        # tqdm's ten updates a second would be too many in a file, where each is a line of its own.
         super().__init__(
             total=total, desc="fitting a generator", unit="img", unit_scale=True, mininterval=1, file=sys.stderr
         )
@@ -241,7 +245,7 @@ class _ProgressBar(tqdm):  # type: ignore[misc]
     def follow(self, done: int, total: int) -> None:
         """Take over the state of the other bar."""
         now = time.monotonic()
-        if self._training_began is None:  # what was done by then, was done in an earlier call
+        if self._training_began is None:  # what is done by now was done in an earlier call
             self._training_began, self.initial, self.n, self.total = now, done, done, total
             self.refresh()
         self.update(done - self.n)
@@ -273,7 +277,7 @@ def run_job(job_folder: str, run: str) -> None:
     settings = TrainingSettings(**job["settings"])
     cls = cast(type[Generator], registered_generators()[job["architecture"]])
     make = partial(cls, images.classes, image_size=images.image_size, channels=images.channels, **job["network"])
-    # The training of a killed call may be in its last step still.
+    # The training of a call that was killed may still be in its last step.
     with FileLock(Path(run, _LOCK)):
         try:
             fit(make, GANObjective(**job["objective"]), images, settings, run, resume=True)

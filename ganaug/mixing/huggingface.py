@@ -22,7 +22,15 @@ from ganaug.core.integers import to_int
 from ganaug.core.pixels import to_pil
 from ganaug.core.text import composed, numbers_of
 from ganaug.data import inspection
-from ganaug.data.huggingface import SOURCES, class_label_of, image_column_of, label_column_of, labels_of_rows
+from ganaug.data.huggingface import (
+    SOURCES,
+    class_label_of,
+    image_column_of,
+    label_column_of,
+    labels_of_rows,
+    source_columns,
+    warn_of_generated,
+)
 from ganaug.mixing.plan import Strategy, append_quotas, labels_in_class_order
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
@@ -107,6 +115,7 @@ def augment_dataset(
         source_column,
     )
     columns.check(dataset.features)
+    warn_of_generated(dataset, "the dataset")
     labels = labels_of_rows(dataset, columns.label, "the dataset")
     classes = class_label_of(dataset.features[columns.label]).names
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
@@ -181,7 +190,11 @@ def generate_dataset(
         columns.check(features)
     for key, count in counts.items() if isinstance(counts, Mapping) else ():
         if not isinstance(key, str):
-            raise InputError(f'counts must be {{class name: number}}, got the key {key!r}. Write {{"{key}": {count}}}')
+            k, names = to_int(key), getattr(generator, "label_names", None) or ()
+            meant = names[k] if k is not None and str(k) not in names and 0 <= k < len(names) else key
+            raise InputError(
+                f'counts must be {{class name: number}}, got the key {key!r}. Write {{"{meant}": {count}}}'
+            )
     sampler = ClassSampler(
         generator,
         None if features is None else class_label_of(features[label_column]).names,
@@ -278,14 +291,16 @@ def _generated_rows(
     """
     import datasets
 
-    filled = [columns.image, columns.label, columns.source]
+    # A column that an earlier call made says of these rows too where they are from.
+    sources = source_columns(features)
+    filled = [columns.image, columns.label, *sources]
     unlabelled = [name for name in features if isinstance(features[name], datasets.ClassLabel) and name not in filled]
     names = [*filled, *unlabelled]
     layout = json.dumps(features.to_dict())  # keeps the order of columns
     key = fingerprints.of_values(sampler.fingerprint, labels, first, layout, names)[:32]
     path = build_once(
         Path(cache_dir or user_cache()) / "generated" / f"{key}.arrow",
-        partial(_write_rows, sampler, labels, first, features, columns, unlabelled),
+        partial(_write_rows, sampler, labels, first, features, columns, sources, unlabelled),
         what=f"{len(labels)} generated images",
     )
     table = datasets.Dataset.from_file(str(path)).data
@@ -298,6 +313,7 @@ def _write_rows(
     first: int,
     features: Any,
     columns: _Columns,
+    sources: list[str],
     unlabelled: list[str],
     path: Path,
 ) -> None:
@@ -315,8 +331,7 @@ def _write_rows(
             rows |= {name: [-1] * len(some) for name in unlabelled}
             in_lists = not isinstance(features[columns.label], ClassLabel)
             rows[columns.label] = (labels[some, None] if in_lists else labels[some]).tolist()
-            if columns.source is not None:
-                rows[columns.source] = [SOURCES.index("generated")] * len(some)
+            rows |= {name: [SOURCES.index("generated")] * len(some) for name in sources}
             writer.write_batch(rows)
             bar.update(len(some))
         writer.finalize()

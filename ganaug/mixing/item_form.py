@@ -18,7 +18,7 @@ class ItemForm:
     """How a dataset's items look before its transforms.
 
     Args:
-        image (Any): of an item of the dataset, before its transforms if that is known.
+        image (Any): of an item of the dataset, before its transforms if these are known.
         label_form (LabelForm): the form of its labels.
         fake_transform (callable, optional): uint8 (C, H, W) tensor to what the dataset returns for an image. It takes
             the place of the raw form and of the dataset's own transforms of images.
@@ -53,15 +53,15 @@ class ItemForm:
         self.shape = None if fake_transform else inspection.image_shape(image)
 
     def check_known(self, obstacle: str | None) -> None:
-        """Refuse a dataset if it is not known what it does to images, and no ``fake_transform`` takes the place of it.
+        """Refuse a dataset if it is not known what it does to images, unless there is a ``fake_transform``.
 
         Raises:
             TypeError: there is an ``obstacle``.
         """
         if obstacle and self._fake_transform is None:
             raise TypeError(
-                f"generated images cannot be given what {self._owner} does to its own: {obstacle}. Pass "
-                "fake_transform, which does the same to a uint8 (C, H, W) tensor; with albumentations, for instance, "
+                f"generated images cannot be processed as {self._owner} processes its own: {obstacle}. Pass "
+                "a fake_transform that does the same to a uint8 (C, H, W) tensor; with albumentations, for instance, "
                 'lambda image: transform(image=image.permute(1, 2, 0).numpy())["image"]'
             )
 

@@ -1,12 +1,13 @@
-"""What the int labels of streams and batches, which come without names, stand for."""
+"""Which classes the int labels of streams and batches stand for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ganaug.core.errors import InputError
+from ganaug.core.text import shortened
 from ganaug.data.label_form import unnamed
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.inference import ConditionalGenerator
@@ -20,27 +21,35 @@ def sampler_of_labels(
     class_map: Mapping[str, str] | None,
     **options: Any,
 ) -> ClassSampler:
-    """A sampler for int labels, which must be known to mean the same to their owner and to the generator.
+    """A sampler for int labels, if it is sure that they mean the same to their owner and to the generator.
 
-    Without names, label k of a dataset is taken for class k of the generator only if that one calls it "k" too.
+    Without names, label k is taken for class k of the generator only if the generator calls that class "k".
 
     Args:
         generator (module, str or Path): see :class:`ClassSampler`.
-        classes (sequence of str): names of the labels, in their order; empty if nobody gives them.
+        classes (sequence of str): names of the labels, in order; empty if they have none.
         owner (str): whose labels they are, for messages.
         class_map (mapping, optional): {name of a label: generator class name} for classes whose names differ.
         options: further arguments of :class:`ClassSampler`.
 
     Raises:
-        ValueError: nobody names the labels and the generator's names are not 0, 1, 2 and so on; or see
+        ValueError: the labels have no names and the generator's classes are not called "0", "1", "2" and so on; or see
             :class:`ClassSampler`.
     """
-    if len(classes):
-        names = tuple(map(str, classes))
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise InputError(f"classes must be a sequence of class names, in the order of the labels; got {classes!r:.80}")
+    names = tuple(map(str, classes))
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(
+            f"two labels of {owner} have the same name: {shortened(twice)}. Give classes names that differ"
+        )
+    if names:
         present = [name for k, name in enumerate(names) if name != unnamed(k)]
         return ClassSampler(generator, names, present=present, class_map=class_map, **options)
     if class_map:
-        raise InputError(f"class_map was given, but nobody names the labels of {owner}. Give classes: their names")
+        raise InputError(
+            f"class_map was given, but the labels of {owner} have no names. Give classes: their names, in order"
+        )
     sampler = ClassSampler(generator, **options)
     if not sampler.classes:
         raise InputError(
@@ -49,8 +58,8 @@ def sampler_of_labels(
         )
     if sampler.classes != tuple(map(str, range(len(sampler.classes)))):
         raise InputError(
-            f"nobody says which classes the labels of {owner} stand for; the generator's are "
-            f"{', '.join(sampler.classes)}. Give classes: the names of the labels, in their order; if they are the "
+            f"it is not known which classes the labels of {owner} stand for; the generator's are "
+            f"{shortened(sampler.classes)}. Give classes: the names of the labels, in order; if they are the "
             "generator's, classes=generator.label_names"
         )
     return sampler

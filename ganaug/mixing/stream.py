@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,7 @@ from ganaug.core.integers import positive_int
 from ganaug.data import inspection
 from ganaug.data.label_form import LabelForm
 from ganaug.data.label_lists import own_classes
-from ganaug.data.own_transforms import Transforms
+from ganaug.data.own_transforms import Transforms, own_transforms
 from ganaug.mixing import workers
 from ganaug.mixing.item_form import ItemForm
 from ganaug.mixing.label_names import sampler_of_labels
@@ -27,6 +28,8 @@ from ganaug.mixing.plan import check_ratio, classes_due
 from ganaug.mixing.workers import SharedEpoch
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
+
+logger = logging.getLogger(__name__)
 
 
 class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
@@ -45,9 +48,9 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         generator (Generator, module, str or Path): a module with ``latent_dim`` that maps float z (N, latent_dim) and
             int64 labels (N,) to float images (N, C, H, W) in [-1, 1]; it is copied. Or a folder or Hub id.
         ratio (float): the fraction of the mixed stream that is generated, in [0, 1). Default: 0.3
-        classes (sequence of str, optional): what the dataset's labels are called, in their order; they meet the
-            generator's classes by name. Default: as the dataset's ``class_to_idx`` or ``classes`` say; without these,
-            label k is called "k"
+        classes (sequence of str, optional): names of the dataset's labels, in order; they are matched to the
+            generator's classes by name. Default: those of the dataset's ``class_to_idx`` or ``classes``; without
+            these, label k is called "k"
         class_map (mapping, optional): {dataset class name: generator class name} for classes whose names differ.
         transform (callable, optional): for every image, real and generated.
         target_transform (callable, optional): for every label, likewise.
@@ -67,8 +70,8 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
     Raises:
         TypeError: ``dataset`` is map-style or not an iterable; in iteration, its items are not (image, int label), or
             generated images cannot take the form of its images.
-        ValueError: an argument is out of range, the generator does not know a class, or nobody names the labels and
-            the generator calls its classes something else than 0, 1, 2 and so on; in iteration, a label has no class,
+        ValueError: an argument is out of range, the generator does not know a class, or the labels have no names and
+            the generator's classes are not called "0", "1", "2" and so on; in iteration, a label has no class,
             or the generator's images are of another number of channels or size.
         LoadError: the generator cannot be loaded.
         StarvedFilterError: in iteration, ``accept`` refused ``max_tries`` images for an item.
@@ -97,6 +100,12 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         self.buffer = positive_int("buffer", buffer)
         self._fake_transform = fake_transform
         self._transforms = Transforms(transform, target_transform)
+        if fake_transform is None and own_transforms(dataset):
+            logger.warning(
+                "%s has transforms of its own, which generated images do not go through. Give them to the stream "
+                "instead, as transform and target_transform, or pass fake_transform",
+                type(dataset).__name__,
+            )
         exact = check_ratio(ratio)
         self._per_real = exact / (1 - exact)
         self.sampler = sampler_of_labels(
@@ -122,6 +131,33 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
     def epoch(self) -> int:
         """The epoch of the next iteration, from 0."""
         return self._position.epoch if self._resuming else self._epoch.value
+
+    @property
+    def transform(self) -> Callable[[Any], Any] | None:
+        """What every image goes through, real or generated; some libraries set it after construction."""
+        return self._transforms.transform
+
+    @transform.setter
+    def transform(self, value: Callable[[Any], Any] | None) -> None:
+        self._transforms = replace(self._transforms, transform=value)
+
+    @property
+    def target_transform(self) -> Callable[[Any], Any] | None:
+        """What every label goes through."""
+        return self._transforms.target_transform
+
+    @target_transform.setter
+    def target_transform(self, value: Callable[[Any], Any] | None) -> None:
+        self._transforms = replace(self._transforms, target_transform=value)
+
+    @property
+    def transforms(self) -> Callable[[Any, Any], tuple[Any, Any]] | None:
+        """What every (image, label) goes through, instead of the two."""
+        return self._transforms.transforms
+
+    @transforms.setter
+    def transforms(self, value: Callable[[Any, Any], tuple[Any, Any]] | None) -> None:
+        self._transforms = replace(self._transforms, transforms=value)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other images in the next iteration, in workers that are already running too.
@@ -201,7 +237,8 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
             if form is None:
                 image, label = read[0]
                 form = ItemForm(image, LabelForm(label), self._fake_transform, owner=type(self.dataset).__name__)
-                form.check(self.sampler.image_shape, resizable=self._transforms.transform is not None)
+                resizable = self.transform is not None or self.transforms is not None
+                form.check(self.sampler.image_shape, resizable=resizable)
 
             # What a resumed iteration has yielded before is dropped; the generated images in the rest are drawn.
             dropped, wanted = mixed[:skip], mixed[skip:]

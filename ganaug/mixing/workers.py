@@ -68,3 +68,10 @@ def rank(sender_rank: int = 0) -> int:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank()
     return int(os.environ.get("RANK", sender_rank))
+
+
+def world_size() -> int:
+    """Number of ranks: that of ``torch.distributed`` if initialised, else ``WORLD_SIZE`` of the environment or 1."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_world_size()
+    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -17,7 +17,7 @@ from ganaug.core.errors import InputError
 from ganaug.core.hardware import check_usable_here, device_of, evaluation_copy
 from ganaug.core.integers import positive_int, to_int
 from ganaug.core.seeding import check_seed
-from ganaug.core.text import composed, numbers_of
+from ganaug.core.text import composed, numbers_of, shortened
 from ganaug.hub.dataset_card import Provenance
 from ganaug.hub.download import fetch
 from ganaug.hub.folder import load
@@ -179,12 +179,12 @@ class ClassSampler:
         )
 
     def _check_labels(self, labels: Tensor) -> None:
-        """Refuse labels for which there would be an index error, or an image of another class."""
+        """Refuse labels that would end in an index error, or in an image of another class."""
         known = range(len(self.classes))
         for label in labels.unique().tolist():
             if label not in known:
                 raise InputError(
-                    f"labels must be from 0 to {len(known) - 1} for the classes {', '.join(self.classes)}; got {label}"
+                    f"labels must be from 0 to {len(known) - 1} for the classes {shortened(self.classes)}; got {label}"
                 )
             if self._unknown[label]:
                 raise InputError(

@@ -16,7 +16,7 @@ from ganaug.core.errors import InputError
 from ganaug.core.hardware import one_thread_each
 from ganaug.core.integers import to_int
 from ganaug.core.seeding import check_seed, latents
-from ganaug.core.text import composed, numbers_of
+from ganaug.core.text import composed, in_short, numbers_of
 from ganaug.sampling.inference import ConditionalGenerator, InferenceCopy
 
 
@@ -109,7 +109,7 @@ def label_numbers(labels: Any, generator: ConditionalGenerator | InferenceCopy) 
         tensor = labels if isinstance(labels, Tensor) else torch.tensor(np.asarray(labels))
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"labels must be a flat sequence of ints or class names, got a {type(labels).__name__} of other things"
+            f"labels must be a flat sequence of ints or class names, got {in_short(repr(labels))}"
         ) from error
     if tensor.ndim != 1 or (len(tensor) and (tensor.is_floating_point() or tensor.dtype == torch.bool)):
         raise InputError(

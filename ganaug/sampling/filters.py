@@ -1,8 +1,8 @@
 """Filters of generated images, for ``accept``: which of them to keep.
 
 A filter maps uint8 images (N, C, H, W) and int64 labels (N,), the dataset's, to bool (N,), True for those to keep. It
-should judge every image by itself, or an item would depend on the batch it is drawn in. One with an attribute
-``takes_generator_labels`` that is True is given the generator's labels instead, which may stand in another order.
+should judge every image by itself, or an item would depend on the batch it is drawn in. A filter whose attribute
+``takes_generator_labels`` is True is given the generator's labels instead, which may be in another order.
 
 A filter that is a module is copied, so that training the original further changes nothing. Any other callable is
 called as it is: a network that a function uses must not be trained further, or the images of an epoch would change.
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ganaug.core.errors import InputError
 from ganaug.core.hardware import best_device, check_usable_here, device_of, evaluation_copy
 from ganaug.core.pixels import to_float
+from ganaug.core.text import shortened
 from ganaug.sampling.inference import fill_rows
 
 ROWS = 8  # images that a filter always sees at a time
@@ -90,7 +91,7 @@ class ClassifierAgreement(_JudgeFilter):
         if logits.shape[1] != len(classes):
             raise InputError(
                 f"the filter's classifier knows {logits.shape[1]} classes, and the dataset has {len(classes)}: "
-                f"{', '.join(classes)}. Give one that was trained on these, in this order"
+                f"{shortened(classes)}. Give one that was trained on these, in this order"
             )
 
     @torch.inference_mode()
@@ -121,8 +122,8 @@ class DiscriminatorScore(_JudgeFilter):
     def __init__(self, discriminator: nn.Module, *, threshold: float = 0.0) -> None:
         super().__init__(discriminator, to_float)
         self.threshold = threshold
-        # In the instance, and so in the fingerprints: what an earlier version kept, which had this filter judge by the
-        # dataset's labels, is not found again.
+        # Set here and not in the class, to enter fingerprints: images kept by an earlier version, in which this filter
+        # judged by the dataset's labels, must not be found again.
         self.takes_generator_labels = True
 
     @torch.inference_mode()

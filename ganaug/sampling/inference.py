@@ -70,8 +70,8 @@ class InferenceCopy:
     are within one grey level of those that the generator draws as it is.
 
     Args:
-        generator (ConditionalGenerator): copied, on the device it is on. One whose weights are all of another
-            floating-point type than fp32 is drawn from in fp32.
+        generator (ConditionalGenerator): copied, on the device it is on. If its weights
+            are all of one floating-point type other than fp32, images are drawn in fp32.
         shortcuts (Shortcuts, optional): those that another copy of the same generator found. Default: looked for here
         num_classes (int, optional): how many labels it knows. Default: as many as it has ``label_names``; of one
             without, whose labels cannot be tried, no layer is computed in bf16
@@ -119,7 +119,7 @@ class InferenceCopy:
             try:
                 drawn = images_of(_simplified(given, shortcuts), labels)
             except (RuntimeError, AttributeError, TypeError, ValueError, LookupError):
-                # It looks into its own layers, as tied weights do, and finds others there.
+                # The generator looks into its own layers, as with tied weights, and finds others there.
                 return False
             shares = ((drawn - expected).abs() <= 1).float().flatten(1).mean(1)
             return shares.mean().item() >= FAITHFUL_SHARE and shares.min().item() >= each

@@ -37,17 +37,17 @@ def fit(
     Args:
         make_generator (callable): makes the generator with its initial weights.
         objective (GANObjective), images (LabelledImages), settings (TrainingSettings): as for :func:`make_trainer`.
-        folder (str or Path): is created, and must not hold a run yet unless it is resumed.
+        folder (str or Path): is created; it must not hold a run yet, unless that is resumed.
         resume (bool): go on from the newest whole checkpoint in the folder, if there is one, and write checkpoints as
-            the settings say. Default: False, nothing is written before the end
+            the settings say. Default: False, so nothing is written before the end
 
     Returns:
         Generator: the averaged generator.
 
     Raises:
-        InputError: the folder already holds a run or cannot be written to; or the checkpoint is of another run.
+        InputError: the folder already holds a run or cannot be written to; or its checkpoint is of another run.
         FloatingPointError: training diverged.
-        StoppedError: a signal ended training, with ``resume``.
+        StoppedError: a signal ended training; only with ``resume``.
     """
     settings = replace(settings, evaluation_kimg=None)
     if not resume:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
 from ganaug.core.errors import InputError
-from ganaug.core.text import in_short
+from ganaug.core.hardware import device_of, evaluation_mode
+from ganaug.core.seeding import forked_rng, latents
+from ganaug.core.text import in_short, numbers_of
 from ganaug.generators.base import Generator
+
+logger = logging.getLogger(__name__)
 
 
 def init_from(generator: Generator, trained: Generator) -> None:
@@ -29,13 +35,14 @@ def init_from(generator: Generator, trained: Generator) -> None:
         _check(what, getattr(generator, what), getattr(trained, what))
     _check("network options", generator.network_options(), trained.network_options())
     state, own = trained.state_dict(), generator.state_dict()
-    embedded = [
-        (name, module)
-        for name, module in trained.named_modules()
+    embedded = {
+        module.weight.data_ptr()
+        for module in trained.modules()
         if isinstance(module, nn.Embedding) and module.num_embeddings == trained.num_classes
-    ]
-    for name, module in embedded:
-        state[f"{name}.weight"] = _by_name(module.weight.detach(), generator, trained)
+    }
+    # Layers that share the weights of an embedding have them under further names.
+    names = [name for name, value in state.items() if value.numel() and value.data_ptr() in embedded]
+    state |= {name: _by_name(state[name], generator, trained) for name in names}
     others = [name for name, value in state.items() if own[name].shape != value.shape]
     if others:
         raise InputError(
@@ -43,20 +50,47 @@ def init_from(generator: Generator, trained: Generator) -> None:
             f"trained further on the same number of classes: it has {trained.num_classes}, the images have "
             f"{generator.num_classes}"
         )
-    if not embedded and generator.label_names != trained.label_names:
+    before = {name: value.clone() for name, value in own.items()}
+    generator.load_state_dict(state)
+    if generator.label_names != trained.label_names and not (names and _draws_alike(generator, trained)):
+        generator.load_state_dict(before)
         raise InputError(
             f"a trained {trained.architecture} has its classes in its layers, so it can only be trained further on "
             f"the same classes, in the same order: {in_short(', '.join(trained.label_names))}; the images have "
             f"{in_short(', '.join(generator.label_names))}"
         )
-    generator.load_state_dict(state)
     generator.seen_images = trained.seen_images
+    known = numbers_of(trained.label_names)
+    new = [name for name in numbers_of(generator.label_names) if name not in known]
+    if new:
+        logger.warning(
+            "of the classes to train on, %d of %d are not among those of the generator to start from (%s), and start "
+            "as their mean: %s",
+            len(new), generator.num_classes, in_short(", ".join(trained.label_names)), in_short(", ".join(new)),
+        )  # fmt: skip
 
 
 def _by_name(rows: Tensor, generator: Generator, trained: Generator) -> Tensor:
     """Rows of an embedding, (classes, features), in the order of the new generator's classes."""
-    row_of = dict(zip(trained.label_names, rows, strict=True))
-    return torch.stack([row_of.get(name, rows.mean(0)) for name in generator.label_names])
+    number = numbers_of(trained.label_names)
+    mean = rows.mean(0)
+    return torch.stack([rows[number[name]] if name in number else mean for name in numbers_of(generator.label_names)])
+
+
+def _draws_alike(generator: Generator, trained: Generator) -> bool:
+    """Whether the classes that both have look alike: not only embeddings may depend on the order of the classes."""
+    ours, theirs = numbers_of(generator.label_names), numbers_of(trained.label_names)
+    both = [name for name in ours if name in theirs][:64]
+    z = latents(0, range(len(both)), trained.latent_dim)
+
+    def images(network: Generator, numbers: dict[str, int]) -> Tensor:
+        device, labels = device_of(network), torch.tensor([numbers[name] for name in both])
+        with torch.inference_mode(), evaluation_mode(network), forked_rng(0, device):
+            drawn: Tensor = network(z.to(device), labels.to(device))
+        return drawn.float().cpu()
+
+    # Within a grey level, since classes elsewhere in a layer may be added up in another order.
+    return not both or (images(generator, ours) - images(trained, theirs)).abs().max().item() <= 2 / 255
 
 
 def _check(what: str, wanted: object, found: object) -> None:

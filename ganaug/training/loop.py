@@ -53,8 +53,8 @@ def train(
 
     Raises:
         InputError: the held-out images have other classes or another form than the training images, or are too few;
-            or, before the first step, the networks' weights cannot be trained, or the generator could not be loaded
-            again from where it will be saved.
+            or, before the first step, the networks' weights cannot be trained, or the generator cannot be saved in
+            its folder and loaded again.
         FloatingPointError: gradients are not finite, even after going back to the last checkpoint with half the
             learning rate.
         StoppedError: a signal ended training.
@@ -110,7 +110,7 @@ def train(
 
 
 def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch) -> None:
-    """Refuse, on all processes, what cannot be trained or saved where it will be, or could not be loaded again."""
+    """Refuse, on all processes, what cannot be trained, saved in its folder or loaded again."""
     refusal: str | None = None
     if trainer.accelerator.is_main_process:
         try:
@@ -125,7 +125,7 @@ def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch) -> None:
     if refusal:
         watch.trackers.finish()
         if folder:
-            with suppress(OSError):  # of a run that is resumed it is not empty; any other may start anew here
+            with suppress(OSError):  # not empty if a run is resumed; any other may start here again
                 folder.training.rmdir()
         raise InputError(refusal)
 

@@ -136,7 +136,7 @@ class Trainer(ABC):
                 if weight.is_inference():
                     wrong = "was made in torch.inference_mode. Make the network outside of it"
                 elif weight.is_complex():
-                    wrong = "is complex, and weights are trained in float32. Make it of torch.view_as_real's form"
+                    wrong = "is complex, and weights are trained in float32. Store it as torch.view_as_real gives it"
                 elif weight.requires_grad and weight.dtype != torch.float32:
                     wrong = (
                         f"is {weight.dtype}, and weights are trained in float32 (mixed_precision says what is "

@@ -1,4 +1,4 @@
-"""Ints of numpy, pandas and torch are ints, wherever one is wanted; bools and floats are none."""
+"""Ints of numpy, pandas and torch are taken wherever an int is; bools and floats are not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,18 @@ from ganaug.sampling import sample
 from ganaug.training.settings import TrainingSettings
 
 KINDS = [int, np.int64, np.uint8, np.array, torch.tensor, lambda value: torch.tensor(value, dtype=torch.int16)]
-NO_INTS = [True, np.True_, torch.tensor(True), 1.0, np.float32(1), torch.tensor(1.0), "1", None, [1], np.array([1, 2])]
+NOT_INTS = [
+    True,
+    np.True_,
+    torch.tensor(True),
+    1.0,
+    np.float32(1),
+    torch.tensor(1.0),
+    "1",
+    None,
+    [1],
+    np.array([1, 2]),
+]
 
 
 @given(value=st.integers(-(2**63), 2**63 - 1))
@@ -33,8 +44,8 @@ def test_an_int_of_any_library_is_the_same_plain_int(value):
         assert type(to_int(kind(value))) is int
 
 
-@pytest.mark.parametrize("value", NO_INTS, ids=repr)
-def test_what_is_no_int(value):
+@pytest.mark.parametrize("value", NOT_INTS, ids=repr)
+def test_values_that_are_not_ints(value):
     assert to_int(value) is None
     for check in (positive_int, lambda name, value: unsigned_int(name, value, bits=8)):
         with pytest.raises(InputError, match="number must be .* got"):

@@ -31,10 +31,10 @@ def test_layouts(count, height, width, layout, draw):
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 9))
-def test_channels_that_could_be_either_axis_are_refused_with_the_line_that_says_it(first, last, width):
+def test_channels_that_could_be_either_axis_are_refused_with_a_line_that_works(first, last, width):
     X = np.zeros((2, first, width, last), np.uint8)  # noqa: N806
     y = np.array([0, 1])
-    with pytest.raises(DataError, match="channels may be axis 1 or 3") as refused:
+    with pytest.raises(DataError, match="axis 1 or 3 could be the channels") as refused:
         open_images((X, y))
     line = re.search(r"open_images\(list.*", str(refused.value))[0]
     found = eval(line, {"open_images": open_images, "torch": torch, "X": X[:, :1], "y": y})
@@ -67,7 +67,7 @@ def test_forms_of_labels(labels, classes, targets):
         (["a", 1, "b"], "ints or strings"),
     ],
 )
-def test_labels_that_are_none(labels, advice):
+def test_labels_that_are_refused(labels, advice):
     with pytest.raises(DataError, match=advice):
         open_images((np.zeros((3, 8, 8), np.uint8), labels))
 
@@ -130,8 +130,10 @@ def test_items_that_are_dicts_are_refused_with_the_line_that_makes_pairs():
     found = eval(line, {"open_images": open_images, "dataset": Dicts()})
     assert torch.equal(found.images, data.images)
     assert torch.equal(found.targets, data.targets)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"dict of 'image', 'label' .*open_images\(\(X, y\)\)"):
         open_images({"image": data.images, "label": data.targets})
+    by_number = {k: (image, k % 2) for k, image in enumerate(data.images)}
+    assert torch.equal(open_images(by_number).images, data.images)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,19 @@ def test_items_that_are_dicts_are_refused_with_the_line_that_makes_pairs():
 def test_items_of_other_types_are_refused_with_what_converts_them(image, line):
     with pytest.raises(DataError, match=re.escape(line)):
         open_images([(image, 0), (image, 1)])
+
+
+@pytest.mark.parametrize("wrap", [lambda *pair: pair, lambda x, y: list(zip(x, y.tolist(), strict=True))])
+def test_labels_that_number_no_classes_are_refused_before_memory_is_full(wrap):
+    images, labels = torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 20_261_129_000, 1])
+    with pytest.raises(DataError, match=r"from 0, got 20261129000\. .*return_inverse"):
+        open_images(wrap(images, labels))
+
+
+@pytest.mark.parametrize(("labels", "odd"), [(["a", 1], "1"), ([0, None], "None"), (["a", float("nan")], "nan")])
+def test_labels_of_several_kinds_are_refused_with_the_odd_one(labels, odd):
+    with pytest.raises(DataError, match=f"all of one kind, got {odd} among them"):
+        open_images((np.zeros((2, 8, 8), np.uint8), labels))
 
 
 def test_tensors_of_two_are_a_dataset_too():

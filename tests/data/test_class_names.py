@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import datasets
 import numpy as np
 import pandas
 import pytest
 import torch
 from helpers.generators import make_generator
-from helpers.greys import TEN, Grey, Greys, grey_images, labels_and_classes
+from helpers.greys import TEN, Grey, Greys, grey_images, labels_and_classes, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, StackDataset, Subset, random_split
 from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
 
 from ganaug import ConditionalGANAugment, DataError, open_images
 from ganaug.mixing import fitting
@@ -28,7 +30,7 @@ def mix(data, generator=None, **options):
 
 
 def grey_folder(root, number):
-    """torchvision's ImageFolder of twelve classes, "0" to "11", in which label ``number[name]`` is that of a name."""
+    """torchvision's ImageFolder of twelve classes, "0" to "11", in which ``number[name]`` is the label of a name."""
     for k in range(12):
         (root / str(k)).mkdir(parents=True)
         for i in range(2):
@@ -84,15 +86,48 @@ def test_synonyms_gaps_and_doubles():
     # A second name for a label, of which classes has one.
     train = with_names([0, 1], ["0", "1"], {"0": 0, "zero": 0, "1": 1})
     assert train.classes == ["0", "1"]
-    # Numbers without a name, beside a class whose name looks like ours for them.
+    # A number without a name, and a class called "none".
     train = with_names([0, 2], ["0", "2"], {"0": 0, "2": 2, "none": -1})
     assert labels_and_classes(train) == each([0, 2])
     assert len(set(train.classes)) == 3
-    with pytest.raises(ValueError, match="class_to_idx of Greys gives cat and dog the same label 0. Pass\\s+classes"):
-        with_names([0, 1], ["x", "y"], {"cat": 0, "dog": 0, "bee": 1})
+    # Folders that are put together as classes of other names.
+    train = with_names([0, 1], ["0", "1"], {"cat": 0, "dog": 0, "bee": 1})
+    assert (train.classes, labels_and_classes(train)) == (["0", "1"], each([0, 1]))
+    # It is not said which of two names a label has, unless the names are given.
+    for stated in (["cat", "dog", "bee"], ["x"], None):
+        unclear = (stated, {"cat": 0, "dog": 0, "bee": 1})
+        with pytest.raises(
+            ValueError, match="class_to_idx of Greys gives cat and dog the same label 0. Pass\\s+classes"
+        ):
+            with_names([0, 1], *unclear)
+        assert labels_and_classes(with_names([0, 1], *unclear, classes=["0", "1"])) == each([0, 1])
     with pytest.raises(ValueError, match="two classes of Greys have the same name: cat"):
         with_names([0, 1], ["cat", "cat"], None)
     assert with_names([0, 1], ["cat", "cat"], None, classes=["0", "1"]).classes == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "numbers"),
+    [
+        ({"2": 0, "0": 1, "1": 2}, None),
+        ({0: "2", 1: "0", 2: "1"}, None),
+        (None, {0: "2", 1: "0", 2: "1"}),
+        (["0", "1", "2"], {"2": torch.tensor(0), "0": torch.tensor(1), "1": torch.tensor(2)}),
+        (["0", "1", "2"], {"2": np.array(0), "0": np.float32(1), "1": np.uint8(2)}),
+        (pandas.Index(["2", "0", "1"]), None),
+        ({"2": "a", "0": "b", "1": "c"}.keys(), None),
+    ],
+    ids=["to numbers", "to names", "numbers to names", "tensors", "numpy", "index", "keys"],
+)
+def test_names_in_other_containers(classes, numbers):
+    train = with_names([0, 1, 2], classes, numbers)
+    assert train.classes == ["2", "0", "1"]
+    made = [train[index] for index in range(3, 6)]
+    assert {(label, shown(image)) for image, label in made} == {(0, 2), (1, 0), (2, 1)}
+
+
+def test_names_without_an_order_are_none():
+    assert with_names([0, 1], {"b", "a"}, None).classes == ["0", "1"]
 
 
 class Wrapper(Dataset):
@@ -129,7 +164,7 @@ class Copying(Wrapper):
 
 
 class Relabelled(Subset):
-    """What people write to make a problem of some of the classes."""
+    """What people write to train on some of the classes."""
 
     def __init__(self, inside, change):
         super().__init__(inside, range(len(inside)))
@@ -182,7 +217,7 @@ def test_a_wrapper_that_changes_labels_must_be_named(wrap, outer):
             ValueError, match="class names of .* are not known: those of the LabelledImages inside"
         ) as found:
             mix(data, generator)
-        assert "Pass classes: class names, in the order of the labels" in str(found.value)
+        assert "pass classes: the class names, in the order of the labels" in str(found.value)
     with pytest.raises(DataError, match="class names of .* are not known"):
         open_images(data)
     assert open_images(data, class_names=["even", "odd"]).class_counts == [len(data) // 2] * 2
@@ -206,7 +241,7 @@ def test_a_wrapper_of_some_of_the_items_must_be_named():
             return 5
 
     data = Some(grey_images(torch.arange(20) % 10), int)
-    with pytest.raises(ValueError, match="cannot be compared item by item. Pass classes"):
+    with pytest.raises(ValueError, match="cannot be compared item by item.* pass classes"):
         mix(data)
     assert labels_and_classes(mix(data, classes=TEN)) == each(range(5))
 
@@ -294,7 +329,7 @@ class ListOf(Dataset):
 
 
 class Pairs(ListOf):
-    """Items of a dataset that does not come along."""
+    """The items of a dataset, without the dataset."""
 
     def __init__(self, data):
         super().__init__([data[index] for index in range(len(data))])
@@ -310,7 +345,7 @@ def test_stacked_datasets():
 
 
 def test_a_batch_is_read_as_the_items_are():
-    """``__getattr__`` passes on a ``__getitems__`` that knows nothing of the change."""
+    """``__getattr__`` passes on a ``__getitems__`` that does not change labels."""
 
     class Batched(Greys):
         def __getitems__(self, indices):
@@ -374,7 +409,7 @@ def test_a_generator_is_fitted_under_the_names_that_are_given(monkeypatch, tmp_p
 
 
 class Table(ListOf):
-    """Keeps labels in a table with columns of the usual names, which is no dataset inside."""
+    """Keeps labels in a table with columns of the usual names, which is not a dataset inside."""
 
     def __init__(self, labels):
         super().__init__([grey_images([k])[0] for k in labels])
@@ -382,7 +417,7 @@ class Table(ListOf):
         self.history = [(f"{k}.png", k) for k in range(2000)]
 
 
-def test_a_table_is_no_dataset_inside():
+def test_a_table_is_not_a_dataset_inside():
     assert labels_and_classes(mix(Table([2, 0, 1]))) == each(range(3))
 
 
@@ -391,5 +426,137 @@ def test_a_wrapper_of_a_dataset_that_lists_no_labels(wrap):
     data = Table([2, 0, 1, 2])
     data.classes = ["0", "1", "2"]
     assert mix(wrap(data, int)).classes == ["0", "1", "2"]
-    with pytest.raises(ValueError, match="because item 0 has the label 0, there 2. Pass classes"):
+    with pytest.raises(ValueError, match="because item 0 has the label 0, and 2 in that one.* pass classes"):
         mix(wrap(data, lambda k: (1, 2, 0)[k]))
+
+
+class OfRows(Dataset):
+    """Makes pairs of what another dataset holds, in ways of its own."""
+
+    def __init__(self, rows, pair):
+        self.rows, self.pair = rows, pair
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.pair(self.rows, index)
+
+
+class Store(Dataset):
+    """Gives images by a method, and no items."""
+
+    labels = None
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, key):
+        raise NotImplementedError
+
+
+def test_a_dataset_inside_whose_items_are_not_pairs():
+    images = grey_images([0, 1, 2, 3] * 3)
+    pixels = [image.squeeze(0).numpy() for image in images.images]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(TEN))})
+    table = datasets.Dataset.from_dict({"image": pixels, "label": images.targets.tolist()}, features=features)
+    keyed = StackDataset(image=images.images, label=images.targets.tolist())
+    triples = StackDataset(images.images, images.targets.tolist(), list(range(12)))
+
+    def of_keys(rows, index):
+        return rows[index]["image"], rows[index]["label"]
+
+    for rows, pair in [
+        (table, of_keys),
+        (table.with_transform(lambda some: {"image": [x.copy() for x in some["image"]], **some}), of_keys),
+        (keyed, of_keys),
+        (triples, lambda rows, index: rows[index][:2]),
+        (Store(images), lambda rows, index: rows.images[index]),
+    ]:
+        assert labels_and_classes(mix(OfRows(rows, pair))) == each(range(4))
+        assert open_images(OfRows(rows, pair)).classes[:4] == tuple("0123")
+    keyed.classes = list("abcd")  # but it is not known of which labels
+    with pytest.raises(
+        ValueError, match="StackDataset inside it \\(a, b, c, d\\).*items there cannot be read as .* pass classes"
+    ):
+        mix(OfRows(keyed, of_keys))
+    assert mix(OfRows(keyed, of_keys), classes=list("0123")).classes == list("0123")
+
+
+@pytest.mark.parametrize("outer", [lambda data: data, lambda data: Subset(data, range(2, 11))])
+def test_of_several_columns_of_a_table_the_one_with_these_labels_has_the_names(outer):
+    fine, coarse = [0, 1, 2, 3] * 3, [0, 0, 1, 1] * 3
+    columns = {"fine": datasets.ClassLabel(names=list("0123")), "coarse": datasets.ClassLabel(names=["low", "high"])}
+    features = datasets.Features({"image": datasets.Image(), **columns})
+    pixels = [image.squeeze(0).numpy() for image in grey_images(fine).images]
+    table = datasets.Dataset.from_dict({"image": pixels, "fine": fine, "coarse": coarse}, features=features)
+
+    def rows(label, among=table):
+        return outer(OfRows(among, lambda rows, index: (rows[index]["image"], label(rows[index]))))
+
+    assert mix(rows(lambda row: row["fine"])).classes == list("0123")
+    high_and_low = Grey(("high", "low"))
+    train = mix(rows(lambda row: row["coarse"]), high_and_low)
+    assert train.classes == ["low", "high"]
+    made = {(label, shown(image)) for image, label in (train[k] for k in range(train.n_real, len(train)))}
+    assert made == {(0, 1), (1, 0)}
+    for among in (table, table.remove_columns("coarse")):
+        with pytest.raises(ValueError, match="class names of OfRows are not known: those of the Dataset inside"):
+            mix(rows(lambda row: row["fine"] % 2, among))
+
+
+@pytest.mark.parametrize("refer", [lambda whole, part: whole, lambda whole, part: part], ids=["itself", "a part"])
+def test_a_dataset_that_refers_to_itself(refer):
+    whole = OfRows(Greys([0, 1, 2]), lambda rows, index: rows[index])
+    whole.rows.whole = whole.link = refer(whole, whole.rows)
+    assert labels_and_classes(mix(whole)) == each(range(3))
+    part = whole.rows
+    part.whole = whole
+    assert labels_and_classes(mix(part)) == each(range(3))
+
+
+class PassesAllOn(Wrapper):
+    """Passes on even the method by which loaders read batches, which knows nothing of the change."""
+
+
+def test_a_wrapper_in_a_subset_that_passes_on_the_reading_of_batches():
+    data = Greys([0, 1, 2, 3])
+    for wrap in (
+        lambda some: some,
+        lambda some: Subset(some, [3, 1, 0]),
+        lambda some: Subset(Subset(some, [3, 1, 0]), [2, 0]),
+    ):
+        changed = wrap(PassesAllOn(Subset(data, range(4)), lambda k: 3 - k))
+        train = mix(changed)
+        for index in range(len(changed)):
+            image, label = train[index]
+            assert (label, shown(image)) == (changed[index][1], 3 - label)
+
+
+class Batched(Greys):
+    """Reads batches in a way of its own."""
+
+    def __init__(self, labels, finish, transform=None):
+        super().__init__(labels, transform)
+        self.finish = finish
+
+    def __getitems__(self, indices):
+        return [self.finish(*self[index]) for index in indices]
+
+
+@pytest.mark.parametrize("wrap", [lambda data: data, lambda data: Subset(data, [2, 0])], ids=["alone", "subset"])
+def test_batches_must_have_the_same_items(wrap):
+    random = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(7)])
+    train = mix(wrap(Batched([0, 1, 2], lambda image, label: (image, label), random)))
+    with torch.random.fork_rng():
+        assert all(label == shown(image) for image, label in train)
+    for finish in (
+        lambda image, label: (image, 2 - label if label != 1 else 0),
+        lambda image, label: (np.asarray(image), label),
+        lambda image, label: (image, [label, label]),
+    ):
+        with pytest.raises(ValueError, match="__getitems__ of .* gives another item"):
+            mix(wrap(Batched([0, 1, 2], finish)))

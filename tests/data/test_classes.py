@@ -98,7 +98,7 @@ def test_held_out_images_get_the_classes_of_the_training_images():
     assert torch.equal(found.images, data.images[:9][data.targets[:9] > 0])
     assert found.targets.tolist() == [0, 1] * 3
     assert not found.train
-    with pytest.raises(DataError, match="has images of class 0, and train has none"):
+    with pytest.raises(DataError, match="has images of class 0, which train does not"):
         open_images(backwards, like=opened)
     none = data.subset(torch.tensor([0, 3]), "held out")
     with pytest.raises(DataError, match="no image of the classes of train"):

@@ -76,13 +76,13 @@ def test_labels_without_class_names_are_refused_with_the_line_that_makes_some(ki
     dataset = rows(label=kind)
     with pytest.raises(DataError, match=r"dataset = dataset.*\.class_encode_column\('label'\)") as refused:
         open_images(dataset, **named)
-    line = str(refused.value).rpartition("dataset = ")[2].partition(" makes")[0]
+    line = str(refused.value).rpartition("dataset = ")[2].partition(" turns")[0]
     assert open_images(eval(line, {"dataset": dataset})).targets.tolist() == FINE
 
 
 def test_columns_are_of_hf_datasets_alone():
     for source in (None, "sklearn:digits", DATA):
-        with pytest.raises(DataError, match="label_column 'y' have no meaning here"):
+        with pytest.raises(DataError, match="label_column 'y' has no meaning here"):
             open_images(source, label_column="y")
 
 
@@ -102,7 +102,7 @@ def test_lists_of_one_label_are_labels():
         open_images(none)
 
 
-def test_a_column_of_sources_is_no_label_and_generated_rows_are_counted(caplog):
+def test_a_column_of_sources_is_not_one_of_labels_and_generated_rows_are_counted(caplog):
     source = ClassLabel(names=["real", "generated"]), [0] * 50 + [1] * 10
     found = open_images(rows(source=source, label=ClassLabel(names=list("abc"))))
     assert found.classes == ("a", "b", "c")

@@ -61,7 +61,7 @@ def test_folders_without_images(tmp_path):
     with pytest.raises(DataError, match="has no class folders. Put the images in"):
         open_images(tmp_path)
     write_class_folders(tmp_path, small_images())
-    with pytest.raises(DataError, match="class folders, which have no split 'test'"):
+    with pytest.raises(DataError, match="has no split 'test'; it only has class folders"):
         open_images(tmp_path, split="test")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("")

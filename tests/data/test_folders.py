@@ -1,8 +1,10 @@
-"""Folders as people have them: with splits, nested, linked, and full of what systems leave there."""
+"""Folders as people have them: with splits, nested, linked, and full of what operating systems leave there."""
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import unicodedata
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from helpers.images import small_images, write_class_folders
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from ganaug import DataError, open_images
+from ganaug import DataError, InputError, open_images
 from ganaug.cli.evaluate import EvaluateArguments, open_splits
 from ganaug.cli.images import DataArguments
 from ganaug.data import classes_with_counts, open_unlabeled
@@ -52,7 +54,7 @@ def test_validation_images_stand_in_for_a_test_split(tmp_path, caplog):
     found = open_images(root, split="test")
     assert (len(found), found.train) == (1, False)
     assert found.name.endswith(", valid split")  # the report shows it
-    assert "has no split test: its split valid is read" in caplog.text
+    assert "has no split test, so its split valid is read" in caplog.text
     (root / "Valid" / "a" / "0.png").unlink()
     with pytest.raises(DataError, match="no image of any class"):
         open_images(root, split="valid")
@@ -77,9 +79,66 @@ def test_a_class_may_be_called_test(tmp_path):
     assert open_images(tmp_path / "tubes").classes == ("test", "val")
 
 
+def test_splits_may_be_called_training_and_testing(tmp_path):
+    root = write_splits(tmp_path, "{split}/{name}", {"Training": {"a": 2, "b": 1}, "Testing": {"a": 1, "b": 1}})
+    assert open_images(root).class_counts == [2, 1]
+    held_out = open_images(root, split="test")
+    assert (held_out.class_counts, held_out.train) == ([1, 1], False)
+    assert set(open_unlabeled(root, small_images(n=3, size=8))[:, 0, 0, 0].tolist()) == {0, 1}
+    assert not open_images(root / "Testing").train
+
+
+@pytest.mark.parametrize("other", ["predict", "csv", "extra/a"])
+def test_folders_beside_those_of_splits_are_not_classes(tmp_path, other):
+    root = write_splits(tmp_path, "{split}/{name}", {"train": {"a": 2, "b": 1}, "test": {"a": 1, "b": 1}})
+    write(root / other / "0.png")
+    with pytest.raises(DataError, match=rf"\(train, test\) and others: {other[:3]}.*give .*train"):
+        open_images(root)
+    assert open_images(root / "train").class_counts == [2, 1]
+
+
+def test_class_folders_that_only_hold_folders_are_named(tmp_path, caplog):
+    write_splits(tmp_path, "seg_{split}/{name}", {"train": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}})
+    assert open_images(tmp_path).classes == ("seg_test", "seg_train")
+    assert "each is read as one class: seg_test (a, b), seg_train (a, b)" in caplog.text
+    caplog.clear()
+    write(tmp_path / "seg_test" / "0.png")
+    assert open_images(tmp_path, classes=["seg_test"]).class_counts == [3]
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("target", ["..", ".", "../..", "../../photos"])
+def test_a_link_back_brings_no_images_of_other_classes(tmp_path, target):
+    for grey, name in enumerate(("cat", "dog")):
+        write(tmp_path / "photos" / name / "0.png", grey)
+    (tmp_path / "photos" / "cat" / "back").symlink_to(target)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "cat").symlink_to("../photos/cat")
+    (tmp_path / "links" / "dog").symlink_to("../photos/dog")
+    for root in (tmp_path / "photos", tmp_path / "links"):
+        found = open_images(root)
+        assert (found.images[:, 0, 0, 0].tolist(), found.targets.tolist()) == ([0, 1], [0, 1])
+
+
+@pytest.mark.parametrize("unreadable", ["photos", "photos/cat", "photos/cat/more"])
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch, unreadable):
+    write(tmp_path / "photos" / "cat" / "more" / "0.png")
+    write(tmp_path / "photos" / "dog" / "0.png")
+    scandir = os.scandir
+
+    def refusing(path):  # as for another user; permissions say nothing to root
+        if Path(path) == tmp_path / unreadable:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DataError, match=f"{unreadable} may not be read: Permission denied. Make it readable"):
+        open_images(tmp_path / "photos")
+
+
 def test_splits_without_training_images_are_refused_with_a_folder_to_give(tmp_path):
     write_splits(tmp_path, "{split}/{name}", {"test": {"a": 1}, "val": {"a": 1}})
-    with pytest.raises(DataError, match=r"none called train. Point to .*test"):
+    with pytest.raises(DataError, match=r"none called train. Give .*test"):
         open_images(tmp_path)
     assert not open_images(tmp_path / "test").train  # a generator must not learn from them unasked
 
@@ -114,6 +173,23 @@ def test_evaluation_finds_the_test_split_and_keeps_the_classes(tmp_path, capsys)
     assert not held_out.train
 
 
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [(("a", "x"), r"Leave the others out \(--classes\)"), (("x", "y"), "Give images of the classes that it draws")],
+)
+def test_evaluation_on_other_classes_says_which_flag_helps(tmp_path, names, advice):
+    root = write_splits(tmp_path / "data", "{split}/{name}", {"train": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}})
+    flags = EvaluateArguments((), DataArguments(train_data_dir=root))
+    with pytest.raises(InputError, match=advice):
+        open_splits(flags, {"g": make_generator(names, image_size=8)})
+    numbered = write_splits(tmp_path / "n", "{split}/{name}", {"train": {"0": 2, "1": 2}, "test": {"0": 1, "1": 1}})
+    flags = EvaluateArguments((), DataArguments(train_data_dir=numbered))
+    with pytest.raises(InputError, match=r"as in training \(--class_names\)"):
+        open_splits(flags, {"g": make_generator(names, image_size=8)})
+    with pytest.raises(DataError, match="--test_data_dir"):
+        open_splits(EvaluateArguments((), DataArguments(train_data_dir=root / "train")), {"g": make_generator()})
+
+
 @pytest.fixture
 def messy(tmp_path) -> Path:
     """Four PNG images in each of two class folders, and what else folders have in them."""
@@ -138,7 +214,7 @@ def messy(tmp_path) -> Path:
     write(root / "__MACOSX" / "dogs" / "0.png")
     write(tmp_path / "elsewhere" / "deep" / "9.png", 9)
     (dogs / "link").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere" / "back").symlink_to(dogs)  # without an end, if it were followed again and again
+    (tmp_path / "elsewhere" / "back").symlink_to(dogs)  # endless, if it were followed again and again
     (dogs / "itself").symlink_to("itself")
     return root
 
@@ -177,7 +253,7 @@ def test_formats_that_a_plugin_adds_later_are_opened(tmp_path, monkeypatch, capl
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n"])
-def test_files_that_are_no_images_are_bad_whatever_their_extension(messy, content):
+def test_files_that_are_not_images_are_bad_whatever_their_extension(messy, content):
     (messy / "dogs" / "bad.heic.webp").write_bytes(content)
     with pytest.raises(DataError, match=r"1 of 14 images cannot be decoded; .*bad\.heic\.webp"):
         open_images(messy)

@@ -6,11 +6,12 @@ import sys
 
 import pytest
 import torch
+from helpers.defaults import DEFAULTS
 from helpers.images import small_images
 
 from ganaug import LabelledImages, open_images
 from ganaug.core.errors import InputError
-from ganaug.evaluation import SmallCNN, predict, train_classifier
+from ganaug.evaluation import SmallCNN, predict, predict_probabilities, train_classifier
 from ganaug.evaluation.distances import frechet_distance, kernel_distance, mean_pairwise_distance
 from ganaug.evaluation.fidelity import Fidelity, SetDistances, class_features, fidelity
 from ganaug.evaluation.inception import inception_distances
@@ -49,6 +50,20 @@ def test_held_back_real_images_are_as_good_as_real_ones(parts, classifier):
     assert all(each.fd_cnn is None for each in (*found.per_class.values(), *found.per_class_real.values()))
     again = json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False))
     assert from_json(again) == found
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_of_torch_change_no_score(parts, name):
+    def scores():
+        network = train_classifier(parts[1], steps=2)
+        return fidelity(parts[2], parts[1], network), predict_probabilities(network, parts[2].images)
+
+    usual, expected = scores()
+    with DEFAULTS[name]():
+        found, probabilities = scores()
+    assert found == usual
+    assert probabilities.dtype == torch.float32
+    assert torch.equal(probabilities, expected)
 
 
 def from_json(values):

@@ -1,4 +1,4 @@
-"""Generators that are always the same, and generators of one's own in all their variety."""
+"""Generators that are always the same, generators whose images show their class, and users' own generators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Honest images: the picture of a class is filled with its grey level, so that a test can see which class is shown."""
+"""Images of numbered classes, each filled with the grey level of its label, so that a test can see which it shows.
+
+Those of :class:`helpers.generators.Honest` show classes that have names instead.
+"""
 
 from __future__ import annotations
 

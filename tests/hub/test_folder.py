@@ -55,8 +55,12 @@ def test_names_of_all_scripts_come_back_and_those_that_would_not_are_refused_at_
     assert loaded.label_names == names
     assert loaded.info["dataset"]["name"].startswith("photos\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[2J/")
     for bad in ("", "a\n", "\x00", "\ud800", "x" * 201):
-        with pytest.raises(ValueError, match="label_names must be one or more strings of 1 to 200 characters"):
-            make_generator((bad, "b"), image_size=8)
+        with pytest.raises(InputError, match="strings of 1 to 200 characters.*Rename that class"):
+            make_generator(("b", bad), image_size=8)
+    with pytest.raises(InputError, match="got none"):
+        make_generator((), image_size=8)
+    with pytest.raises(InputError, match="got 'b' more than once"):
+        make_generator(("b", "a", "b"), image_size=8)
 
 
 def test_what_is_in_the_folder(generator, generator_folder):

@@ -1,4 +1,4 @@
-"""Where no generator is, the error says what there is instead, and what to do."""
+"""Where there is no generator, the error says what is there instead, and what to do."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_names_of_a_folder(here, name, kind):
 
 @pytest.mark.parametrize("name", ["outputs/flow", "outputs/flow/", Path("outputs/flow"), Path("user/repo")])
 def test_a_run_that_was_never_trained(tmp_path, monkeypatch, name):
-    """Nothing is asked of a Hub."""
+    """The Hub is not asked."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ganaug.hub.download.patiently", None)
     with pytest.raises(

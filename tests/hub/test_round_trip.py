@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import nn
 
 from ganaug import Generator, InputError
 from ganaug.generators import FlowGenerator
-from ganaug.hub.config import MOST_BYTES
+from ganaug.hub import config
 from ganaug.hub.folder import check_round_trip
 
 
@@ -108,8 +109,11 @@ REFUSED = {
     "InfiniteMask": (buffer(lambda: torch.full((64,), float("inf"))), "infinite values in w.*persistent=False"),
     "Lazy": ({"build": lambda made: setattr(made, "first", nn.LazyLinear(64))}, "first.weight has no shape.*sizes"),
     "NotATensor": ({"build": lambda made: setattr(made, "more", ExtraState())}, "_extra_state is of type dict"),
-    "TupleOption": (options(widths=(64, 64)), r"widths must be a name or a small number, got \[64, 64\]"),
-    "LayerOption": (options(activation=nn.ReLU), "not JSON serializable"),
+    "TupleOption": (options(widths=(64, 64)), r"widths must be a name or a small number, got \(64, 64\)"),
+    "LayerOption": (options(activation=nn.ReLU), r"activation must be a name or a small number.*\(type\)"),
+    "NumpyOption": (options(depth=np.int64(2)), r"depth must be a name or a small number.*\(int64\)"),
+    "NaNOption": (options(scale=float("nan")), "scale must be a name or a small number, got nan"),
+    "NoOptions": ({"network_options": lambda made: None}, "network must be an object, got None"),
     "LargeOption": (options(depth=10**6), "depth must be a name or a small number"),
     "UnknownOption": (options(depth=2), "unexpected keyword argument 'depth'"),
     "ValuesOfTensors": (
@@ -215,8 +219,9 @@ def test_more_classes_than_load_are_refused_before_they_are_trained():
         check_round_trip(own_generator("ManyClasses", names))
 
 
-def test_a_config_that_facts_make_too_large_is_refused():
+def test_a_config_that_facts_make_too_large_is_refused(monkeypatch):
+    monkeypatch.setattr(config, "MOST_BYTES", 10_000)  # as the limit itself would take seconds
     made = own_generator("AsItIs")
-    made.info["training"] = {f"note {k}": "x" * 2000 for k in range(MOST_BYTES // 2000)}
+    made.info["training"] = {f"note {k}": "x" * 2000 for k in range(5)}
     with pytest.raises(InputError, match="a config has at most"):
         check_round_trip(made)

@@ -297,7 +297,7 @@ images, labels = batch(6)
         (images[:, :, :8], labels, ValueError, r"\(1, 8, 12\), the generator's \(1, 12, 12\). Train .* with a resize"),
         (images.repeat(1, 3, 1, 1), labels, ValueError, r"\(3, 12, 12\), the generator's \(1, 12, 12\)"),
         (images, labels + 1, ValueError, "labels must be from 0 to 2 for .* class 0, class 1, class 2; got 1 to 3"),
-        (images, labels - 1, ValueError, "got -1 to 1. Train a generator on the classes"),
+        (images, labels - 1, ValueError, "got -1 to 1. Give classes a name for each label"),
         (
             images,
             labels.float(),
@@ -306,7 +306,7 @@ images, labels = batch(6)
         ),
         (images, labels > 0, TypeError, "got a Tensor .*torch.bool. Multi-label"),
         (images, 1 - F.one_hot(labels), TypeError, r"got a Tensor of shape \(6, 3\), torch.int64"),
-        (images, F.one_hot(labels, 4).float(), ValueError, "labels have 4 columns, and there are 3 classes"),
+        (images, F.one_hot(labels, 4).float(), ValueError, "labels have 4 columns, but there are 3 classes"),
     ],
 )  # fmt: skip
 def test_batches_that_cannot_be_mixed(three, given_images, given_labels, error, message):

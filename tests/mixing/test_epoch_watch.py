@@ -1,4 +1,4 @@
-"""The warning where images are to change with the epoch and nothing tells the dataset of one."""
+"""The warning for when images should change with the epoch, but nothing tells the dataset its epoch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read(loader) -> None:
 
 @pytest.fixture
 def warned(caplog):
-    """How many warnings there were so far."""
+    """How many warnings there have been so far."""
     return lambda: sum("is read again" in message for message in caplog.messages)
 
 
@@ -47,7 +47,7 @@ def test_the_second_pass_without_set_epoch_is_warned_of_once(three, warned, capl
     read(loader)
     assert warned() == 1
     assert "epoch 0 is read again" in caplog.text
-    assert "Call dataset.set_epoch(epoch) before each epoch" in caplog.text
+    assert "call dataset.set_epoch(epoch) before it" in caplog.text
     read(loader)
     assert warned() == 1
 
@@ -58,7 +58,7 @@ def test_the_second_pass_without_set_epoch_is_warned_of_once(three, warned, capl
     passes=st.lists(st.booleans(), min_size=1, max_size=4),
 )
 def test_whatever_the_batches(three, sizes, passes):
-    """Passes in batches of any sizes, of which some are told of: only a second one in the same epoch is warned of."""
+    """Passes in batches of any sizes, some after set_epoch: a warning comes only when an epoch is repeated."""
     mixed, batches = mixed_of(three, resample=True), itertools.cycle(sizes)
     messages = Messages()
     logger = logging.getLogger("ganaug.mixing.epoch_watch")
@@ -74,7 +74,7 @@ def test_whatever_the_batches(three, sizes, passes):
                 left -= size
     finally:
         logger.removeHandler(messages)
-    # Who never tells may read an epoch once, and others twice.
+    # Without set_epoch, an epoch may be read once; after it, twice.
     in_epochs = [len(list(group)) for _, group in itertools.groupby(itertools.accumulate(passes))]
     allowed = [1 if k == 0 and not passes[0] else 2 for k in range(len(in_epochs))]
     expected = any(count > most for count, most in zip(in_epochs, allowed, strict=True))
@@ -141,7 +141,7 @@ def test_looking_around_before_training(three, warned):
     assert warned() == 0
 
 
-def test_check_alignment_is_no_pass(three, warned):
+def test_check_alignment_does_not_count_as_a_pass(three, warned):
     mixed = mixed_of(three, resample=True)
     for _ in range(5):
         with pytest.raises(ValueError, match="mean"):  # an untrained generator draws nothing like them

@@ -194,7 +194,7 @@ def checkpoints(cache: Path) -> list[Path]:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the process table of Linux")
 def test_a_killed_fit_goes_on_to_the_same_generator(monkeypatch, tmp_path, caplog):
-    """The whole run is of this process, the killed one of processes of their own."""
+    """The whole run is made in this process, the killed one in processes of their own."""
     settings = replace(QUICK, total_kimg=3.2, checkpointing_kimg=0.8, log_kimg=0.16)
     use_preset(monkeypatch, settings)
     with as_a_program():
@@ -217,7 +217,7 @@ def test_a_killed_fit_goes_on_to_the_same_generator(monkeypatch, tmp_path, caplo
     assert 0 < reached < 200
     assert {name.split(".")[-1].partition("-")[0] for name in kept(tmp_path)} == {"tmp", "unfinished"}
 
-    # Nothing that the killed processes left stands in the way, and the bar goes on where they were.
+    # What the killed processes left is not in the way, and the bar goes on where they were.
     shown = io.StringIO()
     with contextlib.redirect_stderr(shown):
         folder = fit_generator(small_images(), cache_dir=tmp_path)
@@ -252,7 +252,7 @@ def test_a_training_that_is_stopped_says_where_it_goes_on(stand_in, tmp_path, en
     with pytest.raises(RuntimeError, match=f"noise was stopped.*{told}. Its last lines: none") as caught:
         fit_generator(small_images(), cache_dir=tmp_path)
     (unfinished,) = kept(tmp_path)
-    assert f"What it reached is kept in {tmp_path}/fitted/{unfinished}. Try again" in str(caught.value)
+    assert f"Its checkpoints are kept in {tmp_path}/fitted/{unfinished}. Try again" in str(caught.value)
     stand_in("mv $OUTPUT/training/reached $OUTPUT/again")
     folder = fit_generator(small_images(), cache_dir=tmp_path)
     assert (folder / "again").exists()

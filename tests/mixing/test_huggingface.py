@@ -257,6 +257,8 @@ def test_counts_name_their_classes(cache):
     for counts in ({0: 3}, {np.int64(0): 3}, {"0": 3, 1: 2}):
         with pytest.raises(InputError, match=r"\{class name: number\}, got the key .*Write \{\"[01]\": "):
             generate_dataset(generator, counts, cache_dir=cache)
+    with pytest.raises(InputError, match='got the key 1. Write {"dog": 3}'):  # there is no class called 1
+        generate_dataset(make_generator(("cat", "dog")), {1: 3}, cache_dir=cache)
     rows = generate_dataset(generator, {"0": np.int64(3), "1": 0}, cache_dir=cache)
     assert [rows.features["label"].names[label] for label in rows["label"]] == ["0"] * 3
     for number in (True, -1, 1.5, "3", None):
@@ -394,6 +396,22 @@ def test_what_was_mixed_can_be_opened_again(small, cache):
     assert augment_dataset(plain, small, 0.5, cache_dir=cache).features == plain.features
     with pytest.raises(DataError, match="20 rows have no label"):
         open_images(mixed, label_column="coarse")
+
+
+def test_rows_that_are_mixed_in_later_are_called_generated_too(small, cache, caplog):
+    once = augment_dataset(hf_dataset(small_images()), small, 0.25, source_column="from", cache_dir=cache)
+    assert "generated" not in caplog.text
+    twice = augment_dataset(once, small, 0.5, cache_dir=cache)
+    assert "the dataset: 20 of 80 rows are generated images (column from)" in caplog.text
+    assert twice["from"][:] == [0] * 60 + [1] * 100
+    assert (
+        generate_dataset(
+            small, 2, features=once.features, image_column="picture", label_column="kind", cache_dir=cache
+        )["from"][:]
+        == [1] * 6
+    )
+    named = augment_dataset(once, small, 0.5, source_column="now", cache_dir=cache)
+    assert (named["from"][80:], named["now"][:]) == ([1] * 80, [0] * 80 + [1] * 80)
 
 
 def test_labels_in_lists_of_one_are_taken_and_given(small, cache):

@@ -161,7 +161,7 @@ def test_an_empty_class_that_the_generator_does_not_know_is_never_drawn_as_anoth
     for labels, message in [([0, 3], "does not know dog"), ([0, 4], "from 0 to 3 .* got 4"), ([-1], "got -1")]:
         with pytest.raises(InputError, match=message):
             sampler.draw(torch.tensor(labels), range(len(labels)))
-    for dtype in (torch.uint8, torch.int16):  # three labels of three classes are no mask
+    for dtype in (torch.uint8, torch.int16):  # three labels of three classes are not a mask
         images = ClassSampler(Honest("ant", "bee", "cat")).draw(torch.tensor([2, 0, 1], dtype=dtype), range(3))
         assert [shown(image) for image in images] == ["cat", "ant", "bee"]
     with pytest.raises(InputError, match="labels must be from 0"):
@@ -194,7 +194,7 @@ def test_labels_without_names_meet_only_numerals(mix):
     turned.label_names = ("1", "0")
     with pytest.raises(InputError, match=r"classes=generator\.label_names"):
         mix(turned)
-    with pytest.raises(InputError, match="class_map was given, but nobody names"):
+    with pytest.raises(InputError, match="class_map was given, but the labels of .* have no names"):
         mix(Honest("ant", "bee"), class_map={"0": "ant", "1": "bee"})
     with pytest.raises(InputError, match="neither .* says what the classes are"):
         mix(nameless(Honest("ant", "bee")))
@@ -223,7 +223,7 @@ def test_a_streams_class_to_idx_says_what_its_labels_are():
     stream.class_to_idx = {"ant": 0, "bee": 0, "cat": 1}
     with pytest.raises(ValueError, match="class_to_idx .* Pass classes"):
         ConditionalGANStream(stream, Honest("ant", "bee", "cat"))
-    given = ConditionalGANStream(stream, Honest("ant", "bee", "cat"), classes=data.classes)  # has the last word
+    given = ConditionalGANStream(stream, Honest("ant", "bee", "cat"), classes=data.classes)  # which decide
     assert given.classes == data.classes
 
 
@@ -232,6 +232,15 @@ def test_names_of_labels_may_be_of_any_kind_of_sequence():
     mix = GANMix(Honest("ant", "bee", "cat"), 0.5, classes=np.array(data.classes))
     images, _ = mix(data.images, data.targets)
     assert {shown(image) for image in images if image.any()} == set(data.classes)
+
+
+@pytest.mark.parametrize("mix", [GANMix, partial(ConditionalGANStream, Items(*dataset()))])
+@pytest.mark.parametrize(
+    ("classes", "message"), [(3, "got 3"), ("ant", "got 'ant'"), (["ant", "bee", "ant"], "same name")]
+)
+def test_names_of_labels_that_are_none_are_refused(mix, classes, message):
+    with pytest.raises(InputError, match=message):
+        mix(Honest("ant", "bee", "cat"), 0.5, classes=classes)
 
 
 def test_names_meet_however_their_accents_are_composed():

@@ -1,4 +1,4 @@
-"""The wrapper as its users have it, in loaders and trainers of other libraries: each item shows what its label says.
+"""The wrapper in loaders and trainers of other libraries, as its users have it: each item shows what its label says.
 
 Real and generated images show their class by how grey they are, and the generator has the classes in another order.
 The libraries are imported where they are used, for some take seconds.
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from helpers.grey import CLASSES, GreyGenerator, assert_as_labelled, grey_picture, train_on, write_grey_folders
+from helpers.generators import LEVELS, Honest
 from helpers.programs import as_a_program
+from PIL import Image
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, default_collate
 from torchvision.datasets import ImageFolder
@@ -21,8 +22,59 @@ from torchvision.transforms import v2
 
 from ganaug import ConditionalGANAugment, augment_dataset
 
+CLASSES = ("ant", "bee", "cat")
+NOISE = 0.1  # at most, of an image's mean in [-1, 1] and, generated ones, of its pixels
 TO_FLOAT = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
 RANDOM = v2.Compose([v2.RandomResizedCrop(12), v2.RandomHorizontalFlip(), *TO_FLOAT])
+
+
+class Noisy(Honest):
+    """Draws 16x16 RGB images that all differ; its classes come in another order than the datasets'."""
+
+    latent_dim = 1 + 4 * 4
+
+    def __init__(self):
+        super().__init__("cat", "ant", "bee")
+
+    def forward(self, z, labels):
+        mean, texture = z[:, :1, None, None].tanh(), z[:, 1:].reshape(-1, 1, 4, 4).tanh()
+        values = super().forward(z, labels) + NOISE * (mean + texture)
+        return nn.functional.interpolate(values, size=16).expand(-1, 3, -1, -1).contiguous()
+
+
+def grey_picture(name: str, number: int) -> Image.Image:
+    level = LEVELS[name] + 127.5 * NOISE * (number % 5 - 2) / 2
+    return Image.new("RGB", (16, 16), (round(level),) * 3)
+
+
+def write_grey_folders(folder: Path, per_class: int = 8) -> Path:
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True)
+        for number in range(per_class):
+            grey_picture(name, number).save(folder / name / f"{number}.png")
+    return folder
+
+
+def assert_as_labelled(images: torch.Tensor, labels: torch.Tensor) -> None:
+    """Float images in [-1, 1] (N, C, H, W) show the classes of int labels (N,), or mixtures in shares (N, C)."""
+    shares = nn.functional.one_hot(labels, len(CLASSES)).float() if labels.ndim == 1 else labels
+    levels = torch.tensor([LEVELS[name] / 127.5 - 1 for name in CLASSES])
+    assert len(images)
+    assert ((images.mean((1, 2, 3)) - shares @ levels).abs() <= 2 * NOISE + 0.01).all()
+
+
+def train_on(loader: DataLoader, steps: int = 3) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Train a linear classifier for a few steps; all batches of the loader."""
+    batches = list(loader)
+    network = nn.Linear(batches[0][0][0].numel(), len(CLASSES))
+    optimizer = torch.optim.SGD(network.parameters(), 0.01)
+    for images, labels in batches[:steps]:
+        loss = nn.functional.cross_entropy(network(images.flatten(1)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert all(weight.isfinite().all() for weight in network.parameters())
+    return batches
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +104,7 @@ def all_of(batches) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def half_generated(dataset: Dataset, **options) -> ConditionalGANAugment:
-    return ConditionalGANAugment(dataset, GreyGenerator(), ratio=0.5, **options)
+    return ConditionalGANAugment(dataset, Noisy(), ratio=0.5, **options)
 
 
 def test_torchvision_with_random_crops_and_mixup(folder):
@@ -184,7 +236,7 @@ def collate(items):
 
 
 def test_a_trainer_of_items_in_a_wrapper(folder, tmp_path, caplog):
-    """Which has no set_epoch that the Trainer could call."""
+    """That wrapper has no set_epoch for the Trainer to call."""
     train = half_generated(ImageFolder(folder, RANDOM), resample=True)
     model = trained(AsDicts(train), tmp_path, epochs=3)
     images, labels = all_of(model.given)
@@ -201,7 +253,7 @@ def test_a_trainer_with_a_collator(folder, tmp_path, caplog):
     epochs = [all_of(model.given[:6]), all_of(model.given[6:])]
     for images, labels in epochs:
         assert_as_labelled(images, labels)
-    # The real images are the same in both, and the generated ones others.
+    # The real images are the same in both, the generated ones are not.
     seen = [{image.numpy().tobytes() for image in images} for images, _ in epochs]
     real = {train[index][0].numpy().tobytes() for index in range(24)}
     assert seen[0] & seen[1] == real
@@ -220,7 +272,7 @@ def test_a_trainer_of_hugging_face_rows(tmp_path):
     def processed(rows):
         return {"pixel_values": [transform(image) for image in rows["image"]], "labels": rows["label"]}
 
-    mixed = augment_dataset(real, GreyGenerator(), ratio=0.5, cache_dir=tmp_path / "cache").with_transform(processed)
+    mixed = augment_dataset(real, Noisy(), ratio=0.5, cache_dir=tmp_path / "cache").with_transform(processed)
     images, labels = all_of(trained(mixed, tmp_path).given)
     assert len(images) == 48
     assert_as_labelled(images, labels)

@@ -148,6 +148,32 @@ def test_transforms_go_over_real_and_generated_alike(three):
     assert torch.equal(generated(items)[0], expected)
 
 
+def test_transforms_that_are_set_after_construction(three):
+    """As timm's create_loader does."""
+    resize = v2.Resize((8, 8))
+    stream = ConditionalGANStream(Reals([0, 1, 2], size=20), three, 0.5)
+    assert (stream.transform, stream.target_transform, stream.transforms) == (None, None, None)
+    stream.transform, stream.target_transform = resize, str
+    assert {(image.shape, label) for image, label in pickle.loads(pickle.dumps(stream))} == {
+        ((1, 8, 8), label) for label in "012"
+    }
+    assert (stream.transform, stream.target_transform) == (resize, str)
+    with pytest.raises(ValueError, match="Only transforms or"):
+        stream.transforms = lambda image, label: (resize(image), -label)
+    stream.transform = stream.target_transform = None
+    stream.transforms = lambda image, label: (resize(image), -label)
+    assert {(image.shape, label) for image, label in stream} == {((1, 8, 8), -label) for label in range(3)}
+
+
+def test_transforms_that_a_stream_inside_has_itself_are_warned_about(three, caplog):
+    reals = Reals([0, 1, 2], size=12)
+    reals.transform = torch.flip
+    ConditionalGANStream(reals, three, fake_transform=torch.clone)
+    assert not caplog.text
+    ConditionalGANStream(reals, three)
+    assert "Reals has transforms of its own, which generated images do not go through" in caplog.text
+
+
 def test_streams_whose_processing_is_hidden_need_fake_transform(three):
     floats = Items(*((torch.zeros(1, 12, 12), label) for label in range(3)))
     with pytest.raises(

@@ -1,10 +1,14 @@
-"""Transforms of anyone's making: known ones reach generated images, unknown ones are left alone, late ones count."""
+"""Transforms of all kinds: known ones reach generated images, unknown ones are left alone, late ones count."""
 
 from __future__ import annotations
 
+import gc
+import io
 import pickle
 import re
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -104,17 +108,17 @@ def as_it_is(image):
 as_it_is.p = 1.0
 
 UNKNOWN = {
-    "albumentations": (compose, by_keyword, "calls its transform with image=..., as albumentations"),
+    "albumentations": (compose, by_keyword, "calls its transform with image=..., the way albumentations"),
     "processor": (
         processor,
         by_processor,
-        "calls its transform with images=..., return_tensors=..., as albumentations",
+        "calls its transform with images=..., return_tensors=..., the way albumentations",
     ),
-    "list": ([as_it_is], in_a_list, "its code fails where they do nothing .TypeError"),
+    "list": ([as_it_is], in_a_list, "its code fails without its transforms .TypeError"),
     "twice": (as_it_is, twice, "calls its transform 2 times for an item"),
     "more": (as_it_is, then_more, "its code fails|does more to an image than its transform"),
     "never": (as_it_is, never, "has a transform that it does not call"),
-    "attributes": (as_it_is, looks_at_it, "its code fails where they do nothing .AttributeError"),
+    "attributes": (as_it_is, looks_at_it, "its code fails without its transforms .AttributeError"),
     "some items": (as_it_is, at_random, "has a transform that it does not call"),
 }
 
@@ -125,7 +129,7 @@ UNKNOWN = {
 )
 def test_a_transform_that_is_called_in_an_unknown_way(transform, how, found, outer):
     data = outer(Arrays(transform, how))
-    with pytest.raises(TypeError, match=f"what .* does to its own: .*({found}).*Pass\\s+fake_transform"):
+    with pytest.raises(TypeError, match=f"cannot be processed as .*: .*({found}).*Pass\\s+a fake_transform"):
         mix(data, Grey(channels=3))
     train = mix(data, Grey(channels=3), fake_transform=torch.clone)
     items = [train[index] for index in range(len(train))]
@@ -141,9 +145,9 @@ def test_the_labels_transform_is_known_beside_an_unknown_one():
     assert all(shown(train[index][0]) == train.targets[index] for index in range(40))
 
 
-def test_albumentations(monkeypatch):
-    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network
-    albumentations = pytest.importorskip("albumentations")
+def test_albumentations():
+    import albumentations
+
     pipeline = albumentations.Compose([albumentations.Resize(4, 4)])
 
     def channels_first(data, image):
@@ -153,7 +157,7 @@ def test_albumentations(monkeypatch):
         return torch.from_numpy(pipeline(image=image.permute(1, 2, 0).numpy())["image"]).permute(2, 0, 1)
 
     data = Arrays(pipeline, channels_first)
-    with pytest.raises(TypeError, match="calls its transform with image=..., as albumentations"):
+    with pytest.raises(TypeError, match="calls its transform with image=..., the way albumentations"):
         mix(data, Grey(channels=3))
     train = mix(data, Grey(channels=3), fake_transform=same)
     assert all(image.shape == (3, 4, 4) and shown(image) == label for image, label in train)
@@ -252,7 +256,7 @@ def test_transforms_of_concatenations():
 def test_parts_with_other_transforms():
     data = ConcatDataset([Greys(range(5), darker), Greys(range(5))])
     with pytest.raises(
-        TypeError, match="the parts of ConcatDataset have different transforms. Pass\\s+fake_transform"
+        TypeError, match="the parts of ConcatDataset have different transforms. Pass\\s+a fake_transform"
     ):
         mix(data)
     assert len(mix(data, fake_transform=v2.functional.to_pil_image)) == 20
@@ -261,7 +265,7 @@ def test_parts_with_other_transforms():
 
 
 class Around(Dataset):
-    """A wrapper of the plainest kind."""
+    """The plainest of wrappers."""
 
     def __init__(self, inside, transform=None):
         self.inside, self.transform = inside, transform
@@ -288,7 +292,7 @@ class Labels(First):
 
 def test_transforms_inside_a_wrapper():
     for transform in (None, darker):
-        with pytest.raises(TypeError, match="the Greys inside it has transforms of its own. Pass\\s+fake_transform"):
+        with pytest.raises(TypeError, match="the Greys inside it has transforms of its own. Pass\\s+a fake_transform"):
             mix(Around(Greys(range(10), darker), transform))
     train = mix(
         Around(Greys(range(10), darker)), fake_transform=lambda image: darker(v2.functional.to_pil_image(image))
@@ -346,12 +350,94 @@ class Method(Greys):
         return darker(image)
 
 
-def test_transforms_that_are_no_plain_attributes():
+def test_transforms_that_are_not_plain_attributes():
     for data in (Frozen(darker), Method(range(10))):
         train = mix(data)
         assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
     with pytest.raises(TypeError, match="its transform is a property"):
         mix(Property(range(10)))
+
+
+class Slots(Dataset):
+    __slots__ = ("inside", "transform")
+
+    def __init__(self, inside, transform):
+        self.inside, self.transform = inside, transform
+
+    def __len__(self):
+        return len(self.inside)
+
+    def __getitem__(self, index):
+        image, label = self.inside[index]
+        return self.transform(image) if self.transform else image, label
+
+
+class OnlySlots:
+    __slots__ = ("__weakref__", "inside", "never_set", "transform")
+    __init__, __len__, __getitem__ = Slots.__init__, Slots.__len__, Slots.__getitem__
+
+
+class OfClass(OnlySlots):
+    __slots__ = ()
+    transform = staticmethod(darker)
+
+    def __init__(self, inside):
+        self.inside = inside
+
+
+@pytest.mark.parametrize("kind", [Slots, OnlySlots])
+def test_attributes_in_slots(kind):
+    data = kind(Greys(range(10)), darker)
+    train = mix(data)
+    assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
+    assert data.transform is darker
+    check_augmented_dataset(mix(kind(Greys(range(10)), to_float)), num_workers=0)
+    with pytest.raises(TypeError, match="the Greys inside it has transforms"):
+        mix(kind(Greys(range(10), darker), None))
+    with pytest.raises(TypeError, match="its transform is set on its class"):
+        mix(OfClass(Greys(range(10))))
+
+
+class Kept(Greys):
+    """Keeps each item, transformed, once it was read."""
+
+    def __init__(self, labels, transform, kept):
+        super().__init__(labels, transform)
+        self.kept = kept
+
+    def __getitem__(self, index):
+        if index not in self.kept or self.kept[index] is None:
+            self.kept[index] = super().__getitem__(index)
+        return self.kept[index]
+
+
+class KeptInList(Kept):
+    def __getitem__(self, index):
+        self.kept[index] = self.kept[index] or Greys.__getitem__(self, index)
+        return self.kept[index]
+
+
+class KeptByFunctools(Greys):
+    __getitem__ = cache(Greys.__getitem__)
+
+
+@pytest.mark.parametrize("fake_transform", [None, to_float])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda *args: Kept(*args, {}),
+        lambda *args: Kept(*args, OrderedDict()),
+        lambda *args: Kept(*args, defaultdict(lambda: None)),
+        lambda *args: KeptInList(*args, [None] * 10),
+        lambda *args: KeptByFunctools(*args),
+    ],
+    ids=["dict", "ordered", "default", "list", "functools"],
+)
+def test_a_dataset_that_keeps_its_items_keeps_none_without_transforms(make, fake_transform):
+    data = make(range(10), to_float)
+    train = mix(data, fake_transform=fake_transform)
+    assert {image.dtype for image, _ in train} == {torch.float32}
+    assert {image.dtype for image, _ in map(data.__getitem__, range(10))} == {torch.float32}
 
 
 def test_transforms_that_are_set_later_on_the_dataset_inside():
@@ -369,7 +455,7 @@ def test_transforms_that_are_set_later_on_the_dataset_inside():
 
 
 def test_a_transform_that_is_set_after_construction():
-    """As timm's create_loader does."""
+    """As timm's create_loader sets it."""
     train = mix(Greys(range(10)))
     assert (train.transform, train.target_transform, train.transforms) == (None, None, None)
     train.transform, train.target_transform = to_float, add_100
@@ -401,18 +487,6 @@ def test_a_transform_that_is_set_where_the_dataset_has_its_own():
     assert isinstance(train[19][0], Image.Image)
     with pytest.raises(ValueError, match="two transforms"):
         mix(Arrays(compose, by_keyword), Grey(channels=3), fake_transform=torch.clone).transform = to_float
-
-
-def test_timms_loader():
-    data = pytest.importorskip("timm.data")
-    train = mix(Greys(range(10)), Grey())
-    with torch.random.fork_rng():
-        loader = data.create_loader(
-            train, (1, 8, 8), 20, is_training=False, use_prefetcher=False, num_workers=0, mean=(0.5,), std=(0.5,)
-        )
-        images, labels = next(iter(loader))
-    assert torch.allclose(images.mean((1, 2, 3)), (20 * labels + 10) / 127.5 - 1, atol=0.01)
-    assert len(images) == 20
 
 
 def large_folder(root, side):
@@ -454,7 +528,7 @@ def test_images_are_opened_before_known_transforms_and_after_unknown_ones(caplog
     assert not caplog.text
     data = open_images(Around(Greys(range(10), darker)))
     assert torch.equal(data.images, grey_images(range(10)).images // 2)
-    assert "are taken as it gives them, transforms included, because the Greys inside" in caplog.text
+    assert "are read with its transforms applied, because the Greys inside" in caplog.text
     assert data.classes == TEN
 
 
@@ -483,3 +557,48 @@ def test_a_file_that_a_dataset_opens_late(monkeypatch):
     assert (Lazy.opened, data.file) == (1, None)
     assert len({str(item) for item in [train[0], train[1]]}) == 2
     assert (Lazy.opened, data.file) == (2, "open")
+
+
+class Closing(Greys):
+    """Opens its file early, and closes it when it is dropped."""
+
+    def __init__(self, labels, transform, file):
+        super().__init__(labels, transform)
+        self.file = file
+
+    def __getitem__(self, index):
+        assert not self.file.closed
+        return super().__getitem__(index)
+
+    def __del__(self):
+        self.file.close()
+
+
+def test_a_file_that_a_dataset_closes():
+    with io.BytesIO() as file:
+        data = Closing(range(10), darker, file)
+        train = mix(data)
+        assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
+        data.transform = to_float
+        assert {image.dtype for image, _ in train} == {torch.float32}
+        assert type(data) is Closing
+        del data, train
+        gc.collect()
+        assert file.closed
+
+
+def test_transforms_that_cannot_be_compared():
+    class Unique:
+        def __init__(self):
+            self.values = (k for k in range(3))  # cannot be pickled
+
+        def __call__(self, image):
+            return darker(image)
+
+    one, other = Unique(), Unique()
+    train = mix(ConcatDataset([Greys(range(10), one), Greys(range(5), one)]))
+    assert all(np.asarray(image).max() == (20 * label + 10) // 2 for image, label in train)
+    apart = ConcatDataset([Greys(range(10), one), Greys(range(5), other)])
+    with pytest.raises(TypeError, match="the parts of ConcatDataset have different transforms"):
+        mix(apart)
+    assert len(mix(apart, fake_transform=to_float)) == 30

@@ -8,13 +8,12 @@ import os
 import re
 import resource
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.images import small_images, write_class_folders, write_idx_pair
-from helpers.programs import LAUNCH, RECIPE, recipe_path, run, run_python
+from helpers.programs import LAUNCH, RECIPE, recipe_path, run, run_python, run_ranks
 from PIL import Image
 from torch import nn
 
@@ -95,8 +94,7 @@ def test_two_processes_share_a_run_on_gzipped_idx_files(tmp_path):
     for path in list((tmp_path / "idx").iterdir()):
         Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    output = run(*torchrun, RECIPE, *QUICK, "--train_data_dir", "idx", "--output_dir", "out", cwd=tmp_path)
+    output = "".join(run_ranks(2, RECIPE, *QUICK, "--train_data_dir", "idx", "--output_dir", "out", cwd=tmp_path))
     assert output.count("Use it:") == 1
     assert "processes: 2, threads: 1" in output or len(os.sched_getaffinity(0)) > 3
     generator = Generator.from_pretrained(tmp_path / "out")

@@ -217,7 +217,7 @@ def test_a_filters_network_is_left_alone_and_its_training_changes_no_image(judgi
     assert all(weight.requires_grad for weight in net.parameters())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
-    # The network is trained on: neither this dataset nor its files follow.
+    # The network is trained further: neither this dataset nor its files change.
     with torch.no_grad():
         for weight in net.parameters():
             weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))

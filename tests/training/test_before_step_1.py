@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import torch
+from helpers.defaults import DEFAULTS
 from helpers.generators import own_generator, tie, times_w
 from helpers.images import small_images
 from helpers.programs import as_a_program, run_ranks
@@ -149,24 +149,6 @@ def test_tied_weights_are_trained_kept_in_checkpoints_and_resumed(accelerator, t
         assert made.second.weight is made.first.weight
         assert torch.equal(made.sample([0, 1]), whole.sample([0, 1]))
     assert not torch.equal(whole.sample([0, 1]), own_generator("Tied").sample([0, 1]))
-
-
-@contextlib.contextmanager
-def default_dtype(dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-DEFAULTS = {
-    "float64": lambda: default_dtype(torch.float64),
-    "bfloat16": lambda: default_dtype(torch.bfloat16),
-    "meta": lambda: torch.device("meta"),
-    "inference mode": torch.inference_mode,
-}
 
 
 def trained_and_drawn(model, accelerator, folder):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.images import small_images, write_class_folders
+from torch import nn
+from torch.nn import functional as F
 
 from ganaug import Generator, InputError
 from ganaug.generators import ACGAN28Generator, CGANMaxoutGenerator, CGANMLPGenerator, FlowGenerator
@@ -21,7 +23,45 @@ def flow(*names: str, **options) -> FlowGenerator:
     return generator.eval()
 
 
-def test_classes_meet_by_name_and_new_ones_start_between_the_known():
+class TiedHead(Generator):
+    """Has the weights of its embedding in another layer too."""
+
+    architecture = "tied-head-for-init-from"
+
+    def __init__(self, label_names, *, image_size: int = 8, channels: int = 1):
+        super().__init__(label_names, image_size=image_size, channels=channels, latent_dim=4)
+        self.labels = nn.Embedding(self.num_classes, 4)
+        self.b = nn.Linear(4, self.num_classes, bias=False)
+        self.b.weight = self.labels.weight
+        self.image = nn.Linear(4, 64)
+
+    def network_options(self):
+        return {}
+
+    def forward(self, z, labels):
+        return self.image(z + self.labels(labels)).tanh().view(-1, 1, 8, 8)
+
+
+class SharedLayer(TiedHead):
+    """Has its embedding under two names."""
+
+    def __init__(self, label_names, **options):
+        super().__init__(label_names, **options)
+        self.b = self.labels
+
+
+class OneHotToo(TiedHead):
+    """Has its classes in a layer beside the embedding."""
+
+    def __init__(self, label_names, **options):
+        super().__init__(label_names, **options)
+        self.one_hot = nn.Linear(self.num_classes, 4)
+
+    def forward(self, z, labels):
+        return super().forward(z + self.one_hot(F.one_hot(labels, self.num_classes).float()), labels)
+
+
+def test_classes_meet_by_name_and_new_ones_start_between_the_known(caplog):
     trained, new = flow("cat", "dog", "cow"), flow("dog", "owl", "cat", "emu")
     trained.seen_images = torch.tensor([3, 5])
     init_from(new, trained)
@@ -32,6 +72,8 @@ def test_classes_meet_by_name_and_new_ones_start_between_the_known():
     assert torch.equal(rows[1], rows[3])
     assert torch.allclose(rows[1], trained.label_embedding.weight.mean(0))
     assert torch.equal(new.seen_images, trained.seen_images)
+    assert "2 of 4 are not among those of the generator to start from (cat, dog, cow)" in caplog.text
+    assert caplog.text.rstrip().endswith("as their mean: owl, emu")
 
 
 def test_what_differs_in_more_than_classes_is_refused():
@@ -52,6 +94,29 @@ def test_what_differs_in_more_than_classes_is_refused():
         with pytest.raises(InputError, match="in the same order: a, b"):
             init_from(turned, maxout)
     assert all(torch.equal(*pair) for pair in zip(before, other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("kind", [TiedHead, SharedLayer])
+def test_an_embedding_of_several_names_meets_by_class_name_under_all_of_them(kind):
+    with torch.random.fork_rng():
+        trained, new = kind(("cat", "dog", "cow")), kind(("cow", "cat", "emu", "dog"))
+    init_from(new, trained)
+    z = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(new(z, torch.tensor([1, 3, 0])), trained(z, torch.tensor([0, 1, 2])))
+    first, second = (value for name, value in new.state_dict().items() if name.endswith(("labels.weight", "b.weight")))
+    assert first.data_ptr() == second.data_ptr()
+
+
+def test_classes_in_another_layer_beside_an_embedding_are_refused_in_another_order():
+    with torch.random.fork_rng():
+        trained, new, same = (OneHotToo(names) for names in (("cat", "dog"), ("dog", "cat"), ("cat", "dog")))
+    before = {name: value.clone() for name, value in new.state_dict().items()}
+    with pytest.raises(InputError, match="in the same order: cat, dog"):
+        init_from(new, trained)
+    assert all(torch.equal(value, before[name]) for name, value in new.state_dict().items())
+    init_from(same, trained)
+    assert torch.equal(same.one_hot.weight, trained.one_hot.weight)
 
 
 def test_the_recipe_goes_on_from_a_folder_and_remembers_both_sets_of_images(in_process, tmp_path):
