@@ -125,7 +125,7 @@ def _difference_from_noted(path: Path) -> str | None:
                 return f"{file.name} is not as it was written: its SHA-256 differs"
     except PermissionError:
         raise  # it may be whole, and another user's
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "the SHA-256 of its files is not noted beside it"
     return None
 

@@ -153,14 +153,16 @@ def of_source(*things: object) -> str:
             if str(thing.__module__).partition(".")[0] in _VERSIONED:
                 continue
             # By its code, the text of a decorated function is the wrapper's; by itself, it would be the wrapped one's.
-            with suppress(OSError, TypeError):
+            try:
                 texts.add(inspect.getsource(thing if inspect.isclass(thing) else thing.__code__))
+            except (OSError, TypeError):  # of a class, the functions may have one: in a notebook
+                pending += [value for value in vars(thing).values() if inspect.isfunction(value)]
             if inspect.isclass(thing):
                 pending += thing.__bases__
-            else:
-                for cell in thing.__closure__ or ():
-                    with suppress(ValueError):  # it is empty
-                        pending.append(cell.cell_contents)
+                continue
+            for cell in thing.__closure__ or ():
+                with suppress(ValueError):  # it is empty
+                    pending.append(cell.cell_contents)
         else:
             pending += [type(part) for part in thing.modules()] if isinstance(thing, nn.Module) else [type(thing)]
     return of_values(sorted(texts))
