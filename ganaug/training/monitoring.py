@@ -206,6 +206,7 @@ class Watch:
             monitors=self.latest,
             rollbacks=rollbacks,
             candidates=selection.candidates,
+            held_out=None if selection.held_out is None else selection.held_out.fingerprint,
         )
         try:
             self.saved = self._checkpoints.save(step, self._trainer.state() | selection.state(), asdict(progress))

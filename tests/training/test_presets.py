@@ -140,7 +140,10 @@ def test_without_the_time_for_the_wide_network_the_narrow_one_is_trained(in_proc
     assert width("--budget_minutes", "5", "--summary", "--output_dir", "wide") == 192
     assert "preset: flow-wide, 0.064 kimg" in capsys.readouterr().out
     assert width("--budget_minutes", "0.00001", "--output_dir", "narrow") == 96
-    assert "preset: flow, 0.064 kimg" in capsys.readouterr().out
+    told = capsys.readouterr().out  # of one step
+    assert "preset: flow, 0.016 kimg" in told
+    assert "the preset's own length is 0.064 kimg" in told
+    assert "expect less after 0.016 kimg" in told
     # A narrow one is trained further as it is.
     assert width("--init_from", "narrow", "--output_dir", "more") == 96
 
