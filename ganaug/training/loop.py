@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
+from ganaug.core.files import naming
 from ganaug.data import LabelledImages, grids
 from ganaug.generators.base import Generator
 from ganaug.hub.folder import check_round_trip
@@ -120,7 +121,8 @@ def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch) -> None:
             if folder:
                 generator = trainer.averaged_generator
                 generator.info = run_facts(trainer, watch, command=folder.command)
-                check_round_trip(generator, within=folder.path)
+                with naming(folder.path):
+                    check_round_trip(generator, within=folder.path)
         except (InputError, OSError) as error:
             refusal = str(error)
     [refusal] = broadcast_object_list([refusal])
