@@ -59,7 +59,7 @@ def old_run(tmp_path) -> Checkpoint:
     run = tmp_path / "run"
     (run / "training").mkdir(parents=True)
     shutil.copy(REPOSITORY / "tests" / "fixtures" / "v0.1" / "settings.json", run / "training")
-    return Checkpoint(run / "training" / "checkpoints" / "step-00000001", 1, {}, 0, 0.0)
+    return Checkpoint(run / "training" / "checkpoints" / "step-00000001", 1, {}, 0.0)
 
 
 def test_a_run_of_0_1_goes_on_with_its_flags_and_with_those_given_now(old_run):

@@ -137,7 +137,7 @@ def test_flags_choose_and_name_classes_and_a_resumed_run_has_them(in_process, tm
     assert generator.info["dataset"]["class_counts"] == {"T-shirt/top": 20, "Pullover": 20}
     saved = json.loads((tmp_path / "out" / "training" / "settings.json").read_text())["data"]
     assert (saved["class_names"], saved["classes"]) == (list(NAMED), ["Pullover", "T-shirt/top"])
-    checkpoint = Checkpoint(tmp_path / "out" / "training" / "checkpoints" / "step-00000001", 1, {}, 0, 0.0)
+    checkpoint = Checkpoint(tmp_path / "out" / "training" / "checkpoints" / "step-00000001", 1, {}, 0.0)
     again = with_saved_flags(TrainArguments(), checkpoint).data
     assert (again.class_names, again.classes) == (NAMED, ("Pullover", "T-shirt/top"))
     assert again.open().classes == generator.label_names
