@@ -46,15 +46,15 @@ class Checkpoint:
         path (Path): its folder, ``step-00001234``.
         step (int): number of steps taken.
         facts (dict): what was saved beside the tensors, as JSON values; for a training run, :class:`Progress`.
-        number (int): how many were written in this run before it; those of ganaug 0.1 have 0.
         written (float): when, in seconds since the epoch, by this machine's clock.
+        number (int): which one of this run it is, from 1; those of ganaug 0.1 have 0. Default: 0
     """
 
     path: Path
     step: int
     facts: dict[str, Any]
-    number: int
     written: float
+    number: int = 0
 
     @property
     def run(self) -> Path:
@@ -136,7 +136,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             raise LoadError(f"checkpoint {path} is damaged: {name} {what}")
         if sha256_of(file) != wanted["sha256"]:
             raise LoadError(f"checkpoint {path} is damaged: {name} is not as it was written: its SHA-256 differs")
-    return Checkpoint(path, manifest["step"], manifest["facts"], *_age(manifest))
+    number, written = _age(manifest)
+    return Checkpoint(path, manifest["step"], manifest["facts"], written, number)
 
 
 class Checkpoints:

@@ -25,6 +25,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from filelock import FileLock
+from helpers.generators import make_generator
 from helpers.images import THREE, small_images
 from helpers.programs import REPOSITORY, as_a_program, start
 from safetensors.torch import load_file
@@ -147,8 +148,9 @@ def in_processes(count: int, run: Callable[[int], None]) -> list[Any]:
 def test_of_two_processes_one_trains_and_the_other_waits(stand_in, tmp_path):
     # The training ends when the other one waits for it.
     here = shlex.quote(str(tmp_path))
+    make_generator(small_images().classes).save_pretrained(tmp_path / "made")
     stand_in(
-        f"echo trained >> {here}/trained; mkdir $OUTPUT/training; "
+        f"echo trained >> {here}/trained; mkdir $OUTPUT/training; cp {here}/made/* $OUTPUT; "
         f"until grep -q 'waiting for it' {here}/*.log; do sleep 0.05; done"
     )
 

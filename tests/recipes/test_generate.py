@@ -107,7 +107,7 @@ def test_npy_is_mapped_and_says_what_it_holds(generate, generator, capsys):
     assert labels.tolist() == [k % 2 for k in range(203)]
     drawn = ClassSampler(generator).draw(torch.tensor([7, 3])[labels], range(203))
     assert np.array_equal(images, drawn.numpy())
-    assert torch.equal(MappedImages(Path("out")).read([5, 202]), drawn[[5, 202]])
+    assert torch.equal(MappedImages(Path("out"), images.shape).read([5, 202]), drawn[[5, 202]])
     index = json.loads(Path("out", "index.json").read_text())
     assert index["label_counts"] == {"7": 102, "3": 101}
     assert (index["images"]["shape"], index["seed"]) == ([203, 1, 28, 28], 0)
