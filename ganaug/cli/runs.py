@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,6 +17,7 @@ from torch import nn
 from ganaug import Generator, InputError, LabelledImages, PublishError, publish
 from ganaug.cli.flags import command
 from ganaug.cli.train_flags import Arguments, TrainingArguments, with_defaults
+from ganaug.core.files import json_text
 from ganaug.core.hardware import cpu_threads
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training import (
@@ -23,13 +26,18 @@ from ganaug.training import (
     GANTrainer,
     RunFolder,
     Trainer,
+    TrainingSettings,
     check_same_run,
     choose_preset,
     init_from,
     kimg_within,
     new_run_folder,
 )
+from ganaug.training.checkpoints import check_held_out
 from ganaug.training.presets import ENOUGH, WIDE, Preset
+from ganaug.training.run_folder import read_settings
+
+SOURCES = ("train_data_dir", "dataset_name")  # of labelled images; either can be a folder
 
 
 def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
@@ -80,12 +88,12 @@ def with_choices(
 
     if args.model != "auto":
         return within_budget(args)
-    preset = choose_preset(images, labelled=labelled)
+    preset, quick = choose_preset(images, labelled=labelled), False
     chosen = within_budget(with_preset(args, preset, accelerator.num_processes))
     if preset.model == WIDE and chosen.training.total_kimg < ENOUGH * preset.settings.total_kimg:
-        preset = choose_preset(images, labelled=labelled, quick=True)
+        preset, quick = choose_preset(images, labelled=labelled, quick=True), True
         chosen = within_budget(with_preset(args, preset, accelerator.num_processes))
-    accelerator.print(preset)
+    accelerator.print(choose_preset(images, labelled=labelled, quick=quick, settings=chosen.training))
     return chosen
 
 
@@ -107,6 +115,7 @@ def start_run(
     accelerator = trainer.accelerator
     if checkpoint:
         check_same_run(checkpoint, trainer, override=args.override)
+        check_held_out(checkpoint, held_out)
         accelerator.print(f"going on after {checkpoint.facts['kimg']:.1f} kimg, from {checkpoint.path}")
     folder = run_folder(args, trainer, checkpoint) if accelerator.is_main_process else None
     _, why = cpu_threads(trainer.settings.cpu_threads)
@@ -124,26 +133,44 @@ def start_run(
 
 def run_folder(args: TrainingArguments, trainer: Trainer, checkpoint: Checkpoint | None) -> RunFolder:
     """The folder of the run, with its settings."""
+    flags = saved_flags(args, trainer)
     if checkpoint is not None:
-        return RunFolder(checkpoint.run, after_kimg=checkpoint.facts["kimg"])
+        folder = RunFolder(checkpoint.run, after_kimg=checkpoint.facts["kimg"])
+        before = read_settings(folder.path)
+        old = before or {}
+        # The card has the settings of the end; it shows the commands that changed them too.
+        commands: dict[str, Any] = {name: old[name] for name in ("command", "resumed_with") if name in old}
+        if any(old.get(field.name) != flags[field.name] for field in fields(TrainingSettings)):
+            commands["resumed_with"] = [*commands.get("resumed_with", []), command()]
+        if {**commands, **flags} != before:
+            folder.write_settings({**commands, **flags})
+        return folder
     wanted = args.output_dir or new_run_folder(f"outputs/{trainer.bare_generator.architecture}")
     # A run that was stopped before its first checkpoint starts over in the same folder.
     again = args.resume_from_checkpoint == "latest" and not (wanted / WEIGHTS).exists()
     folder = RunFolder(wanted, after_kimg=0 if again else None)
-    given = {"unlabeled_data": args.unlabeled_data, "init_from": args.init_from}
-    data = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args.data).items()}
-    folder.write_settings(
-        {
-            "command": command(),
-            "model": args.model,
-            **asdict(args.training),
-            "objective": asdict(args.objective),
-            "network": trainer.bare_generator.network_options(),
-            "data": {name: value for name, value in data.items() if value is not None},
-            **{name: value for name, value in given.items() if value is not None},
-        }
-    )
+    folder.write_settings({"command": command(), **flags})
     return folder
+
+
+def saved_flags(args: TrainingArguments, trainer: Trainer) -> dict[str, Any]:
+    """The flags that a run is resumed with, as JSON values; folders as they are found from anywhere."""
+
+    def kept(value: Any) -> Any:
+        return str(Path(value).absolute()) if isinstance(value, str | Path) and Path(value).exists() else value
+
+    others = {"unlabeled_data": kept(args.unlabeled_data), "init_from": kept(args.init_from)}
+    data = {name: kept(value) if name in SOURCES else value for name, value in asdict(args.data).items()}
+    flags = {
+        "model": args.model,
+        **asdict(args.training),
+        "objective": asdict(args.objective),
+        "network": trainer.bare_generator.network_options(),
+        "data": {name: value for name, value in data.items() if value is not None},
+        **{name: value for name, value in others.items() if value is not None},
+    }
+    found: dict[str, Any] = json.loads(json_text(flags))
+    return found
 
 
 def layer_tables(trainer: Trainer) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
@@ -15,8 +14,9 @@ from ganaug import InputError
 from ganaug.cli.flags import parse
 from ganaug.cli.images import DataArguments
 from ganaug.training import MODELS, Checkpoint, GANObjective, TrainingSettings, find_checkpoint
-from ganaug.training.checkpoints import IN_RUN
+from ganaug.training.checkpoints import IN_RUN, Progress
 from ganaug.training.presets import QUICK
+from ganaug.training.run_folder import SETTINGS, read_settings
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,10 @@ def checkpoint_of(args: Any) -> Checkpoint | None:
             return None
         return find_checkpoint(run)
     checkpoint = find_checkpoint(where)
+    if checkpoint.path.resolve() != (checkpoint.run / IN_RUN / checkpoint.path.name).resolve():
+        raise InputError(
+            f"{checkpoint.path} is not in the folder of a run. Put it into {IN_RUN} of its run, and resume from there"
+        )
     if args.output_dir is not None and args.output_dir.resolve() != checkpoint.run.resolve():
         raise InputError(f"{checkpoint.path} is not of a run in {args.output_dir}. Leave output_dir out")
     return checkpoint
@@ -170,21 +174,42 @@ def with_saved_flags(args: Arguments, checkpoint: Checkpoint | None) -> Argument
     """The flags that a run was started with, under those that the user gave now; without a checkpoint, the same.
 
     Raises:
-        InputError: the run is of a model that this command does not train.
+        InputError: the run is of a model that this command does not train, its images are not where they were, or its
+            settings are missing or damaged and no model is given.
     """
     if checkpoint is None:
         return args
-    saved = json.loads((checkpoint.run / "training" / "settings.json").read_text())
+    saved = read_settings(checkpoint.run)
+    try:
+        found = None if saved is None else _under(args, saved, checkpoint.run)
+    except (KeyError, TypeError, AttributeError):
+        found = None
+    if found is not None:
+        return found
+    if args.model == "auto":
+        raise InputError(
+            f"{checkpoint.run / SETTINGS}, which has the flags of the run, is missing or damaged. Give them again, "
+            "first of all --model and those of the images; the checkpoint tells whether they are the same"
+        )
+    kept = Progress.of(checkpoint).settings
+    training = TrainingSettings(**{field.name: kept[field.name] for field in fields(TrainingSettings)})
+    return replace(with_defaults(args, training=training), budget_minutes=None)
+
+
+def _under(args: Arguments, saved: dict[str, Any], run: Path) -> Arguments:
+    """The flags of a run's settings, under those that the user gave now."""
     if saved["model"] not in get_args(get_type_hints(type(args))["model"]):
         raise InputError(
-            f"{checkpoint.run} trains {saved['model']}, which this recipe cannot train. Resume it with: ganaug train "
-            f"--resume_from_checkpoint {checkpoint.run}"
+            f"{run} trains {saved['model']}, which this recipe cannot train. Resume it with: ganaug train "
+            f"--resume_from_checkpoint {run}"
         )
     data: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in saved["data"].items()
     }
     if "train_data_dir" in data:
-        data["train_data_dir"] = Path(data["train_data_dir"])
+        data["train_data_dir"] = where = Path(data["train_data_dir"])
+        if not where.exists() and "train_data_dir" not in args.given:
+            raise InputError(f"the images of {run} were in {where}, which is not there. Give --train_data_dir")
     own = {field.name for field in fields(args)}
     args = with_defaults(
         args,

@@ -41,7 +41,7 @@ def open_all(
         # New labels could differ, since threads and devices round differently; it would no longer be the same run.
         kept = checkpoint and checkpoint.run / LABELS
         if kept and kept.exists():
-            targets = kept_labels(kept, len(unlabeled))
+            targets = kept_labels(kept, len(unlabeled), len(images.classes))
         else:
             teacher = teacher_of(images, args.init_from, accelerator)
             flip = "flip" in args.training.augment
@@ -59,8 +59,13 @@ def keep_labels(folder: RunFolder, images: LabelledImages, labelled: LabelledIma
             write_tensors(path, {"labels": images.targets[len(labelled) :]})
 
 
-def kept_labels(path: Path, count: int) -> Tensor:
+def kept_labels(path: Path, count: int, classes: int) -> Tensor:
     """The pseudo-labels that the run saved, one for each of ``count`` images.
+
+    Args:
+        path (Path): of the file.
+        count (int): number of unlabelled images now.
+        classes (int): number of classes, which the labels are below.
 
     Raises:
         InputError: the file is damaged, or of another number of images.
@@ -69,6 +74,9 @@ def kept_labels(path: Path, count: int) -> Tensor:
         labels = load_file(path)["labels"]
     except (OSError, SafetensorError, KeyError) as error:
         raise InputError(f"{path} cannot be read: {error}. Start another run") from error
+    inside = labels.dtype == torch.int64 and labels.ndim == 1 and bool(((labels >= 0) & (labels < classes)).all())
+    if not inside:
+        raise InputError(f"{path} is damaged: it must have labels from 0 to {classes - 1}. Start another run")
     if len(labels) != count:
         raise InputError(f"the run had {len(labels):,} unlabelled images, and there are {count:,} now. Restore those")
     return labels

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -20,6 +22,19 @@ from torch import Tensor
 from ganaug.core.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk is full, a quota used up, or a limit on files reached
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A context in which an error for lack of room names ``path``: the system's names no file, or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise OSError(error.errno, error.strerror or os.strerror(error.errno), str(path)) from error
 
 
 @contextmanager
@@ -39,14 +54,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.tmp-{os.getpid()}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        for written in [*temporary.rglob("*"), temporary]:
-            _sync(written)
-        if path.is_dir():  # a folder cannot be replaced
-            remove(path)
-        temporary.replace(path)
-        _sync(path.parent)
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            for written in [*temporary.rglob("*"), temporary]:
+                _sync(written)
+            if path.is_dir():  # a folder cannot be replaced
+                remove(path)
+            temporary.replace(path)
+            _sync(path.parent)
     except BaseException:
         _delete(temporary)
         raise
@@ -201,7 +217,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     try:
         save_file(own, path, metadata=metadata)
     except SafetensorError as error:  # in which older versions of safetensors hide the operating system's error
-        raise OSError(f"{path} cannot be written: {error}") from error
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise OSError(f"{path} cannot be written: {error}") from error
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     path.chmod(mode)  # safetensors puts a file of its own there, which the owner alone may read
     if metadata:  # which safetensors writes in another order each time; sorted, it takes as much room in the header
         with open(path, "r+b") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from torch import Tensor
 from ganaug.core import fingerprints
 from ganaug.core.errors import InputError, LoadError
 from ganaug.core.files import atomic_path, json_text, remove, sha256_of, write_json, write_tensors
+from ganaug.data import LabelledImages
 from ganaug.hub.missing import CHECKPOINTS
 from ganaug.training.trainer import Trainer
 
@@ -57,7 +59,7 @@ class Checkpoint:
     @property
     def run(self) -> Path:
         """Folder of the run."""
-        return self.path.parents[2]
+        return Path(os.path.abspath(self.path)).parents[2]  # a relative path may begin in the run, or have .. in it
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """The tensors of each part of the run, on the CPU.
@@ -99,6 +101,8 @@ class Progress:
         monitors (dict): their latest values.
         rollbacks (int): how often it was rolled back, see :class:`ganaug.training.recovery.Recovery`.
         candidates (list of Candidate): the generators scored so far.
+        held_out (str, optional): fingerprint of the images that they were scored by; None if nothing was held out, or
+            in checkpoints of earlier versions.
     """
 
     settings: dict[str, Any]
@@ -107,6 +111,7 @@ class Progress:
     monitors: dict[str, float]
     rollbacks: int
     candidates: list[Candidate]
+    held_out: str | None = None
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Progress:
@@ -276,6 +281,21 @@ def check_same_run(checkpoint: Checkpoint, trainer: Trainer, *, override: bool =
         raise InputError(f"{checkpoint.path} was made with other settings. {changes}. {advice}")
 
 
+def check_held_out(checkpoint: Checkpoint, held_out: LabelledImages | None) -> None:
+    """Refuse to resume a run with held-out images other than those its generators were scored by.
+
+    Raises:
+        InputError: they differ, or there are none now.
+    """
+    there, here = Progress.of(checkpoint).held_out, None if held_out is None else held_out.fingerprint
+    if there is not None and there != here:
+        raise InputError(
+            f"the images that are held back to choose a generator by are not those of {checkpoint.path}: their "
+            f"fingerprint is {there[:12]} there, {here[:12] if here else 'none'} here. Restore them, or start another "
+            "run"
+        )
+
+
 def find_checkpoint(where: str | Path) -> Checkpoint:
     """The checkpoint in a folder ``step-...``, or the newest whole one in the folder of a run.
 
@@ -284,9 +304,9 @@ def find_checkpoint(where: str | Path) -> Checkpoint:
         LoadError: the checkpoint asked for by its own folder is missing or damaged.
     """
     path = Path(where)
-    if path.name.startswith("step-"):
-        return open_checkpoint(path)
     folder = path / IN_RUN
+    if Path(os.path.abspath(path)).name.startswith("step-") and not folder.is_dir():  # a run may have any name
+        return open_checkpoint(path)
     found = Checkpoints(folder).newest()
     if found is None:
         raise InputError(f"no whole checkpoint in {folder}. Give the folder of a run, or start without resuming")

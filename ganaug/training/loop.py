@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
+from ganaug.core.files import naming
 from ganaug.data import LabelledImages, grids
 from ganaug.generators.base import Generator
 from ganaug.hub.folder import check_round_trip
-from ganaug.training.checkpoints import Candidate, Checkpoint
+from ganaug.training.checkpoints import Candidate, Checkpoint, check_held_out
 from ganaug.training.interruption import StoppedError, StopSignals
 from ganaug.training.monitoring import RunningMeans, Watch
 from ganaug.training.recovery import Recovery
@@ -52,15 +53,17 @@ def train(
         Generator: the averaged generator.
 
     Raises:
-        InputError: the held-out images have other classes or another form than the training images, or are too few;
-            or, before the first step, the networks' weights cannot be trained, or the generator cannot be saved in
-            its folder and loaded again.
+        InputError: the held-out images have other classes or another form than the training images, are too few, or
+            are not those of the checkpoint; or, before the first step, the networks' weights cannot be trained, or the
+            generator cannot be saved in its folder and loaded again.
         FloatingPointError: gradients are not finite, even after going back to the last checkpoint with half the
             learning rate.
         StoppedError: a signal ended training.
         LoadError: the checkpoint belongs to other networks.
         OSError: the folder can no longer be written to.
     """
+    if resume is not None:
+        check_held_out(resume, held_out)
     accelerator = trainer.accelerator
     monitors, watch, recovery = RunningMeans(accelerator), Watch(trainer, folder, resume), Recovery(trainer, resume)
     stop = StopSignals(accelerator, handle=trainer.settings.checkpointing_kimg is not None)
@@ -118,7 +121,8 @@ def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch) -> None:
             if folder:
                 generator = trainer.averaged_generator
                 generator.info = run_facts(trainer, watch, command=folder.command)
-                check_round_trip(generator, within=folder.path)
+                with naming(folder.path):
+                    check_round_trip(generator, within=folder.path)
         except (InputError, OSError) as error:
             refusal = str(error)
     [refusal] = broadcast_object_list([refusal])

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from accelerate import Accelerator
 from PIL.Image import Image
 from torch import Tensor
 
+from ganaug.core.files import naming
 from ganaug.data import grids
 from ganaug.training.checkpoints import Checkpoint, Checkpoints, Progress, run_settings
 from ganaug.training.failure import signs_of_failure
@@ -77,7 +79,7 @@ class Trackers:
     """
 
     def __init__(self, accelerator: Accelerator, folder: Path | None, settings: dict[str, Any]) -> None:
-        self._accelerator = accelerator
+        self._accelerator, self._folder = accelerator, folder
         if folder:
             accelerator.project_configuration.logging_dir = str(folder)
         plain = {name: _plain(value) for name, value in settings.items() if value is not None}
@@ -110,7 +112,8 @@ class Trackers:
     def _each(self, action: Callable[[Any], None]) -> None:
         for tracker in list(self._accelerator.trackers):
             try:
-                action(tracker)
+                with naming(self._folder) if self._folder else nullcontext():
+                    action(tracker)
             except Exception as error:
                 _warn(tracker.name, error)
                 self._accelerator.trackers.remove(tracker)
@@ -206,6 +209,7 @@ class Watch:
             monitors=self.latest,
             rollbacks=rollbacks,
             candidates=selection.candidates,
+            held_out=None if selection.held_out is None else selection.held_out.fingerprint,
         )
         try:
             self.saved = self._checkpoints.save(step, self._trainer.state() | selection.state(), asdict(progress))

@@ -38,7 +38,7 @@ TIMED = 10.0  # seconds, roughly, for which steps are timed
 
 @dataclass(frozen=True)
 class Preset:
-    """A model and settings chosen for a set of images.
+    """A model and settings for a set of images.
 
     Attributes:
         model (str): name in :data:`MODELS`.
@@ -56,37 +56,57 @@ class Preset:
         return f"preset: {self.model}, {self.settings.total_kimg:g} kimg. {self.reason}.\n{self.expectation}."
 
 
-def choose_preset(images: LabelledImages, *, labelled: LabelledImages | None = None, quick: bool = False) -> Preset:
+def choose_preset(
+    images: LabelledImages,
+    *,
+    labelled: LabelledImages | None = None,
+    quick: bool = False,
+    settings: TrainingSettings | None = None,
+) -> Preset:
     """The default model and settings for these images; one that is there several times counts once.
 
     Args:
         images (LabelledImages): all images to train on.
         labelled (LabelledImages, optional): those of them that came with labels. Default: all
         quick (bool): choose the narrow network even where the wide one would be better, given time. Default: False
+        settings (TrainingSettings, optional): what the run is trained with after all, where a user's flags or a budget
+            go before the preset; the sentences are about these. Default: the preset's own
     """
     counts, known = images.distinct_counts, (labelled or images).distinct_counts
     distinct = sum(counts)
     lengths = next(lengths for most, lengths in LENGTHS if distinct <= most)
     model = WIDE if WIDE in lengths and not quick else QUICK
     kimg = lengths[model]
-    settings = MODELS[model].settings
+    # A shorter run has as many grids.
+    own = MODELS[model].settings
+    own = replace(own, total_kimg=kimg, sample_kimg=own.sample_kimg * kimg / own.total_kimg)
+    largest, smallest = max(images.class_counts), max(1, min(images.class_counts))
+    imbalanced = largest > IMBALANCED * smallest
+    if imbalanced:
+        own = replace(own, class_sampling=0.5)
+
+    held = settings or own
+    times = 1000 * held.total_kimg / distinct
     repeated = "" if distinct == len(images) else f" ({len(images):,} with repetitions)"
     reason = (
         f"It has no discriminator, so it cannot collapse. {distinct:,} images{repeated} are shown "
-        f"{1000 * kimg / distinct:,.0f} times each; the fewer they are, the shorter the training, so that it ends "
-        "before they are copied"
+        f"{f'{times:,.0f}' if times >= 10 else f'{times:.2g}'} times each"
     )
+    if held.total_kimg == kimg:
+        reason += "; the fewer they are, the shorter the training, so that it ends before they are copied"
+    else:
+        reason += f"; the preset's own length is {kimg:g} kimg"
     if quick and WIDE in lengths:
         reason += f". {WIDE}, which draws better images in the end, would need more time"
-    largest, smallest = max(images.class_counts), max(1, min(images.class_counts))
-    if largest > IMBALANCED * smallest:
-        settings = replace(settings, class_sampling=0.5)
-        reason += f". Classes have {smallest:,} to {largest:,} images: small ones are shown more often (square root)"
-    # A shorter run has as many grids.
-    share = kimg / settings.total_kimg
-    settings = replace(settings, total_kimg=kimg, sample_kimg=settings.sample_kimg * share)
+    if imbalanced:
+        how = "small ones are shown more often (square root)"
+        if held.class_sampling != own.class_sampling:
+            how = f"how often small ones are shown is up to class_sampling, {held.class_sampling:g}"
+        reason += f". Classes have {smallest:,} to {largest:,} images: {how}"
     expectation = expected_utility(known, unlabeled=sum(known) < distinct)
-    return Preset(model, settings, reason, expectation)
+    if held.total_kimg < kimg:
+        expectation += f". That was after the preset's own length: expect less after {held.total_kimg:g} kimg"
+    return Preset(model, held, reason, expectation)
 
 
 @cache

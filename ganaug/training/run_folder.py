@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,13 @@ from typing import Any
 from PIL.Image import Image
 
 from ganaug.core.errors import InputError
-from ganaug.core.files import atomic_path, remove_leftovers, write_json, write_text
+from ganaug.core.files import atomic_path, naming, remove_leftovers, write_json, write_text
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training.checkpoints import IN_RUN
+
+logger = logging.getLogger(__name__)
+
+SETTINGS, METRICS = Path("training", "settings.json"), Path("training", "metrics.jsonl")  # in the run's folder
 
 
 def new_run_folder(wanted: str | Path) -> Path:
@@ -25,6 +32,38 @@ def new_run_folder(wanted: str | Path) -> Path:
         number += 1
         folder = Path(f"{wanted}-{number}")
     return folder
+
+
+def read_settings(run: Path) -> dict[str, Any] | None:
+    """What ``training/settings.json`` says in the folder of a run; None if it is missing or damaged."""
+    try:
+        settings = json.loads((run / SETTINGS).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The lines of ``training/metrics.jsonl`` in the folder of a run, each with the kimg it is of.
+
+    Those that are not whole are left out, with a warning: a machine that goes down can leave half of one.
+    """
+    path = run / METRICS
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    rows = [row for line in lines if (row := _row_of(line)) is not None]
+    if len(rows) < len(lines):
+        logger.warning("%s: %d of %d lines are damaged and left out", path, len(lines) - len(rows), len(lines))
+    return rows
+
+
+def _row_of(line: bytes) -> dict[str, float] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or "kimg" not in row:
+        return None
+    return row if all(type(value) in (int, float) and math.isfinite(value) for value in row.values()) else None
 
 
 class RunFolder:
@@ -64,13 +103,14 @@ class RunFolder:
 
     def write_settings(self, settings: dict[str, Any]) -> None:
         """Write ``training/settings.json``."""
-        write_json(self.training / "settings.json", settings)
+        write_json(self.path / SETTINGS, settings)
 
     @property
     def command(self) -> str | None:
-        """The command that started the run, if its settings say so."""
-        path = self.training / "settings.json"
-        return json.loads(path.read_text()).get("command") if path.exists() else None
+        """The command that started the run, and those that went on with other settings; None if no settings say so."""
+        settings = read_settings(self.path) or {}
+        commands = [settings.get("command"), *settings.get("resumed_with", [])]
+        return "; ".join(command for command in commands if command is not None) or None
 
     def append_metrics(self, row: dict[str, float]) -> None:
         """Append a whole line to ``training/metrics.jsonl``, or nothing.
@@ -79,12 +119,14 @@ class RunFolder:
             OSError: it cannot be written; the file is as it was before.
         """
         line = (json.dumps(row) + "\n").encode()
-        file = os.open(self.training / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        path = self.path / METRICS
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             size = os.fstat(file).st_size
-            if os.write(file, line) < len(line):  # the disk is full, and took what fitted
-                os.ftruncate(file, size)
-                raise OSError(28, "No space left on device", str(self.training / "metrics.jsonl"))
+            with naming(path):
+                if os.write(file, line) < len(line):  # the disk is full, and took what fitted
+                    os.ftruncate(file, size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(file)
 
@@ -94,7 +136,6 @@ class RunFolder:
             picture.save(path)
 
     def _drop_metrics(self, kimg: float) -> None:
-        path = self.training / "metrics.jsonl"
-        if path.exists():
-            lines = path.read_text().splitlines(keepends=True)
-            write_text(path, "".join(line for line in lines if json.loads(line)["kimg"] <= kimg))
+        if (self.path / METRICS).exists():
+            kept = [row for row in read_metrics(self.path) if row["kimg"] <= kimg]
+            write_text(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in kept))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from ganaug.core.files import atomic_path, write_text
 from ganaug.evaluation.report.wording import FILTERS, number
-from ganaug.hub.config import CONFIG
+from ganaug.hub.config import CONFIG, parsed_config
 from ganaug.training.failure import signs_of_failure
+from ganaug.training.run_folder import read_metrics
 
 SHARES = ("label_fidelity", "class_diversity", "closeness", "usefulness")  # whose product is the score
 MOST_GRIDS = 12  # besides that of the chosen generator
@@ -31,20 +31,25 @@ PANELS = {
 def write_run_page(folder: str | Path) -> None:
     """Write ``training/run.html``, a page in a single file, and its curves, ``training/curves.png``.
 
+    Lines of ``metrics.jsonl`` that are missing or damaged are not in them.
+
     Args:
         folder (str or Path): of a finished run.
 
     Raises:
-        OSError: a file of the run is missing, or the folder cannot be written to.
+        OSError: the run has no config, or the folder cannot be written to.
+        LoadError: its config is damaged.
         ImportError: matplotlib is not installed.
     """
     folder = Path(folder)
-    config = json.loads((folder / CONFIG).read_text())
-    rows = [json.loads(line) for line in (folder / "training" / "metrics.jsonl").read_text().splitlines()]
+    config = parsed_config(folder / CONFIG, (folder / CONFIG).read_bytes())
+    rows = read_metrics(folder)
     chosen = config["training"].get("chosen_after_kimg")
     candidates = [{**row, "signs": signs_of_failure(row)} for row in rows if "score" in row]
     curves = io.BytesIO()
-    training_curves(rows, chosen=chosen).savefig(curves, format="png", dpi=110)
+    drawn = any(name in row for row in rows for names in PANELS.values() for name in names)
+    if drawn:
+        training_curves(rows, chosen=chosen).savefig(curves, format="png", dpi=110)
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("ganaug.training", "."), PackageLoader("ganaug.evaluation.report", ".")]),
         autoescape=True,
@@ -55,23 +60,31 @@ def write_run_page(folder: str | Path) -> None:
     environment.filters.update(FILTERS, png=_png)
     html = environment.get_template("run_page.html.j2").render(
         config=config,
-        choice=_choice(candidates, chosen),
+        choice=_choice(candidates, chosen, of=config["training"].get("candidates", 0)),
         candidates=candidates,
         chosen=chosen,
         shares=SHARES,
         curves=curves.getvalue(),
         grids=_grids(folder / "samples", chosen),
     )
-    with atomic_path(folder / "training" / "curves.png") as path:
-        path.write_bytes(curves.getvalue())
+    if drawn:
+        with atomic_path(folder / "training" / "curves.png") as path:
+            path.write_bytes(curves.getvalue())
     write_text(folder / "training" / "run.html", html)
 
 
-def _choice(candidates: list[dict[str, Any]], chosen: float | None) -> list[str]:
-    """Which generator was chosen and why, in sentences."""
+def _choice(candidates: list[dict[str, Any]], chosen: float | None, *, of: int) -> list[str]:
+    """Which generator of how many was chosen and why, in sentences."""
     if chosen is None:
         return ["The generator that was saved is the last one. No other was scored."]
-    it, last = next(row for row in candidates if row["kimg"] == chosen), candidates[-1]
+    it = next((row for row in candidates if row["kimg"] == chosen), None)
+    if it is None or len(candidates) < of:
+        return [
+            f"The generator that was saved is the one after {chosen:g} kimg.",
+            f"Of {of} scores {of - len(candidates)} are missing from training/metrics.jsonl, so the page does not say "
+            "why it was chosen.",
+        ]
+    last = candidates[-1]
     peers = [row for row in candidates if not row["signs"]] or candidates
     best = max(peers, key=lambda row: row["score"])
     among = f"Of {len(candidates)} generators scored on real images that were held back"

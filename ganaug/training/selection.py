@@ -33,6 +33,7 @@ class Selection:
 
     Attributes:
         candidates (list of Candidate): all scored so far, the same on all processes.
+        held_out (LabelledImages, optional): as given.
 
     Raises:
         InputError: the held-out images have other classes or another form than the training images, or are too few.
@@ -41,6 +42,7 @@ class Selection:
     def __init__(self, trainer: Trainer, held_out: LabelledImages | None, signals: StopSignals) -> None:
         self._trainer, self._signals = trainer, signals
         flip = "flip" in trainer.settings.augment
+        self.held_out = held_out
         self._score = None if held_out is None else GeneratorScore(trainer.data, held_out, horizontal_flip=flip)
         self.candidates: list[Candidate] = []
         self._weights: dict[str, Tensor] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
@@ -69,6 +71,21 @@ def test_a_tracker_that_breaks_is_left_out(tmp_path, caplog, at):
     else:
         whole = ["start", "settings", "pictures", "numbers"]
         assert tracker.told == whole[: whole.index(at)]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EFBIG, "Too large")]
+)
+def test_a_tracker_without_room_is_left_out_with_the_folder(tmp_path, caplog, error):
+    class Full(Breaking):
+        def log(self, values: dict, step: int) -> None:
+            raise error
+
+    with as_a_program():
+        trainer = new_trainer("acgan-28", "no", 2)
+        trainer.accelerator = Accelerator(cpu=True, log_with=Full())
+        train(trainer, RunFolder(tmp_path / "run"))
+    assert f"{error.strerror}: '{tmp_path / 'run' / 'training' / 'logs'}'" in caplog.text
 
 
 def test_a_tracker_that_is_not_installed(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -52,6 +53,31 @@ def test_the_more_images_the_longer_and_it_says_so():
     imbalanced = choose_preset(images_of(60, 20, 5))
     assert imbalanced.settings.class_sampling == 0.5
     assert "Classes have 5 to 60 images: small ones are shown more often" in imbalanced.reason
+
+
+@pytest.mark.parametrize(
+    ("counts", "flags", "told"),
+    [
+        (
+            (150, 150),
+            {"total_kimg": 1},
+            r"flow, 1 kimg\. .*300 images are shown 3\.3 times each; .*own length is 60",
+        ),
+        ((150, 150), {"total_kimg": 0.03}, r"flow, 0\.03 kimg\. .*shown 0\.1 times each; .*own length is 60"),
+        ((150, 150), {"total_kimg": 120}, r"flow, 120 kimg\. .*shown 400 times each; .*own length is 60 kimg"),
+        ((150, 150), {"learning_rate": 1e-5}, r"flow, 60 kimg\. .*shown 200 times each; the fewer"),
+        ((300, 30), {"class_sampling": 1.0}, r"30 to 300 images: how often .* is up to class_sampling, 1\."),
+        ((300, 30), {"class_sampling": 0.5}, r"30 to 300 images: small ones are shown more often \(square root\)"),
+    ],
+)
+def test_what_is_said_of_a_preset_holds_for_the_flags(counts, flags, told):
+    images = images_of(*counts)
+    own = choose_preset(images)
+    preset = choose_preset(images, settings=replace(own.settings, **flags))
+    assert re.search(told, str(preset))
+    assert preset.settings == replace(own.settings, **flags)
+    shorter = preset.settings.total_kimg < own.settings.total_kimg
+    assert ("expect less after" in str(preset)) == shorter
 
 
 @pytest.mark.parametrize("times", [2, 20])
@@ -140,7 +166,12 @@ def test_without_the_time_for_the_wide_network_the_narrow_one_is_trained(in_proc
     assert width("--budget_minutes", "5", "--summary", "--output_dir", "wide") == 192
     assert "preset: flow-wide, 0.064 kimg" in capsys.readouterr().out
     assert width("--budget_minutes", "0.00001", "--output_dir", "narrow") == 96
-    assert "preset: flow, 0.064 kimg" in capsys.readouterr().out
+    told = capsys.readouterr().out  # of one step
+    assert "preset: flow, 0.016 kimg" in told
+    assert "the preset's own length is 0.064 kimg" in told
+    assert "expect less after 0.016 kimg" in told
+    assert width("--total_kimg", "0.032", "--output_dir", "short") == 192
+    assert "preset: flow-wide, 0.032 kimg" in capsys.readouterr().out
     # A narrow one is trained further as it is.
     assert width("--init_from", "narrow", "--output_dir", "more") == 96
 

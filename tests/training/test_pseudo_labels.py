@@ -13,6 +13,8 @@ from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 from ganaug import DataError, Generator, InputError, LabelledImages
+from ganaug.cli.training_images import kept_labels
+from ganaug.core.files import write_tensors
 from ganaug.data import joined, open_unlabeled
 from ganaug.training import pseudo_labels
 from ganaug.training.pseudo_labels import pseudo_label
@@ -163,3 +165,25 @@ def test_a_resumed_run_keeps_its_pseudo_labels(in_process, tmp_path, monkeypatch
     aside.rename(path)
     next((tmp_path / "more").rglob("*.png")).unlink()
     assert in_process(*more[:2]).startswith("error: the run had 40 unlabelled images, and there are 39 now.")
+
+
+LABELS = {
+    "floats": lambda path: write_tensors(path, {"labels": torch.tensor([0.0, 1.0, 2.0])}),
+    "a class too many": lambda path: write_tensors(path, {"labels": torch.tensor([0, 1, 3])}),
+    "negative": lambda path: write_tensors(path, {"labels": torch.tensor([0, 1, -1])}),
+    "a table": lambda path: write_tensors(path, {"labels": torch.zeros(3, 1, dtype=torch.int64)}),
+    "another name": lambda path: write_tensors(path, {"targets": torch.tensor([0, 1, 2])}),
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-4]),
+    "zeros": lambda path: path.write_bytes(bytes(100)),
+}
+
+
+@pytest.mark.parametrize("damage", LABELS)
+def test_damaged_labels_of_a_run_are_refused(tmp_path, damage):
+    path = tmp_path / "pseudo_labels.safetensors"
+    write_tensors(path, {"labels": torch.tensor([0, 1, 2])})
+    assert kept_labels(path, 3, 3).tolist() == [0, 1, 2]
+    LABELS[damage](path)
+    with pytest.raises(InputError, match=r"pseudo_labels\.safetensors .*Start another run"):
+        kept_labels(path, 3, 3)

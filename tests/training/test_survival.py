@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -13,7 +14,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.killed import die_in_call, go_on, go_on_and_die, go_on_and_stop, go_on_without_room, new_trainer
+from helpers.killed import (
+    die_in_call,
+    go_on,
+    go_on_and_die,
+    go_on_and_stop,
+    go_on_by_clock,
+    go_on_without_room,
+    new_trainer,
+)
 from helpers.programs import as_a_program, recipe_path, start, start_python
 from safetensors.torch import load_file
 
@@ -35,11 +44,13 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def assert_same_result(ours: Path, theirs: Path) -> None:
-    """The chosen generator and the last one, bit for bit, chosen of the same candidates."""
+    """The chosen generator and the last one, by the SHA-256 of their files, chosen of the same candidates."""
     for part in (".", "training/last"):
         mine, other = (load_file(folder / part / "model.safetensors") for folder in (ours, theirs))
         assert mine.keys() == other.keys()
         assert all(torch.equal(mine[name], other[name]) for name in mine), part
+        files = [(folder / part / "model.safetensors").read_bytes() for folder in (ours, theirs)]
+        assert len({hashlib.sha256(content).hexdigest() for content in files}) == 1, part
     candidates = [find_checkpoint(folder).facts["candidates"] for folder in (ours, theirs)]
     assert len(candidates[0]) > 1
     assert candidates[0] == candidates[1]
@@ -51,18 +62,21 @@ def assert_same_result(ours: Path, theirs: Path) -> None:
 )
 @pytest.mark.timeout(900)
 def test_a_run_that_is_killed_ends_with_the_same_weights(tmp_path, system, precision, kills):
-    """Bit for bit."""
+    """Bit for bit, though the clock is moved before each start by up to three months, forwards or back."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     rng, steps, reached = random.Random(f"{system} {precision}"), 8 * kills + 8, [0]
     assert start(go_on, str(whole), system, precision, steps).wait() == 0
+    run = str(killed), system, precision, steps
     for _ in range(kills):
-        part = rng.uniform(-1, 3)
-        assert start(go_on_and_die, part, str(killed), system, precision, steps).wait() == -signal.SIGALRM
+        part, clock = rng.uniform(-1, 3), rng.uniform(-8e6, 8e6)
+        assert start(go_on_by_clock, clock, go_on_and_die, part, *run).wait() == -signal.SIGALRM
         found = [open_checkpoint(path) for path in checkpoints(killed)]  # each that can be seen is whole
         reached.append(max([0, *(checkpoint.step for checkpoint in found)]))
+        if found:  # nothing is lost but the steps since
+            assert Checkpoints(killed / "training" / "checkpoints").newest().step == reached[-1]
     assert reached == sorted(reached)
     assert len(set(reached)) > 1
-    assert start(go_on, str(killed), system, precision, steps).wait() == 0
+    assert start(go_on_by_clock, rng.uniform(-8e6, 8e6), go_on, *run).wait() == 0
     assert not leftovers(killed)
     assert_same_result(killed, whole)
     assert [open_checkpoint(path).step for path in checkpoints(killed)] == [steps - 2, steps]
@@ -254,7 +268,10 @@ def test_where_a_checkpoint_cannot_be_written_training_goes_on(stopped_run, monk
 
     monkeypatch.setattr("ganaug.training.checkpoints.write_tensors", full)
     train(trainer(), RunFolder(folder, after_kimg=checkpoint.facts["kimg"]), resume=checkpoint)
-    assert re.search(r"could not be written: .*No space left on device\. The last one is .*step-00000004", caplog.text)
+    assert re.search(
+        r"could not be written: .*No space left on device: '.*step-00000006'\. The last one is .*step-00000004",
+        caplog.text,
+    )
     assert {path: open_checkpoint(path).step for path in checkpoints(folder)} == before
     assert not leftovers(folder)
 
