@@ -115,10 +115,11 @@ class Bright:
 @pytest.mark.parametrize("accept", [None, Bright()])
 def test_a_copy_is_told_by_what_the_code_was_called_where_it_was_made(monkeypatch, accept):
     """A process that is spawned calls the code of the main program __mp_main__."""
-    sampler = ClassSampler(Own(), accept=accept)
-    packed = pickle.dumps(sampler)
+    packed = pickle.dumps(ClassSampler(Own(), accept=accept))
+    here = ClassSampler(Own(), accept=accept)
+    expected = here.identity, here.identity_in_format_2
     for kind in (Own, Bright):
         monkeypatch.setattr(kind, "__module__", "__mp_main__")
     copy = pickle.loads(packed)
-    assert ClassSampler(Own()).identity_in_format_2 != copy.identity_in_format_2
-    assert (copy.identity, copy.identity_in_format_2) == (sampler.identity, sampler.identity_in_format_2)
+    assert (copy.identity, copy.identity_in_format_2) == expected
+    assert ClassSampler(Own(), accept=accept).identity != copy.identity
