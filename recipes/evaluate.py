@@ -9,9 +9,8 @@ again and it continues where it was: every trained classifier is kept.
 from __future__ import annotations
 
 from ganaug import Generator
-from ganaug.cli.evaluate import EvaluateArguments, named, open_splits, report_folder, tell
+from ganaug.cli.evaluate import EvaluateArguments, named, open_splits, processes_of, report_folder, tell
 from ganaug.cli.flags import run
-from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import evaluate, write_report
 
 
@@ -34,7 +33,7 @@ def main(args: EvaluateArguments) -> None:
         settings=args.settings,
         extra=extra,
         inception_weights=args.inception_weights,
-        processes=args.processes or set_cpu_threads(None),
+        processes=processes_of(args),
     )
 
     # What was found: in the report, on the generators' cards, and here.

@@ -18,7 +18,7 @@ from ganaug import Generator, InputError, LabelledImages
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.files import check_writable
-from ganaug.core.hardware import set_cpu_threads
+from ganaug.core.hardware import cpu_threads, set_cpu_threads
 from ganaug.data import classes_with_counts
 from ganaug.evaluation import (
     Report,
@@ -77,10 +77,20 @@ def judge(args: EvaluateArguments) -> None:
         settings=args.settings,
         extra=extra,
         inception_weights=args.inception_weights,
-        processes=args.processes or set_cpu_threads(None),
+        processes=processes_of(args),
     )
     report = write_report(evaluation, folder, sources=sources, classifier=args.classifier)
     tell(report, folder)
+
+
+def processes_of(args: EvaluateArguments) -> int:
+    """How many classifiers are trained at a time; printed where the flags do not say it."""
+    if args.processes:
+        return args.processes
+    _, why = cpu_threads(None)
+    processes = set_cpu_threads(None)
+    print(f"threads: {processes} ({why})")
+    return processes
 
 
 def named(sources: Sequence[str]) -> dict[str, str]:

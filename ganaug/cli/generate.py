@@ -18,7 +18,7 @@ from accelerate import PartialState
 
 from ganaug import InputError
 from ganaug.cli.flags import run
-from ganaug.core.hardware import keep_freed_memory, set_cpu_threads
+from ganaug.core.hardware import cpu_threads, keep_freed_memory
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.export import Format, generate_shards
 
@@ -69,12 +69,14 @@ def draw(args: GenerateArguments) -> None:
 
 
 def start(args: GenerateArguments) -> tuple[int, PartialState]:
-    """The number of threads for this process, and its link to the other processes."""
-    threads = set_cpu_threads(None) if args.cpu_threads is None else args.cpu_threads
+    """The number of threads for this process, which the main one prints, and its link to the other processes."""
+    threads, reason = (args.cpu_threads, "cpu_threads") if args.cpu_threads is not None else cpu_threads(None)
     keep_freed_memory()
     torch.set_num_threads(1)  # several files at a time, each by one thread, are faster than several threads a file
     # Ranks that are done wait for the others, for as long as it takes.
-    return threads, PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=100))
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=100))
+    state.print(f"device: {state.device}, processes: {state.num_processes}, threads: {threads} ({reason})")
+    return threads, state
 
 
 def open_sampler(args: GenerateArguments, state: PartialState) -> ClassSampler:

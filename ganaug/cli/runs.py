@@ -18,6 +18,7 @@ from ganaug import Generator, InputError, LabelledImages, PublishError, publish
 from ganaug.cli.flags import command
 from ganaug.cli.train_flags import Arguments, TrainingArguments, with_defaults
 from ganaug.core.files import json_text
+from ganaug.core.hardware import cpu_threads
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training import (
     MODELS,
@@ -117,11 +118,12 @@ def start_run(
         check_held_out(checkpoint, held_out)
         accelerator.print(f"going on after {checkpoint.facts['kimg']:.1f} kimg, from {checkpoint.path}")
     folder = run_folder(args, trainer, checkpoint) if accelerator.is_main_process else None
+    _, why = cpu_threads(trainer.settings.cpu_threads)
     accelerator.print(
         f"images: {trainer.data}\n"
         f"held back, to choose a generator by: {held_out or 'none, so the last one is saved'}\n"
         f"device: {accelerator.device}, processes: {accelerator.num_processes}, "
-        f"threads: {torch.get_num_threads()}, precision: {accelerator.mixed_precision}\n"
+        f"threads: {torch.get_num_threads()} ({why}), precision: {accelerator.mixed_precision}\n"
         f"output: {folder and folder.path}"
     )
     if args.summary:

@@ -84,7 +84,7 @@ def build_once(
         Path: ``path``.
 
     Raises:
-        OSError: the folder cannot be written to or the disk is full.
+        OSError: what is there may not be read, the folder cannot be written to, or the disk is full.
     """
     problem_of = problem or _difference_from_noted
     if path.exists() and problem_of(path) is None:
@@ -100,11 +100,11 @@ def build_once(
         found = problem_of(path) if path.exists() else "it is missing"
         if found is None:
             return path
+        for stale in path.parent.glob(f".{path.stem}.tmp-*"):  # left by a killed process, for the lock is ours
+            _delete(stale)
         if path.exists():
             logger.warning("%s is damaged (%s), so %s is made again", path, found, what)
             remove(path)
-        for stale in path.parent.glob(f".{path.stem}.tmp-*"):  # left by a killed process, for the lock is ours
-            _delete(stale)
         with atomic_path(path) as temporary:
             build(temporary)
             if problem is None:
@@ -129,7 +129,9 @@ def _digests(path: Path) -> dict[str, dict[str, Any]]:
 def _difference_from_noted(path: Path) -> str | None:
     """In what a file or folder differs from the digests noted when it was made; None if in nothing."""
     try:
-        noted = json.loads(_notes(path).read_text(encoding="utf-8"))
+        noted = dict(json.loads(_notes(path).read_text(encoding="utf-8")))
+        if not noted:
+            return "no file of it is noted beside it"
         for name, wanted in noted.items():
             file = path / name
             size = file.stat().st_size if file.is_file() else None
@@ -137,7 +139,9 @@ def _difference_from_noted(path: Path) -> str | None:
                 return f"{file.name} has {size or 0:,} bytes instead of {wanted['bytes']:,}"
             if sha256_of(file) != wanted["sha256"]:
                 return f"{file.name} is not as it was written: its SHA-256 differs"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except PermissionError:
+        raise  # it may be whole, and another user's
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "the SHA-256 of its files is not noted beside it"
     return None
 
@@ -238,6 +242,7 @@ def sha256_of(path: Path) -> str:
 def remove(folder: Path) -> None:
     """Remove a folder so that nobody finds half of it: under its name it is complete, or gone."""
     doomed = folder.with_name(f".{folder.name}.tmp-{os.getpid()}-removed")
+    _delete(doomed)  # left by a killed process that had this number, as each has the same in its own container
     folder.rename(doomed)
     _delete(doomed)
 

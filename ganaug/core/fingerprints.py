@@ -12,6 +12,7 @@ What a result depends on is told here, once for each kind of thing, and used whe
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -129,19 +130,41 @@ def of_callable(function: Callable[..., Any]) -> str:
 
 
 def of_source(*things: object) -> str:
-    """Fingerprint of the text of functions, classes and objects of the user's; their parts, if they are modules.
+    """Fingerprint of the text of functions, classes and objects of the user's, and of what they are made of.
 
-    Of torch, its relatives and this package the version is enough, which whoever names a file adds.
+    That is a module's parts, a class's bases, the object of a bound method, what a partial or a decorator wraps and
+    what a function's closure holds. Of torch, its relatives and this package the version is enough, which whoever
+    names a file adds. Code that is in no file, such as that of ``exec``, has no text.
     """
-    kinds: set[Any] = set()
-    for thing in things:
-        parts = thing.modules() if isinstance(thing, nn.Module) else [thing]
-        kinds |= {part if inspect.isfunction(part) or inspect.isclass(part) else type(part) for part in parts}
-    texts = []
-    for kind in kinds:
-        if kind.__module__.partition(".")[0] not in _VERSIONED:
-            with suppress(OSError, TypeError):  # written in an interpreter, or in another language
-                texts.append(inspect.getsource(kind))
+    pending: list[Any] = list(things)
+    seen: dict[int, Any] = {}  # by id; kept, so that none of them is freed and its id given to another
+    texts = set()
+    while pending:
+        thing = pending.pop()
+        if id(thing) in seen:
+            continue
+        seen[id(thing)] = thing
+        pending.append(inspect.getattr_static(thing, "__wrapped__", None))
+        if isinstance(thing, functools.partial):
+            pending += [thing.func, *thing.args, *thing.keywords.values()]
+        elif inspect.ismethod(thing):
+            pending += [thing.__func__, thing.__self__]
+        elif inspect.isfunction(thing) or inspect.isclass(thing):
+            if str(thing.__module__).partition(".")[0] in _VERSIONED:
+                continue
+            # By its code, the text of a decorated function is the wrapper's; by itself, it would be the wrapped one's.
+            try:
+                texts.add(inspect.getsource(thing if inspect.isclass(thing) else thing.__code__))
+            except (OSError, TypeError):  # of a class, the functions may have one: in a notebook
+                pending += [value for value in vars(thing).values() if inspect.isfunction(value)]
+            if inspect.isclass(thing):
+                pending += thing.__bases__
+                continue
+            for cell in thing.__closure__ or ():
+                with suppress(ValueError):  # it is empty
+                    pending.append(cell.cell_contents)
+        else:
+            pending += [type(part) for part in thing.modules()] if isinstance(thing, nn.Module) else [type(thing)]
     return of_values(sorted(texts))
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,22 +74,53 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 
 def set_cpu_threads(requested: int | None) -> int:
-    """Let this process compute on its share of the cores, and return the number of threads.
-
-    ``accelerate launch`` and ``torchrun`` set OMP_NUM_THREADS=1 if the user has not set it, so a 1 there means nothing
-    and is overridden; any other number is the user's and stays.
-
-    Args:
-        requested (int, optional): number of threads. Default: the cores this process may use, divided by the number of
-            processes on this machine
-    """
-    told = int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0])  # "4,2" is for nested regions
-    # The affinity mask reflects taskset and many schedulers; not every system has one.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    threads = requested or (told if told > 1 else share)
+    """Let this process compute with as many threads as :func:`cpu_threads` says, and return how many."""
+    threads, _ = cpu_threads(requested)
     torch.set_num_threads(threads)
     return threads
+
+
+def cpu_threads(requested: int | None) -> tuple[int, str]:
+    """How many threads this process should compute with, and why.
+
+    What the user asks for comes first, then what the user set OMP_NUM_THREADS to. ``accelerate launch`` and
+    ``torchrun`` set it to 1 if the user has not; that 1 is nobody's wish. It is told from a 1 of the user's by the
+    environment that the launcher itself was started with, which Linux shows; elsewhere, a 1 beside a launcher's
+    variables is taken for the launcher's.
+
+    Args:
+        requested (int, optional): number of threads. Default: OMP_NUM_THREADS; if the user has not set it, the cores
+            this process may use, divided by the number of processes on this machine
+
+    Returns:
+        tuple: the number, and the reason as a few words to print in brackets behind it.
+    """
+    if requested:
+        return requested, "cpu_threads"
+    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # "4,2" is for nested regions
+    if told.isdecimal() and int(told) and not (int(told) == 1 and _launcher_set_omp()):
+        return int(told), "OMP_NUM_THREADS"
+    # The affinity mask reflects taskset and many schedulers; not every system has one.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    reason = f"of {cores} cores, for {processes} processes" if processes > 1 else f"of {cores} cores"
+    if told == "1":
+        reason += "; OMP_NUM_THREADS=1 is the launcher's"
+    return max(1, cores // processes), reason
+
+
+def _launcher_set_omp() -> bool:
+    """Whether a launcher started this process, as its variables show, and not the user who set OMP_NUM_THREADS."""
+    launchers = ("ACCELERATE_DYNAMO_BACKEND", "LOCAL_WORLD_SIZE")  # of accelerate launch, and of torchrun
+    if not any(name in os.environ for name in launchers):
+        return False
+    try:
+        started_with = Path(f"/proc/{os.getppid()}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return True
+    names = {entry.partition(b"=")[0].decode(errors="replace") for entry in started_with}
+    # A parent that has the launcher's variables itself is not the launcher.
+    return "OMP_NUM_THREADS" not in names or not names.isdisjoint(launchers)
 
 
 def keep_freed_memory() -> None:
@@ -112,24 +144,32 @@ class _OneThreadEach:
     """
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, 1
-        self._depth = threading.local()
+        self._before = 1
+        self.forget()
+        if hasattr(os, "register_at_fork"):
+            # In a DataLoader's worker none of the other threads goes on, which may be inside, or hold the lock.
+            os.register_at_fork(after_in_child=self.forget)
+
+    def forget(self) -> None:
+        """Nobody is inside."""
+        self._lock = threading.Lock()
+        self._inside: dict[object, int] = {}  # blocks, and the threads that entered them
 
     @contextmanager
     def __call__(self) -> Iterator[int]:
-        nested = getattr(self._depth, "value", False)
+        block, thread = object(), threading.get_ident()
         with self._lock:
-            before = torch.get_num_threads() if nested or not self._inside else self._before
-            if not nested:
-                self._inside, self._before = self._inside + 1, before
+            # Within a block of its own, a thread's number is its own.
+            if not self._inside:
+                self._before = torch.get_num_threads()
+            before = torch.get_num_threads() if thread in self._inside.values() else self._before
+            self._inside[block] = thread
             torch.set_num_threads(1)
-        self._depth.value = True
         try:
             yield before
         finally:
-            self._depth.value = nested
             with self._lock:
-                self._inside -= not nested
+                self._inside.pop(block, None)
                 torch.set_num_threads(before)
 
 

@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -19,15 +20,17 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ganaug.core import fingerprints
+from ganaug.core.defaults import usual_defaults
+from ganaug.core.errors import InputError
 from ganaug.core.files import atomic_path, user_cache, write_tensors
 from ganaug.core.hardware import best_device, has_bf16, one_thread_each
 from ganaug.core.pixels import to_float
 from ganaug.core.seeding import forked_rng
-from ganaug.evaluation.classifier import predict_probabilities, train_classifier
+from ganaug.evaluation.classifier import check_logits, predict_probabilities, train_classifier
 from ganaug.evaluation.statistics import balanced_accuracy
 from ganaug.evaluation.study import Arm, Study
 
@@ -103,7 +106,8 @@ class Cells:
         processes (int): how many cells are trained at a time on a CPU; on an accelerator, one at a time. Default: 1
 
     Raises:
-        ValueError: a generator does not fit the images. This is found out before anything is trained.
+        ValueError: a generator does not fit the images, or the factory makes something other than a classifier of
+            their classes. This is found out before anything is trained.
     """
 
     def __init__(self, study: Study, folder: str | Path | None = None, *, processes: int = 1) -> None:
@@ -142,9 +146,11 @@ class Cells:
         done = len(cells) - len(missing)
         with (
             TemporaryDirectory(prefix="ganaug-") as pools,  # generated images are not kept: they take more room
+            # Closed at once on an error here; else torch would keep to one thread while the traceback is kept.
+            closing(self._train(missing, Path(pools))) as training,
             tqdm(total=len(cells), initial=done, unit="cell", desc=title, smoothing=0.05) as bar,
         ):
-            for (arm, seed), cell in self._train(missing, Path(pools)):
+            for (arm, seed), cell in training:
                 self._write(arm, seed, cell)
                 bar.set_postfix_str(f"{arm.name}, seed {seed}")
                 bar.update()
@@ -165,7 +171,9 @@ class Cells:
             seconds=tuple(cell.seconds for cell in cells),
         )
 
-    def _train(self, cells: Sequence[tuple[Arm, int]], pools: Path) -> Iterator[tuple[tuple[Arm, int], Cell]]:
+    def _train(
+        self, cells: Sequence[tuple[Arm, int]], pools: Path
+    ) -> Generator[tuple[tuple[Arm, int], Cell], None, None]:
         if self.processes == 1 or len(cells) < 2:
             with one_thread_each() as threads:
                 # With an accelerator, the CPU only prepares the batches, and may do so with all its threads.
@@ -212,12 +220,20 @@ class Cells:
 
 
 def _what_it_makes(study: Study) -> list[Any]:
-    """What tells the factory's classifier from one that it made before its code was edited, untrained, on the CPU."""
-    data, some = study.held_out, slice(PROBED)
-    with one_thread_each(), forked_rng(0, torch.device("cpu")), torch.inference_mode():
+    """What tells the factory's classifier from one that it made before its code was edited: untrained, on the CPU."""
+    data, cpu = study.held_out, torch.device("cpu")
+    with one_thread_each(), usual_defaults(), forked_rng(0, cpu):
         classifier = study.factory(len(data.classes), channels=data.channels, image_size=data.image_size)
-        said = classifier.eval()(to_float(data.images[some]))
-    return [fingerprints.of_source(study.factory, classifier), fingerprints.of_module(classifier), said]
+        if not isinstance(classifier, nn.Module):
+            raise InputError(f"the classifier's factory must make a torch module, got {type(classifier).__name__}")
+        found = [fingerprints.of_source(study.factory, classifier), fingerprints.of_module(classifier)]
+        try:
+            with torch.no_grad():
+                said = classifier.to(cpu).eval()(to_float(data.images[:PROBED]))
+        except (RuntimeError, NotImplementedError, ValueError, AssertionError):
+            return found  # it computes nothing on a CPU
+    check_logits(said, len(data.classes))
+    return [*found, said]
 
 
 def run_cell(study: Study, arm: Arm, seed: int, pools: Path) -> Cell:

@@ -206,7 +206,7 @@ def train_classifier(
             images, targets = data.images[indices].to(device), data.targets[indices].to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
                 logits = classifier(to_float(images if augment is None else augment(images)))
-                _check_logits(logits, len(data.classes))
+                check_logits(logits, len(data.classes))
                 loss = F.cross_entropy(logits, targets, class_weights)
             optimizer.zero_grad()
             loss.backward()
@@ -215,7 +215,12 @@ def train_classifier(
     return classifier.eval()
 
 
-def _check_logits(logits: object, num_classes: int) -> None:
+def check_logits(logits: object, num_classes: int) -> None:
+    """Refuse what a classifier returns if it is not logits (N, num_classes).
+
+    Raises:
+        InputError: it is something else.
+    """
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] != num_classes:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"a classifier must return class logits (N, {num_classes}), this one returns {found}")

@@ -27,8 +27,9 @@ class GANMix(nn.Module):
 
     A copy of the generator draws on the batch's device. It is not part of this module: there are no parameters,
     :meth:`to` and optimizers do not see it, and ``state_dict()`` holds only the number of images seen. What is drawn
-    depends on that number, the generator, ``seed``, the rank and the worker alone. (In the ``collate_fn`` of workers
-    that end with the epoch, the number starts again from 0, and every epoch draws the same images.)
+    depends on that number, the generator, ``seed``, the rank and the worker alone. (In a ``collate_fn``, each worker
+    counts for itself, so that the total is within ``num_workers`` images; where workers end with the epoch, the number
+    starts again from 0, and every epoch draws the same images.)
 
     Args:
         generator (Generator, module, str or Path): a module with ``latent_dim`` that maps float z (N, latent_dim) and

@@ -35,9 +35,10 @@ logger = logging.getLogger(__name__)
 class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
     """Mix images drawn from a class-conditional generator into a stream of labelled ones.
 
-    After any number of items, the generated ones are within one image of ``ratio``. Real items keep their order and
-    none is lost. Generated images have the classes of the real ones so far, in the same shares, and the form of the
-    first one (PIL, uint8 (C, H, W) tensor or tv_tensor).
+    After any number of items, the generated ones are within one image of ``ratio``. Each worker of a DataLoader counts
+    for itself, so of what the loader delivers they are within ``num_workers`` images, whatever the batch size. Real
+    items keep their order and none is lost. Generated images have the classes of the real ones so far, in the same
+    shares, and the form of the first one (PIL, uint8 (C, H, W) tensor or tv_tensor).
 
     Which worker or rank yields which real items is up to ``dataset``. A generated image depends on the generator,
     ``seed``, the epoch, its class, the reader (rank * workers + worker), and its number among that reader's images

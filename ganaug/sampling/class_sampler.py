@@ -250,7 +250,9 @@ class ClassSampler:
         return moved
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_inference_copy": None}
+        # A process that is spawned calls the main program's code __mp_main__, and would tell it by that name.
+        told = {"identity": self.identity, "identity_in_format_2": self.identity_in_format_2}
+        state = {**self.__dict__, **told, "_inference_copy": None}
         if self._folder is not None:
             state["_module"] = None
         return state

@@ -29,7 +29,7 @@ from ganaug.core.pixels import to_pil
 from ganaug.hub.dataset_card import DatasetFacts, dataset_card
 from ganaug.hub.folder import CARD
 from ganaug.sampling.class_sampler import ClassSampler
-from ganaug.sampling.materialized import IMAGES, INDEX
+from ganaug.sampling.materialized import IMAGES, INDEX, open_npy
 
 Format = Literal["parquet", "npy"]
 _Piece = tuple[range, Tensor, Tensor]  # numbers, labels and images of some rows
@@ -233,14 +233,13 @@ class _Generation:
 
     def make(self, shards: Sequence[int], threads: int, bar: tqdm) -> None:
         """Draw and write some shards, several at a time; after an error no further one is begun."""
-        # Each thread has its own setting for how many threads torch computes with.
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(partial(self._write, bar=bar), shards):
                 pass
 
     def _write(self, shard: int, bar: tqdm) -> None:
         numbers = self.numbers(shard)
-        with atomic_path(self._path(shard)) as path:
+        with one_thread_each(), atomic_path(self._path(shard)) as path:
             if self.format == "parquet":
                 self._write_parquet(path, self._draw(numbers, bar))
             else:
@@ -320,15 +319,13 @@ def _checked_classes(classes: Sequence[str], sampler: ClassSampler) -> tuple[str
 def _is_npy(path: Path, dtype: str, shape: tuple[int, ...]) -> bool:
     """Whether a file holds an array of this form; a warning says it of one that holds something else."""
     try:
-        array = np.load(path, mmap_mode="r")
-        problem = "" if array.dtype == dtype and array.shape == shape else f"{array.dtype} {array.shape}"
+        open_npy(path, dtype, shape)
     except FileNotFoundError:
         return False
-    except (OSError, ValueError, EOFError) as error:
-        problem = str(error)
-    if problem:
-        logger.warning("%s is damaged (%s; wanted %s %s), so it is made again", path, problem, dtype, shape)
-    return not problem
+    except OSError as error:
+        logger.warning("%s, so it is made again", error)
+        return False
+    return True
 
 
 def _write_npy(path: Path, dtype: str, shape: tuple[int, ...], pieces: Iterable[np.ndarray[Any, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -75,21 +76,30 @@ class MappedImages:
             OSError: the file is missing, was cut short or holds something else.
         """
         if self._array is None:
-            self._array = self._mapped()
+            # The content was compared with its SHA-256 by materialize(); here, in each worker, only its form is.
+            try:
+                self._array = open_npy(self.folder / IMAGES, "uint8", self.shape)
+            except OSError as error:
+                raise OSError(f"{error}. Call materialize() again") from error
         return torch.from_numpy(self._array[list(rows)])
-
-    def _mapped(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        # The content was compared with its SHA-256 by materialize(); here, in each worker, only with what it must be.
-        try:
-            array: np.ndarray[Any, np.dtype[np.uint8]] = np.load(self.folder / IMAGES, mmap_mode="r")
-            right = array.dtype == np.uint8 and array.shape == self.shape
-            problem = "" if right else f"{array.dtype} {array.shape}"
-        except (OSError, ValueError, EOFError) as error:
-            problem = str(error)
-        if problem:
-            wanted = f"uint8 {self.shape}"
-            raise OSError(f"{self.folder / IMAGES} is damaged ({problem}; wanted {wanted}). Call materialize() again")
-        return array
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_array": None}  # pickling a mapped array would copy all its images
+
+
+def open_npy(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Map a file's array into memory, to read from it.
+
+    Raises:
+        OSError: the file is missing or holds something other than an array of this form.
+    """
+    try:
+        array: np.ndarray[Any, Any] = npy.open_memmap(path, mode="r")
+        problem = "" if array.dtype == dtype and array.shape == shape else f"{array.dtype} {array.shape}"
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} is damaged (it is missing)") from error
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError, OverflowError) as error:
+        problem = str(error)
+    if problem:
+        raise OSError(f"{path} is damaged ({problem}; wanted {dtype} {shape})")
+    return array

@@ -55,11 +55,8 @@ class TrainingBatches:
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._shares = _image_shares(data, class_sampling) if class_sampling != 1 else None
         self._epoch, self._order = -1, np.empty(0, np.int64)
-        self._latents = (
-            -1,
-            torch.empty(0),
-            torch.empty(0),
-        )  # of which step, and the latents and labels of all its parts
+        # Of which step, and the latents and labels of all its parts.
+        self._latents = (-1, torch.empty(0), torch.empty(0))
 
     def real(self, step: int, part: int = 0) -> tuple[Tensor, Tensor]:
         """Real images, float (N, C, H, W) in [-1, 1], and their labels, int64 (N,)."""

@@ -47,7 +47,7 @@ class Checkpoint:
         step (int): number of steps taken.
         facts (dict): what was saved beside the tensors, as JSON values; for a training run, :class:`Progress`.
         written (float): when, in seconds since the epoch, by this machine's clock.
-        number (int): which one of this run it is, from 1; those of ganaug 0.1 have 0. Default: 0
+        number (int): its place among those of its run in the order of writing, from 1; those of ganaug 0.1 have 0.
     """
 
     path: Path

@@ -1,6 +1,7 @@
-"""Files of tensors: the same bytes for the same tensors, and readable by whom the umask lets read."""
+"""Files of tensors have the same bytes for the same tensors; what is kept is believed if it is as it was made."""
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -21,7 +22,7 @@ from pyarrow import parquet
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ganaug.core.files import atomic_path, build_once, write_json, write_tensors
+from ganaug.core.files import atomic_path, build_once, remove, write_json, write_tensors
 from ganaug.training import RunFolder
 
 TENSORS = {"b.weight": torch.arange(6.0).view(2, 3).T, "a": torch.tensor(3), "none": torch.empty(0, 2)}
@@ -52,6 +53,96 @@ def test_who_may_read_a_file_is_up_to_the_umask(tmp_path, umask):
     )
     run_python("-c", code, cwd=tmp_path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+def kept(folder: Path, *, as_file: bool = False) -> Path:
+    """What is built once: a file, or a folder with two."""
+
+    def build(path: Path) -> None:
+        if as_file:
+            path.write_text("whole")
+            return
+        (path / "inner").mkdir(parents=True)
+        (path / "inner" / "content").write_text("whole")
+        (path / "empty").touch()
+
+    return build_once(folder / "thing", build, what="the thing")
+
+
+def text_of(path: Path) -> str:
+    return (path if path.is_file() else path / "inner" / "content").read_text()
+
+
+NOTES = ".thing.sha256.json"
+DAMAGES = {
+    "no notes": lambda folder: (folder / NOTES).unlink(),
+    "empty notes": lambda folder: (folder / NOTES).write_text(""),
+    "notes of nothing": lambda folder: (folder / NOTES).write_text("{}"),
+    "notes of another format": lambda folder: (folder / NOTES).write_text('{"format": 9, "files": []}'),
+    "a list": lambda folder: (folder / NOTES).write_text("[]"),
+    "a number": lambda folder: (folder / NOTES).write_text("3"),
+    "no text": lambda folder: (folder / NOTES).write_bytes(b"\xff\xfe"),
+    "deep notes": lambda folder: (folder / NOTES).write_text("[" * 100_000),
+    "half of the notes": lambda folder: os.truncate(folder / NOTES, 40),
+    "other digests": lambda folder: (folder / NOTES).write_text((folder / NOTES).read_text().replace("a", "b")),
+    "a file": lambda folder: [remove(folder / "thing"), (folder / "thing").write_text("half")],
+    "an empty folder": lambda folder: [remove(folder / "thing"), (folder / "thing").mkdir()],
+}
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_not_as_it_was_noted_is_made_again(tmp_path, damage, as_file, caplog):
+    path = kept(tmp_path, as_file=as_file)
+    made = path.stat().st_ino
+    assert kept(tmp_path, as_file=as_file).stat().st_ino == made
+    DAMAGES[damage](tmp_path)
+    assert text_of(kept(tmp_path, as_file=as_file)) == "whole"
+    assert "is damaged" in caplog.text
+    made = path.stat().st_ino
+    assert kept(tmp_path, as_file=as_file).stat().st_ino == made
+    assert not list(tmp_path.glob(".*tmp*"))
+
+
+def test_what_may_not_be_read_is_not_made_again(tmp_path, monkeypatch):
+    """It may be whole, and another user's."""
+    path = kept(tmp_path)
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ganaug.core.files.sha256_of", refused)
+        with pytest.raises(PermissionError):
+            kept(tmp_path)
+    assert text_of(path) == "whole"
+
+
+def test_a_process_of_the_same_number_that_was_killed_is_in_nobodys_way(tmp_path):
+    """In a container each first process has the same."""
+    path = kept(tmp_path)
+    for left in (f".thing.tmp-{os.getpid()}-removed", f".thing.tmp-{os.getpid()}"):
+        (tmp_path / left / "half").mkdir(parents=True)
+    (path / "inner" / "content").write_text("other")
+    assert text_of(kept(tmp_path)) == "whole"
+    (tmp_path / f".thing.tmp-{os.getpid()}-removed" / "half").mkdir(parents=True)
+    remove(path)
+    assert not list(tmp_path.glob("*thing"))
+    assert not list(tmp_path.glob(".*tmp*"))
+
+
+def test_killed_between_notes_and_rename_it_is_made_again(tmp_path):
+    code = (
+        "import os, pathlib; from ganaug.core.files import build_once; replace = pathlib.Path.replace\n"
+        "def killed(self, target):\n"
+        "    os._exit(9) if target.name == 'thing' else replace(self, target)\n"
+        "pathlib.Path.replace = killed\n"
+        "build_once(pathlib.Path('thing'), lambda path: path.write_text('half') and None, what='it')"
+    )
+    run_python("-c", code, cwd=tmp_path, expected=9)
+    assert json.loads((tmp_path / NOTES).read_text())
+    assert text_of(kept(tmp_path, as_file=True)) == "whole"
+    assert len(list(tmp_path.iterdir())) == 3  # thing, notes, lock
 
 
 @contextmanager

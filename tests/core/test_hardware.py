@@ -1,11 +1,15 @@
 """Threads of torch: what a block changes is as it was when all have left it, in whatever order they do."""
 
+import os
+import subprocess
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from ganaug.core.hardware import one_thread_each
+from ganaug.core.hardware import cpu_threads, one_thread_each
 
 
 @pytest.mark.parametrize("first_to_leave", ["the first", "the second"])
@@ -54,3 +58,98 @@ def test_a_block_within_a_block_leaves_the_outer_one_its_own():
             assert (within, torch.get_num_threads()) == (2, 1)
         assert torch.get_num_threads() == 2
     assert there_were == before == torch.get_num_threads()
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
+def test_a_process_that_is_forked_while_another_thread_is_inside_keeps_its_own_number(three_threads):
+    """As a DataLoader's workers are, each of which computes with one thread."""
+    entered, may_leave = threading.Event(), threading.Event()
+
+    def compute():
+        with one_thread_each():
+            entered.set()
+            assert may_leave.wait(30)
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    assert entered.wait(30)
+    child = os.fork()
+    if not child:
+        torch.set_num_threads(1)
+        with one_thread_each() as there_were:
+            pass
+        os._exit(10 * there_were + torch.get_num_threads())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 11
+    may_leave.set()
+    thread.join(30)
+    assert torch.get_num_threads() == 3
+
+
+def test_a_generator_that_another_thread_closes_is_no_longer_inside(three_threads):
+    def inside():
+        with one_thread_each():
+            yield
+
+    suspended = inside()
+    next(suspended)
+    other = threading.Thread(target=suspended.close)
+    other.start()
+    other.join(30)
+    torch.set_num_threads(3)
+    with one_thread_each() as there_were:
+        assert there_were == 3
+    torch.set_num_threads(2)
+    with one_thread_each() as there_were:
+        assert there_were == 2
+
+
+def test_a_block_that_fails_leaves_torch_its_number_of_threads(three_threads):
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), one_thread_each() as there_were:
+            1 / 0  # noqa: B018
+        assert there_were == torch.get_num_threads() == 3
+
+
+def test_a_thread_of_a_pool_that_is_inside_computes_with_one(three_threads):
+    """Else each of several shards would be drawn by a pool of as many threads again."""
+
+    def number(_):
+        with one_thread_each(), one_thread_each() as there_were:
+            return there_were
+
+    with one_thread_each(), ThreadPoolExecutor(2) as pool:
+        assert set(pool.map(number, range(6))) == {1}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not show the environment of a process")
+@pytest.mark.parametrize("launcher", ["ACCELERATE_DYNAMO_BACKEND", "LOCAL_WORLD_SIZE"])
+@pytest.mark.parametrize(
+    ("started_with", "expected"),
+    [
+        ({}, (6, "of 6 cores; OMP_NUM_THREADS=1 is the launcher's")),
+        ({"OMP_NUM_THREADS": "1"}, (1, "OMP_NUM_THREADS")),
+        # A script between the launcher and this process, which has all that the launcher set.
+        ({"OMP_NUM_THREADS": "1", "launched": "1"}, (6, "of 6 cores; OMP_NUM_THREADS=1 is the launcher's")),
+    ],
+)
+def test_a_launchers_one_thread_is_told_from_the_users(monkeypatch, launcher, started_with, expected):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv(launcher, "1")
+    own = {launcher if name == "launched" else name: value for name, value in started_with.items()}
+    with subprocess.Popen(["cat"], env={"PATH": os.defpath, **own}, stdin=subprocess.PIPE) as parent:
+        monkeypatch.setattr("os.getppid", lambda: parent.pid)
+        assert cpu_threads(None) == expected
+        assert cpu_threads(2) == (2, "cpu_threads")
+        parent.stdin.close()

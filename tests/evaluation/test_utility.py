@@ -30,7 +30,7 @@ from ganaug.evaluation import (
     utility,
 )
 from ganaug.evaluation.cells import Cells, run_cell
-from ganaug.evaluation.study import Study, class_balanced_weights
+from ganaug.evaluation.study import Arm, Study, class_balanced_weights
 from ganaug.filters import ClassifierAgreement
 
 
@@ -145,6 +145,83 @@ def test_images_alone_teach_a_classifier_what_they_show(parts, cells):
     assert good.scores.min() > real.scores.max() + 0.02
     assert noise.scores.max() < 0.25
     assert torch.equal(good.correct, good.predicted == held_out.targets)
+
+
+class Wrong(TinyClassifier):
+    """A classifier that returns something else."""
+
+    returns = None
+
+    def forward(self, images):
+        return type(self).returns(super().forward(images))
+
+
+class Tuples(Wrong):
+    returns = staticmethod(lambda logits: (logits,))
+
+
+class FewerClasses(Wrong):
+    returns = staticmethod(lambda logits: logits[:, 1:])
+
+
+class Flat(Wrong):
+    returns = staticmethod(torch.flatten)
+
+
+def nothing(num_classes, *, channels, image_size):
+    return None
+
+
+@pytest.mark.parametrize("factory", [Tuples, FewerClasses, Flat, nothing])
+def test_a_factory_that_makes_no_classifier_is_refused_before_anything_is_trained(parts, tmp_path, factory):
+    train, known, _, held_out = parts
+    with pytest.raises(InputError, match="classifier"):
+        Cells(Study(train, held_out, {"it": Replay(known)}, factory=factory, settings=QUICK), tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+class NotOnACPU(TinyClassifier):
+    """Stands for one with kernels of its own."""
+
+    def forward(self, images):
+        raise NotImplementedError("there is no kernel for the CPU")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cells_are_named_alike_whatever_the_callers_defaults(parts, tmp_path, dtype):
+    train, known, _, held_out = parts
+    study = Study(train, held_out, {"it": Replay(known)}, factory=TinyClassifier, settings=replace(QUICK, seeds=2))
+    expected = Cells(study, tmp_path).path(Arm("real"), 0)
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.inference_mode():
+            assert Cells(study, tmp_path).path(Arm("real"), 0) == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+    other = replace(study, factory=NotOnACPU)
+    assert Cells(other, tmp_path).path(Arm("real"), 0) != expected
+
+
+def test_an_error_leaves_torch_its_number_of_threads(parts, tmp_path, monkeypatch):
+    """Even while its traceback is kept, as a notebook does."""
+    train, known, _, held_out = parts
+    settings = replace(QUICK, seeds=2, steps=1)
+    study = Study(train, held_out, {"it": Replay(known)}, factory=TinyClassifier, settings=settings)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", str(tmp_path))
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        cells = Cells(study, tmp_path)
+        monkeypatch.setattr("ganaug.evaluation.cells.write_tensors", full)
+        with pytest.raises(OSError, match="No space") as kept:
+            cells.run([Arm("real")], "real")
+        assert torch.get_num_threads() == 3
+        assert kept.traceback
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_generator_that_does_not_fit_is_refused_before_anything_is_trained(parts, tmp_path):
@@ -296,7 +373,7 @@ from pathlib import Path
 from dataclasses import replace
 from helpers.evaluated import QUICK, TinyClassifier, digits_in_parts
 from ganaug.evaluation.cells import Cells
-from ganaug.evaluation.study import Study, class_balanced_weights
+from ganaug.evaluation.study import Arm, Study, class_balanced_weights
 if __name__ == "__main__":
     train, _, _, held_out = digits_in_parts(4, 8)
     study = Study(train, held_out, {}, factory=TinyClassifier, settings=replace(QUICK, steps=100_000))
@@ -425,7 +502,7 @@ def test_input_that_cannot_be_judged(parts, tmp_path):
     few = held_out.take([9] * 9 + [2])[0]
     with pytest.raises(InputError, match=r"class 9 has 2 held-out images; .* at least 3.* Hold out more"):
         utility(train, few, {"it": Noise()}, cache_dir=tmp_path)
-    with pytest.raises(InputError, match=r"must return class logits \(N, 10\), this one returns \(32, 1, 8, 10\)"):
+    with pytest.raises(InputError, match=r"must return class logits \(N, 10\), this one returns \(\d+, 1, 8, 10\)"):
         judged(Noise(), parts, tmp_path, factory=TwoOutputs)
     with pytest.raises(ValueError, match="does not know 0, 1, 2"):
         judged(make_generator(("cat", "dog"), image_size=8), parts, tmp_path)

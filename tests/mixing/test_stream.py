@@ -259,6 +259,21 @@ def test_workers_draw_different_images_and_see_epochs(three, method):
         assert sorted(map(int, labels)) == sorted(reals.labels)
 
 
+@pytest.mark.parametrize(("workers", "batch"), [(0, 7), (2, 1), (3, 1), (3, 16), (4, 5)])
+def test_what_a_loader_delivers_is_within_one_image_for_each_worker(workers, batch):
+    ratio = Fraction(3, 10)
+    stream = ConditionalGANStream(Reals([0, 1, 2] * 40), Plain(), float(ratio), return_source=True)
+    context = forkserver() if workers else None
+    loader = DataLoader(
+        stream, batch, num_workers=workers, multiprocessing_context=context, generator=torch.Generator()
+    )
+    sources = [int(source) for _, _, source in read(loader)]
+    off = [abs(sum(sources[:length]) - ratio * length) for length in range(1, len(sources) + 1)]
+    assert len(sources) - sum(sources) == 120
+    assert max(off) < max(1, workers)
+    assert workers < 3 or max(off) > 1  # the bound of a single worker would not hold
+
+
 def test_ranks_draw_different_images(three, monkeypatch):
     stream = ConditionalGANStream(Reals([0, 1], size=12), three, 0.5, return_source=True)
     monkeypatch.setenv("RANK", "3")

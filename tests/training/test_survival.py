@@ -28,6 +28,8 @@ from safetensors.torch import load_file
 
 from ganaug import Generator, InputError
 from ganaug.core.errors import LoadError
+from ganaug.core.files import write_json
+from ganaug.core.fingerprints import of_values
 from ganaug.training import Checkpoints, RunFolder, check_same_run, find_checkpoint, open_checkpoint, train
 
 ALL = [("acgan-28", "no", 25), ("acgan-28", "bf16", 25), ("flow", "no", 25), ("flow", "bf16", 25)]
@@ -115,6 +117,30 @@ def test_a_clock_that_is_put_back_loses_no_checkpoint(tmp_path, monkeypatch, off
         assert sorted(tmp_path.iterdir()) == sorted(written[-limit:])
         assert checkpoints.newest().path == path
         del written[:-limit]
+
+
+@pytest.mark.parametrize("damaged", [None, "step-00000100", "step-00000200"])
+def test_checkpoints_of_0_1_come_before_those_with_a_number(tmp_path, caplog, damaged):
+    """Even if they are from the future, and among themselves in the order of their times."""
+    checkpoints, state = Checkpoints(tmp_path, limit=3), {"some": {"weight": torch.zeros(1)}}
+    for step, ahead in ((200, 1e6), (100, 2e6)):  # rolled back in between
+        manifest = checkpoints.save(step, state, {}) / "manifest.json"
+        values = json.loads(manifest.read_text())
+        del values["sha256"], values["number"]
+        values["written"] += ahead
+        write_json(manifest, {**values, "sha256": of_values(values)})
+        assert (checkpoints.newest().step, checkpoints.newest().number) == (step, 0)
+    if damaged:
+        (tmp_path / damaged / "manifest.json").write_text('{"number": 99}')
+        assert checkpoints.newest().path.name != damaged
+        assert f"{damaged} is damaged" in caplog.text
+    newer = checkpoints.save(150, state, {})
+    assert (checkpoints.newest().path, checkpoints.newest().number) == (newer, 1)
+    checkpoints.save(160, state, {})
+    gone = damaged or "step-00000200"
+    names = {"step-00000100", "step-00000200", "step-00000150", "step-00000160"}
+    assert {path.name for path in tmp_path.iterdir()} == names - {gone}
+    assert checkpoints.newest().number == 2
 
 
 def test_a_damaged_checkpoint_makes_room_before_a_whole_one(tmp_path):

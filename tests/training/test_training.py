@@ -379,16 +379,27 @@ def test_precision_follows_flag_then_launcher_then_hardware(monkeypatch):
 def test_cores_are_divided_unless_the_user_says_otherwise(monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)), raising=False)
+    monkeypatch.setattr("os.getppid", lambda: 0)  # what started pytest has an environment of its own
     try:
         for environment, requested, expected in [
             ({}, None, 12),
-            ({"OMP_NUM_THREADS": "1"}, None, 12),  # what launchers set when not told
+            ({"OMP_NUM_THREADS": "1"}, None, 1),
+            (
+                {"OMP_NUM_THREADS": "1", "ACCELERATE_DYNAMO_BACKEND": "NO"},
+                None,
+                12,
+            ),  # what launchers set when not told
             ({"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "4"}, None, 3),
+            ({"OMP_NUM_THREADS": "5", "LOCAL_WORLD_SIZE": "4"}, None, 5),
+            ({"OMP_NUM_THREADS": "4,2"}, None, 4),
+            ({"OMP_NUM_THREADS": ""}, None, 12),
+            ({"OMP_NUM_THREADS": "many"}, None, 12),
+            ({"OMP_NUM_THREADS": "0"}, None, 12),
             ({"LOCAL_WORLD_SIZE": "40"}, None, 1),
             ({"OMP_NUM_THREADS": "5"}, None, 5),
             ({"OMP_NUM_THREADS": "5"}, 1, 1),
         ]:
-            for name in ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):
+            for name in ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE", "ACCELERATE_DYNAMO_BACKEND"):
                 monkeypatch.delenv(name, raising=False)
             for name, value in environment.items():
                 monkeypatch.setenv(name, value)
