@@ -171,19 +171,20 @@ def latest_run(folder: Path) -> Path | None:
 
 
 def with_saved_flags(args: Arguments, checkpoint: Checkpoint | None) -> Arguments:
-    """The flags that a run was started with, under those that the user gave now; without a checkpoint, the same.
+    """The flags that a run was started with, under those that the user gave now; of a new run, the same.
 
     Raises:
         InputError: the run is of a model that this command does not train, its images are not where they were, or its
             settings are missing or damaged and no model is given.
     """
     if checkpoint is None:
-        return args
-    saved = read_settings(checkpoint.run)
-    try:
-        found = None if saved is None else _under(args, saved, checkpoint.run)
-    except (KeyError, TypeError, AttributeError):
-        found = None
+        # A run that was stopped before its first checkpoint starts with its flags again, unless of another model now.
+        begun = args.output_dir if args.resume_from_checkpoint == "latest" else None
+        saved = (read_settings(begun) if begun else None) or {}
+        if begun is None or ("model" in args.given and args.model != saved.get("model")):
+            return args
+        return _under_flags_of(begun, args) or args
+    found = _under_flags_of(checkpoint.run, args)
     if found is not None:
         return found
     if args.model == "auto":
@@ -196,8 +197,16 @@ def with_saved_flags(args: Arguments, checkpoint: Checkpoint | None) -> Argument
     return replace(with_defaults(args, training=training), budget_minutes=None)
 
 
-def _under(args: Arguments, saved: dict[str, Any], run: Path) -> Arguments:
-    """The flags of a run's settings, under those that the user gave now."""
+def _under_flags_of(run: Path, args: Arguments) -> Arguments | None:
+    """The flags of a run's settings, under those that the user gave now; None if its settings are not whole."""
+    saved = read_settings(run)
+    try:
+        return None if saved is None else _under(saved, args, run)
+    except (KeyError, TypeError, AttributeError):  # it is JSON, but not as we wrote it
+        return None
+
+
+def _under(saved: dict[str, Any], args: Arguments, run: Path) -> Arguments:
     if saved["model"] not in get_args(get_type_hints(type(args))["model"]):
         raise InputError(
             f"{run} trains {saved['model']}, which this recipe cannot train. Resume it with: ganaug train "

@@ -20,7 +20,7 @@ from ganaug.cli import main
 from ganaug.core import fingerprints
 from ganaug.core.files import json_text, sha256_of
 from ganaug.evaluation import generator_score
-from ganaug.training import RunFolder, TrainingSettings, find_checkpoint, hold_back, write_run_page
+from ganaug.training import MODELS, RunFolder, TrainingSettings, find_checkpoint, hold_back, write_run_page
 from ganaug.training.run_folder import read_metrics
 
 MODEL = ["--model", "cgan-mlp"]
@@ -274,3 +274,22 @@ def test_the_card_has_the_commands_that_changed_what_was_trained(ganaug, here):
     card = (here / "README.md").read_text()
     assert f"\n{first}; {again}; ganaug train --resume_from_checkpoint latest --total_kimg 0.32 --override\n" in card
     assert "| `total_kimg` | 0.32 |" in card
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_with_its_flags(ganaug, here, tmp_path, whole):
+    run = tmp_path / "outputs" / "again"
+    (run / "training").mkdir(parents=True)
+    shutil.copy(here / "training" / "settings.json", run / "training")
+    flags = ["--resume_from_checkpoint", "latest", "--output_dir", str(run), "--total_kimg", "0.256"]
+    assert ganaug(*flags) is None
+    info = json.loads((run / "config.json").read_text())
+    assert info["dataset"]["name"].startswith("class folders photos")
+    assert info["training"]["total_kimg"] == 0.256
+    assert sha256_of(run / "model.safetensors") == whole  # as if it had never been stopped
+    # With another model it is another run, and has that one's defaults.
+    shutil.rmtree(run / "training" / "checkpoints")
+    (run / "model.safetensors").unlink()
+    assert ganaug(*flags, *QUICK[2:], "--dataset_name", "sklearn:digits", "--model", "cgan-maxout") is None
+    info = json.loads((run / "config.json").read_text())
+    assert info["training"]["train_batch_size"] == MODELS["cgan-maxout"].settings.train_batch_size
+    assert "photos" not in info["dataset"]["name"]
