@@ -9,10 +9,11 @@ import logging
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -230,10 +231,66 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
             file.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size))
 
 
+@contextmanager
+def regular_file(path: str | Path, *, most: int | None = None) -> Iterator[BinaryIO]:
+    """Open a file that anybody may have put there, for reading. It is never waited for, and links are followed.
+
+    Args:
+        path (str or Path): the file.
+        most (int, optional): bytes that it may have. Default: any number
+
+    Raises:
+        OSError: it is missing, a folder, a device, a pipe or a socket, or has more bytes.
+    """
+    _require_regular(os.stat(path))  # opening a device may do something, so the opened file is the second look
+    with open(path, "rb", opener=_open_at_once) as file:
+        found = os.fstat(file.fileno())
+        _require_regular(found)
+        if most is not None and found.st_size > most:
+            raise OSError(f"it has {found.st_size:,} bytes, and may have at most {most:,}")
+        yield file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _require_regular(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise OSError(f"it is {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}, not a file")
+
+
+def read_bytes(path: str | Path, *, most: int) -> bytes:
+    """The content of a :func:`regular_file` of at most ``most`` bytes.
+
+    Raises:
+        OSError: see :func:`regular_file`; or it has other bytes than its size says, as files of ``/proc`` do.
+    """
+    with regular_file(path, most=most) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)
+    if len(content or b"") != size:
+        raise OSError(f"it says that it has {size:,} bytes, and has more or fewer")
+    return content
+
+
+def stays_within(path: Path, folder: Path) -> bool:
+    """Whether a file in a folder is there itself, or a link to one in the same folder.
+
+    A snapshot in the Hub's cache may link to the blobs beside it, as all files there do.
+    """
+    real, inside = path.resolve(), [folder.resolve()]
+    for each in (folder.absolute(), *folder.absolute().parents):
+        if each.parent.name == "snapshots":
+            inside.append((each.parent.parent / "blobs").resolve())
+    return any(real.is_relative_to(each) for each in inside)
+
+
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """SHA-256 of a :func:`regular_file`'s content, in hexadecimal."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with regular_file(path) as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 200  # characters in the name of a class
+_BREAKS = ("Cc", "Cs", "Zl", "Zp")  # control characters, half characters, ends of lines and paragraphs
 # Characters that change the direction of writing.
 _TURNS = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
@@ -16,7 +17,7 @@ def is_text(value: object, *, most: int) -> bool:
         return False
     if value.isprintable():  # so it has no such character; nearly all names end here
         return True
-    return all(unicodedata.category(letter) not in ("Cc", "Cs") and letter not in _TURNS for letter in value)
+    return all(unicodedata.category(letter) not in _BREAKS and letter not in _TURNS for letter in value)
 
 
 def as_text(value: str) -> str:

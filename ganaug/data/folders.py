@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ganaug.core.errors import DataError
+from ganaug.core.files import regular_file
 from ganaug.core.text import composed, shortened
 from ganaug.data.decoding import UnreadImage
 from ganaug.data.found import Found
@@ -80,7 +81,12 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
 
 def unread_files(files: list[Path]) -> list[UnreadImage]:
     """Image files, to be opened by Pillow."""
-    return [UnreadImage(str(path), partial(Image.open, path)) for path in files]
+    return [UnreadImage(str(path), partial(_open, path)) for path in files]
+
+
+def _open(path: Path) -> Image.Image:
+    with regular_file(path):  # a pipe would be waited for
+        return Image.open(path)
 
 
 def training_part(folder: Path) -> Path:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ganaug.core.errors import DataError
+from ganaug.core.files import regular_file
 from ganaug.data.found import Found
 from ganaug.data.labelled import LabelledImages
 
@@ -96,7 +97,8 @@ def _read_idx(folder: Path, name: str, *, ndim: int) -> np.ndarray[Any, np.dtype
     if path is None:
         raise DataError(f"{folder} has no {name} nor {name}.gz")
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with regular_file(path) as file:
+            content = gzip.decompress(file.read()) if path.suffix == ".gz" else file.read()
     except (OSError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if content[:4] != bytes([0, 0, 8, ndim]):

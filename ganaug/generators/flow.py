@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganaug.core.errors import InputError
 from ganaug.generators.base import Generator, positive_multiple
 from ganaug.generators.convolutions import UpsampledConv2d
 from ganaug.generators.layers import halvings
@@ -24,6 +25,7 @@ NARROWEST = 32  # channels of the largest images inside
 CONDITION = 128  # length of the vector that tells the network time and label
 FREQUENCIES = 32  # of the sines and cosines that encode the time
 GROUPS = 8  # of GroupNorm
+MOST_STEPS = 1_000  # beyond which nobody would wait for an image
 EARLY = 1.5  # power that makes the first steps shorter: the path bends most near the noise
 
 
@@ -41,11 +43,11 @@ class FlowGenerator(Generator):
         channels (int): 1 for grey, 3 for RGB. Default: 1
         width (int): channels of the smallest images inside, a multiple of 8; a third with each doubling of the size,
             down to 32. Default: 96
-        steps (int): steps from noise to image. Default: 8
+        steps (int): steps from noise to image, at most 1,000. Default: 8
 
     Raises:
-        InputError: ``image_size`` is odd, ``width`` is not a positive multiple of 8, or ``steps`` is not a positive
-            int.
+        InputError: ``image_size`` is odd, ``width`` is not a positive multiple of 8, or ``steps`` is not an
+            int from 1 to 1,000.
 
     Source: Lipman et al. 2023, "Flow matching for generative modeling", section 4.1, example II: straight paths from
     noise to images; Liu, Gong and Liu 2023, "Flow straight and fast".
@@ -68,6 +70,10 @@ class FlowGenerator(Generator):
         self._require_multiple(2)
         self.width = positive_multiple("width", width, GROUPS)
         self.steps = positive_multiple("steps", steps, 1)
+        if self.steps > MOST_STEPS:
+            raise InputError(
+                f"steps must be at most {MOST_STEPS:,}, for each is a pass to draw an image; got {steps!r}"
+            )
         self.label_embedding = nn.Embedding(self.num_classes, CONDITION)
         self.unet = VelocityUNet(4 * channels, side=image_size // 2, width=width)
 

@@ -9,10 +9,11 @@ from typing import cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ganaug.core.errors import InputError
 from ganaug.core.files import write_text
-from ganaug.core.text import as_text
 from ganaug.data import grids
-from ganaug.hub.markdown import cell, inside, marked, marks, replaced
+from ganaug.hub.markdown import cell, code, fenced, inside, marked, marks, prose, replaced
+from ganaug.hub.metadata import parsed_card, read_card
 from ganaug.hub.registry import SavedGenerator
 
 GRID = "samples/grid.png"
@@ -78,7 +79,7 @@ def updated_card(card: str, generator: SavedGenerator, weights_sha256: str, *, s
     if weights_sha256 not in before and inside(card, _VERDICT) is not None:
         card = replaced(card, _UNMEASURED, _VERDICT)
         if _TASK in card:
-            loaded = ModelCard(card)
+            loaded = parsed_card(ModelCard, card)
             metadata = cast(ModelCardData, loaded.data)
             metadata.eval_results = _of_others(metadata) or None
             card = str(loaded)
@@ -94,9 +95,9 @@ def published_card(ours: str, theirs: str | None, *, licence: str | None) -> str
         licence (str, optional): of the generator, for the metadata. Default: the one on the card, if any
 
     Raises:
-        ValueError: the metadata of either card is not valid.
+        InputError: the metadata of either card is not valid.
     """
-    local, card = ModelCard(ours), ModelCard(ours if theirs is None else theirs)
+    local, card = parsed_card(ModelCard, ours), parsed_card(ModelCard, ours if theirs is None else theirs)
     if theirs is not None:
         for of, title in ((_GENERATOR, ""), (_VERDICT, _QUESTION)):
             block = inside(ours, of)
@@ -130,11 +131,11 @@ def _generator_block(generator: SavedGenerator, weights_sha256: str, source: str
     pin = "" if source == UNPUBLISHED else "  # with @COMMIT it never changes"
     counts = dataset.get("class_counts", {})
     classes = "\n".join(
-        f"| {k} | {cell(name)} | {counts.get(name, 'not recorded')} |"
+        f"| {k} | {cell(name)} | {cell(counts.get(name, 'not recorded'))} |"
         for k, name in enumerate(generator.label_names or counts)
     )
-    command = f"\n```\n{as_text(training['command'])}\n```\n" if "command" in training else ""
-    rows = [f"| `{key}` | {cell(value)} |" for key, value in training.items() if key != "command"]
+    command = f"\n{fenced(training['command'])}\n" if "command" in training else ""
+    rows = [f"| {code(key)} | {cell(value)} |" for key, value in training.items() if key != "command"]
     settings = "\n".join(rows) or "| not recorded | |"
     return f"""This image generator is {kind} and was trained with ganaug. Nothing in the picture was selected:
 
@@ -252,10 +253,10 @@ def write_verdict(card: str | Path, verdict: CardVerdict) -> None:
         verdict (CardVerdict): what to write.
 
     Raises:
-        OSError: the card cannot be read or written.
-        ValueError: its metadata is not valid.
+        OSError: the card cannot be written.
+        InputError: the card cannot be read, or its metadata is not valid.
     """
-    loaded = ModelCard(Path(card).read_text(encoding="utf-8"))
+    loaded = parsed_card(ModelCard, read_card(card))
     metadata = cast(ModelCardData, loaded.data)
     loaded.text = replaced(loaded.text, _verdict_block(verdict), _VERDICT, title=_QUESTION)
     scores = {
@@ -292,36 +293,36 @@ def claimed_difference(card: str) -> CardDifference | None:
         card (str): a README.md, whoever wrote it.
 
     Raises:
-        ValueError: its metadata cannot be read.
+        InputError: its metadata cannot be read, or claims what cannot be.
     """
-    try:
-        results = cast(ModelCardData, ModelCard(card).data).eval_results or []
-        values = {str(result.metric_name): float(result.metric_value) for result in results}
-    except (TypeError, AttributeError) as error:  # metadata of another shape than the client expects
-        raise ValueError(f"the card cannot be read: {error}") from error
+    results = cast(ModelCardData, parsed_card(ModelCard, card).data).eval_results or []
+    values = {str(result.metric_name): result.metric_value for result in results}
     if not values.keys() >= {_DIFFERENCE, _LOW, _HIGH}:
         return None
-    return CardDifference(values[_DIFFERENCE], values[_LOW], values[_HIGH])
+    made, low, high = values[_DIFFERENCE], values[_LOW], values[_HIGH]
+    if not all(type(value) in (int, float) and -1 <= value <= 1 for value in (made, low, high)):
+        raise InputError(f"the {_DIFFERENCE.lower()} must be three numbers from -1 to 1")
+    return CardDifference(float(made), float(low), float(high))
 
 
 def _verdict_block(verdict: CardVerdict) -> str:
     rows = "\n".join(
-        f"| {arm.name} | {arm.mean:.1%} ± {arm.sd:.1%} | {_in_points(arm.difference)} |" for arm in verdict.arms
+        f"| {cell(arm.name)} | {arm.mean:.1%} ± {arm.sd:.1%} | {_in_points(arm.difference)} |" for arm in verdict.arms
     )
     diversity = "Diversity could not be measured."
     if verdict.lowest_diversity is not None:
         diversity = (
-            f"The least diverse class, {verdict.lowest_diversity_class}, has {verdict.lowest_diversity:.2f} times the "
-            "diversity of real images."
+            f"The least diverse class, {cell(verdict.lowest_diversity_class)}, has "
+            f"{verdict.lowest_diversity:.2f} times the diversity of real images."
         )
-    return f"""**{verdict.sentence}**
+    return f"""**{prose(verdict.sentence)}**
 
-Balanced accuracy of `{verdict.classifier}` on {verdict.test_images:,} held-out real images, trained on
-{verdict.train_images:,} real images ({verdict.data}) for {verdict.steps} steps of
+Balanced accuracy of {code(verdict.classifier)} on {verdict.test_images:,} held-out real images, trained on
+{verdict.train_images:,} real images ({prose(verdict.data)}) for {verdict.steps} steps of
 {verdict.batch_size}: mean and standard deviation over {verdict.seeds} seeds. Ratio and reference were
 chosen on other held-out images.
 
-| trained on | balanced accuracy | against `{verdict.reference.name}`, points [95 % interval] |
+| trained on | balanced accuracy | against {code(verdict.reference.name)}, points [95 % interval] |
 |---|---|---|
 {rows}
 
@@ -329,7 +330,7 @@ A classifier trained on the real training images sees the class that was asked f
 {verdict.label_fidelity:.1%} of the generated images; of real held-out images it sees the class of
 {verdict.real_label_fidelity:.1%}. {diversity}
 {verdict.exact_copies:.1%} are exact copies of training images and {verdict.near_copies:.1%} near ones, of which an
-honest generator has about 1 %. {verdict.leakage}
+honest generator has about 1 %. {prose(verdict.leakage)}
 
 Measured by ganaug {verdict.ganaug_version} on {verdict.created[:10]}."""
 

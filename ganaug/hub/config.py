@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ganaug.core.errors import LoadError
+from ganaug.core.files import read_bytes
 from ganaug.core.text import LONGEST_NAME, as_text, in_short, is_name, is_text
 from ganaug.hub.registry import SavedGenerator, registered_generators
 from ganaug.hub.strict_json import strict_json
@@ -86,8 +87,8 @@ def parsed_config(path: Path, content: bytes) -> dict[str, Any]:
         raise LoadError(f"{path} is not a config of ganaug: it has no format_version")
     if config["format_version"] > FORMAT_VERSION:
         raise LoadError(
-            f"{path} has format_version {config['format_version']} and this ganaug reads up to {FORMAT_VERSION}; "
-            f"it was written by ganaug {in_short(config.get('ganaug_version'))}: upgrade to that"
+            f"{path} has format_version {in_short(config['format_version'])} and this ganaug reads up to "
+            f"{FORMAT_VERSION}; it was written by ganaug {in_short(config.get('ganaug_version'))}: upgrade to that"
         )
     _check_config(path, config)
     return config
@@ -96,7 +97,7 @@ def parsed_config(path: Path, content: bytes) -> dict[str, Any]:
 def _content(path: Path) -> bytes:
     try:
         _check_size(path, path.stat().st_size)
-        return path.read_bytes()
+        return read_bytes(path, most=MOST_BYTES)
     except FileNotFoundError as error:
         raise LoadError(f"{path.parent} has no {CONFIG}, so it holds no generator of ganaug") from error
     except OSError as error:
@@ -149,17 +150,25 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
     _require_keys(path, "weights: ", weights, ("sha256", "num_parameters", "dtype"))
     digest, count = weights["sha256"], weights["num_parameters"]
     require(type(digest) is str and re.fullmatch(r"[0-9a-f]{64}", digest) is not None, "weights: sha256", digest)
-    require(type(count) is int and count >= 0, "weights: num_parameters must be a number", count)
+    require(type(count) is int and 0 <= count < 2**63, "weights: num_parameters must be a number", count)
     require(weights["dtype"] == "float32", "weights: dtype must be float32", weights["dtype"])
 
     check_options(path, config["network"])
     dataset = config["dataset"]
     for name, value in dataset.items():
         require(type(value) is _DATASET.get(name), f"dataset: {in_short(name)} is unknown, or of a wrong type", value)
-    for name, value in {**dataset, **dataset.get("class_counts", {}), **config["training"]}.items():
+        good = name == "class_counts" or _is_plain(value)
+        require(good, f"dataset: {name} must be short, plain JSON", value)
+    require(dataset.get("num_images", 0) >= 0, "dataset: num_images must be a count", dataset.get("num_images"))
+    counts = dataset.get("class_counts", {})
+    require(len(counts) <= MOST_CLASSES, f"class_counts must be at most {MOST_CLASSES:,}", f"{len(counts):,} of them")
+    for name, count in counts.items():
+        good = is_name(name) and type(count) is int and 0 <= count < 2**63
+        require(good, f"dataset: class_counts: {in_short(name)} must be the name of a class with a count", count)
+    for name, value in config["training"].items():
         values = value if type(value) is list else [value]
-        good = value is dataset.get("class_counts") or (len(values) <= 100 and all(map(_is_plain, values)))
-        require(is_name(name) and good, f"{in_short(name)} must be short, plain JSON", value)
+        good = is_name(name) and len(values) <= 100 and all(map(_is_plain, values))
+        require(good, f"training: {in_short(name)} must be short, plain JSON", value)
 
 
 def check_options(path: Path, options: Mapping[str, Any]) -> None:

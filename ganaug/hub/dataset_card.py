@@ -14,6 +14,7 @@ from ganaug.core.errors import InputError
 from ganaug.data.huggingface import SOURCES
 from ganaug.hub.card import UNPUBLISHED
 from ganaug.hub.markdown import cell, marks, replaced
+from ganaug.hub.metadata import parsed_card
 from ganaug.hub.strict_json import strict_json
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def dataset_card(
         licence (str, optional): of the images. Default: the one on the card, if any
 
     Raises:
-        ValueError: the metadata of ``theirs`` is not valid.
+        InputError: the metadata of ``theirs`` is not valid.
     """
     sentences = [each if isinstance(each, str) else each.sentence for each in facts.drawn]
     rows = "\n".join(f"| {k} | {cell(name)} | {count:,} |" for k, (name, count) in enumerate(facts.counts.items()))
@@ -176,8 +177,9 @@ dataset = load_dataset("{source}", split="train")
 
 {_LIMITS}"""
     text = theirs or "---\ntags: []\n---\n\n# Labelled images, synthetic ones among them\n"
-    card = DatasetCard(replaced(text, block, _MARKS))
-    card.data["tags"] = list(dict.fromkeys([*(card.data.get("tags") or []), *_TAGS]))
+    card = parsed_card(DatasetCard, replaced(text, block, _MARKS))
+    tags = card.data.get("tags") or []
+    card.data["tags"] = list(dict.fromkeys([*([tags] if isinstance(tags, str) else tags), *_TAGS]))
     card.data["task_categories"] = card.data.get("task_categories") or ["image-classification"]
     card.data["license"] = licence or card.data.get("license")
     return str(card)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from ganaug.core.errors import InputError
 from ganaug.hub.card import claimed_difference
 from ganaug.hub.config import read_config
 from ganaug.hub.folder import CARD, check
+from ganaug.hub.metadata import read_card
 from ganaug.hub.weights import WEIGHTS
 
 _SHOWN = ("total_kimg", "minutes", "device", "chosen_after_kimg", "chosen_score", "seed")
@@ -46,11 +49,11 @@ def description(folder: Path, name: str) -> str:
 
 
 def _verdict(card: Path) -> str:
-    if not card.is_file():
+    if not os.path.lexists(card):
         return "no card"
     try:
-        difference = claimed_difference(card.read_text(encoding="utf-8"))
-    except ValueError:  # anybody may have written it
+        difference = claimed_difference(read_card(card))
+    except InputError:  # anybody may have written it
         return "the card cannot be read"
     if difference is None:
         return "not measured"

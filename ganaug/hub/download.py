@@ -19,16 +19,16 @@ from huggingface_hub.errors import (
 )
 
 from ganaug.core.errors import LoadError
-from ganaug.core.files import sha256_of
+from ganaug.core.files import read_bytes, sha256_of
+from ganaug.core.text import in_short
 from ganaug.hub.config import CONFIG, MOST_BYTES, read_config
 from ganaug.hub.folder import CARD, SEEN_IMAGES, expected_weights
 from ganaug.hub.missing import RUNS, where_else
-from ganaug.hub.requests import TransportError, patiently, status_of
+from ganaug.hub.requests import TransportError, is_hub_id, is_revision, patiently, status_of
 from ganaug.hub.weights import WEIGHTS, longest_file
 
 logger = logging.getLogger(__name__)
 
-_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 MOST_BYTES_OF_HASHES = 2**30  # for a hundred million images
 
@@ -53,29 +53,38 @@ def fetch(
         LoadError: there is no such folder, repository or revision, it holds no generator, or the Hub cannot be
             reached.
     """
-    path = Path(name).expanduser()
-    if path.is_dir():
+    if not isinstance(name, str | Path):
+        raise LoadError(f"a generator is a folder or a Hub id ('user/repo'), got {in_short(name)}")
+    try:
+        path = Path(name).expanduser()
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a user who is not there
+        raise LoadError(f"{in_short(str(name))} can be no folder and no Hub id ('user/repo'): {error}") from error
+    repo_id, _, pinned = str(name).partition("@")
+    if is_folder:
         if revision is not None:
             raise LoadError(
                 f"{name} is a folder here, which has no revisions; got revision={revision!r}. Leave it out"
             )
         # Most folders have names that a repository could have. A warning is due only if that one was loaded before.
-        if isinstance(name, str) and _HUB_ID.fullmatch(name) and _is_cached(name, cache_dir):
+        if isinstance(name, str) and is_hub_id(name) and _is_cached(name, cache_dir):
             logger.warning("%s is a folder here, and is loaded instead of the Hub repository of that name", name)
         if not (path / CONFIG).is_file():
             raise LoadError(f"{name} has no {CONFIG}, so it holds no generator of ganaug. {where_else(path)}")
         return path
-    if path.exists():
+    if is_there:
         raise LoadError(f"{name} is a file, and a generator is a folder. {where_else(path)}")
     is_run = path.parts[:1] == RUNS.parts and "@" not in str(name) and revision is None
     if not isinstance(name, str) or is_run:
         raise LoadError(f"no folder {str(name)!r}. {where_else(path)}")
-    if not _HUB_ID.fullmatch(name):
+    if not is_hub_id(repo_id):
         raise LoadError(
-            f"no folder {name!r}, and it is not a Hub id ('user/repo' or 'user/repo@revision'). {where_else(path)}"
+            f"no folder {in_short(name)!r}, and it is not a Hub id ('user/repo' or 'user/repo@revision'). "
+            f"{where_else(path)}"
         )
-    repo_id, _, pinned = name.partition("@")
-    revision = revision or pinned or None
+    revision = pinned if "@" in name and revision is None else revision
+    if revision is not None and not is_revision(revision):
+        raise LoadError(f"{repo_id}: {in_short(revision)!r} is no revision, which is a branch, a tag or a commit")
     if revision and _COMMIT.fullmatch(revision) and not force_download:
         # A commit never changes, so the Hub need not be asked about a cached one; older clients ask all the same.
         found = try_to_load_from_cache(repo_id, WEIGHTS, cache_dir=cache_dir, revision=revision)
@@ -94,13 +103,16 @@ def fetch(
     with _explained(repo_id, revision):
         api = HfApi(endpoint=endpoint, token=token)
         sizes = {} if local_files_only else _sizes(api, repo_id, revision, needed=force_download)
-        _refuse_large(repo_id, sizes, {CONFIG: MOST_BYTES, SEEN_IMAGES: MOST_BYTES_OF_HASHES, CARD: MOST_BYTES})
+        most = {CONFIG: MOST_BYTES, SEEN_IMAGES: MOST_BYTES_OF_HASHES, CARD: MOST_BYTES}
+        _refuse_large(repo_id, sizes, most)
         small = [CONFIG, SEEN_IMAGES, *[CARD] * with_card]
-        rest = _intact(Path(download(revision=revision, allow_patterns=small)), small)
-        if WEIGHTS in sizes:
-            _refuse_large(repo_id, sizes, {WEIGHTS: longest_file(expected_weights(rest, read_config(rest)))})
+        of_bytes = sum(sizes.get(name, 0) for name in small)
+        rest = _intact(Path(download(revision=revision, allow_patterns=small, of_bytes=of_bytes)), small)
+        longest = longest_file(expected_weights(rest, read_config(rest)))
+        _refuse_large(repo_id, sizes, {WEIGHTS: longest})
         # The weights come last, from the same commit: if they are cached, then so is everything else.
-        return _intact(Path(download(revision=rest.name, allow_patterns=[WEIGHTS])), [WEIGHTS])
+        whole = Path(download(revision=rest.name, allow_patterns=[WEIGHTS], of_bytes=longest))
+        return _intact(whole, [WEIGHTS])
 
 
 def _is_cached(repo_id: str, cache_dir: str | Path | None) -> bool:
@@ -110,12 +122,17 @@ def _is_cached(repo_id: str, cache_dir: str | Path | None) -> bool:
 def _sizes(api: HfApi, repo_id: str, revision: str | None, *, needed: bool) -> dict[str, int]:
     """File name to bytes. Empty if the Hub does not answer, unless it is needed: the cache may have the files."""
     try:
-        files = patiently(api.model_info, repo_id, revision=revision, files_metadata=True).siblings or []
+        info = patiently(api.model_info, repo_id, revision=revision, files_metadata=True)
     except (TransportError, OSError):
         if needed:
             raise
         return {}
-    return {file.rfilename: file.size for file in files if file.size is not None}
+    sizes = {file.rfilename: file.size for file in info.siblings or [] if file.size is not None}
+    wrong = [name for name, size in sizes.items() if type(size) is not int or size < 0]
+    if wrong or not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
+        what = f"the size of {in_short(wrong[0])}" if wrong else f"the commit, {in_short(info.sha)}"
+        raise LoadError(f"{repo_id}: the Hub's answer cannot be used: it has a wrong value for {what}")
+    return sizes
 
 
 def _refuse_large(repo_id: str, sizes: Mapping[str, int], most: Mapping[str, int]) -> None:
@@ -140,7 +157,7 @@ def _digest(path: Path, length: int) -> str:
     """Hex digest of a file: SHA-256, or the SHA-1 that git names a file by."""
     if length == 64:
         return sha256_of(path)
-    content = path.read_bytes()
+    content = read_bytes(path, most=MOST_BYTES)
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 

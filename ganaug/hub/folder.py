@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganaug.core import fingerprints
@@ -19,17 +18,19 @@ from ganaug.core.errors import InputError, LoadError
 from ganaug.core.files import atomic_path, json_text, sha256_of, write_json, write_tensors, write_text
 from ganaug.core.hardware import deterministic_passes, device_of, evaluation_mode
 from ganaug.core.seeding import forked_rng, latents
-from ganaug.core.text import in_short
+from ganaug.core.text import as_text, in_short
 from ganaug.data import grids
 from ganaug.hub.card import GRID, model_card, updated_card
 from ganaug.hub.config import CONFIG, check_options, config_of, parsed_config, read_config
+from ganaug.hub.metadata import read_card
 from ganaug.hub.registry import Origin, SavedGenerator, registered_generators
-from ganaug.hub.weights import WEIGHTS, check_kinds, read_weights
+from ganaug.hub.weights import WEIGHTS, check_kinds, read_hashes, read_weights
 
 logger = logging.getLogger(__name__)
 
 CARD = "README.md"
 SEEN_IMAGES, _SEEN_TENSOR = "training_images.safetensors", "sha256_prefix"
+_LONGEST_REASON = 500  # characters of what a constructor says
 _REFUSED = "this generator cannot be saved, because it could not be loaded again"
 
 SomeGenerator = TypeVar("SomeGenerator", bound=SavedGenerator)
@@ -62,7 +63,7 @@ def save(generator: SavedGenerator, folder: str | Path) -> None:
         generator.origin = Origin(None, digest, fingerprint)
     card = folder / CARD
     if card.exists():
-        write_text(card, updated_card(card.read_text(encoding="utf-8"), generator, digest))
+        write_text(card, updated_card(read_card(card), generator, digest))
     else:
         write_text(card, model_card(generator, digest))
 
@@ -272,10 +273,11 @@ def _build(cls: type[SavedGenerator], config: dict[str, Any], folder: Path) -> S
             generator = cls(
                 config["label_names"], image_size=image["size"], channels=image["channels"], **config["network"]
             )
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # for sizes that nobody meant to give it, a constructor may raise anything
         # Its constructor asked for the values of tensors.
         advice = ". Compute the sizes of layers without tensors" if "meta tensor" in str(error) else ""
-        raise LoadError(f"{folder}: the config does not fit {config['architecture']}: {error}{advice}") from error
+        why = as_text(str(error))[:_LONGEST_REASON] or type(error).__name__
+        raise LoadError(f"{folder}: the config does not fit {config['architecture']}: {why}{advice}") from error
     if generator.network_options() != config["network"]:
         raise LoadError(
             f"{folder}: network must be all options of {config['architecture']}, {generator.network_options()}"
@@ -290,16 +292,4 @@ def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 def _read_seen_images(path: Path) -> Tensor | None:
     """Hashes of the training images, int64 (N,); None if there is no such file."""
-    if not path.is_file():
-        return None
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise LoadError(f"{path} cannot be read: {error}. Download or save it again") from error
-    hashes = tensors.get(_SEEN_TENSOR)
-    if hashes is None or len(tensors) > 1 or hashes.dtype != torch.int64 or not torch.equal(hashes, hashes.unique()):
-        raise LoadError(
-            f"{path} must hold one tensor, {_SEEN_TENSOR}: int64, of one dimension, sorted, no value twice. "
-            "Download or save it again"
-        )
-    return hashes
+    return read_hashes(path, _SEEN_TENSOR) if os.path.lexists(path) else None

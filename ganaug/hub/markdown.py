@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 from ganaug.core.text import as_text
 
@@ -15,8 +16,9 @@ def marks(what: str) -> Marks:
 
 
 def marked(block: str, of: Marks) -> str:
-    """A block between its marks."""
-    return f"{of[0]}\n{block}\n{of[1]}"
+    """A block between its marks. No mark within it can end it, whatever was written into it."""
+    whole = block.replace("<!-- ganaug", "< !-- ganaug")
+    return f"{of[0]}\n{whole}\n{of[1]}"
 
 
 def inside(text: str, of: Marks) -> str | None:
@@ -36,5 +38,21 @@ def replaced(text: str, block: str, of: Marks, *, title: str = "") -> str:
 
 def cell(value: object) -> str:
     """A value for a table, with the characters escaped that mean something in Markdown or HTML."""
-    text = html.escape(as_text(str(value)), quote=False)
-    return "".join(f"\\{letter}" if letter in "\\|`*_[]" else letter for letter in text)
+    return "".join(f"\\{letter}" if letter in "\\|`*_[]" else letter for letter in prose(value))
+
+
+def prose(value: object) -> str:
+    """A sentence that names what others named, with the characters escaped that mean something in HTML."""
+    return html.escape(as_text(str(value)), quote=False)
+
+
+def code(value: object) -> str:
+    """A name as code within a line or a table."""
+    return f"`{as_text(str(value)).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
+
+
+def fenced(value: object) -> str:
+    """A line as a block of code."""
+    text = as_text(str(value))
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+    return f"{fence}\n{text}\n{fence}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,13 +15,16 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from ganaug.core.errors import PublishError
+from ganaug.core.files import stays_within
+from ganaug.core.text import in_short
 from ganaug.hub.card import GRID, published_card, updated_card
 from ganaug.hub.config import CONFIG, read_config
 from ganaug.hub.dataset_card import dataset_card, facts_of
 from ganaug.hub.download import fetch
 from ganaug.hub.folder import CARD, SEEN_IMAGES, load
+from ganaug.hub.metadata import read_card
 from ganaug.hub.registry import SavedGenerator
-from ganaug.hub.requests import TransportError, patiently
+from ganaug.hub.requests import TransportError, is_hub_id, patiently
 from ganaug.hub.weights import WEIGHTS
 
 if TYPE_CHECKING:
@@ -84,16 +89,20 @@ def publish(
         PublishError: the Hub refuses or cannot be reached, or the repository was changed meanwhile. The folder stays
             as it was.
     """
+    _check_id(repo_id)
     folder = fetch(Path(folder))
+    files = {name: folder / name for name in PUBLISHED if os.path.lexists(folder / name)}
+    for path in [*files.values(), folder / CARD]:
+        _check_own(path, folder)
     generator: SavedGenerator = load(folder)
-    files = {name: folder / name for name in PUBLISHED if (folder / name).is_file()}
     api = HfApi(endpoint=endpoint, token=token)
     with _explained(repo_id):
         if not dry_run:
             _make(api, repo_id, "model", private, branch)
         parent, theirs = _there(api, repo_id, branch, "model")
-        card = (folder / CARD).read_text(encoding="utf-8")
-        card = updated_card(card, generator, read_config(folder)["weights"]["sha256"], source=repo_id)
+        card = updated_card(
+            read_card(folder / CARD), generator, read_config(folder)["weights"]["sha256"], source=repo_id
+        )
         publication = Publication(repo_id, files, published_card(card, theirs, licence=licence))
         if dry_run:
             return publication
@@ -107,6 +116,7 @@ def publish(
             revision=branch,
             create_pr=create_pr,
             parent_commit=parent,
+            of_bytes=sum(path.stat().st_size for path in files.values()),
         )
     return Publication(repo_id, files, publication.card, made.pr_url or made.commit_url, made.oid)
 
@@ -142,7 +152,9 @@ def publish_dataset(
             of classes.
         PublishError: the Hub refuses or cannot be reached, or the repository was changed meanwhile.
     """
+    _check_id(repo_id)
     facts = facts_of(rows)
+    of_bytes = _check_images(rows) + rows.data.nbytes
     api = HfApi(token=token)
     with _explained(repo_id):
         _make(api, repo_id, "dataset", private, branch)
@@ -158,7 +170,42 @@ def publish_dataset(
                 revision=branch,
                 parent_commit=parent,
             )
-        return str(rows.push_to_hub(repo_id, token=token, revision=branch).commit_url)
+        made = patiently(rows.push_to_hub, repo_id, token=token, revision=branch, of_bytes=of_bytes)
+        return str(made.commit_url)
+
+
+def _check_id(repo_id: str) -> None:
+    if not is_hub_id(repo_id):
+        raise PublishError(f"{in_short(repo_id)!r} is not a Hub id: give 'user/repo'")
+
+
+def _check_own(path: Path, folder: Path) -> None:
+    """Refuse to upload what is no file of the folder's own, such as a link to a private key."""
+    if not path.is_file():
+        raise PublishError(f"{path} is not a file, so it is not published. Save the generator again")
+    if not stays_within(path, folder):
+        raise PublishError(
+            f"{path} is or goes through a link to {path.resolve()}, outside the folder, so it is not published. Put a "
+            "copy there if it is meant for others"
+        )
+
+
+def _check_images(rows: datasets.Dataset) -> int:
+    """Bytes of the image files that are uploaded with a dataset; refuse links out of their folders."""
+    import datasets
+
+    columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    plain = rows.select_columns(columns).cast(
+        datasets.Features({name: datasets.Image(decode=False) for name in columns})
+    )
+    cells = (cell for row in plain.with_format(None) for cell in row.values() if cell is not None)
+    paths = [Path(cell["path"]) for cell in cells if cell["bytes"] is None and "://" not in cell["path"]]
+    if not paths:
+        return 0
+    folder = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    for path in paths:
+        _check_own(path, folder)
+    return sum(path.stat().st_size for path in paths)
 
 
 def _make(api: HfApi, repo_id: str, kind: str, private: bool | None, branch: str | None) -> None:
@@ -176,10 +223,12 @@ def _there(api: HfApi, repo_id: str, branch: str | None, kind: str) -> tuple[str
         return None, None
     if sha is None:
         return None, None
+    if not isinstance(sha, str) or not re.fullmatch("[0-9a-f]{40}", sha):
+        raise ValueError(f"the Hub's answer has a wrong value for the commit, {in_short(sha)}")
     try:
         with TemporaryDirectory() as cache:
             path = patiently(api.hf_hub_download, repo_id, CARD, repo_type=kind, revision=sha, cache_dir=cache)
-            return sha, Path(path).read_text(encoding="utf-8")
+            return sha, read_card(path)
     except EntryNotFoundError:
         return sha, None
 

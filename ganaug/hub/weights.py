@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from ganaug.core.errors import LoadError
-from ganaug.core.files import sha256_of
+from ganaug.core.files import regular_file, sha256_of
 from ganaug.core.text import in_short
 from ganaug.hub.strict_json import strict_json
 
@@ -32,6 +33,7 @@ _DTYPES = {  # of weights, BatchNorm's counters, masks and other buffers, as saf
     torch.bool: "BOOL",
 }
 _METADATA_BYTES = 10_000  # the most that the header has beside its tensors
+_BLOCK_BYTES = 2**22  # that are looked at together
 _BYTES_PER_TENSOR = 200  # the most that the header has for each, beside the name
 
 
@@ -76,7 +78,7 @@ def read_weights(folder: Path, expected: Mapping[str, Tensor], sha256: str) -> d
             finite.
     """
     path = folder / WEIGHTS
-    if not path.is_file():
+    if not os.path.lexists(path) or path.is_dir():
         others = sorted(
             file.name for file in folder.glob("*") if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
         )
@@ -100,6 +102,39 @@ def read_weights(folder: Path, expected: Mapping[str, Tensor], sha256: str) -> d
     return tensors
 
 
+def read_hashes(path: Path, name: str) -> Tensor:
+    """Read a file of one tensor, int64 (N,), in which each value is larger than the one before.
+
+    Args:
+        path (Path): the file.
+        name (str): of the tensor.
+
+    Raises:
+        LoadError: the file is missing or damaged, or holds anything else. Little of it has been read by then.
+    """
+    right = f"{path} must hold one tensor, {name}: int64, of one dimension, sorted, no value twice"
+    try:
+        found, length = _header(path, "hashes", longest=_METADATA_BYTES + _BYTES_PER_TENSOR)
+        entry = found.get(name)
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        size = path.stat().st_size - 8 - length
+        if len(found) != 1 or not isinstance(entry, dict) or entry.get("dtype") != "I64" or shape != [size / 8]:
+            raise LoadError(f"{right}; its header says otherwise, or its size. Download or save it again")
+
+        # Without holes or repetitions, which cost nothing to make and nothing to download.
+        with regular_file(path) as file:
+            file.seek(8 + length)
+            before = torch.empty(0, dtype=torch.int64)
+            while block := file.read(_BLOCK_BYTES):
+                values = torch.cat([before, torch.frombuffer(bytearray(block), dtype=torch.int64)])
+                if not (values[1:] > values[:-1]).all():
+                    raise LoadError(f"{right}; its values are not. Download or save it again")
+                before = values[-1:]
+        return load_file(path)[name]
+    except (SafetensorError, OSError) as error:
+        raise LoadError(f"{path} cannot be read: {error}. Download or save it again") from error
+
+
 def longest_file(expected: Mapping[str, Tensor]) -> int:
     """The most bytes that a file with a network's weights can have."""
     return 8 + _longest_header(expected) + _size(expected)
@@ -114,13 +149,7 @@ def _size(expected: Mapping[str, Tensor]) -> int:
 
 
 def _check_header(path: Path, expected: Mapping[str, Tensor]) -> None:
-    with open(path, "rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= _longest_header(expected):
-            raise LoadError(f"{path} is damaged, or holds other weights: its header has {length:,} bytes")
-        found = _parse(path, file.read(length))
-    found.pop("__metadata__", None)
+    found, length = _header(path, "weights", longest=_longest_header(expected))
     for what, names in (("lack", expected.keys() - found.keys()), ("also have", found.keys() - expected.keys())):
         if names:
             some = ", ".join(in_short(name) for name in sorted(names)[:3])
@@ -138,11 +167,27 @@ def _check_header(path: Path, expected: Mapping[str, Tensor]) -> None:
         raise LoadError(f"{path} has {size:,} bytes instead of {right:,}: it is damaged. Download or save it again")
 
 
+def _header(path: Path, what: str, *, longest: int) -> tuple[dict[str, Any], int]:
+    """What a safetensors file says about its tensors, and the bytes that it takes to say so."""
+    with regular_file(path) as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= longest:
+            raise LoadError(
+                f"{path} is damaged, or holds other {what}: its header has {length:,} bytes. Download or save it again"
+            )
+        found = _parse(path, file.read(length))
+    found.pop("__metadata__", None)
+    return found, length
+
+
 def _parse(path: Path, header: bytes) -> dict[str, Any]:
     try:
         found = strict_json(header, entry="tensor")
     except ValueError as error:
-        raise LoadError(f"{path} is damaged: its header cannot be read: {in_short(str(error))}") from error
+        raise LoadError(
+            f"{path} is damaged: its header cannot be read: {in_short(str(error))}. Download or save it again"
+        ) from error
     if not isinstance(found, dict):
         raise LoadError(f"{path} is damaged: its header is not an object")
     return found
