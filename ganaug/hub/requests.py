@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread as pools
 import re
 import threading
 import time
@@ -74,11 +75,15 @@ def patiently(ask: Callable[..., Answer], *args: Any, of_bytes: int = 0, **kwarg
     outcome: list[Answer] = []
     problem: list[BaseException] = []
     finished, given_up = threading.Event(), threading.Event()
-    seconds = PATIENCE + of_bytes / SLOWEST
+    pooled: Any = getattr(pools, "_threads_queues", {})  # threads of pools, which Python waits for at its end
+    before, seconds = set(pooled), PATIENCE + of_bytes / SLOWEST
     threading.Thread(target=copy_context().run, args=(work,), name="ganaug-hub", daemon=True).start()
     if not finished.wait(seconds):
         given_up.set()
-        raise AnswerError(f"the Hub was too slow: there was no whole answer after {seconds:,.0f} s")
+        for thread in set(pooled) - before:
+            if thread.daemon:  # as those of the client are, whose pool was made in a thread of that kind
+                pooled.pop(thread, None)
+        raise AnswerError(f"the Hub was too slow: there was no whole answer after {seconds:,.1f} s")
     if not problem:
         return outcome[0]
     if isinstance(problem[0], (TypeError, AttributeError, LookupError, AssertionError, RecursionError)):

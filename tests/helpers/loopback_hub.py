@@ -32,7 +32,7 @@ class LoopbackHub:
         self.gated: set[str] = set()
         self.private: set[str] = set()
         self.requests: list[str] = []
-        self.faults: list[tuple[str, Callable[[_Handler, bytes], bytes | int]]] = []  # each is used once
+        self.faults: list[tuple[str, Callable[[_Handler, bytes], bytes | int | None]]] = []  # each is used once
         self.lock = threading.Lock()
         hub = self
 
@@ -65,8 +65,11 @@ class LoopbackHub:
         """Files of a branch."""
         return self.commits[repository, self.refs[repository, ref]]
 
-    def fail(self, request: str, fault: int | Callable[[_Handler, bytes], bytes | int], times: int = 1) -> None:
-        """Answer the next requests that match a pattern with a status, or with what a function makes of the answer."""
+    def fail(self, request: str, fault: int | Callable[[_Handler, bytes], bytes | int | None], times: int = 1) -> None:
+        """Answer the next requests that match a pattern with a status, or with what a function makes of the answer.
+
+        A function that returns None has answered itself.
+        """
         action = fault if callable(fault) else lambda *_: fault
         self.faults += [(request, action)] * times
 
@@ -270,7 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def _fault(self) -> Callable[[_Handler, bytes], bytes | int] | None:
+    def _fault(self) -> Callable[[_Handler, bytes], bytes | int | None] | None:
         """The next fault that is meant for this request."""
         with self.hub.lock:
             for number, (pattern, action) in enumerate(self.hub.faults):
@@ -285,13 +288,15 @@ class _Handler(BaseHTTPRequestHandler):
         if action is None:
             return False
         status = action(self, b"")
+        if status is None:
+            return True
         if isinstance(status, int):
             self._error(status, "")
             return True
         self._changed = action
         return False
 
-    _changed: Callable[[_Handler, bytes], bytes | int] | None = None
+    _changed: Callable[[_Handler, bytes], bytes | int | None] | None = None
 
     def _json(self, value: object) -> None:
         self._answer(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
