@@ -160,7 +160,10 @@ def tell(report: Report, folder: Path) -> None:
     for found in report.generators:
         card = Path(found.source) / "README.md"
         if card.is_file():
-            add_verdict(card, report, found.name)
+            try:
+                add_verdict(card, report, found.name)
+            except (InputError, OSError) as error:  # the evaluation is done, and its other results are told
+                print(f"\nthe verdict was not written into {card}: {error}")
         use = found.verdict.recommended_ratio
         print(f"\n{found.name}: {found.verdict.sentence}")
         print(f"best on the validation images: {f'ratio {use:g}' if use else 'to mix in none of its images'}")

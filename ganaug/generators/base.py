@@ -149,7 +149,7 @@ class Generator(nn.Module, ABC):
         Args:
             save_directory (str or Path): made if missing. In an existing ``README.md``, only the text between ganaug's
                 marks changes.
-            repo_id (str, optional): where ``push_to_hub`` publishes to. Default: the folder's name
+            repo_id (str, optional): where ``push_to_hub`` publishes to, ``"user/repo"``.
             push_to_hub (bool): publish the folder too. Default: False
             kwargs: see :func:`ganaug.publish`.
 
@@ -159,13 +159,15 @@ class Generator(nn.Module, ABC):
         Raises:
             OSError: the folder cannot be written to.
             PublishError: see :func:`ganaug.publish`; the folder has been saved by then.
-            TypeError: one of ``kwargs`` is unknown, or was given without ``push_to_hub``.
+            TypeError: one of ``kwargs`` is unknown, or was given without ``push_to_hub``; or that without ``repo_id``.
         """
+        if push_to_hub and repo_id is None:
+            raise TypeError("push_to_hub=True needs repo_id, where to publish: 'user/repo'")
         if kwargs and not push_to_hub:
             raise TypeError(f"{', '.join(kwargs)}: only with push_to_hub=True")
         save(self, save_directory)
         if push_to_hub:
-            made = publish(save_directory, repo_id or Path(save_directory).name, **kwargs)
+            made = publish(save_directory, cast(str, repo_id), **kwargs)
             self.origin = cast(Origin, self.origin)._replace(name=f"{made.repo_id}@{made.commit}")
             return made.url
         return None

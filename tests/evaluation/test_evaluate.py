@@ -182,6 +182,16 @@ def test_the_recipe_writes_report_and_card_and_goes_on_where_it_was(digit_genera
     assert cells() == before  # nothing was trained again
     again = json.loads(Path("again/report.json").read_text())
     assert again["arms"] == report["arms"]
+    # A card that cannot be read keeps nothing else back.
+    broken = "---\ntags: [\n---\nMy own words."
+    (digit_generator / "README.md").write_text(broken)
+    capsys.readouterr()
+    assert in_process("--generator", "acgan", *FLAGS, "--output_dir", "again", name="evaluate") is None
+    printed = capsys.readouterr().out
+    assert "the verdict was not written into acgan/README.md: " in printed
+    assert f"\nacgan: {sentence}\n" in printed
+    assert "The report: again/report.html" in printed
+    assert (digit_generator / "README.md").read_text() == broken
 
 
 def test_the_recipe_refuses_what_the_generator_saw(digit_generator, in_process):

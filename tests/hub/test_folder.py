@@ -89,6 +89,8 @@ def test_the_card_is_one_the_hub_reads(generator_folder):
 def test_arguments_that_would_have_no_effect_are_refused(generator, tmp_path):
     with pytest.raises(TypeError, match="licence: only with push_to_hub=True"):
         generator.save_pretrained(tmp_path / "out", licence="mit")
+    with pytest.raises(TypeError, match="needs repo_id, where to publish: 'user/repo'"):
+        generator.save_pretrained(tmp_path / "out", push_to_hub=True)
     assert not (tmp_path / "out").exists()
 
 

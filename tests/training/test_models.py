@@ -24,7 +24,7 @@ TINY = ["--total_kimg", "0.016", "--train_batch_size", "16", "--cpu_threads", "1
     [
         ("train_cgan", "cgan-mlp", 28),
         ("train_cgan", "cgan-maxout", 28),
-        ("train_acgan", "acgan-64", 64),
+        pytest.param("train_acgan", "acgan-64", 64, marks=pytest.mark.slow),  # a test below trains it too
         ("train_dcgan", "dcgan-32", 32),
         ("train_dcgan", "dcgan-32-conditional", 32),
         ("train_acgan", "sngan", 28),
