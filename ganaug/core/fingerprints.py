@@ -75,10 +75,10 @@ def of_module(module: nn.Module) -> str:
     return of_values(*parts)
 
 
-def of_generator(module: nn.Module) -> str:
-    """Fingerprint of a generator: :func:`of_module`, and its options, which need not show in its layers."""
+def of_generator(module: nn.Module, weights: str) -> str:
+    """Fingerprint of a generator: ``weights``, its :func:`of_module`, and its options, which need not show in it."""
     network_options: Any = getattr(module, "network_options", dict)
-    return of_values(of_module(module), {name: repr(value) for name, value in network_options().items()})
+    return of_values(weights, {name: repr(value) for name, value in network_options().items()})
 
 
 def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:

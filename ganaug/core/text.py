@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 200  # characters in the name of a class
@@ -38,6 +39,11 @@ def composed(name: str) -> str:
 def numbers_of(names: Iterable[str]) -> dict[str, int]:
     """{name in its :func:`composed` form: its position}."""
     return {composed(name): k for k, name in enumerate(names)}
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, in alphabetical order."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def in_short(value: object) -> str:

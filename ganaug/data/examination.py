@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from ganaug.core.seeding import kept_random_state
-from ganaug.core.text import shortened
+from ganaug.core.text import repeated, shortened
 from ganaug.data.class_names import class_names
 from ganaug.data.inspection import describe, numerals
 from ganaug.data.item_reading import ItemReader
@@ -265,8 +265,7 @@ def _renumbered(
 
 
 def _check_names(name: str, names: tuple[str, ...], labels: Tensor, form: LabelForm) -> None:
-    twice = sorted({each for each in names if names.count(each) > 1}) if len(set(names)) < len(names) else []
-    if twice:
+    if twice := repeated(names):
         raise ValueError(
             f"two classes of {name} have the same name: {shortened(twice)}. Give it names that differ, in the "
             "order of the labels, or pass classes"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganaug.core.errors import DataError
-from ganaug.core.text import composed, shortened
+from ganaug.core.text import composed, repeated, shortened
 from ganaug.data.decoding import Conversion, UnreadImage, convert_images, read_images
 from ganaug.data.labelled import LabelledImages
 
@@ -42,8 +42,7 @@ class Found:
 
     def __post_init__(self) -> None:
         names = tuple(map(composed, self.classes))
-        if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
+        if twice := repeated(names):
             raise DataError(f"{self.name}: two classes have the same name: {shortened(twice)}. Rename one")
         object.__setattr__(self, "classes", names)
 

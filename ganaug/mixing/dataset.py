@@ -258,10 +258,10 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, ...]]:
         """Items of a batch, in order; its generated images are drawn together."""
-        if self._epoch_watch:
-            self._epoch_watch.read(len(indices), self.epoch)
-        wanted = [self._check_index(index) for index in indices]
         epoch = self.epoch
+        if self._epoch_watch:
+            self._epoch_watch.read(len(indices), epoch)
+        wanted = [self._check_index(index) for index in indices]
         rows = self._generated.rows(epoch)[wanted].tolist()  # -1 for real items
         fake = [index for index, row in zip(wanted, rows, strict=True) if row >= 0]
         real = [index for index, row in zip(wanted, rows, strict=True) if row < 0]
@@ -301,12 +301,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         Raises:
             ValueError: the state was saved with another seed, plan or generator, or has no epoch.
         """
-        found = fingerprints.state_differences(
-            state,
-            self._identity(),
-            generator_in_format_2=self.sampler.identity_in_format_2,
-            as_in_0_1=self.sampler.is_told_as_in_0_1,
-        )
+        found = self.sampler.state_differences(state, self._identity())
         found = found or ("" if "epoch" in state else "it has no epoch")
         if found:
             raise ValueError(

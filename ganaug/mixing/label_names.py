@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ganaug.core.errors import InputError
-from ganaug.core.text import shortened
+from ganaug.core.text import repeated, shortened
 from ganaug.data.label_form import unnamed
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.inference import ConditionalGenerator
@@ -39,7 +39,7 @@ def sampler_of_labels(
     if isinstance(classes, str) or not isinstance(classes, Iterable):
         raise InputError(f"classes must be a sequence of class names, in the order of the labels; got {classes!r:.80}")
     names = tuple(map(str, classes))
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := repeated(names):
         raise InputError(
             f"two labels of {owner} have the same name: {shortened(twice)}. Give classes names that differ"
         )

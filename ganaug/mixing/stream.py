@@ -204,12 +204,7 @@ class ConditionalGANStream(IterableDataset[tuple[Any, ...]]):
         Raises:
             ValueError: the state was saved with another ratio, seed or generator, or in another worker or rank.
         """
-        found = fingerprints.state_differences(
-            state,
-            self._identity(),
-            generator_in_format_2=self.sampler.identity_in_format_2,
-            as_in_0_1=self.sampler.is_told_as_in_0_1,
-        )
+        found = self.sampler.state_differences(state, self._identity())
         if found:
             raise ValueError(
                 f"the state is of another stream ({found}). Load it into one made with the same generator, ratio and "

@@ -156,7 +156,6 @@ class ClassSampler:
         images = sample(self.inference_copy, wanted, seed=self.seed, indices=indices, epoch=epoch)
         if self.accept is None:
             return images
-        judged_as = wanted if getattr(self.accept, "takes_generator_labels", False) else labels
         # Items whose image is refused get another one, until none is left or their tries are used up.
         tried = torch.bincount(labels)
         pending = torch.arange(len(labels))
@@ -167,7 +166,7 @@ class ClassSampler:
                     self.inference_copy, wanted[pending], seed=self.seed, indices=again, epoch=epoch, attempt=attempt
                 )
                 tried += torch.bincount(labels[pending], minlength=len(tried))
-            pending = pending[~apply_filter(self.accept, images[pending], judged_as[pending])]
+            pending = pending[~self._keeps(images[pending], labels[pending])]
             if not len(pending):
                 return images
         label = int(labels[pending[0]])
@@ -195,7 +194,7 @@ class ClassSampler:
     @cached_property
     def identity(self) -> str:
         """SHA-256 of generator, class map, seed and filter: what a state that goes to another machine is told by."""
-        return self._identity(fingerprints.of_generator(cast(nn.Module, self.generator)))
+        return self._identity(fingerprints.of_generator(cast(nn.Module, self.generator), self.weights))
 
     @cached_property
     def identity_in_format_2(self) -> str:
@@ -203,13 +202,29 @@ class ClassSampler:
         return self._identity(self.weights)
 
     def _identity(self, generator: str) -> str:
-        filtered = [self.max_tries, fingerprints.of_callable(self.accept)] if self.accept else []
-        return fingerprints.of_values(generator, self._generator_label, self.seed, *filtered)
+        return fingerprints.of_values(generator, self._generator_label, self.seed, *self._filtered)
 
-    @property
-    def is_told_as_in_0_1(self) -> bool:
-        """Whether ganaug 0.1 gave this sampler the same :attr:`identity`: not with a filter, which has moved since."""
-        return self.accept is None and fingerprints.is_told_as_in_0_1(cast(nn.Module, self.generator))
+    @cached_property
+    def _filtered(self) -> list[Any]:
+        return [self.max_tries, fingerprints.of_callable(self.accept)] if self.accept else []
+
+    def state_differences(self, saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+        """See :func:`ganaug.core.fingerprints.state_differences`; of states whose generator is this :attr:`identity`.
+
+        With a filter, which has moved since, the sampler cannot be compared with that of a state of ganaug 0.1.
+        """
+        return fingerprints.state_differences(
+            saved,
+            own,
+            generator_in_format_2=self.identity_in_format_2,
+            as_in_0_1=self.accept is None and fingerprints.is_told_as_in_0_1(cast(nn.Module, self.generator)),
+        )
+
+    def _keeps(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Which images of the dataset's labels the filter keeps, bool (N,); it is asked in the numbers it knows."""
+        accept = cast(Filter, self.accept)
+        own = getattr(accept, "takes_generator_labels", False)
+        return apply_filter(accept, images, self._generator_label[labels] if own else labels)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -220,12 +235,10 @@ class ClassSampler:
         """
         known = [k for k, unknown in enumerate(self._unknown) if not unknown]
         labels = torch.tensor([known[i * len(known) // PROBED] for i in range(PROBED if known else 0)]).long()
-        wanted = self._generator_label[labels]
-        probe = sample(self.inference_copy, wanted, seed=self.seed)
+        probe = sample(self.inference_copy, self._generator_label[labels], seed=self.seed)
         done: list[Any] = [fingerprints.of_source(self.generator), probe]
         if self.accept is not None:
-            judged_as = wanted if getattr(self.accept, "takes_generator_labels", False) else labels
-            done += [fingerprints.of_source(self.accept), apply_filter(self.accept, probe, judged_as)]
+            done += [fingerprints.of_source(self.accept), self._keeps(probe, labels)]
         return fingerprints.of_values(self.identity, *done)
 
     @property
