@@ -30,6 +30,7 @@ from ganaug.evaluation import (
     write_report,
 )
 from ganaug.evaluation.classifier import ClassifierFactory
+from ganaug.hub.missing import RUNS
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def report_folder(args: EvaluateArguments) -> Path:
     folder = args.output_dir
     if folder is None:
         first = Path(args.generator[0]).expanduser()
-        folder = first / "evaluation" if len(args.generator) == 1 and first.is_dir() else Path("outputs/evaluation")
+        folder = first / "evaluation" if len(args.generator) == 1 and first.is_dir() else RUNS / "evaluation"
     check_writable(folder)
     return folder
 

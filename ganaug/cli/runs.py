@@ -19,6 +19,7 @@ from ganaug.cli.flags import command
 from ganaug.cli.train_flags import Arguments, TrainingArguments, with_defaults
 from ganaug.core.files import json_text
 from ganaug.core.hardware import cpu_threads
+from ganaug.hub.missing import RUNS
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training import (
     MODELS,
@@ -145,7 +146,7 @@ def run_folder(args: TrainingArguments, trainer: Trainer, checkpoint: Checkpoint
         if {**commands, **flags} != before:
             folder.write_settings({**commands, **flags})
         return folder
-    wanted = args.output_dir or new_run_folder(f"outputs/{trainer.bare_generator.architecture}")
+    wanted = args.output_dir or new_run_folder(RUNS / trainer.bare_generator.architecture)
     # A run that was stopped before its first checkpoint starts over in the same folder.
     again = args.resume_from_checkpoint == "latest" and not (wanted / WEIGHTS).exists()
     folder = RunFolder(wanted, after_kimg=0 if again else None)

@@ -13,10 +13,11 @@ import tyro
 from ganaug import InputError
 from ganaug.cli.flags import parse
 from ganaug.cli.images import DataArguments
+from ganaug.hub.missing import CHECKPOINTS, RUNS, SETTINGS
 from ganaug.training import MODELS, Checkpoint, GANObjective, TrainingSettings, find_checkpoint
-from ganaug.training.checkpoints import IN_RUN, Progress
+from ganaug.training.checkpoints import Progress
 from ganaug.training.presets import QUICK
-from ganaug.training.run_folder import SETTINGS, read_settings
+from ganaug.training.run_folder import read_settings
 
 
 @dataclass(frozen=True)
@@ -148,15 +149,16 @@ def checkpoint_of(args: Any) -> Checkpoint | None:
     if where is None:
         return None
     if where == "latest":
-        run = args.output_dir or latest_run(Path("outputs"))
-        if run is None or not any(run.glob(f"{IN_RUN}/step-*")):
+        run = args.output_dir or latest_run(RUNS)
+        if run is None or not any(run.glob(f"{CHECKPOINTS}/step-*")):
             print(f"no checkpoint in {run or 'outputs'}: the run starts anew")
             return None
         return find_checkpoint(run)
     checkpoint = find_checkpoint(where)
-    if checkpoint.path.resolve() != (checkpoint.run / IN_RUN / checkpoint.path.name).resolve():
+    if checkpoint.path.resolve() != (checkpoint.run / CHECKPOINTS / checkpoint.path.name).resolve():
         raise InputError(
-            f"{checkpoint.path} is not in the folder of a run. Put it into {IN_RUN} of its run, and resume from there"
+            f"{checkpoint.path} is not in the folder of a run. Put it into {CHECKPOINTS} of its run, and resume from "
+            "there"
         )
     if args.output_dir is not None and args.output_dir.resolve() != checkpoint.run.resolve():
         raise InputError(f"{checkpoint.path} is not of a run in {args.output_dir}. Leave output_dir out")
@@ -165,7 +167,7 @@ def checkpoint_of(args: Any) -> Checkpoint | None:
 
 def latest_run(folder: Path) -> Path | None:
     """The run in a folder that wrote a checkpoint last."""
-    found = folder.glob(f"*/{IN_RUN}/step-*")
+    found = folder.glob(f"*/{CHECKPOINTS}/step-*")
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     return None if newest is None else newest.parents[2]
 

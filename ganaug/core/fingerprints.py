@@ -1,6 +1,6 @@
 """SHA-256 hashes of what results depend on, which name what is kept on disk.
 
-What a result depends on is told here, once for each kind of thing, and used wherever that thing is:
+What a result depends on is defined here, once for each kind of thing:
 
 - a network's weights, by :func:`of_module`: what was trained;
 - a generator, by :func:`of_generator`: weights, and the options that change what it draws, such as a flow's steps.

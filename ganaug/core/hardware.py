@@ -147,11 +147,11 @@ class _OneThreadEach:
         self._before = 1
         self.forget()
         if hasattr(os, "register_at_fork"):
-            # In a DataLoader's worker none of the other threads goes on, which may be inside, or hold the lock.
+            # A DataLoader's worker has none of the other threads, which may have been inside, or held the lock.
             os.register_at_fork(after_in_child=self.forget)
 
     def forget(self) -> None:
-        """Nobody is inside."""
+        """Start again with no thread inside."""
         self._lock = threading.Lock()
         self._inside: dict[object, int] = {}  # blocks, and the threads that entered them
 

@@ -10,7 +10,7 @@ from ganaug.hub.weights import WEIGHTS
 
 RUNS = Path("outputs")  # where ganaug train makes the folders of its runs
 CHECKPOINTS = Path("training", "checkpoints")  # in the folder of a run
-_SETTINGS = Path("training", "settings.json")  # likewise, of a run that a command started
+SETTINGS = Path("training", "settings.json")  # likewise, of a run that a command started
 _NAMED = 5  # the most folders that a message names
 
 
@@ -24,7 +24,7 @@ def where_else(path: Path) -> str:
     for folder in [path, *path.parents]:
         if _holds_generator(folder):
             return f"Give {folder}, which holds one"
-        by_command, stopped = (folder / _SETTINGS).is_file(), any(folder.glob(f"{CHECKPOINTS}/step-*"))
+        by_command, stopped = (folder / SETTINGS).is_file(), any(folder.glob(f"{CHECKPOINTS}/step-*"))
         quoted = shlex.quote(str(folder))
         if by_command and stopped:
             how = f"Go on with it: ganaug train --resume_from_checkpoint {quoted}"

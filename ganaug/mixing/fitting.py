@@ -34,9 +34,9 @@ from ganaug.data import LabelledImages, open_images
 from ganaug.generators.base import Generator
 from ganaug.hub.config import FORMAT_VERSION
 from ganaug.hub.folder import load
+from ganaug.hub.missing import CHECKPOINTS
 from ganaug.hub.registry import registered_generators
 from ganaug.training import MODELS, GANObjective, StoppedError, TrainingSettings, choose_preset, fit
-from ganaug.training.checkpoints import IN_RUN
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,9 @@ def _train(images: LabelledImages, job: dict[str, Any], kept_in: Path, unfinishe
         images.image_size,
         images.image_size,
         len(images.classes),
-        "It goes on where an earlier call stopped" if any(unfinished.glob(f"{IN_RUN}/step-*")) else "It takes minutes",
+        "It goes on where an earlier call stopped"
+        if any(unfinished.glob(f"{CHECKPOINTS}/step-*"))
+        else "It takes minutes",
         kept_in,
         job["preset"],
     )
@@ -197,7 +199,7 @@ def _train(images: LabelledImages, job: dict[str, Any], kept_in: Path, unfinishe
             f"{then}. {_INSTEAD}"
         )
     shutil.rmtree(folder)
-    without = shutil.ignore_patterns(_LOCK, IN_RUN.name)
+    without = shutil.ignore_patterns(_LOCK, CHECKPOINTS.name)
     shutil.copytree(unfinished, output, ignore=without, dirs_exist_ok=True)
 
 

@@ -193,7 +193,7 @@ class ClassSampler:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of generator, class map, seed and filter: what a state that goes to another machine is told by."""
+        """SHA-256 of generator, class map, seed and filter. States have it, and may be loaded on another machine."""
         return self._identity(fingerprints.of_generator(cast(nn.Module, self.generator), self.weights))
 
     @cached_property

@@ -26,7 +26,6 @@ from ganaug.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-IN_RUN = CHECKPOINTS  # inside a run's folder
 MANIFEST = "manifest.json"
 FORMAT = 2
 
@@ -304,7 +303,7 @@ def find_checkpoint(where: str | Path) -> Checkpoint:
         LoadError: the checkpoint asked for by its own folder is missing or damaged.
     """
     path = Path(where)
-    folder = path / IN_RUN
+    folder = path / CHECKPOINTS
     if Path(os.path.abspath(path)).name.startswith("step-") and not folder.is_dir():  # a run may have any name
         return open_checkpoint(path)
     found = Checkpoints(folder).newest()

@@ -11,7 +11,8 @@ from accelerate.utils import set_seed
 from ganaug.core.defaults import usual_defaults
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
-from ganaug.training.checkpoints import IN_RUN, Checkpoints, check_same_run
+from ganaug.hub.missing import CHECKPOINTS
+from ganaug.training.checkpoints import Checkpoints, check_same_run
 from ganaug.training.distributed import start_accelerator
 from ganaug.training.loop import train
 from ganaug.training.losses import GANObjective
@@ -56,7 +57,7 @@ def fit(
     set_seed(settings.seed)
     trainer = make_trainer(make_generator(), objective, images, settings, accelerator)
 
-    checkpoint = Checkpoints(Path(folder, IN_RUN)).newest() if resume else None
+    checkpoint = Checkpoints(Path(folder, CHECKPOINTS)).newest() if resume else None
     if checkpoint:
         check_same_run(checkpoint, trainer, override=True)  # another machine may compute in another precision
     after = checkpoint.facts["kimg"] if checkpoint else 0

@@ -14,12 +14,12 @@ from PIL.Image import Image
 
 from ganaug.core.errors import InputError
 from ganaug.core.files import atomic_path, naming, remove_leftovers, write_json, write_text
+from ganaug.hub.missing import CHECKPOINTS, SETTINGS
 from ganaug.hub.weights import WEIGHTS
-from ganaug.training.checkpoints import IN_RUN
 
 logger = logging.getLogger(__name__)
 
-SETTINGS, METRICS = Path("training", "settings.json"), Path("training", "metrics.jsonl")  # in the run's folder
+METRICS = Path("training", "metrics.jsonl")  # in the run's folder
 
 
 def new_run_folder(wanted: str | Path) -> Path:
@@ -99,7 +99,7 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         """The subfolder with the checkpoints."""
-        return self.path / IN_RUN
+        return self.path / CHECKPOINTS
 
     def write_settings(self, settings: dict[str, Any]) -> None:
         """Write ``training/settings.json``."""
