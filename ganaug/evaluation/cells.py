@@ -1,4 +1,4 @@
-"""Cells: one arm trained with one seed. Each is kept on disk once it is done, so that nothing is trained twice."""
+"""Cells: one arm of one study trained with one seed. Each is kept on disk once it is done, and never trained twice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +30,7 @@ from ganaug.core.files import atomic_path, user_cache, write_tensors
 from ganaug.core.hardware import best_device, has_bf16, one_thread_each
 from ganaug.core.pixels import to_float
 from ganaug.core.seeding import forked_rng
+from ganaug.data import LabelledImages
 from ganaug.evaluation.classifier import check_logits, predict_probabilities, train_classifier
 from ganaug.evaluation.statistics import balanced_accuracy
 from ganaug.evaluation.study import Arm, Study
@@ -37,7 +38,22 @@ from ganaug.evaluation.study import Arm, Study
 logger = logging.getLogger(__name__)
 
 PROBED = 16  # images that tell one classifier from another
-_VERSION = 3  # of how a cell is computed; raised when that changes, so that old and new cells are never compared
+_VERSION = 4  # of how a cell is computed; raised when that changes, so that old and new cells are never compared
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell to train.
+
+    Attributes:
+        study (Study): whose images and generators are trained on.
+        arm (Arm): how.
+        seed (int): with which seed.
+    """
+
+    study: Study
+    arm: Arm
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +99,7 @@ class Answers:
         """Balanced accuracy of each classifier, float64 (S,), in [0, 1]."""
         return balanced_accuracy(self.correct, self.targets, self.num_classes)
 
-    def of(self, images: slice) -> Answers:
+    def of(self, images: slice | Tensor) -> Answers:
         """The same classifiers' answers on some of the images."""
         return replace(
             self,
@@ -92,15 +108,23 @@ class Answers:
             confidence=self.confidence[:, images],
         )
 
+    def first(self, seeds: int) -> Answers:
+        """The answers of the first classifiers alone."""
+        return replace(
+            self,
+            predicted=self.predicted[:seeds],
+            confidence=self.confidence[:seeds],
+            seconds=self.seconds[:seeds],
+        )
+
 
 class Cells:
-    """Trains the cells of a study, several at a time.
+    """Trains cells, several at a time, and keeps them.
 
-    A cell depends on its arm, its seed and the study alone, not on the number of processes: on a CPU each has one
-    thread.
+    A cell depends on its study, arm and seed alone, not on the number of processes: on a CPU each has one thread.
 
     Args:
-        study (Study): what is compared.
+        studies (sequence of Study): those whose cells are trained.
         folder (str or Path, optional): where finished cells are kept. It may hold cells of other studies, which are
             left alone. Default: ``~/.cache/ganaug/evaluation``
         processes (int): how many cells are trained at a time on a CPU; on an accelerator, one at a time. Default: 1
@@ -110,80 +134,59 @@ class Cells:
             their classes. This is found out before anything is trained.
     """
 
-    def __init__(self, study: Study, folder: str | Path | None = None, *, processes: int = 1) -> None:
-        self._generators = {name: study.sampler(name).fingerprint for name in study.generators}
-        self.study = study
+    def __init__(self, studies: Sequence[Study], folder: str | Path | None = None, *, processes: int = 1) -> None:
+        self.studies = tuple(studies)
         self.folder = Path(folder) if folder else user_cache() / "evaluation"
         self.device = best_device()
         self.processes = processes if self.device.type == "cpu" else 1
-        self._common = fingerprints.of_values(
-            [_VERSION, version("ganaug"), torch.__version__],
-            study.train.fingerprint,
-            study.held_out.fingerprint,
-            [study.settings.steps, study.settings.batch_size, study.settings.learning_rate],
-            study.settings.horizontal_flip,
-            fingerprints.of_callable(study.factory),
-            *_what_it_makes(study),
-            [self.device.type, has_bf16(self.device)],
-        )
+        makes = _what_it_makes(self.studies[0])  # the studies of one evaluation differ in images and generators alone
+        self.used: list[Cell] = []  # all that were asked for, trained now or earlier
+        self._names = {id(study): _Names.of(study, makes, self.device) for study in self.studies}
 
-    def run(self, arms: Sequence[Arm], title: str) -> dict[str, Answers]:
+    def run(self, jobs: Sequence[Job], title: str) -> list[Cell]:
         """Train what has not been trained yet, with a progress bar.
 
         Args:
-            arms (sequence of Arm): what to train, each with every seed.
+            jobs (sequence of Job): what to train; of the studies that were given.
             title (str): what they are, for the bar.
 
         Returns:
-            dict: arm name to the answers of its classifiers, in the order of the seeds.
+            list of Cell: one for each job.
 
         Raises:
             InputError: the factory does not make a classifier of these classes.
             OSError: the folder cannot be written to.
         """
-        cells = [(arm, seed) for arm in arms for seed in range(self.study.settings.seeds)]
-        missing = [cell for cell in cells if self._read(*cell) is None]
-        done = len(cells) - len(missing)
+        cells = [self._read(job) for job in jobs]
+        missing = [index for index, cell in enumerate(cells) if cell is None]
+        done = len(jobs) - len(missing)
         with (
             TemporaryDirectory(prefix="ganaug-") as pools,  # generated images are not kept: they take more room
             # Closed at once on an error here; else torch would keep to one thread while the traceback is kept.
-            closing(self._train(missing, Path(pools))) as training,
-            tqdm(total=len(cells), initial=done, unit="cell", desc=title, smoothing=0.05) as bar,
+            closing(self._train([jobs[index] for index in missing], Path(pools))) as training,
+            tqdm(total=len(jobs), initial=done, unit="cell", desc=title, smoothing=0.05) as bar,
         ):
-            for (arm, seed), cell in training:
-                self._write(arm, seed, cell)
-                bar.set_postfix_str(f"{arm.name}, seed {seed}")
+            for number, cell in training:
+                job = jobs[missing[number]]
+                self._write(job, cell)
+                cells[missing[number]] = cell
+                bar.set_postfix_str(f"{job.arm.name}, seed {job.seed}")
                 bar.update()
-        return {arm.name: self._answers(arm) for arm in arms}
+        found = [cell for cell in cells if cell is not None]
+        self.used += found
+        return found
 
-    def _answers(self, arm: Arm) -> Answers:
-        cells = []
-        for seed in range(self.study.settings.seeds):
-            cell = self._read(arm, seed)
-            if cell is None:
-                raise OSError(f"{self.path(arm, seed)} was removed or changed during the evaluation. Run it again")
-            cells.append(cell)
-        return Answers(
-            targets=self.study.held_out.targets,
-            num_classes=len(self.study.held_out.classes),
-            predicted=torch.stack([cell.predicted for cell in cells]),
-            confidence=torch.stack([cell.confidence for cell in cells]),
-            seconds=tuple(cell.seconds for cell in cells),
-        )
-
-    def _train(
-        self, cells: Sequence[tuple[Arm, int]], pools: Path
-    ) -> Generator[tuple[tuple[Arm, int], Cell], None, None]:
-        if self.processes == 1 or len(cells) < 2:
+    def _train(self, jobs: Sequence[Job], pools: Path) -> Generator[tuple[int, Cell], None, None]:
+        if self.processes == 1 or len(jobs) < 2:
             with one_thread_each() as threads:
                 # With an accelerator, the CPU only prepares the batches, and may do so with all its threads.
                 torch.set_num_threads(1 if self.device.type == "cpu" else threads)
-                yield from ((cell, run_cell(self.study, *cell, pools)) for cell in cells)
+                yield from ((number, run_cell(job, pools)) for number, job in enumerate(jobs))
             return
         with ProcessPoolExecutor(
-            min(self.processes, len(cells)), multiprocessing.get_context("spawn"), _start_worker, (self.study, pools)
+            min(self.processes, len(jobs)), multiprocessing.get_context("spawn"), _start_worker, (jobs, pools)
         ) as pool:
-            running = {pool.submit(_run_in_worker, *cell): cell for cell in cells}
+            running = {pool.submit(_run_in_worker, number): number for number in range(len(jobs))}
             try:
                 for future in as_completed(running):
                     yield running[future], future.result()
@@ -191,32 +194,69 @@ class Cells:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def path(self, arm: Arm, seed: int) -> Path:
+    def path(self, job: Job) -> Path:
         """File of a cell, named by everything that it depends on."""
-        own = {key: value for key, value in asdict(arm).items() if key not in ("name", "generator")}
-        source = self._generators[arm.generator] if arm.generator else None
-        extra = self.study.extra.fingerprint if self.study.extra and arm.scale > 1 else None
-        return self.folder / f"{fingerprints.of_values(self._common, own, source, extra, seed)[:32]}.safetensors"
+        return self.folder / f"{self._names[id(job.study)].of_cell(job.arm, job.seed)}.safetensors"
 
-    def _read(self, arm: Arm, seed: int) -> Cell | None:
+    def _read(self, job: Job) -> Cell | None:
         """A finished cell; None if there is none, or its file is damaged."""
+        path = self.path(job)
         try:
-            found = load_file(self.path(arm, seed))
+            found = load_file(path)
             return Cell(found["predicted"].long(), found["confidence"], float(found["seconds"]))
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, KeyError) as error:
-            logger.warning("%s cannot be read (%s); this cell is trained again", self.path(arm, seed), error)
+            logger.warning("%s cannot be read (%s); this cell is trained again", path, error)
             return None
 
-    def _write(self, arm: Arm, seed: int, cell: Cell) -> None:
+    def _write(self, job: Job, cell: Cell) -> None:
         tensors = {
             "predicted": cell.predicted.to(torch.int32),
             "confidence": cell.confidence,
             "seconds": torch.tensor(cell.seconds),
         }
-        with atomic_path(self.path(arm, seed)) as path:
-            write_tensors(path, tensors, {"arm": arm.name, "seed": str(seed)})
+        with atomic_path(self.path(job)) as path:
+            write_tensors(path, tensors, {"arm": job.arm.name, "seed": str(job.seed)})
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What the cells of a study are named by: fingerprints of all that they depend on."""
+
+    common: str
+    generators: Mapping[str, str]
+    extra: str | None
+
+    @classmethod
+    def of(cls, study: Study, makes: Sequence[Any], device: torch.device) -> _Names:
+        common = fingerprints.of_values(
+            [_VERSION, version("ganaug"), torch.__version__],
+            study.train.fingerprint,
+            study.held_out.fingerprint,
+            [study.settings.batch_size, study.settings.horizontal_flip],
+            fingerprints.of_callable(study.factory),
+            *makes,
+            [device.type, has_bf16(device)],
+        )
+        generators = {name: study.sampler(name).fingerprint for name in study.generators}
+        return cls(common, generators, study.extra.fingerprint if study.extra else None)
+
+    def of_cell(self, arm: Arm, seed: int) -> str:
+        own = {key: value for key, value in asdict(arm).items() if key not in ("name", "generator")}
+        source = self.generators[arm.generator] if arm.generator else None
+        return fingerprints.of_values(self.common, own, source, self.extra if arm.scale > 1 else None, seed)[:32]
+
+
+def answers_of(cells: Sequence[Cell], held_out: LabelledImages) -> Answers:
+    """The answers of cells that were asked about the same held-out images."""
+    return Answers(
+        targets=held_out.targets,
+        num_classes=len(held_out.classes),
+        predicted=torch.stack([cell.predicted for cell in cells]),
+        confidence=torch.stack([cell.confidence for cell in cells]),
+        seconds=tuple(cell.seconds for cell in cells),
+    )
 
 
 def _what_it_makes(study: Study) -> list[Any]:
@@ -236,39 +276,40 @@ def _what_it_makes(study: Study) -> list[Any]:
     return [*found, said]
 
 
-def run_cell(study: Study, arm: Arm, seed: int, pools: Path) -> Cell:
-    """Train the classifier of one arm with one seed, and ask it about the held-out images.
+def run_cell(job: Job, pools: Path) -> Cell:
+    """Train a classifier, and ask it about the held-out images.
 
     Args:
-        study (Study), arm (Arm), seed (int): what to train.
+        job (Job): what to train.
         pools (Path): folder in which generated images are kept for the other arms.
     """
     started = time.monotonic()
-    images, weights = study.training_set(arm, seed, pools)
-    settings = study.settings
+    study, arm = job.study, job.arm
+    images, weights = study.training_set(arm, job.seed, pools)
     classifier = train_classifier(
         images,
         study.factory,
-        steps=settings.steps,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        seed=seed,
+        steps=arm.steps,
+        batch_size=study.settings.batch_size,
+        learning_rate_factor=arm.learning_rate_factor,
+        seed=job.seed,
         weights=weights,
         class_weights=study.class_weights(arm),
         augment=study.augmentation(arm),
+        mix=arm.mix,
         device=best_device(),
     )
     confidence, predicted = predict_probabilities(classifier, study.held_out.images).max(1)
     return Cell(predicted, confidence, time.monotonic() - started)
 
 
-_study: Study  # of a worker process, sent once
+_jobs: Sequence[Job]  # of a worker process, sent once
 _pools: Path
 
 
-def _start_worker(study: Study, pools: Path) -> None:
-    global _study, _pools
-    _study, _pools = study, pools
+def _start_worker(jobs: Sequence[Job], pools: Path) -> None:
+    global _jobs, _pools
+    _jobs, _pools = jobs, pools
     torch.set_num_threads(1)
     # If the parent is killed, its workers would wait for work forever; so each watches the parent.
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -281,5 +322,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _run_in_worker(arm: Arm, seed: int) -> Cell:
-    return run_cell(_study, arm, seed, _pools)
+def _run_in_worker(number: int) -> Cell:
+    return run_cell(_jobs[number], _pools)

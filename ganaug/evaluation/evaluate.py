@@ -17,6 +17,7 @@ from ganaug.core.defaults import usual_defaults
 from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN, train_classifier
+from ganaug.evaluation.draws import Draw
 from ganaug.evaluation.fidelity import Fidelity, fidelity
 from ganaug.evaluation.inception import InceptionDistances, inception_distances
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage, without_overlap
@@ -78,6 +79,7 @@ def evaluate(
     extra: LabelledImages | None = None,
     accept: Filter | None = None,
     max_tries: int = 10,
+    draws: Sequence[Draw] = (),
     inception_weights: str | Path | None = None,
     cache_dir: str | Path | None = None,
     processes: int = 1,
@@ -85,8 +87,8 @@ def evaluate(
     """Find out whether generators help a classifier, and what their images are like.
 
     Args:
-        train, held_out, generators, factory, settings, extra, accept, max_tries, cache_dir, processes: see
-            :func:`utility`.
+        train, held_out, generators, factory, settings, extra, accept, max_tries, draws, cache_dir, processes:
+            see :func:`utility`.
         inception_weights (str or Path, optional): file with the weights of the Inception network, or ``"download"``,
             to measure FID and KID too. Default: they are not measured
 
@@ -109,6 +111,7 @@ def evaluate(
         extra=extra,
         accept=accept,
         max_tries=max_tries,
+        draws=draws,
         cache_dir=cache_dir,
         processes=processes,
     )
@@ -117,7 +120,7 @@ def evaluate(
         train_classifier,
         steps=study.settings.steps,
         batch_size=study.settings.batch_size,
-        augment=study.augmentation(found.reference),
+        augment=study.augmentation(found.reference.arm),
         device=best_device(),
     )
     # A classifier's features of its training images are unlike those of other images. Where both are compared, in

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
-from ganaug.data import LabelledImages
+from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.cells import Cells
+from ganaug.evaluation.cells import Cells, Job, answers_of
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.leakage import check_leakage, without_overlap
-from ganaug.evaluation.statistics import clear_gain
+from ganaug.evaluation.search import JUDGES, best_of, choose_ratios, scorer, whole
+from ganaug.evaluation.statistics import Difference, paired_difference
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
+from ganaug.evaluation.verdict import Outcome, answer, in_points
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
 CANDIDATES = (0.1, 0.2, 0.3, 0.5, 0.8)
+STEPS = 2000
+CHOOSING = 0.5  # share of the validation images that chooses the candidate; the rest judges it
 
 
 @dataclass(frozen=True)
@@ -26,17 +30,17 @@ class RatioChoice:
     """Result of :func:`choose_ratio`.
 
     Attributes:
-        ratio (float): the chosen ratio; 0 if no other is clearly better than training without generated images.
-        gain (float): gain in balanced accuracy of ``best`` over ratio 0, in [-1, 1].
-        standard_error (float): of that gain, over the seeds.
-        best (float): the ratio above 0 with the highest mean score.
-        scores (dict): ratio to mean balanced accuracy, in [0, 1].
+        ratio (float): the chosen ratio; 0 unless generated images help at ``best``.
+        outcome (str): the answer: see :attr:`ganaug.evaluation.Verdict.outcome`.
+        difference (Difference): of ``best`` to ratio 0.
+        best (float): the ratio above 0 with the highest mean score in the trainings that choose.
+        scores (dict): ratio above 0 to that score, balanced accuracy in [0, 1].
         sentence (str): the choice and why.
     """
 
     ratio: float
-    gain: float
-    standard_error: float
+    outcome: Outcome
+    difference: Difference
     best: float
     scores: dict[float, float]
     sentence: str
@@ -58,10 +62,10 @@ def choose_ratio(
 ) -> RatioChoice:
     """Choose the ratio at which generated images help a classifier most on validation images, or 0.
 
-    For each candidate, classifiers are trained with the same seeds and classic augmentation as for ratio 0. The best
-    candidate is chosen if its gain is clear (:func:`ganaug.evaluation.statistics.clear_gain`); otherwise the simpler
-    training is, which is ratio 0. Up to 10,000 different generated images are mixed in, however few real images there
-    are.
+    Half of the validation images choose the best candidate; the other half, and trainings with other seeds, judge
+    whether it helps. If images do not help at any ratio, one above 0 is chosen in 2.5 % of all cases. Augmentation is
+    classic, and where classes are imbalanced the real images are oversampled. Up to 10,000 different generated images
+    are mixed in, however few real images there are.
 
     Args:
         train (LabelledImages): real training images.
@@ -70,7 +74,8 @@ def choose_ratio(
         generator (Generator or module): draws images of the classes of ``train``.
         candidates (sequence of float): ratios in (0, 1) to compare with 0.
         factory (callable): makes the classifier. Default: :class:`SmallCNN`
-        settings (UtilitySettings, optional): of the training; its ratios are not used. Default: 3 seeds
+        settings (UtilitySettings, optional): of the training, for ``max_steps`` steps; its ratios are not used.
+            Default: 5 seeds, 2,000 steps
         accept (Filter, optional), max_tries (int): see :func:`utility`. Default: all images are kept
         cache_dir (str or Path, optional): where the answers of trained classifiers are kept. Default:
             ``~/.cache/ganaug/evaluation``
@@ -78,34 +83,54 @@ def choose_ratio(
 
     Raises:
         InputError: ``train`` and ``validation`` differ in classes or image shape, the generator or the classifiers
-            are trained on validation images, a class has no validation image, or ``accept`` refuses all images drawn
-            for an item.
+            are trained on validation images, a class has too few validation images, or ``accept`` refuses all images
+            drawn for an item.
     """
     check_comparable(train, validation)
     validation, _ = without_overlap(validation, train, [generator])
     check_leakage(generator, train, validation)
     for name, count in zip(validation.classes, validation.class_counts, strict=True):
-        if not count:
-            raise InputError(f"{validation.name}: no image of class {name} to choose the ratio by. Add some")
-    settings = settings or UtilitySettings(seeds=3)
+        if count < 4:
+            raise InputError(
+                f"{validation.name} has {count or 'no'} image{'s' * (count != 1)} of class {name} to choose the ratio "
+                "by. Half of them choose and the others judge, so give at least 4, and many more to see small effects"
+            )
+    settings = replace(settings or UtilitySettings(max_steps=STEPS), ratios=tuple(candidates))
+    judging, choosing = validation.split(CHOOSING)
+    both = replace(joined(choosing, judging), name=validation.name, train=False)
     study = Study(
         train,
-        validation,
+        both,
         {"generator": generator},
         factory=factory,
         settings=settings,
         accept=accept,
         max_tries=max_tries,
     )
-    reference = Arm("ratio 0", oversampled=not study.balanced)
-    arms = {0.0: reference} | {ratio: study.mixed_arm("generator", reference, ratio) for ratio in candidates}
-    cells = Cells(study, cache_dir, processes=processes)
-    answers = cells.run(list(arms.values()), "choosing the ratio")
-    scores = {ratio: answers[arm.name].scores for ratio, arm in arms.items()}
-    best = max(candidates, key=lambda ratio: scores[ratio].mean().item())
-    gain, error, clear = clear_gain(scores[best], scores[0.0])
-    ratio = best if clear else 0.0
-    found = f"{best:g} did best on {len(validation):,} validation images, {100 * gain:+.1f} ± {100 * error:.1f} points"
-    sentence = f"ratio {ratio:g}: " + (found if ratio else f"generated images did not help ({found} against none)")
-    means = {ratio: score.mean().item() for ratio, score in scores.items()}
-    return RatioChoice(ratio, gain, error, best, means, sentence)
+    cells = Cells([study], cache_dir, processes=processes)
+
+    # Some trainings and half of the images choose a candidate.
+    reference = Arm("ratio 0", settings.max_steps, oversampled=not study.balanced)
+    score = scorer(cells, whole(study, len(choosing)), "choosing the ratio")
+    trials = choose_ratios(study, reference, score)["generator"]
+    best = best_of(trials).arm
+
+    # Others, and the other half, judge it.
+    jobs = [Job(study, arm, JUDGES + seed) for arm in (best, reference) for seed in range(settings.seeds)]
+    found = cells.run(jobs, "judging it")
+    on_judging = slice(len(choosing), None)
+    with_it, without = (
+        answers_of(of_arm, both).of(on_judging) for of_arm in (found[: settings.seeds], found[settings.seeds :])
+    )
+    difference = paired_difference(with_it.correct, without.correct, with_it.targets, with_it.num_classes)
+    outcome, note = answer(difference, settings.margin, repeated="seeds", test_images=len(judging))
+    ratio = best.ratio if outcome == "helps" else 0.0
+    sentence = f"ratio {ratio:g}: {outcome}, {in_points(difference)} at ratio {best.ratio:g}"
+    return RatioChoice(
+        ratio,
+        outcome,
+        difference,
+        best.ratio,
+        {trial.arm.ratio: trial.mean for trial in trials},
+        f"{sentence} on {len(judging):,} validation images{f'; {note}' if note else ''}",
+    )

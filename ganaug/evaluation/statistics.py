@@ -5,7 +5,6 @@ Answers are bool or int tensors (S, N): of S classifiers, one for each seed, abo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +21,9 @@ class Difference:
         low, high (float): ends of the interval.
         p (float): two-sided p-value of the hypothesis of no difference, not corrected for other comparisons.
         standard_error (float), degrees_of_freedom (float): of the t distribution that the interval comes from.
+        repeats (int): how often the comparison was repeated: the number of draws, or of seeds if there is one draw.
+        repeat_variance (float): the part of the squared standard error that shrinks with more repeats.
+        image_variance (float): the part that stays however many there are, and shrinks with more held-out images.
     """
 
     estimate: float
@@ -30,6 +32,14 @@ class Difference:
     p: float
     standard_error: float
     degrees_of_freedom: float
+    repeats: int
+    repeat_variance: float
+    image_variance: float
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Ends of the interval with another level of confidence, in (0, 1)."""
+        half = t_quantile((1 + level) / 2, self.degrees_of_freedom) * self.standard_error
+        return self.estimate - half, self.estimate + half
 
 
 def recalls(correct: Tensor, targets: Tensor, num_classes: int) -> Tensor:
@@ -69,60 +79,71 @@ def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = 15) ->
     return (gaps.abs().sum(1) / confidence.shape[1]).mean().item()
 
 
-def clear_gain(scores: Tensor, reference: Tensor) -> tuple[float, float, bool]:
-    """Mean gain over paired seeds, its standard error, and whether the gain is the larger of the two.
-
-    This is the one-standard-error rule: the simpler choice, here the reference, is kept unless the other one is better
-    by more than a standard error.
-
-    Source: Breiman et al. 1984, "Classification and regression trees", section 3.4.3.
-
-    Args:
-        scores, reference (Tensor): float64 (S,), of the same seeds.
-    """
-    differences = scores - reference
-    gain, error = differences.mean().item(), differences.std().item() / math.sqrt(len(differences))
-    return gain, error, gain > error
-
-
-def paired_difference(one: Tensor, other: Tensor, targets: Tensor, num_classes: int) -> Difference:
+def paired_difference(
+    one: Tensor, other: Tensor, targets: Tensor, num_classes: int, draws: Sequence[int] | None = None
+) -> Difference:
     """Difference of the balanced accuracies of two arms that were trained with the same seeds.
 
-    Seeds and held-out images are both samples: of trainings that could have happened, and of images that could have
-    been held out. The variance is that of a mean over a crossed design, s_seeds^2 / S + s_images^2 / N minus what
-    varies with both, which would be counted twice. Images are sampled within their class.
+    Repeats and held-out images are both samples: of trainings that could have happened, and of images that could have
+    been held out. The variance is that of a mean over a crossed design, s_repeats^2 / R + s_images^2 / N minus what
+    varies with both, which would be counted twice. Images are sampled within their class. A repeat is a seed; where
+    there are several draws of the training images, it is a draw, and its seeds are averaged first.
 
     Sources: Owen 2007, "The pigeonhole bootstrap", section 3 (the variance); Satterthwaite 1946, "An approximate
     distribution of estimates of variance components" (the degrees of freedom).
 
     Args:
-        one, other (Tensor): bool (S, N), whether each answer is right; S at least 2, at least 2 images of each class.
+        one, other (Tensor): bool (S, N), whether each answer is right; at least 2 images of each class.
         targets (Tensor): int64 (N,).
         num_classes (int): K.
+        draws (sequence of int, optional): the draw that each seed belongs to, equally many in each. Default: one draw
+
+    Raises:
+        ValueError: there are fewer than 2 repeats.
     """
     from scipy import stats
 
     difference = one.double() - other.double()
-    seeds = len(difference)
-    per_seed = recalls(difference, targets, num_classes)  # (S, K)
-    estimate = per_seed.mean().item()
+    if draws is not None and len(set(draws)) > 1:
+        members = [torch.tensor([each == draw for each in draws]) for draw in sorted(set(draws))]
+        difference = torch.stack([difference[member].mean(0) for member in members])
+    repeats = len(difference)
+    if repeats < 2:
+        raise ValueError(f"an interval needs at least 2 seeds, got {repeats}")
+    per_repeat = recalls(difference, targets, num_classes)  # (R, K)
+    estimate = per_repeat.mean().item()
 
-    # Variance of the mean over seeds, over images, and over the residuals of both, which is in each of the former.
-    of_seeds = per_seed.mean(1).var().item() / seeds
+    # Variance of the mean over repeats, over images, and over the residuals of both, which is in each of the former.
+    of_repeats = per_repeat.mean(1).var().item() / repeats
     per_image = difference.mean(0)
-    residual = difference - per_image - per_seed[:, targets] + per_seed.mean(0)[targets]
+    residual = difference - per_image - per_repeat[:, targets] + per_repeat.mean(0)[targets]
     of_images = _variance_of_mean(per_image, targets, num_classes)
-    of_both = sum(_variance_of_mean(row, targets, num_classes) for row in residual) / (seeds * (seeds - 1))
-    variance = max(of_seeds + of_images - of_both, of_seeds, of_images)
+    of_both = sum(_variance_of_mean(row, targets, num_classes) for row in residual) / (repeats * (repeats - 1))
+    image_variance = max(of_images - of_both, 0.0)
+    variance = max(of_repeats + image_variance, of_images)
     if variance == 0:  # the two arms agree on every image
-        return Difference(estimate, estimate, estimate, 1.0, 0.0, float(seeds - 1))
+        return Difference(estimate, estimate, estimate, 1.0, 0.0, float(repeats - 1), repeats, 0.0, 0.0)
 
-    # Student's t interval with Satterthwaite's degrees of freedom, never fewer than those of the seeds alone.
-    freedom = max(variance**2 / (of_seeds**2 / (seeds - 1) + of_images**2 / (len(targets) - num_classes)), seeds - 1)
+    # Student's t interval with Satterthwaite's degrees of freedom, never fewer than those of the repeats alone. From
+    # two repeats their variance is known too badly for his approximation, which then covers 90 instead of 95 %.
+    freedom = float(repeats - 1)
+    if repeats > 2:
+        of_each = of_repeats**2 / (repeats - 1) + of_images**2 / (len(targets) - num_classes)
+        freedom = max(variance**2 / of_each, freedom)
     error = variance**0.5
-    half = float(stats.t.ppf(0.975, freedom)) * error
+    half = t_quantile(0.975, freedom) * error
     p = 2 * float(stats.t.sf(abs(estimate) / error, freedom))
-    return Difference(estimate, estimate - half, estimate + half, p, error, freedom)
+    return Difference(
+        estimate,
+        estimate - half,
+        estimate + half,
+        p,
+        error,
+        freedom,
+        repeats,
+        variance - image_variance,
+        image_variance,
+    )
 
 
 def _variance_of_mean(values: Tensor, targets: Tensor, num_classes: int) -> float:
@@ -133,15 +154,8 @@ def _variance_of_mean(values: Tensor, targets: Tensor, num_classes: int) -> floa
     return (squares / (counts - 1) / counts).sum().item() / num_classes**2
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for multiple comparisons, so that the chance of any false claim stays at the chosen level.
+def t_quantile(probability: float, freedom: float) -> float:
+    """Quantile of Student's t distribution."""
+    from scipy import stats
 
-    Source: Holm 1979, "A simple sequentially rejective multiple test procedure": the k-th smallest of n p-values is
-    multiplied by n - k + 1, and none becomes smaller than the one before it.
-    """
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, k in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[k]))
-        adjusted[k] = highest
-    return adjusted
+    return float(stats.t.ppf(probability, freedom))

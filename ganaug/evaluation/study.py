@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -17,11 +17,19 @@ from ganaug.core.files import build_once, write_tensors
 from ganaug.core.hardware import best_device
 from ganaug.core.integers import positive_int
 from ganaug.data import LabelledImages, joined
-from ganaug.evaluation.classifier import BatchTransform, ClassifierFactory, ShiftFlip, SmallCNN, TrivialAugment
+from ganaug.evaluation.classifier import (
+    BatchTransform,
+    ClassifierFactory,
+    RandAugment,
+    ShiftFlip,
+    SmallCNN,
+    TrivialAugment,
+)
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
+LEARNING_RATE_STEP = 3.0  # from one learning rate that is tried to the next
 CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # further sizes on the learning curve, relative to the training set
 POOL = 10_000  # generated images for a seed; more if there are more real ones, fewer if training sees fewer
 
@@ -31,39 +39,49 @@ class UtilitySettings:
     """How the classifiers of a study are trained; the same in all arms.
 
     Args:
-        seeds: How many times each arm is trained, with seeds 0, 1, ... for weights, order, augmentation and generated
-            images; at least 2.
-        steps: Optimisation steps of each classifier.
+        seeds: Trainings of each arm that is judged, at least 2. With several draws, they are spread over these.
+        steps: Optimisation steps that the search for the best training without generated images begins with.
+        max_steps: Steps that it ends with at the latest; it doubles them as long as that pays.
         batch_size: Images in a step.
-        learning_rate: Peak of the one-cycle learning rate of Adam.
         ratios: Fractions of the training set that are generated.
+        margin: Largest difference that is not worthwhile, in points of balanced accuracy.
         horizontal_flip: Mirror images in classic augmentation; only where a mirrored image is still of its class.
-        trivial_augment: Have an arm with TrivialAugment too; it takes more time than the others.
-        learning_curve: Train with other numbers of real images too, which tells what a gain is worth in images and
-            takes about a third of the time.
+        learning_curve: Train with other numbers of real images too, which tells what a gain is worth in images.
 
     Raises:
         InputError: a value is out of range.
     """
 
     seeds: int = 5
-    steps: int = 2000
+    steps: int = 1000
+    max_steps: int = 4000
     batch_size: int = 64
-    learning_rate: float = 2e-3
     ratios: tuple[float, ...] = (0.3, 0.5, 0.8)
+    margin: float = 1.0
     horizontal_flip: bool = False
-    trivial_augment: bool = True
     learning_curve: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "steps", "batch_size"):
+        for name in ("seeds", "steps", "max_steps", "batch_size"):
             object.__setattr__(self, name, positive_int(name, getattr(self, name)))
         if self.seeds < 2:
             raise InputError(f"seeds must be at least 2, for there to be error bars; got {self.seeds}")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.max_steps < self.steps:
+            raise InputError(f"max_steps must be at least steps, got {self.max_steps} and {self.steps}")
+        if not self.margin > 0:
+            raise InputError(f"margin must be positive, in points of balanced accuracy; got {self.margin}")
         if not self.ratios or not all(0 < ratio < 1 for ratio in self.ratios):
             raise InputError(f"ratios must be fractions between 0 and 1, one or more; got {list(self.ratios)}")
+
+
+Augmentation = Literal["none", "classic", "trivial", "rand", "own"]
+_AUGMENTED = {  # how an arm is called
+    "none": "real",
+    "classic": "real + classic",
+    "trivial": "real + classic + TrivialAugment",
+    "rand": "real + classic + RandAugment",
+    "own": "real + the classifier's own augmentation",
+}
 
 
 @dataclass(frozen=True)
@@ -72,18 +90,25 @@ class Arm:
 
     Attributes:
         name (str): what it is trained with, in words.
-        augmentation (str): ``"none"``, ``"classic"`` (shift, flip) or ``"trivial"`` (TrivialAugment on top).
+        steps (int): optimisation steps.
+        augmentation (str): ``"none"``, ``"classic"`` (shift, flip), ``"trivial"`` or ``"rand"`` (TrivialAugment or
+            RandAugment on top), or ``"own"`` (what the classifier brings with it).
+        mix (bool): whether batches are mixed by MixUp or CutMix.
         oversampled (bool): whether real images are drawn so that all classes come equally often.
         class_balanced (bool): whether the loss is weighted by class; see :func:`class_balanced_weights`.
+        learning_rate_factor (float): times the classifier's learning rate.
         generator (str, optional): name of the generator whose images are mixed in. Default: no generator
         ratio (float): fraction of the training set that is generated; 1 for generated images alone.
         scale (float): size of the real training set, as a multiple of the given one.
     """
 
     name: str
-    augmentation: Literal["none", "classic", "trivial"] = "classic"
+    steps: int
+    augmentation: Augmentation = "classic"
+    mix: bool = False
     oversampled: bool = False
     class_balanced: bool = False
+    learning_rate_factor: float = 1.0
     generator: str | None = None
     ratio: float = 0.0
     scale: float = 1.0
@@ -101,6 +126,7 @@ class Study:
             training set.
         factory (callable): makes the classifier. Default: :class:`SmallCNN`
         settings (UtilitySettings): how it is trained.
+        own_augmentation (callable, optional): what the classifier brings with it. Default: nothing
         accept (Filter, optional): which generated images are kept; those refused are replaced. Default: all are kept
         max_tries (int): images drawn for an item before the filter counts as starved. Default: 10
     """
@@ -111,6 +137,7 @@ class Study:
     extra: LabelledImages | None = None
     factory: ClassifierFactory = SmallCNN
     settings: UtilitySettings = field(default_factory=UtilitySettings)
+    own_augmentation: BatchTransform | None = None
     accept: Filter | None = None
     max_tries: int = 10
 
@@ -132,17 +159,20 @@ class Study:
         name: str = getattr(self.accept, "__name__", type(self.accept).__name__)
         return name.strip("<>")  # a lambda is called <lambda>, which a card would take for HTML
 
-    def real_arms(self) -> list[Arm]:
-        """Arms without generated images; one of them is the reference."""
-        augmented = [Arm("real + classic")]
-        if self.settings.trivial_augment:
-            augmented.append(Arm("real + classic + TrivialAugment", "trivial"))
-        arms = [Arm("real", "none"), *augmented]
-        if not self.balanced:  # with either augmentation, for balancing may be worth more with one than the other
-            for arm in augmented:
-                arms.append(replace(arm, name=f"{arm.name} + oversampling", oversampled=True))
-                arms.append(replace(arm, name=f"{arm.name} + class-balanced loss", class_balanced=True))
-        return arms
+    def augmented_arms(self) -> list[Arm]:
+        """The ways to augment real images, which the search for the reference begins with."""
+        kinds: list[Augmentation] = ["none", "classic", "trivial", "rand"]
+        if self.own_augmentation:
+            kinds.append("own")
+        return [Arm(_AUGMENTED[kind], self.settings.steps, kind) for kind in kinds]
+
+    def additions(self, arm: Arm) -> list[Arm]:
+        """What else may pay on top of an arm's augmentation: other batches, and where it is needed another balance."""
+        added = [replace(arm, name=f"{arm.name} + MixUp/CutMix", mix=True)]
+        if not self.balanced:
+            added.append(replace(arm, name=f"{arm.name} + oversampling", oversampled=True))
+            added.append(replace(arm, name=f"{arm.name} + class-balanced loss", class_balanced=True))
+        return added
 
     def mixed_arms(self, generator: str, reference: Arm) -> list[Arm]:
         """The reference arm with images of a generator beside the real ones, for each ratio."""
@@ -176,21 +206,23 @@ class Study:
             and (scale > 1 or scale * min(counts) >= 1)
         ]
 
-    def arms(self, reference: Arm) -> list[Arm]:
-        """All arms but those of the learning curve, in the order of the report."""
-        arms = self.real_arms()
-        for name in self.generators:
-            arms += [*self.mixed_arms(name, reference), self.generated_arm(name, reference)]
-        return arms
+    def longer_arm(self, reference: Arm, times: int) -> Arm:
+        """The reference arm with several times its steps."""
+        return replace(reference, name=f"{reference.name}, {times} times the steps", steps=times * reference.steps)
 
     def _called(self, generator: str) -> str:
         return "generated" if len(self.generators) == 1 else f"generated by {generator}"
 
     def augmentation(self, arm: Arm) -> BatchTransform | None:
         """What an arm's batches are augmented with."""
-        if arm.augmentation == "none":
-            return None
-        return TrivialAugment(self.classic) if arm.augmentation == "trivial" else self.classic
+        made: dict[Augmentation, Callable[[], BatchTransform | None]] = {
+            "none": lambda: None,
+            "classic": lambda: self.classic,
+            "trivial": lambda: TrivialAugment(self.classic),
+            "rand": lambda: RandAugment(self.classic),
+            "own": lambda: self.own_augmentation,
+        }
+        return made[arm.augmentation]()
 
     def class_weights(self, arm: Arm) -> Tensor | None:
         """Weights of the classes in an arm's loss, float (K,); None if all are equal."""
@@ -219,7 +251,7 @@ class Study:
         weights /= weights.sum()
         if arm.generator is None:
             return real, weights
-        generated = self.pool(arm.generator, seed, cache_dir)
+        generated = self.pool(arm.generator, seed, cache_dir, seen=arm.steps * self.settings.batch_size)
         share = 1 / len(generated)  # of each generated image, if all are drawn equally often
         if arm.ratio == 1:
             return generated, torch.full((len(generated),), share, dtype=torch.float64)
@@ -251,17 +283,22 @@ class Study:
             )
         return sampler
 
-    def pool(self, generator: str, seed: int, cache_dir: Path) -> LabelledImages:
-        """The generated images that all arms with this seed share, equally many of each class."""
+    def pool(self, generator: str, seed: int, cache_dir: Path, *, seen: int) -> LabelledImages:
+        """The generated images that all arms with this seed share, equally many of each class.
+
+        Args:
+            generator (str), seed (int): whose images, and which.
+            cache_dir (Path): where they are kept.
+            seen (int): how many images training sees.
+        """
         source, num_classes = self.generators[generator], len(self.train.classes)
-        seen = self.settings.steps * self.settings.batch_size
         each = -(-max(min(POOL, seen), len(self.train)) // num_classes)
         labels = torch.arange(num_classes).repeat_interleave(each)
 
         def draw(path: Path) -> None:
             write_tensors(path, {"images": self.sampler(generator, seed=seed).draw(labels, range(len(labels)))})
 
-        path = cache_dir / f"{fingerprints.of_callable(source)[:32]}-{seed}.safetensors"
+        path = cache_dir / f"{fingerprints.of_callable(source)[:32]}-{seed}-{each}.safetensors"
         images = load_file(build_once(path, draw, what=f"images of {generator}"))["images"]
         return LabelledImages(images, labels, self.train.classes, f"images of {generator}")
 

@@ -5,10 +5,11 @@ The rule of the verdict is fixed in advance. :data:`METHOD` says it in words for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from torch import Tensor
 
@@ -16,74 +17,70 @@ from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.cells import Answers, Cells
+from ganaug.evaluation.cells import Answers, Cells, Job, answers_of
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
+from ganaug.evaluation.draws import Draw, kind_of_draws
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
-from ganaug.evaluation.statistics import (
-    Difference,
-    calibration_error,
-    clear_gain,
-    holm,
-    macro_f1,
-    paired_difference,
-    recalls,
-)
+from ganaug.evaluation.search import JUDGES, Trial, best_of, choose_ratios, folds_of, scorer, search_reference, whole
+from ganaug.evaluation.statistics import Difference, calibration_error, macro_f1, paired_difference, recalls
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
+from ganaug.evaluation.verdict import Outcome, answer, in_points
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
-VALIDATION = 0.25  # share of the held-out images that chooses the ratio
+VALIDATION = 0.25  # share of the held-out images that chooses
+SIDELINES = 3  # trainings of an arm that stands beside the verdict
+MOST_TIMES = 4  # the reference's steps, in the arm that is given the generator's training time
 
 METHOD = (
-    "Every arm trains the same classifier for the same number of optimisation steps, once for each seed. A seed fixes "
-    "the classifier's initial weights, and the draws of batches, augmentation and generated images; all arms have the "
-    "same seeds, so they are compared in pairs. The score is balanced accuracy: the mean of the classes' recalls.",
-    "The held-out images are split once, class by class. A quarter of them, the validation images, makes two choices: "
-    "the reference, and then the ratio of generated images with the highest mean score, which is the primary arm. The "
-    "other three quarters, the test images, say how good both are. No choice looks at the test images.",
-    "The reference is the arm without generated images that has the highest mean score on the validation images; "
-    "generated images are added to exactly that training. The verdict is helped if the 95 % interval of primary arm "
-    "minus reference lies above zero, hurt if it lies below, and no measurable effect otherwise.",
-    "The interval is Student's t for a mean over seeds and test images, both taken as samples. It covers how training "
-    "happened to go and which images happened to be held out; not which training images were collected, for there is "
-    "one such set, nor how the training of the generator happened to go.",
-    "The verdict is one comparison for each generator and needs no correction for several. The other rows of the "
-    "table are for orientation; beside their intervals, which are not corrected, stand p-values corrected by Holm's "
-    "method over the whole table.",
+    "Every arm trains the same classifier, once for each seed. A seed fixes the classifier's initial weights, and "
+    "which batches, augmentation and generated images are drawn; all arms have the same seeds, so they are compared "
+    "in pairs. The score is balanced accuracy: the mean of the classes' recalls.",
+    "One thing chooses and another judges. The held-out images are split once, class by class: a quarter of them, the "
+    "validation images, choose, and the other three quarters, the test images, judge. The trainings that choose and "
+    "those that are judged have different seeds too. So nothing that was chosen because it was lucky is judged by its "
+    "luck.",
+    "The reference is the best training without generated images, by its mean score on the validation images. The "
+    "search tries augmentations, each with twice the steps as long as that brings more than half a point; on top of "
+    "the best, MixUp or CutMix and, where classes are imbalanced, oversampling and a class-balanced loss; then lower "
+    "and higher learning rates. Where there are fewer than 1,000 validation images, five-fold cross-validation adds "
+    "the training images.",
+    "Generated images are added to exactly that training, with its steps, schedule and augmentation, at several "
+    "ratios. The primary arm is the one with the highest mean score on the validation images.",
+    "The interval is Student's t for the mean difference between primary arm and reference over new trainings and the "
+    "test images, both taken as samples. Generated images help or hurt if the 95 % interval lies on one side of zero. "
+    "They have no worthwhile effect if the 90 % interval lies within the margin that was fixed beforehand (two "
+    "one-sided tests). Where neither is so, the evaluation cannot tell yet, and says what would.",
+    "The verdict is one comparison for each generator. The other rows of the table are for orientation; their "
+    "intervals are not corrected for their number.",
     "What a difference is worth in real images is read off a power law fitted to the scores of the reference with "
     "fewer and, where there are any, more real images. Its interval is a bootstrap over the seeds of that curve and "
     "the difference. Beyond the sizes that were measured it is an extrapolation.",
 )
 
-Outcome = Literal["helped", "no measurable effect", "hurt"]
-
 
 @dataclass(frozen=True)
 class ArmResult:
-    """Scores of one arm on the test images, all in [0, 1].
+    """Scores on the test images of an arm that is judged, all in [0, 1].
 
     Attributes:
         arm (Arm): how the classifiers were trained.
         scores (Tensor): balanced accuracy of each seed, float64 (S,).
-        validation (Tensor): the same on the validation images.
         correct (Tensor): which test images each seed got right, bool (S, N).
         accuracy, macro_f1, calibration_error (float): means over the seeds.
         recall (Tensor): of each class, mean over the seeds, float64 (K,).
         difference (Difference, optional): to the reference arm; None for the reference arm itself.
-        p_holm (float, optional): p-value of the difference, corrected for the number of arms.
         seconds (float): that its cells took in total.
     """
 
     arm: Arm
     scores: Tensor
-    validation: Tensor
     correct: Tensor
     accuracy: float
     macro_f1: float
     calibration_error: float
     recall: Tensor
     difference: Difference | None
-    p_holm: float | None
     seconds: float
 
     @property
@@ -97,12 +94,12 @@ class Verdict:
     """Whether a generator's images helped.
 
     Attributes:
-        outcome (str): ``"helped"``, ``"no measurable effect"`` or ``"hurt"``.
+        outcome (str): ``"helps"``, ``"hurts"``, ``"no worthwhile effect"`` or ``"cannot tell yet"``.
         primary (ArmResult): the arm with the ratio that was chosen on the validation images.
         difference (Difference): primary arm minus reference.
-        recommended_ratio (float): the ratio of the primary arm; 0 if its gain on the validation images is not more
-            than one standard error.
+        recommended_ratio (float): the ratio of the primary arm if it helps, else 0.
         worth (Worth, optional): the difference as a number of real images; None if no learning curve could be fitted.
+        note (str): what would tell, or how small the effect is; empty if there is nothing to add.
         sentence (str): all of this in one line.
     """
 
@@ -111,6 +108,7 @@ class Verdict:
     difference: Difference
     recommended_ratio: float
     worth: Worth | None
+    note: str
     sentence: str
 
 
@@ -120,23 +118,34 @@ class Utility:
 
     Attributes:
         study (Study): what was compared.
-        reference (Arm): the arm that all others are compared with.
+        search (tuple of Trial): what was tried to find the reference and the ratios, with scores on the validation
+            images.
+        cross_validated (bool): whether the training images, too, chose the reference.
+        reference (Trial): the arm that all others are compared with.
         validation, test (LabelledImages): the two parts of the held-out images.
-        arms (dict): arm name to result; first the arms without generated images, then those of each generator.
+        arms (dict): arm name to result, of those that were judged; first the reference.
         verdicts (dict): generator name to verdict.
         curve (LearningCurve): of the reference arm.
+        draws (int): of the training images; 1 if the given ones were judged.
+        covers (str): what the verdict's interval covers, in a sentence.
+        left_out (dict): what was not trained, to the reason.
         processes (int): how many cells were trained at a time.
         cells (int): number of classifiers that were trained, now or earlier.
         cell_seconds (float): that training them took, added up.
     """
 
     study: Study
-    reference: Arm
+    search: tuple[Trial, ...]
+    cross_validated: bool
+    reference: Trial
     validation: LabelledImages
     test: LabelledImages
     arms: dict[str, ArmResult]
     verdicts: dict[str, Verdict]
     curve: LearningCurve
+    draws: int
+    covers: str
+    left_out: dict[str, str]
     processes: int
     cells: int
     cell_seconds: float
@@ -153,6 +162,7 @@ def utility(
     extra: LabelledImages | None = None,
     accept: Filter | None = None,
     max_tries: int = 10,
+    draws: Sequence[Draw] = (),
     cache_dir: str | Path | None = None,
     processes: int = 1,
 ) -> Utility:
@@ -172,6 +182,9 @@ def utility(
         accept (Filter, optional), max_tries (int): which generated images are kept; see
             :class:`ganaug.ConditionalGANAugment`. If the filter has a classifier, that must not have seen held-out
             images. With several processes the filter must be picklable. Default: all images are kept
+        draws (sequence of Draw, optional): training images as they could also have been collected, with generators as
+            they could also have turned out. The trainings that are judged are spread over them; the given images and
+            generators then only choose. Default: those that choose are judged too
         cache_dir (str or Path, optional): where finished cells are kept. Default: ``~/.cache/ganaug/evaluation``
         processes (int): how many classifiers are trained at a time on a CPU, each by one thread; several are started
             by spawning, so a script needs ``if __name__ == "__main__"``. Default: 1
@@ -185,7 +198,6 @@ def utility(
         check_comparable(train, extra)
     validation, test = _split(held_out)
     both = replace(joined(validation, test), name=held_out.name, train=False)
-    on_validation, on_test = slice(len(validation)), slice(len(validation), None)
     study = Study(
         train,
         both,
@@ -196,39 +208,55 @@ def utility(
         accept=accept,
         max_tries=max_tries,
     )
-    cells = Cells(study, cache_dir, processes=processes)
+    # The trainings that choose, and those that are judged: on the given images, or on draws of them.
+    folds = folds_of(study, len(validation))
+    judged = [
+        replace(study, train=draw.train, extra=draw.extra, generators=dict(draw.generators)) for draw in draws
+    ] or [study]
+    cells = Cells([study, *(fold.study for fold in folds), *judged], cache_dir, processes=processes)
 
-    # The reference is the arm without generated images that does best on the validation images.
-    answers = cells.run(study.real_arms(), "without generated images")
-    reference = max(study.real_arms(), key=lambda arm: answers[arm.name].of(on_validation).scores.mean().item())
+    # Choose the reference, which is the best training without generated images, and then the ratio of generated ones.
+    trials = search_reference(study, scorer(cells, folds, "the best without generated images"))
+    reference = best_of(trials)
+    mixed = choose_ratios(study, reference.arm, scorer(cells, whole(study, len(validation)), "the ratio"))
+    primary = {name: best_of(each).arm for name, each in mixed.items()}
 
-    # Generated images are added to exactly that training, which is also repeated with fewer and more real images.
-    answers |= cells.run(study.arms(reference) + study.curve_arms(reference), "with them, and learning curve")
-    judged = {name: _BothParts(each.of(on_validation), each.of(on_test)) for name, each in answers.items()}
-    scales = [reference, *study.curve_arms(reference)]
+    # Judge them by trainings of their own, spread over the draws. What stands beside them has some of the same seeds.
+    repeats = -(-study.settings.seeds // len(judged)) * len(judged)
+    draw_of = [k % len(judged) for k in range(repeats)]
+    longer, left_out = _longer_arms(study, reference)
+    alone = [study.generated_arm(name, reference.arm) for name in study.generators]
+    curve_arms = study.curve_arms(reference.arm)
+    seeds = dict.fromkeys([*alone, *longer, *curve_arms], min(SIDELINES, repeats))
+    seeds |= dict.fromkeys([reference.arm, *primary.values()], repeats)
+    jobs = [Job(judged[draw_of[k]], arm, JUDGES + k) for arm, often in seeds.items() for k in range(often)]
+    done = iter(cells.run(jobs, "the verdict"))
+    on_test = slice(len(validation), None)
+    answers = {arm: answers_of([next(done) for _ in range(often)], both).of(on_test) for arm, often in seeds.items()}
+
+    scales = [reference.arm, *curve_arms]
     sizes = [len(study.real_images(arm, 0)) for arm in scales]
-    seconds = [cell for each in answers.values() for cell in each.seconds]
     found = Utility(
         study=study,
+        search=(*trials, *(trial for each in mixed.values() for trial in each)),
+        cross_validated=folds[0].study is not study,
         reference=reference,
         validation=validation,
         test=test,
-        arms=_arm_results(study, reference, judged),
+        arms={
+            arm.name: _result(arm, answers, reference.arm, draw_of)
+            for arm in [reference.arm, *longer, *primary.values(), *alone]
+        },
         verdicts={},
-        curve=learning_curve(sizes, [judged[arm.name].test.scores for arm in scales]),
+        curve=learning_curve(sizes, [answers[arm].first(SIDELINES).scores for arm in scales]),
+        draws=len(judged),
+        covers=_covers(study, draws),
+        left_out=left_out,
         processes=cells.processes,
-        cells=len(seconds),
-        cell_seconds=sum(seconds),
+        cells=len(cells.used),
+        cell_seconds=sum(cell.seconds for cell in cells.used),
     )
-    return replace(found, verdicts={name: _verdict(found, name) for name in study.generators})
-
-
-@dataclass(frozen=True)
-class _BothParts:
-    """An arm's answers on both parts of the held-out images."""
-
-    validation: Answers
-    test: Answers
+    return replace(found, verdicts={name: _verdict(found, arm) for name, arm in primary.items()})
 
 
 def _split(held_out: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
@@ -243,50 +271,72 @@ def _split(held_out: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
     return validation, test
 
 
-def _arm_results(study: Study, reference: Arm, judged: Mapping[str, _BothParts]) -> dict[str, ArmResult]:
-    arms, without = study.arms(reference), judged[reference.name].test
-    differences = {
-        arm.name: paired_difference(
-            judged[arm.name].test.correct, without.correct, without.targets, without.num_classes
-        )
-        for arm in arms
-        if arm != reference
-    }
-    adjusted = dict(zip(differences, holm([each.p for each in differences.values()]), strict=True))
-    results = {}
-    for arm in arms:
-        validation, test = judged[arm.name].validation, judged[arm.name].test
-        results[arm.name] = ArmResult(
-            arm=arm,
-            scores=test.scores,
-            validation=validation.scores,
-            correct=test.correct,
-            accuracy=test.correct.double().mean().item(),
-            macro_f1=macro_f1(test.predicted, test.targets, test.num_classes),
-            calibration_error=calibration_error(test.confidence, test.correct),
-            recall=recalls(test.correct, test.targets, test.num_classes).mean(0),
-            difference=differences.get(arm.name),
-            p_holm=adjusted.get(arm.name),
-            seconds=sum(test.seconds),
-        )
-    return results
+def _longer_arms(study: Study, reference: Trial) -> tuple[list[Arm], dict[str, str]]:
+    """The reference's training continued for as long as the generators' took; and why one is missing."""
+    times, left_out = set(), {}
+    for name, generator in study.generators.items():
+        seconds = getattr(generator, "info", {}).get("training", {}).get("seconds")
+        if seconds is None:
+            left_out[f"the time that training {name} took, spent on the classifier"] = "that time is not known"
+        else:
+            times.add(min(MOST_TIMES, 1 + math.ceil(seconds / reference.scored.seconds)))
+    return [study.longer_arm(reference.arm, often) for often in sorted(times)], left_out
 
 
-def _verdict(found: Utility, generator: str) -> Verdict:
-    """The verdict on a generator, from the arms and the learning curve."""
-    study, reference = found.study, found.arms[found.reference.name]
-    candidates = [found.arms[arm.name] for arm in study.mixed_arms(generator, found.reference)]
-    primary = max(candidates, key=lambda result: result.validation.mean().item())
+def _result(arm: Arm, answers: Mapping[Arm, Answers], reference: Arm, draw_of: Sequence[int]) -> ArmResult:
+    found = answers[arm]
+    seeds = len(found.scores)
+    without = answers[reference].first(seeds)
+    difference = None
+    if arm != reference:
+        difference = paired_difference(
+            found.correct, without.correct, found.targets, found.num_classes, draw_of[:seeds]
+        )
+    return ArmResult(
+        arm=arm,
+        scores=found.scores,
+        correct=found.correct,
+        accuracy=found.correct.double().mean().item(),
+        macro_f1=macro_f1(found.predicted, found.targets, found.num_classes),
+        calibration_error=calibration_error(found.confidence, found.correct),
+        recall=recalls(found.correct, found.targets, found.num_classes).mean(0),
+        difference=difference,
+        seconds=sum(found.seconds),
+    )
+
+
+def _covers(study: Study, draws: Sequence[Draw]) -> str:
+    """What the interval of a verdict covers, and what not."""
+    always = "how the classifiers' training happened to go and which test images were held out"
+    images, generators = "which training images were collected", "how the generator's training happened to go"
+    if not draws:
+        return f"The interval covers {always}; not {images}, nor {generators}."
+    kind = f"{len(draws)} {kind_of_draws(study.train, study.extra)}"
+    kept = [name for name, generator in study.generators.items() if draws[0].generators[name] is generator]
+    if kept:
+        return f"The interval covers {always}, and {images} ({kind}); not {generators}, which was trained once."
+    return f"The interval covers {always}, {images} ({kind}), and {generators}, for it was trained anew for each."
+
+
+def _verdict(found: Utility, arm: Arm) -> Verdict:
+    """The verdict on the generator of an arm, which is the primary one."""
+    study, primary = found.study, found.arms[arm.name]
     difference = cast(Difference, primary.difference)  # only the reference has none
-    outcome = outcome_of(difference)
+    outcome, note = answer(
+        difference,
+        study.settings.margin,
+        repeated="draws" if found.draws > 1 else "seeds",
+        test_images=len(found.test),
+    )
     worth = found.curve.worth(difference, len(study.train))
-    sentence = f"{outcome}: {points(difference)} at ratio {primary.arm.ratio:g}"
-    if worth and outcome != "no measurable effect":
-        sentence += f", {in_images(worth)}"
+    parts = [f"{outcome}: {in_points(difference)} at ratio {arm.ratio:g}"]
+    if worth and outcome in ("helps", "hurts"):
+        parts.append(in_images(worth))
     if study.filter_name:
-        sentence += f", with images that {study.filter_name} kept"
-    clear = clear_gain(primary.validation, reference.validation)[2]
-    return Verdict(outcome, primary, difference, primary.arm.ratio if clear else 0.0, worth, sentence)
+        parts.append(f"with images that {study.filter_name} kept")
+    sentence = "; ".join([", ".join(parts), *([note] if note else [])])
+    recommended = arm.ratio if outcome == "helps" else 0.0
+    return Verdict(outcome, primary, difference, recommended, worth, note, sentence)
 
 
 @usual_defaults()
@@ -313,7 +363,8 @@ def classification_accuracy(
             the larger of this size and the smaller of 10,000 and the number of images that training sees.
         held_out (LabelledImages): real images of the same classes, none of them in the training set.
         generator (optional): draws images of the classes. Default: train on the real images
-        settings, accept, max_tries, cache_dir, processes: see :func:`utility`; ratios are not used.
+        settings (UtilitySettings, optional): seeds, steps and batch size of the training; the others are not used.
+        accept, max_tries, cache_dir, processes: see :func:`utility`.
 
     Raises:
         ValueError: classes or image shapes differ, or the generator is unconditional or does not fit the images.
@@ -323,21 +374,10 @@ def classification_accuracy(
     study = Study(
         train, held_out, generators, settings=settings or UtilitySettings(), accept=accept, max_tries=max_tries
     )
-    real = Arm("real + classic")
+    real = Arm("real + classic", study.settings.steps)
     arm = real if generator is None else study.generated_arm("generator", real)
-    return Cells(study, cache_dir, processes=processes).run([arm], arm.name)[arm.name]
-
-
-def outcome_of(difference: Difference) -> Outcome:
-    """The verdict that a difference to the reference gives: on which side of zero its whole interval lies."""
-    if difference.low > 0:
-        return "helped"
-    return "hurt" if difference.high < 0 else "no measurable effect"
-
-
-def points(difference: Difference) -> str:
-    """A difference in points of balanced accuracy with its interval: ``+1.4 points [0.9, 1.9]``."""
-    return f"{100 * difference.estimate:+.1f} points [{100 * difference.low:.1f}, {100 * difference.high:.1f}]"
+    jobs = [Job(study, arm, seed) for seed in range(study.settings.seeds)]
+    return answers_of(Cells([study], cache_dir, processes=processes).run(jobs, arm.name), held_out)
 
 
 def in_images(worth: Worth) -> str:

@@ -20,10 +20,12 @@ from ganaug.evaluation.inception import InceptionDistances
 from ganaug.evaluation.leakage import LeakageCheck
 from ganaug.evaluation.learning_curve import PowerLaw, Worth
 from ganaug.evaluation.memorization import Memorization
+from ganaug.evaluation.search import Trial
 from ganaug.evaluation.statistics import Difference
-from ganaug.evaluation.utility import METHOD, ArmResult, Outcome, Utility
+from ganaug.evaluation.utility import METHOD, ArmResult, Utility
+from ganaug.evaluation.verdict import Outcome
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class SettingsFacts:
 
     Attributes:
         seeds (tuple of int): the seeds themselves.
-        steps, batch_size, learning_rate, ratios, horizontal_flip, trivial_augment, learning_curve: see
+        steps, max_steps, batch_size, ratios, margin, horizontal_flip, learning_curve: see
             :class:`ganaug.evaluation.UtilitySettings`.
         classifier (str): its name.
         max_shift (int): of classic augmentation, in pixels.
@@ -71,11 +73,11 @@ class SettingsFacts:
 
     seeds: tuple[int, ...]
     steps: int
+    max_steps: int
     batch_size: int
-    learning_rate: float
     ratios: tuple[float, ...]
+    margin: float
     horizontal_flip: bool
-    trivial_augment: bool
     learning_curve: bool
     classifier: str
     max_shift: int
@@ -83,28 +85,60 @@ class SettingsFacts:
 
 
 @dataclass(frozen=True)
-class ArmDifference(Difference):
-    """An arm's difference to the reference.
+class TrialFacts:
+    """One way of training in the search, and its scores on the validation images.
 
     Attributes:
-        p_holm (float): its p-value, corrected for the number of arms by Holm's method.
+        name (str): what it was trained with, in words.
+        generator (str, optional), ratio (float, optional): whose images were mixed in, and how many; None for neither.
+        steps (int), learning_rate_factor (float): how long, and with how many times the classifier's learning rate.
+        mean, sd (float): balanced accuracy of its trainings, in [0, 1].
+        gain (float, optional): what doubling the steps has brought; None if half the steps were not tried.
+        rising (bool): whether that gain says that more steps would still help.
+        chosen (bool): whether it was chosen, as the reference or as a generator's primary arm.
     """
 
-    p_holm: float
+    name: str
+    generator: str | None
+    ratio: float | None
+    steps: int
+    learning_rate_factor: float
+    mean: float
+    sd: float
+    gain: float | None
+    rising: bool
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class SearchFacts:
+    """The search for the best training without generated images, and for the ratio.
+
+    Attributes:
+        trials (tuple of TrialFacts): all that was tried.
+        cross_validated (bool): whether the training images, too, chose the reference.
+        rising (bool): whether more steps would still help the reference.
+    """
+
+    trials: tuple[TrialFacts, ...]
+    cross_validated: bool
+    rising: bool
 
 
 @dataclass(frozen=True)
 class ArmFacts:
-    """Scores of one arm on the test images; all but ``validation_mean``, which is on the validation images.
+    """Scores of a judged arm on the test images.
 
     Attributes:
         name (str): what it was trained with, in words.
         generator (str, optional), ratio (float, optional): whose images were mixed in, and how many; None for neither.
         scores (tuple of float): balanced accuracy of each seed, in [0, 1].
-        mean, sd, validation_mean (float): of balanced accuracy over the seeds.
+        steps (int), learning_rate_factor (float): how it was trained.
+        epochs (float): how often training saw each real image, on average.
+        mean, sd (float): of balanced accuracy over the seeds.
         accuracy, macro_f1, calibration_error (float): means over the seeds.
         recall (dict): class name to mean recall.
-        difference (ArmDifference, optional): to the reference; None for the reference itself.
+        difference (Difference, optional): to the reference; None for the reference itself.
         seconds (float): that training took, summed over the seeds.
     """
 
@@ -114,12 +148,14 @@ class ArmFacts:
     scores: tuple[float, ...]
     mean: float
     sd: float
-    validation_mean: float
+    steps: int
+    learning_rate_factor: float
+    epochs: float
     accuracy: float
     macro_f1: float
     calibration_error: float
     recall: dict[str, float]
-    difference: ArmDifference | None
+    difference: Difference | None
     seconds: float
 
 
@@ -153,13 +189,14 @@ class VerdictFacts:
     """The verdict on a generator.
 
     Attributes:
-        outcome, sentence, recommended_ratio, difference, worth: see :class:`ganaug.evaluation.Verdict`.
+        outcome, sentence, note, recommended_ratio, difference, worth: see :class:`ganaug.evaluation.Verdict`.
         arm (str), ratio (float): the primary arm, which has the ratio that was chosen on the validation images.
         detectable (float): half the width of the interval: smaller effects cannot be told from chance.
     """
 
     outcome: Outcome
     sentence: str
+    note: str
     arm: str
     ratio: float
     recommended_ratio: float
@@ -241,8 +278,11 @@ class Report:
         method (tuple of str): the rule of the verdict, in words.
         metric (str): what scores are of.
         reference (str): name of the arm that all others are compared with.
-        arms (tuple of ArmFacts): every way of training.
+        search (SearchFacts): how it and the ratios were found.
+        arms (tuple of ArmFacts): the ways of training that were judged.
         skipped_arms (dict): name of a way that was not trained to the reason.
+        draws (int): of the training images; 1 if the given ones were judged.
+        covers (str): what the verdict's interval covers.
     """
 
     format_version: int
@@ -253,8 +293,11 @@ class Report:
     method: tuple[str, ...]
     metric: str
     reference: str
+    search: SearchFacts
     arms: tuple[ArmFacts, ...]
     skipped_arms: dict[str, str]
+    draws: int
+    covers: str
     curve: CurveFacts
     generators: tuple[GeneratorFacts, ...]
     cost: Cost
@@ -301,7 +344,8 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
         CurvePoint(images, tuple(scores.tolist()), scores.mean().item(), scores.std().item())
         for images, scores in zip(found.curve.images, found.curve.scores, strict=True)
     ]
-    oversampled = {"real + classic + oversampling": "the classes are balanced, so it is the same as real + classic"}
+    balanced = {"oversampling, class-balanced loss": "the classes are balanced, so they change nothing"}
+    chosen = [found.reference.arm, *(verdict.primary.arm for verdict in found.verdicts.values())]
     return Report(
         format_version=FORMAT_VERSION,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -328,19 +372,40 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
         ),
         method=METHOD,
         metric="balanced accuracy",
-        reference=found.reference.name,
+        reference=found.reference.arm.name,
+        search=SearchFacts(
+            tuple(_trial(trial, trial.arm in chosen) for trial in found.search),
+            found.cross_validated,
+            found.reference.rising,
+        ),
         arms=tuple(_arm(result, found) for result in found.arms.values()),
-        skipped_arms=oversampled if study.balanced else {},
+        skipped_arms=found.left_out | (balanced if study.balanced else {}),
+        draws=found.draws,
+        covers=found.covers,
         curve=CurveFacts(tuple(points), found.curve.fit(), found.curve.images[-1]),
         generators=tuple(_generator(name, evaluation, sources[name]) for name in found.verdicts),
         cost=Cost(evaluation.seconds, found.cells, found.cell_seconds, found.processes, _machine()),
     )
 
 
+def _trial(trial: Trial, chosen: bool) -> TrialFacts:
+    scores = trial.scored.scores
+    return TrialFacts(
+        name=trial.arm.name,
+        generator=trial.arm.generator,
+        ratio=trial.arm.ratio if trial.arm.generator else None,
+        steps=trial.arm.steps,
+        learning_rate_factor=trial.arm.learning_rate_factor,
+        mean=trial.mean,
+        sd=scores.std().item(),
+        gain=trial.gain,
+        rising=trial.rising,
+        chosen=chosen,
+    )
+
+
 def _arm(result: ArmResult, found: Utility) -> ArmFacts:
-    difference = None
-    if result.difference is not None and result.p_holm is not None:  # only the reference has neither
-        difference = ArmDifference(**vars(result.difference), p_holm=result.p_holm)
+    settings, images = found.study.settings, len(found.study.train)
     return ArmFacts(
         name=result.arm.name,
         generator=result.arm.generator,
@@ -348,12 +413,14 @@ def _arm(result: ArmResult, found: Utility) -> ArmFacts:
         scores=tuple(result.scores.tolist()),
         mean=result.mean,
         sd=result.scores.std().item(),
-        validation_mean=result.validation.mean().item(),
+        steps=result.arm.steps,
+        learning_rate_factor=result.arm.learning_rate_factor,
+        epochs=(1 - result.arm.ratio) * result.arm.steps * settings.batch_size / images,
         accuracy=result.accuracy,
         macro_f1=result.macro_f1,
         calibration_error=result.calibration_error,
         recall=dict(zip(found.test.classes, result.recall.tolist(), strict=True)),
-        difference=difference,
+        difference=result.difference,
         seconds=result.seconds,
     )
 
@@ -367,6 +434,7 @@ def _generator(name: str, evaluation: Evaluation, source: str) -> GeneratorFacts
         verdict=VerdictFacts(
             outcome=verdict.outcome,
             sentence=verdict.sentence,
+            note=verdict.note,
             arm=verdict.primary.arm.name,
             ratio=verdict.primary.arm.ratio,
             recommended_ratio=verdict.recommended_ratio,
@@ -374,7 +442,7 @@ def _generator(name: str, evaluation: Evaluation, source: str) -> GeneratorFacts
             detectable=(verdict.difference.high - verdict.difference.low) / 2,
             worth=verdict.worth,
         ),
-        generated_only=found.arms[found.study.generated_arm(name, found.reference).name].mean,
+        generated_only=found.arms[found.study.generated_arm(name, found.reference.arm).name].mean,
         fidelity=FidelityFacts(**vars(judged.fidelity), inception=judged.inception),
         memorization=judged.memorization,
         leakage=evaluation.leakage[name],

@@ -226,7 +226,7 @@ def _worth_end(generator: GeneratorFacts, train: int) -> float | None:
 
 def _worth(generator: GeneratorFacts) -> str:
     verdict = generator.verdict
-    if not verdict.worth or verdict.outcome == "no measurable effect":
+    if not verdict.worth or verdict.outcome not in ("helps", "hurts"):
         return ""
     return f":\n{in_images(verdict.worth)}"
 

@@ -89,9 +89,9 @@ def _meaning(report: Report, generator: GeneratorFacts) -> list[str]:
         f"accuracy of {with_them} on {count(report.data.test_images)} real test images; without generated "
         f"images, {without}."
     ]
-    if verdict.outcome == "helped":
+    if verdict.outcome == "helps":
         sentences.append("The whole 95 % interval lies above zero, so chance is an unlikely explanation.")
-    elif verdict.outcome == "hurt":
+    elif verdict.outcome == "hurts":
         sentences.append(
             "The whole 95 % interval lies below zero, so chance is an unlikely explanation. Train without them."
         )
@@ -101,7 +101,7 @@ def _meaning(report: Report, generator: GeneratorFacts) -> list[str]:
             f"Effects of less than about {100 * verdict.detectable:.1f} points cannot be told from chance here; "
             "more seeds or more test images would show smaller ones."
         )
-    if verdict.worth and verdict.outcome != "no measurable effect":
+    if verdict.worth and verdict.outcome in ("helps", "hurts"):
         sentences.append(_worth_words(verdict.worth, report.curve.measured_to))
     use = verdict.recommended_ratio
     sentences.append(f"On the validation images the best choice was {f'ratio {use:g}' if use else 'to mix in none'}.")

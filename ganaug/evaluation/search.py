@@ -1,0 +1,230 @@
+"""The search on validation images: for the best training without generated images, and then for the ratio.
+
+No training that is judged later takes part in it, and no test image. That the best of several was chosen flatters its
+scores here, which is why other trainings and other images judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ganaug.core.seeding import Purpose, random_stream
+from ganaug.data import LabelledImages, joined
+from ganaug.evaluation.cells import Cells, Job, answers_of
+from ganaug.evaluation.study import LEARNING_RATE_STEP, Arm, Study
+
+SEEDS = 2  # trainings of each arm that choose, with the seeds 0 and 1
+JUDGES = 1_000  # seed of the first training that is judged
+FOLDS = 5  # of the cross-validation, each of which has one training
+FEW = 1_000  # validation images; fewer are joined by folds of the training images
+RISING = 0.005  # balanced accuracy that doubling the steps must bring for another doubling to be tried
+CLOSE = 0.01  # behind the best by no more than this, an arm may still overtake it with more steps
+MOST_LEARNING_RATES = 5  # tried, with the classifier's own
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How the trainings of an arm did that choose.
+
+    Attributes:
+        scores (Tensor): their balanced accuracies on the validation images, float64 (C,).
+        seconds (float): that one of them took.
+    """
+
+    scores: Tensor
+    seconds: float
+
+
+Score = Callable[[Sequence[Arm]], list[Scored]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An arm in the search.
+
+    Attributes:
+        arm (Arm): how the classifiers were trained.
+        scored (Scored): how they did.
+        gain (float, optional): what doubling its steps had brought, in [-1, 1]. Default: half the steps were not tried
+    """
+
+    arm: Arm
+    scored: Scored
+    gain: float | None = None
+
+    @property
+    def mean(self) -> float:
+        """Mean balanced accuracy."""
+        return self.scored.scores.mean().item()
+
+    @property
+    def rising(self) -> bool:
+        """Whether the last doubling of the steps paid."""
+        return self.gain is not None and self.gain > RISING
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The trial with the highest mean; the earliest of several."""
+    return max(trials, key=lambda trial: trial.mean)
+
+
+def search_reference(study: Study, score: Score) -> list[Trial]:
+    """Look for the best training without generated images, in stages, so that the number of trainings stays bounded.
+
+    Args:
+        study (Study): what there is to try.
+        score (callable): trains arms and scores them on validation images.
+
+    Returns:
+        list of Trial: all that were tried; :func:`best_of` is the reference.
+    """
+    # Ways to augment the images. All get twice the steps once, for the stronger an augmentation is the later it pays.
+    trials = _race(study.augmented_arms(), score, study.settings.max_steps)
+    means = {arm.augmentation: _best_with(trials, arm) for arm in study.augmented_arms()}
+    leaders = sorted(means.values(), key=lambda trial: trial.mean, reverse=True)
+
+    # What may pay on top of the best, of the best two where classes are to be balanced; then all that did, together.
+    for leader in leaders[: 1 if study.balanced else 2]:
+        added = _race(study.additions(leader.arm), score, study.settings.max_steps, best=best_of(trials))
+        trials += added
+        trials += _race(_together(leader, added), score, study.settings.max_steps, best=best_of(trials))
+
+    # Learning rates, lower and higher, in each direction as far as it pays.
+    best = best_of(trials)
+    for factor in (1 / LEARNING_RATE_STEP, LEARNING_RATE_STEP):
+        for _ in range(MOST_LEARNING_RATES // 2):
+            rate = best_of(trials).arm.learning_rate_factor * factor
+            tried = replace(best.arm, learning_rate_factor=rate)
+            trials.append(Trial(tried, score([tried])[0], best.gain))
+            if best_of(trials) is not trials[-1]:
+                break
+    return trials
+
+
+def _race(arms: Sequence[Arm], score: Score, max_steps: int, *, best: Trial | None = None) -> list[Trial]:
+    """Train arms with ever more steps, as long as that pays and they may still become the best."""
+    trials: list[Trial] = []
+    racing: dict[Arm, Trial | None] = dict.fromkeys(arms)
+    while racing:
+        found = [
+            Trial(arm, scored, None if before is None else scored.scores.mean().item() - before.mean)
+            for (arm, before), scored in zip(racing.items(), score(list(racing)), strict=True)
+        ]
+        trials += found
+        leader = best_of([*trials, *([best] if best else [])])
+        racing = {
+            replace(trial.arm, steps=2 * trial.arm.steps): trial
+            for trial in found
+            if 2 * trial.arm.steps <= max_steps and _may_win(trial, leader, newcomer=best is not None)
+        }
+    return trials
+
+
+def _may_win(trial: Trial, leader: Trial, *, newcomer: bool) -> bool:
+    """Whether an arm may be the best with twice the steps, if they bring as much as the last doubling did."""
+    if trial.gain is None:  # nothing is known of its gain yet
+        return not newcomer or trial.mean > leader.mean - CLOSE
+    return trial.rising and trial.mean + trial.gain >= leader.mean
+
+
+def _best_with(trials: Sequence[Trial], arm: Arm) -> Trial:
+    return best_of([trial for trial in trials if trial.arm.augmentation == arm.augmentation])
+
+
+def _together(leader: Trial, added: Sequence[Trial]) -> list[Arm]:
+    """The leader with mixed batches and the better balance, if each of them alone was better than the leader."""
+    mixed = [trial for trial in added if trial.arm.mix and trial.mean > leader.mean]
+    balanced = [trial for trial in added if not trial.arm.mix and trial.mean > leader.mean]
+    if not mixed or not balanced:
+        return []
+    best = best_of(balanced).arm
+    return [replace(best, name=f"{best.name} + MixUp/CutMix", mix=True, steps=best_of(mixed).arm.steps)]
+
+
+def choose_ratios(study: Study, reference: Arm, score: Score) -> dict[str, list[Trial]]:
+    """Try every ratio of each generator's images beside the training of the reference; by generator."""
+    arms = {name: study.mixed_arms(name, reference) for name in study.generators}
+    scored = iter(score([arm for each in arms.values() for arm in each]))
+    return {name: [Trial(arm, next(scored)) for arm in each] for name, each in arms.items()}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What a training that chooses is trained on and scored by.
+
+    Attributes:
+        study (Study): with the training images.
+        scored_by (Tensor): int64 (V,), which of the study's held-out images score it.
+    """
+
+    study: Study
+    scored_by: Tensor
+
+
+def whole(study: Study, validation: int) -> list[Fold]:
+    """Trainings on all training images, scored by the first held-out images, which are those for validation."""
+    return [Fold(study, torch.arange(validation))] * SEEDS
+
+
+def folds_of(study: Study, validation: int) -> list[Fold]:
+    """The trainings that choose the reference, one for each seed.
+
+    Where validation images are few, cross-validation adds the training images: each training leaves out a fifth of
+    each class, which scores it too. Copies of an image are left out together. A class of fewer than five images
+    cannot be divided so, and then there is none. The ratio is not chosen in this way, for a generator may have seen
+    the images that are left out.
+
+    Args:
+        study (Study): its first held-out images are those for validation.
+        validation (int): how many those are.
+    """
+    if validation >= FEW or min(study.train.distinct_counts) < FOLDS:
+        return whole(study, validation)
+    fold_of = _divided(study.train)
+    folds = []
+    for k in range(FOLDS):
+        kept, left_out = (torch.nonzero(of_fold).squeeze(1) for of_fold in (fold_of != k, fold_of == k))
+        train = study.train.subset(kept, f"{study.train.name}, without fold {k}")
+        fold = study.train.subset(left_out, f"{study.train.name}, fold {k}")
+        asked = replace(joined(study.held_out, fold), name=study.held_out.name, train=False)
+        scored_by = torch.cat([torch.arange(validation), torch.arange(len(study.held_out), len(asked))])
+        folds.append(Fold(replace(study, train=train, held_out=asked), scored_by))
+    return folds
+
+
+def _divided(images: LabelledImages) -> Tensor:
+    """The fold of each image, int64 (N,): each class in equal parts, copies of an image in the same one."""
+    fold_of = torch.zeros(len(images), dtype=torch.int64)
+    for k in range(len(images.classes)):
+        of_class = torch.nonzero(images.targets == k).squeeze(1)
+        _, which = images.image_hashes[of_class].unique(return_inverse=True)
+        order = torch.from_numpy(random_stream(0, Purpose.FOLDS, index=k).permutation(int(which.max()) + 1))
+        fold_of[of_class] = (order % FOLDS)[which]
+    return fold_of
+
+
+def scorer(cells: Cells, folds: Sequence[Fold], title: str) -> Score:
+    """What trains arms and scores them on validation images.
+
+    Args:
+        cells (Cells): where the classifiers are trained.
+        folds (sequence of Fold): one for each seed.
+        title (str): what they are for, for the progress bar.
+    """
+
+    def score(arms: Sequence[Arm]) -> list[Scored]:
+        jobs = [Job(fold.study, arm, seed) for arm in arms for seed, fold in enumerate(folds)]
+        found = iter(cells.run(jobs, title))
+        scored = []
+        for _ in arms:
+            of_arm = [next(found) for _ in folds]
+            answers = [answers_of([cell], fold.study.held_out) for cell, fold in zip(of_arm, folds, strict=True)]
+            scores = [each.of(fold.scored_by).scores for each, fold in zip(answers, folds, strict=True)]
+            scored.append(Scored(torch.cat(scores), sum(cell.seconds for cell in of_arm) / len(of_arm)))
+        return scored
+
+    return score

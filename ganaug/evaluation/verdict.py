@@ -1,0 +1,102 @@
+"""The four answers of a verdict, and what would tell where it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from ganaug.evaluation.statistics import Difference, t_quantile
+
+Outcome = Literal["helps", "hurts", "no worthwhile effect", "cannot tell yet"]
+
+MOST_REPEATS = 100  # seeds or draws; more are not worth recommending
+MOST_IMAGES = 1000  # times the test images; more are not either
+
+
+def outcome_of(difference: Difference, margin: float) -> Outcome:
+    """The answer that a difference to the reference gives.
+
+    It *helps* or *hurts* if the 95 % interval lies on one side of zero. There is *no worthwhile effect* if the 90 %
+    interval lies within the margin (two one-sided tests at 5 %). Where neither is so, it *cannot tell yet*.
+
+    Source: Schuirmann 1987, "A comparison of the two one-sided tests procedure and the power approach for assessing
+    the equivalence of average bioavailability".
+
+    Args:
+        difference (Difference): arm minus reference.
+        margin (float): largest difference that is not worthwhile, in points of balanced accuracy; fixed beforehand.
+    """
+    if difference.low > 0:
+        return "helps"
+    if difference.high < 0:
+        return "hurts"
+    return "no worthwhile effect" if within(difference, margin) else "cannot tell yet"
+
+
+def within(difference: Difference, margin: float) -> bool:
+    """Whether the 90 % interval lies within the margin, in points: an effect, real or not, that is too small."""
+    low, high = difference.interval(0.9)
+    return -margin / 100 < low and high < margin / 100
+
+
+def what_would_tell(difference: Difference, margin: float, *, repeated: str, test_images: int) -> str:
+    """How many more repeats would give another answer, if the estimate stays as it is; in words.
+
+    Args:
+        difference (Difference), margin (float): as for :func:`outcome_of`.
+        repeated (str): what is repeated: ``"seeds"`` or ``"draws"``.
+        test_images (int): number of test images.
+    """
+    enough = _repeats_that_tell(difference, margin)
+    if enough is not None:
+        more = enough - difference.repeats
+        if more <= 0:  # it is a close call: as wide an interval tells in about half of the cases
+            more = 1
+        return f"about {more} more {repeated if more > 1 else repeated.removesuffix('s')} would tell"
+    # However often it is repeated, the images are too few. How many would do, with twice the repeats?
+    more_images = 1.0
+    while more_images < MOST_IMAGES:
+        more_images *= 1.25
+        if _repeats_that_tell(replace(difference, image_variance=difference.image_variance / more_images), margin):
+            wanted = _rounded(test_images * more_images)
+            return f"no number of {repeated}: {test_images:,} test images are too few, about {wanted:,} would tell"
+    return f"no number of {repeated}: {test_images:,} test images are too few"
+
+
+def _repeats_that_tell(difference: Difference, margin: float) -> int | None:
+    """The least number of repeats with which the same estimate gives an answer; None for more than is sensible."""
+    size = abs(difference.estimate)
+    for repeats in range(max(difference.repeats, 2), MOST_REPEATS + 1):
+        of_repeats = difference.repeat_variance * difference.repeats / repeats
+        variance = of_repeats + difference.image_variance
+        freedom = variance**2 / (of_repeats**2 / (repeats - 1)) if of_repeats else float("inf")
+        error = variance**0.5
+        if size > t_quantile(0.975, freedom) * error or size + t_quantile(0.95, freedom) * error < margin / 100:
+            return repeats
+    return None
+
+
+def _rounded(images: float) -> int:
+    """To one digit: it is a rough number."""
+    digits = len(str(round(images))) - 1
+    return int(round(images, -digits))
+
+
+def in_points(difference: Difference) -> str:
+    """A difference in points of balanced accuracy with its interval: ``+1.4 points [0.9, 1.9]``."""
+    return f"{100 * difference.estimate:+.1f} points [{100 * difference.low:.1f}, {100 * difference.high:.1f}]"
+
+
+def answer(difference: Difference, margin: float, *, repeated: str, test_images: int) -> tuple[Outcome, str]:
+    """The answer with its difference, and what is to be added: what would tell, or how small an effect is.
+
+    Args:
+        difference, margin, repeated, test_images: as for :func:`what_would_tell`.
+    """
+    outcome = outcome_of(difference, margin)
+    if outcome == "cannot tell yet":
+        return outcome, what_would_tell(difference, margin, repeated=repeated, test_images=test_images)
+    size = f"{margin:g} point{'' if margin == 1 else 's'}"
+    if outcome == "no worthwhile effect":
+        return outcome, f"it is less than {size} either way"
+    return outcome, f"a small effect, less than {size}" if within(difference, margin) else ""
