@@ -165,9 +165,8 @@ def tell(report: Report, folder: Path) -> None:
                 add_verdict(card, report, found.name)
             except (InputError, OSError) as error:  # the evaluation is done, and its other results are told
                 print(f"\nthe verdict was not written into {card}: {error}")
-        use = found.verdict.recommended_ratio
         print(f"\n{found.name}: {found.verdict.sentence}")
-        print(f"best on the validation images: {f'ratio {use:g}' if use else 'to mix in none of its images'}")
+    print(f"\n{report.covers}")
     print(f"\nThe report: {folder / 'report.html'}")
 
 
