@@ -97,8 +97,13 @@ def evaluate(
             input.
     """
     started = time.monotonic()
-    held_out, left_out = without_overlap(held_out, train, generators.values())
-    leakage = {name: check_leakage(generator, train, held_out) for name, generator in generators.items()}
+    seen_by = [(train, generators), *((draw.train, draw.generators) for draw in draws)]
+    left_out = 0
+    for images, of_images in seen_by:
+        held_out, number = without_overlap(held_out, images, of_images.values())
+        left_out += number
+    for images, of_images in reversed(seen_by):  # the given images last
+        leakage = {name: check_leakage(generator, images, held_out) for name, generator in of_images.items()}
     if extra is not None:
         further = ~torch.isin(extra.image_hashes, torch.cat([train.image_hashes, held_out.image_hashes]))
         extra = extra.subset(torch.nonzero(further).squeeze(1), extra.name)

@@ -194,8 +194,10 @@ def utility(
             generator is unconditional or does not fit the images, or ``accept`` refuses all images for an item.
     """
     check_comparable(train, held_out)
-    if extra is not None:
-        check_comparable(train, extra)
+    for images in [*([extra] if extra else []), *(draw.train for draw in draws)]:
+        check_comparable(train, images)
+    if missing := [name for name in generators if any(name not in draw.generators for draw in draws)]:
+        raise InputError(f"every draw needs the generators of that name, and one has no {missing[0]}. Add it")
     validation, test = _split(held_out)
     both = replace(joined(validation, test), name=held_out.name, train=False)
     study = Study(
