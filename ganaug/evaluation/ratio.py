@@ -11,8 +11,8 @@ from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
 from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.cells import Cells
-from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.leakage import check_leakage, without_overlap
+from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.statistics import clear_gain
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
 from ganaug.sampling.filters import Filter

@@ -17,8 +17,8 @@ from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.cells import Answers, Cells
-from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
+from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.statistics import (
     Difference,
     calibration_error,
