@@ -16,12 +16,13 @@ from tqdm import tqdm
 from ganaug.core.defaults import usual_defaults
 from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
-from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN, train_classifier
+from ganaug.evaluation.classifier import train_classifier
 from ganaug.evaluation.draws import Draw
 from ganaug.evaluation.fidelity import Fidelity, fidelity
 from ganaug.evaluation.inception import InceptionDistances, inception_distances
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage, without_overlap
 from ganaug.evaluation.memorization import Memorization, closest_pairs_picture, memorization
+from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.study import UtilitySettings
 from ganaug.evaluation.utility import Utility, utility
 from ganaug.sampling.filters import Filter

@@ -18,9 +18,9 @@ from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.cells import Answers, Cells, Job, answers_of
-from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.draws import Draw, kind_of_draws
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
+from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.search import JUDGES, Trial, best_of, choose_ratios, folds_of, scorer, search_reference, whole
 from ganaug.evaluation.statistics import Difference, calibration_error, macro_f1, paired_difference, recalls
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
