@@ -15,7 +15,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -218,6 +218,23 @@ class Cells:
         }
         with atomic_path(self.path(job)) as path:
             write_tensors(path, tensors, {"arm": job.arm.name, "seed": str(job.seed)})
+
+
+class TrainsCells(Protocol):
+    """What :class:`Cells` is to a study."""
+
+    processes: int
+    used: list[Cell]
+
+    def run(self, jobs: Sequence[Job], title: str) -> list[Cell]:
+        """The cell of each job."""
+
+
+class MakeCells(Protocol):
+    """Makes it, as the constructor of :class:`Cells` does."""
+
+    def __call__(self, studies: Sequence[Study], folder: str | Path | None, *, processes: int) -> TrainsCells:
+        """See :class:`Cells`."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.cells import Cells, Job, answers_of
+from ganaug.evaluation.cells import Cells, Job, MakeCells, answers_of
 from ganaug.evaluation.leakage import check_leakage, without_overlap
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.search import JUDGES, best_of, choose_ratios, scorer, whole
@@ -59,6 +59,7 @@ def choose_ratio(
     max_tries: int = 10,
     cache_dir: str | Path | None = None,
     processes: int = 1,
+    train_cells: MakeCells = Cells,
 ) -> RatioChoice:
     """Choose the ratio at which generated images help a classifier most on validation images, or 0.
 
@@ -79,7 +80,7 @@ def choose_ratio(
         accept (Filter, optional), max_tries (int): see :func:`utility`. Default: all images are kept
         cache_dir (str or Path, optional): where the answers of trained classifiers are kept. Default:
             ``~/.cache/ganaug/evaluation``
-        processes (int): see :func:`utility`. Default: 1
+        processes (int), train_cells (callable): see :func:`utility`.
 
     Raises:
         InputError: ``train`` and ``validation`` differ in classes or image shape, the generator or the classifiers
@@ -107,7 +108,7 @@ def choose_ratio(
         accept=accept,
         max_tries=max_tries,
     )
-    cells = Cells([study], cache_dir, processes=processes)
+    cells = train_cells([study], cache_dir, processes=processes)
 
     # Some trainings and half of the images choose a candidate.
     reference = Arm("ratio 0", settings.max_steps, oversampled=not study.balanced)

@@ -17,7 +17,7 @@ from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.cells import Answers, Cells, Job, answers_of
+from ganaug.evaluation.cells import Answers, Cells, Job, MakeCells, answers_of
 from ganaug.evaluation.draws import Draw, kind_of_draws
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
@@ -48,7 +48,8 @@ METHOD = (
     "Generated images are added to exactly that training, with its steps, schedule and augmentation, at several "
     "ratios. The primary arm is the one with the highest mean score on the validation images.",
     "The interval is Student's t for the mean difference between primary arm and reference over new trainings and the "
-    "test images, both taken as samples. Generated images help or hurt if the 95 % interval lies on one side of zero. "
+    "test images, both taken as samples; where both matter, its quantile is the mean of theirs, weighted by their "
+    "variances (Cochran). Generated images help or hurt if the 95 % interval lies on one side of zero. "
     "They have no worthwhile effect if the 90 % interval lies within the margin that was fixed beforehand (two "
     "one-sided tests). Where neither is so, the evaluation cannot tell yet, and says what would.",
     "The verdict is one comparison for each generator. The other rows of the table are for orientation; their "
@@ -165,6 +166,7 @@ def utility(
     draws: Sequence[Draw] = (),
     cache_dir: str | Path | None = None,
     processes: int = 1,
+    train_cells: MakeCells = Cells,
 ) -> Utility:
     """Train a classifier with and without generated images, and say whether they helped on held-out real images.
 
@@ -188,6 +190,8 @@ def utility(
         cache_dir (str or Path, optional): where finished cells are kept. Default: ``~/.cache/ganaug/evaluation``
         processes (int): how many classifiers are trained at a time on a CPU, each by one thread; several are started
             by spawning, so a script needs ``if __name__ == "__main__"``. Default: 1
+        train_cells (callable): makes what trains the classifiers, as :class:`Cells` does; another one for simulated
+            studies. Default: :class:`Cells`
 
     Raises:
         ValueError: the classes or image shapes of the real images differ, a class has too few held-out images, a
@@ -215,7 +219,7 @@ def utility(
     judged = [
         replace(study, train=draw.train, extra=draw.extra, generators=dict(draw.generators)) for draw in draws
     ] or [study]
-    cells = Cells([study, *(fold.study for fold in folds), *judged], cache_dir, processes=processes)
+    cells = train_cells([study, *(fold.study for fold in folds), *judged], cache_dir, processes=processes)
 
     # Choose the reference, which is the best training without generated images, and then the ratio of generated ones.
     trials = search_reference(study, scorer(cells, folds, "the best without generated images"))
@@ -228,7 +232,8 @@ def utility(
     draw_of = [k % len(judged) for k in range(repeats)]
     longer, left_out = _longer_arms(study, reference)
     alone = [study.generated_arm(name, reference.arm) for name in study.generators]
-    curve_arms = study.curve_arms(reference.arm)
+    of_each = [each.curve_arms(reference.arm) for each in judged]  # not all draws have as many extra images
+    curve_arms = [arm for arm in of_each[0] if all(arm in arms for arms in of_each)]
     seeds = dict.fromkeys([*alone, *longer, *curve_arms], min(SIDELINES, repeats))
     seeds |= dict.fromkeys([reference.arm, *primary.values()], repeats)
     jobs = [Job(judged[draw_of[k]], arm, JUDGES + k) for arm, often in seeds.items() for k in range(often)]
