@@ -123,7 +123,7 @@ def test_what_a_reader_must_be_warned_of(html, two):
 @pytest.mark.parametrize(("seeds", "warned"), [(2, True), (5, False)])
 def test_two_trainings_are_too_few_and_the_verdict_says_so(digits, seeds, warned):
     report = example_report()
-    report = replace(report, settings=replace(report.settings, seeds=tuple(range(seeds))))
+    report = replace(report, arms=tuple(replace(arm, scores=arm.scores[:seeds]) for arm in report.arms))
     page = render_html(report, example_pictures(digits))
     verdict = page[page.index('<section class="verdict') : page.index("All ways of training")]
     assert ("only 2 trainings" in verdict) == warned

@@ -54,6 +54,8 @@ def learning_curve(report: Report) -> str:
     labels = [_legend(generator) + _worth(generator) for generator in report.generators]
     first, last = measures[0].images, max([measured, train, *(end for end in ends if end)]) * 1.25
 
+    left = first / 1.2  # of the plot, whose right end is last
+
     def draw(axes: Any) -> None:
         axes.set_xscale("log")
         sizes, means = [point.images for point in measures], [100 * point.mean for point in measures]
@@ -72,19 +74,18 @@ def learning_curve(report: Report) -> str:
                 axes.plot(
                     drawn, [100 * law.score(size) for size in drawn], style, color=SOFT, linewidth=1.3, label=name
                 )
-        for k, (generator, reached) in enumerate(zip(report.generators, ends, strict=True)):
+        for k, (generator, reached, label) in enumerate(zip(report.generators, ends, labels, strict=True)):
             colour, shape = look(k)
             score = report.arm(generator.verdict.arm).mean
-            mark = {"color": colour, "markersize": 8, "zorder": 5, "label": "\n".join(labels[k])}
-            axes.plot(train, 100 * score, shape, **mark)
+            axes.plot(train, 100 * score, shape, color=colour, markersize=8, zorder=5, label="\n".join(label))
             if law and reached:
                 # The difference is added to the curve, which may pass the reference's own point above or below.
                 level = 100 * (law.score(train) + generator.verdict.difference.estimate)
-                axes.plot(
-                    [train, train, reached], [100 * score, level, level], ":", color=colour, linewidth=2, zorder=4
-                )
-                axes.plot(reached, level, "|" if reached < last / 1.2 else ">", color=colour, markersize=12, zorder=4)
-        axes.set(xlim=(first / 1.2, last), xlabel="real training images", ylabel="balanced accuracy (%)")
+                stop = max(reached, left)
+                axes.plot([train, train, stop], [100 * score, level, level], ":", color=colour, linewidth=2, zorder=4)
+                mark = "<" if reached < left else "|" if reached < last / 1.2 else ">"
+                axes.plot(stop, level, mark, color=colour, markersize=12, zorder=4, clip_on=False)
+        axes.set(xlim=(left, last), xlabel="real training images", ylabel="balanced accuracy (%)")
         ticks = _log_ticks(first, last)
         axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
         axes.minorticks_off()

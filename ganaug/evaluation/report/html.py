@@ -17,7 +17,7 @@ from ganaug.evaluation.report.drawing import data_uri
 from ganaug.evaluation.report.wording import FILTERS, count, drawn_by, interval, percent, points
 
 LEAST_DIVERSITY = 0.5  # of a class, relative to real images; the report warns of less
-FEW_SEEDS = 2  # trainings of each arm; the report warns of so few
+FEW_TRAININGS = 2  # of each arm; the report warns of so few
 
 # Name, what it says, and how it is written.
 SET_DISTANCES = {
@@ -77,7 +77,7 @@ def render_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         copying={generator.name: _copying(generator.memorization) for generator in report.generators},
         distances=SET_DISTANCES,
         least_diversity=LEAST_DIVERSITY,
-        few_seeds=FEW_SEEDS,
+        few_trainings=FEW_TRAININGS,
     )
     return html.encode("utf-8", "replace").decode()  # the name of a folder may hold what UTF-8 cannot
 
