@@ -144,7 +144,7 @@ def _judge(name: str, found: Utility, judges: Sequence[SmallCNN], inception_weig
         share = MOST_JUDGED / len(held_out)
         held_out = held_out.take([max(2, int(count * share)) for count in held_out.class_counts])[0]
     images = found.study.sampler(name).draw(held_out.targets, range(len(held_out)))
-    generated = LabelledImages(images, held_out.targets, train.classes, f"images of {name}")
+    generated = LabelledImages(images, held_out.targets, train.classes, f"images drawn by the generator {name}")
     inception = None
     if inception_weights is not None:
         weights = None if inception_weights == "download" else Path(inception_weights)

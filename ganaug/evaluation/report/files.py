@@ -14,6 +14,7 @@ from ganaug.data import LabelledImages, grids
 from ganaug.evaluation.evaluate import Evaluation
 from ganaug.evaluation.report.contents import ArmFacts, Report, report_of
 from ganaug.evaluation.report.html import Picture, render_html
+from ganaug.evaluation.report.wording import drawn_by
 from ganaug.hub.card import CardArm, CardDifference, CardVerdict, write_verdict
 
 _COLUMNS = 10  # classes in a grid; more would be too small to see
@@ -55,10 +56,10 @@ def _pictures(evaluation: Evaluation) -> dict[str, Picture]:
     }
     for name, judged in evaluation.judged.items():
         pictures[f"samples {name}"] = Picture(
-            f"Images of {name}",
-            f"Grid of generated images, one class in each column: {shown}.",
+            f"The generator “{name}”",
+            f"Grid of {drawn_by(name)}, one class in each column: {shown}.",
             _grid(judged.generated),
-            "The first generated images of each class; nothing was selected.",
+            "The first images of each class that it drew; nothing was selected.",
         )
         pictures[f"pairs {name}"] = Picture(
             "Closest pairs",
