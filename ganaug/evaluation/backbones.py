@@ -256,8 +256,8 @@ def load_weights(model: nn.Module, path: Path, head_names: Sequence[str]) -> Non
         told = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
         parts = [f"{kind}: {shortened(names, most=5)}" for kind, names in told.items() if names]
         raise InputError(
-            f"the weights in {path} are not those of this classifier. {'; '.join(parts)}. Name the model that they "
-            "were saved from"
+            f"the weights in {path} do not fit this classifier ({'; '.join(parts)}). Name the model that they were "
+            "saved from"
         )
     model.load_state_dict(fitting, strict=False)
 

@@ -67,7 +67,7 @@ class SmallCNN(nn.Module):
 
 
 class SmallViT(nn.Module):
-    """A small vision transformer of about 300,000 weights.
+    """A small vision transformer of about 450,000 weights.
 
     Each image is cut into at most 8 x 8 patches: of 4 pixels for 28 and 32 pixels, of 8 for 64. The features are the
     mean over the patches.
@@ -103,14 +103,7 @@ class SmallViT(nn.Module):
         self.missing = side * patch - image_size
         self.patches = nn.Conv2d(channels, width, patch, stride=patch)
         self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, side**2, width), std=0.02))
-        self.layers = nn.Sequential(
-            *[
-                nn.TransformerEncoderLayer(
-                    width, heads, 2 * width, dropout=0, activation="gelu", batch_first=True, norm_first=True
-                )
-                for _ in range(depth)
-            ]
-        )
+        self.layers = nn.Sequential(*[_TransformerLayer(width, heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, num_classes)
 
@@ -128,3 +121,27 @@ class SmallViT(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Class logits (N, num_classes) of float images (N, C, H, W) in [-1, 1]."""
         return cast(Tensor, self.head(self.features(images)))
+
+
+class _TransformerLayer(nn.Module):
+    """Attention between patches, then an MLP on each; both add to what they are given, (N, patches, width)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        # (N, patches, 3 * width) to three tensors (N, heads, patches, width / heads)
+        split = self.queries_keys_values(self.attention_norm(tokens)).unflatten(-1, (3, self.heads, -1))
+        queries, keys, values = split.permute(2, 0, 3, 1, 4)
+        # Written out: with torch's fused attention, a training step on a CPU takes eight times as long.
+        scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])
+        seen = (scores.softmax(-1) @ values).transpose(1, 2).flatten(2)
+        tokens = tokens + self.out(seen)
+        return tokens + cast(Tensor, self.mlp(tokens))
