@@ -17,6 +17,7 @@ from ganaug.evaluation.study import Arm, Study, UtilitySettings
 
 VALIDATION = 0.25  # share of the held-out images that chooses
 SIDELINES = 3  # trainings of an arm that stands beside the verdict
+MOST_JUDGED = 10_000  # images on which fidelity and memorisation are measured
 MOST_TIMES = 4  # the reference's steps, in the arm that is given the generator's training time
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +14,16 @@ from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.cells import Cells, Job, answers_of
 from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.leakage import check_leakage, without_overlap
-from ganaug.evaluation.search import JUDGES, best_of, choose_ratios, scorer, whole
+from ganaug.evaluation.price import Tally, in_minutes
+from ganaug.evaluation.search import JUDGES, best_of, choose_ratios, choosing_jobs, scorer, whole
 from ganaug.evaluation.statistics import Difference, paired_difference
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
+from ganaug.evaluation.timings import time_parts
 from ganaug.evaluation.verdict import Outcome, answer, in_points
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
+
+logger = logging.getLogger(__name__)
 
 CANDIDATES = (0.1, 0.2, 0.3, 0.5, 0.8)
 STEPS = 2000
@@ -65,7 +70,7 @@ def choose_ratio(
     Half of the validation images choose the best candidate; the other half, and trainings with other seeds, judge
     whether it helps. If images do not help at any ratio, one above 0 is chosen in 2.5 % of all cases. Augmentation is
     classic, and where classes are imbalanced the real images are oversampled. Up to 10,000 different generated images
-    are mixed in, however few real images there are.
+    are mixed in, however few real images there are. What all of it takes is estimated first and logged as a warning.
 
     Args:
         train (LabelledImages): real training images.
@@ -109,9 +114,20 @@ def choose_ratio(
     )
     cells = Cells([study], cache_dir, processes=processes)
 
-    # Some trainings and half of the images choose a candidate.
+    # The price, which does not depend on what is found.
     reference = Arm("ratio 0", settings.max_steps, oversampled=not study.balanced)
-    score = scorer(cells, whole(study, len(choosing)), "choosing the ratio")
+    folds, arms = whole(study, len(choosing)), study.mixed_arms("generator", reference)
+    tally = Tally(cells, time_parts(study, cells, [reference.augmentation]))
+    tally.run([job for arm in arms for job in choosing_jobs(folds, arm)])
+    tally.run([Job(study, arm, JUDGES + seed) for arm in (arms[-1], reference) for seed in range(settings.seeds)])
+    logger.warning(
+        "choosing the ratio: %d classifiers are trained with and without generated images, which takes %s here",
+        tally.trained,
+        in_minutes(tally.seconds / 60, tally.seconds / 60),
+    )
+
+    # Some trainings and half of the images choose a candidate.
+    score = scorer(cells, folds, "choosing the ratio")
     trials = choose_ratios(study, reference, score)["generator"]
     best = best_of(trials).arm
 
