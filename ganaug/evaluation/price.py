@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ganaug.core.errors import InputError
-from ganaug.evaluation.cells import Cells, Job
+from ganaug.evaluation.cells import Cell, Cells, Job
 from ganaug.evaluation.plan import MOST_JUDGED, Plan
 from ganaug.evaluation.search import (
     Fold,
@@ -118,18 +118,23 @@ class Tally:
         self.seconds, self.trained, self.kept, self.rounds = 0.0, 0, 0, 0
         self._counted: set[Path] = set()
 
-    def run(self, jobs: Sequence[Job]) -> None:
-        """Count a round; a cell that was counted in an earlier one is there already."""
-        new = {self.cells.path(job): job for job in jobs}
-        missing = [job for path, job in new.items() if path not in self._counted and not self.cells.kept(job)]
-        self.kept += len(new.keys() - self._counted) - len(missing)
+    def run(self, jobs: Sequence[Job]) -> list[Cell | None]:
+        """Count a round; a cell that was counted in an earlier one is there already.
+
+        Returns:
+            list of Cell: those that an earlier evaluation has kept; None for each that would be trained.
+        """
+        kept = [self.cells.kept(job) for job in jobs]
+        found = {self.cells.path(job): (job, cell) for job, cell in zip(jobs, kept, strict=True)}
+        new = {path: each for path, each in found.items() if path not in self._counted}
+        missing = [job for job, cell in new.values() if cell is None]
+        self.kept += len(new) - len(missing)
         self.trained += len(missing)
         self.rounds += 1
         self._counted |= new.keys()
 
         # The first cell that needs some generated images draws them, for the others of its round too.
-        drawn = set()
-        seconds = []
+        drawn, seconds = set(), []
         for job in missing:
             seconds.append(self.timings.of_cell(job))
             if name := job.arm.generator:
@@ -143,6 +148,7 @@ class Tally:
         for each in seconds:
             heapq.heappush(free, heapq.heappop(free) + each)
         self.seconds += max(free) + self.timings.start * (len(missing) > 1)
+        return kept
 
 
 def price_of(plan: Plan, cells: Cells, timings: Timings, settings: UtilitySettings | None = None) -> Price:
@@ -189,14 +195,13 @@ def _tally(plan: Plan, given: Study, tally: Tally, *, longest: bool) -> Tally:
 
     def score_by(folds: Sequence[Fold]) -> Score:
         def score(arms: Sequence[Arm]) -> list[Scored]:
-            tally.run([job for arm in arms for job in choosing_jobs(folds, arm)])
+            cells = iter(tally.run([job for arm in arms for job in choosing_jobs(folds, arm)]))
             found = []
             for arm in arms:
-                kept = [cell for job in choosing_jobs(folds, arm) if (cell := tally.cells.kept(job))]
+                kept = [cell for _ in folds if (cell := next(cells))]
                 known = len(kept) == len(folds)
-                found.append(
-                    scored(folds, kept) if known else Scored(torch.tensor([made_up(arm)]), max(seconds(arm), 1e-9))
-                )
+                made = Scored(torch.tensor([made_up(arm)]), max(seconds(arm), 1e-9))
+                found.append(scored(folds, kept) if known else made)
             return found
 
         return score
@@ -221,7 +226,7 @@ def expected_half_width(repeats: int, test_images: int) -> float:
     """
     of_repeats, of_images = SPREAD**2 / repeats, 100**2 * DISAGREEMENT / test_images
     variance = of_repeats + of_images
-    freedom = variance**2 / (of_repeats**2 / (repeats - 1))
+    freedom = variance**2 / (of_repeats**2 / (repeats - 1)) if repeats > 2 else 1
     return float(t_quantile(0.975, freedom) * variance**0.5)
 
 
@@ -252,9 +257,9 @@ def within_budget(plan: Plan, cells: Cells, timings: Timings, minutes: float) ->
             given_up = _given_up(before, settings, width, price.half_width)
             return settings, replace(price, given_up=tuple(given_up))
     raise InputError(
-        f"budget_minutes is {minutes:g}, but the least that gives a verdict may take {_up(price.most_minutes)} minutes "
-        f"here, with {settings.seeds} seeds and {settings.steps:,} steps. Give it that, a smaller classifier, or "
-        "smaller images"
+        f"budget_minutes is {minutes:g}, but the least that gives a verdict takes up to {_up(price.most_minutes)} "
+        f"minutes here, with {settings.seeds} seeds and {settings.steps:,} steps. Give it that much, or take a "
+        "smaller classifier or smaller images"
     )
 
 
