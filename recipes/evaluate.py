@@ -34,6 +34,7 @@ def main(args: EvaluateArguments) -> None:
         extra=extra,
         inception_weights=args.inception_weights,
         processes=processes_of(args),
+        budget_minutes=args.budget_minutes,
     )
 
     # What was found: in the report, on the generators' cards, and here.

@@ -48,6 +48,8 @@ class EvaluateArguments:
         output_dir: Folder for the report; by default evaluation in the folder of the generator, or
             outputs/evaluation.
         processes: Classifiers trained at a time on a CPU, each by one thread; by default one for each core.
+        budget_minutes: Take no longer than about this: a few steps are timed, and what the verdict needs least is left
+            out. What that costs is said before anything is trained.
     """
 
     generator: tuple[str, ...]
@@ -61,6 +63,7 @@ class EvaluateArguments:
     inception_weights: str | None = None
     output_dir: Path | None = None
     processes: int | None = None
+    budget_minutes: float | None = None
 
     @property
     def factory(self) -> ClassifierFactory:
@@ -90,6 +93,7 @@ def judge(args: EvaluateArguments) -> None:
         extra=extra,
         inception_weights=args.inception_weights,
         processes=processes_of(args),
+        budget_minutes=args.budget_minutes,
     )
     report = write_report(evaluation, folder, sources=sources, classifier=args.classifier_in_words)
     tell(report, folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from safetensors.torch import load_file
@@ -28,6 +28,17 @@ CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # further sizes on the learning cur
 POOL = 10_000  # generated images for a seed; more if there are more real ones, fewer if training sees fewer
 
 
+Searched = Literal["none", "classic", "trivial", "rand"]
+Augmentation = Literal[Searched, "own"]
+_AUGMENTED = {  # how an arm is called
+    "none": "real",
+    "classic": "real + classic",
+    "trivial": "real + classic + TrivialAugment",
+    "rand": "real + classic + RandAugment",
+    "own": "real + the classifier's own augmentation",
+}
+
+
 @dataclass(frozen=True)
 class UtilitySettings:
     """How the classifiers of a study are trained; the same in all arms.
@@ -37,6 +48,8 @@ class UtilitySettings:
         steps: Optimisation steps that the search for the best training without generated images begins with.
         max_steps: Steps that it ends with at the latest; it doubles them as long as that pays.
         batch_size: Images in a step.
+        augmentations: Augmentations that the search tries: none, classic (shifts), trivial or rand (TrivialAugment or
+            RandAugment on top). The classifier's own, where it has one, is tried too.
         ratios: Fractions of the training set that are generated.
         margin: Largest difference that is not worthwhile, in points of balanced accuracy.
         horizontal_flip: Mirror images in classic augmentation; only where a mirrored image is still of its class.
@@ -50,6 +63,7 @@ class UtilitySettings:
     steps: int = 1000
     max_steps: int = 4000
     batch_size: int = 64
+    augmentations: tuple[Searched, ...] = ("none", "classic", "trivial", "rand")
     ratios: tuple[float, ...] = (0.3, 0.5, 0.8)
     margin: float = 1.0
     horizontal_flip: bool = False
@@ -62,20 +76,13 @@ class UtilitySettings:
             raise InputError(f"seeds must be at least 2, for there to be error bars; got {self.seeds}")
         if self.max_steps < self.steps:
             raise InputError(f"max_steps must be at least steps, got {self.max_steps} and {self.steps}")
+        if not self.augmentations or not set(self.augmentations) <= set(get_args(Searched)):
+            known = ", ".join(get_args(Searched))
+            raise InputError(f"augmentations must be one or more of {known}; got {list(self.augmentations)}")
         if not self.margin > 0:
             raise InputError(f"margin must be positive, in points of balanced accuracy; got {self.margin}")
         if not self.ratios or not all(0 < ratio < 1 for ratio in self.ratios):
             raise InputError(f"ratios must be fractions between 0 and 1, one or more; got {list(self.ratios)}")
-
-
-Augmentation = Literal["none", "classic", "trivial", "rand", "own"]
-_AUGMENTED = {  # how an arm is called
-    "none": "real",
-    "classic": "real + classic",
-    "trivial": "real + classic + TrivialAugment",
-    "rand": "real + classic + RandAugment",
-    "own": "real + the classifier's own augmentation",
-}
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ class Study:
 
     def augmented_arms(self) -> list[Arm]:
         """The ways to augment real images, which the search for the reference begins with."""
-        kinds: list[Augmentation] = ["none", "classic", "trivial", "rand"]
+        kinds: list[Augmentation] = [*self.settings.augmentations]
         if self.own_augmentation:
             kinds.append("own")
         return [Arm(_AUGMENTED[kind], self.settings.steps, kind) for kind in kinds]
@@ -277,6 +284,11 @@ class Study:
             )
         return sampler
 
+    def pool_size(self, seen: int) -> int:
+        """How many generated images arms with the same seed share, of which training sees so many."""
+        num_classes = len(self.train.classes)
+        return -(-max(min(POOL, seen), len(self.train)) // num_classes) * num_classes
+
     def pool(self, generator: str, seed: int, cache_dir: Path, *, seen: int) -> LabelledImages:
         """The generated images that all arms with this seed share, equally many of each class.
 
@@ -286,7 +298,7 @@ class Study:
             seen (int): how many images training sees.
         """
         source, num_classes = self.generators[generator], len(self.train.classes)
-        each = -(-max(min(POOL, seen), len(self.train)) // num_classes)
+        each = self.pool_size(seen) // num_classes
         labels = torch.arange(num_classes).repeat_interleave(each)
 
         def draw(path: Path) -> None:

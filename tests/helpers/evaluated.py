@@ -8,7 +8,7 @@ from torch import nn
 from ganaug import LabelledImages, open_images
 from ganaug.evaluation import UtilitySettings
 
-QUICK = UtilitySettings(seeds=3, steps=60, batch_size=32, learning_rate=2e-2, trivial_augment=False)
+QUICK = UtilitySettings(seeds=3, steps=60, max_steps=60, batch_size=32)
 
 
 class TinyClassifier(nn.Module):
