@@ -36,17 +36,20 @@ METHOD = (
     "those that are judged have different seeds too. So nothing that was chosen because it was lucky is judged by its "
     "luck.",
     "The reference is the best training without generated images, by its mean score on the validation images. The "
-    "search tries augmentations, each with twice the steps as long as that brings more than half a point; on top of "
-    "the best, MixUp or CutMix and, where classes are imbalanced, oversampling and a class-balanced loss; then lower "
-    "and higher learning rates. Where there are fewer than 1,000 validation images, five-fold cross-validation adds "
-    "the training images.",
+    "search tries augmentations, each with twice the steps at least once, and again as long as that brings more than "
+    "half a point and the best is within reach; on top of the best, MixUp or CutMix and, where classes are "
+    "imbalanced, oversampling and a class-balanced loss; then lower and higher learning rates. Where there are fewer "
+    "than 1,000 validation images, five-fold cross-validation adds the training images, if each class has at least "
+    "five.",
     "Generated images are added to exactly that training, with its steps, schedule and augmentation, at several "
     "ratios. The primary arm is the one with the highest mean score on the validation images.",
-    "The interval is Student's t for the mean difference between primary arm and reference over new trainings and the "
-    "test images, both taken as samples; where both matter, its quantile is the mean of theirs, weighted by their "
-    "variances (Cochran). Generated images help or hurt if the 95 % interval lies on one side of zero. "
-    "They have no worthwhile effect if the 90 % interval lies within the margin that was fixed beforehand (two "
-    "one-sided tests). Where neither is so, the evaluation cannot tell yet, and says what would.",
+    "The interval is Student's t for the mean difference between primary arm and reference. New trainings and test "
+    "images are both taken as samples; the quantile is the mean of their quantiles, weighted by their variances "
+    "(Cochran). Where the trainings are spread over several draws of the training images, each draw counts once, with "
+    "the mean of its trainings.",
+    "Generated images help or hurt if the 95 % interval lies on one side of zero. They have no worthwhile effect if "
+    "the 90 % interval lies within the margin that was fixed beforehand (two one-sided tests). Where neither is so, "
+    "the evaluation cannot tell yet, and says what would.",
     "The verdict is one comparison for each generator. The other rows of the table are for orientation; their "
     "intervals are not corrected for their number.",
     "What a difference is worth in real images is read off a power law fitted to the scores of the reference with "

@@ -92,7 +92,7 @@ def test_only_images_that_a_filter_keeps_are_trained_on(parts, cells):
 
 def test_the_table_has_what_it_says(parts, cells):
     found = judged(Noise(), parts, cells)
-    names = [f"{found.reference.name} + generated {ratio:g}" for ratio in STEEP.ratios]
+    names = [f"{found.reference.name} + {100 * ratio:g} % generated" for ratio in STEEP.ratios]
     assert list(found.arms) == ["real", "real + classic", *names, "generated only"]
     assert found.arms[found.reference.name].difference is None
     assert len(found.validation) + len(found.test) == len(parts[3])
