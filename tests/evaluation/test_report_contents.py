@@ -11,7 +11,8 @@ import pytest
 import torch
 from helpers.generators import make_generator
 from helpers.images import small_images
-from helpers.report_example import example_pictures, example_report
+from helpers.report_example import example_report
+from PIL import Image
 
 from ganaug.evaluation import Evaluation, Report, UtilitySettings, utility
 from ganaug.evaluation.cells import Cell, Job
@@ -19,7 +20,6 @@ from ganaug.evaluation.draws import Draw
 from ganaug.evaluation.evaluate import Judged
 from ganaug.evaluation.fidelity import Fidelity
 from ganaug.evaluation.report.contents import report_of
-from ganaug.evaluation.report.html import render_html
 from ganaug.evaluation.study import Arm
 
 TRAIN, HELD_OUT = small_images(90, size=4), small_images(240, size=4, seed=1)
@@ -57,8 +57,7 @@ def reported(accuracy: Callable[[Arm], float], *, draws: int = 0, **settings) ->
     )
     example = example_report(classes=TRAIN.classes).generators[0]
     fidelity = Fidelity(**{name: value for name, value in vars(example.fidelity).items() if name != "inception"})
-    pictures = example_pictures(small_images(size=28))
-    judged = Judged(fidelity, None, example.memorization, TRAIN, pictures["real"].image)
+    judged = Judged(fidelity, None, example.memorization, TRAIN, Image.new("L", (4, 4)))
     evaluation = Evaluation(found, {"flow": judged}, {"flow": example.leakage}, 0, 1.0)
     return report_of(evaluation, sources={"flow": "outputs/flow"}, classifier="tiny")
 
@@ -117,7 +116,4 @@ def test_with_draws_the_seeds_are_those_that_were_trained():
     assert report.settings.seeds == tuple(range(1000, 1006))  # two for each draw
     assert len(report.reference_arm.scores) == 6
     assert report.draws == 3
-    html = render_html(report, example_pictures(small_images(size=28), ("flow",)))
-    assert "trained 6 times, spread over 3 draws" in html
-    assert "1000 to 1005" in html
-    assert "3 bootstrap samples of the 90 images" in html
+    assert "3 bootstrap samples of the 90 images" in report.covers
