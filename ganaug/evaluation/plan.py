@@ -71,7 +71,7 @@ class Plan:
         for name, generator in self.study.generators.items():
             seconds = getattr(generator, "info", {}).get("training", {}).get("seconds")
             if seconds is None:
-                left_out[f"the time that training {name} took, spent on the classifier"] = "that time is not known"
+                left_out[f"the reference for as long as the generator “{name}” was trained"] = "that time is not known"
             else:
                 times.add(min(MOST_TIMES, 1 + math.ceil(seconds / reference.scored.seconds)))
         return [self.study.longer_arm(reference.arm, often) for often in sorted(times)], left_out

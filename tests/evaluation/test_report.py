@@ -211,12 +211,15 @@ def test_what_was_judged_says_that_steps_are_equal_and_what_that_is_in_epochs(ht
 @pytest.mark.parametrize(("rising", "said"), [(True, "would probably still help"), (None, "is not known")])
 def test_a_reference_that_more_steps_would_help_is_warned_of_at_both_places(html, digits, rising, said):
     report = example_report()
-    report = replace(report, search=replace(report.search, rising=rising))
+    faster = [replace(trial, learning_rate_factor=3.0) if trial.chosen else trial for trial in report.search.trials]
+    report = replace(report, search=replace(report.search, trials=tuple(faster), rising=rising))
     page = render_html(report, example_pictures(digits))
     warnings = re.findall(r'<p class="warning">([^<]*reference[^<]*)<code>--max_steps&nbsp;4000', page)
     assert len(warnings) == 2
     assert all(said in warning for warning in warnings)
     assert said in verdicts(page)
+    assert ("(with the classifier's own learning rate)" in verdicts(page)) == bool(rising)
+    assert "All have the reference&#39;s learning rate, 3 times" in page
     assert "--max_steps" not in html
 
 
