@@ -40,6 +40,9 @@ ACCURACY = 0.78  # of the classifiers
 WEAKER = 3.0  # points by which other augmentations are worse than TrivialAugment
 # Standard deviations on the probit scale: how hard an image is, how well an arm suits it, and what is left to chance.
 HARD, SUITS, CHANCE = 1.5, 0.3, 0.6
+SPREAD = math.sqrt(HARD**2 + SUITS**2 + CHANCE**2)
+USUAL = SPREAD * float(norm.ppf(ACCURACY))  # the level at which that share of the answers is right
+POINT = SPREAD / float(norm.pdf(norm.ppf(ACCURACY))) / 100  # the change of it that changes the accuracy by a point
 AUTO_BEFORE = 3  # seeds of ratio="auto" before
 ANSWERS_NOW = ("no worthwhile effect", "cannot tell yet")  # that the rule before did not tell apart
 
@@ -170,20 +173,9 @@ class SimulatedCells:
         targets = study.held_out.targets
         images = len(targets)
         chance = CHANCE * self._normal(images)
-        right = probit(ACCURACY) + shift * PROBIT_OF_A_POINT + self._hard[:images] + suits[:images] + chance > 0
+        right = USUAL + shift * POINT + self._hard[:images] + suits[:images] + chance > 0
         wrong = (targets + 1) % len(CLASSES)
         return Cell(torch.where(torch.from_numpy(right), targets, wrong), torch.full((images,), ACCURACY), 1.0)
-
-
-SPREAD = math.sqrt(HARD**2 + SUITS**2 + CHANCE**2)
-
-
-def probit(accuracy: float) -> float:
-    """The level at which this share of the answers is right."""
-    return SPREAD * float(norm.ppf(accuracy))
-
-
-PROBIT_OF_A_POINT = SPREAD / float(norm.pdf(norm.ppf(ACCURACY))) / 100
 
 
 def level(case: Case, arm: Arm) -> float:
@@ -194,8 +186,8 @@ def level(case: Case, arm: Arm) -> float:
 
 def accuracy(case: Case, arm: Arm) -> float:
     """The expected balanced accuracy of an arm: over images, trainings and draws."""
-    chance = PROBIT_OF_A_POINT * math.sqrt(case.sd_seeds**2 + 1.25 * case.sd_draws**2)
-    return float(norm.cdf((probit(ACCURACY) + level(case, arm) * PROBIT_OF_A_POINT) / math.hypot(SPREAD, chance)))
+    chance = POINT * math.sqrt(case.sd_seeds**2 + 1.25 * case.sd_draws**2)
+    return float(norm.cdf((USUAL + level(case, arm) * POINT) / math.hypot(SPREAD, chance)))
 
 
 def made_up(counts: Sequence[int], first: int, *, train: bool) -> LabelledImages:
@@ -218,7 +210,7 @@ def simulate(case: Case, studies: int, *, seed: int = 0) -> dict[str, list[Judge
 
 
 def _utility(case: Case, train: LabelledImages, held_out: LabelledImages, cells: SimulatedCells) -> Judged:
-    settings = UtilitySettings(seeds=case.seeds, ratios=case.ratios, learning_curve=False, max_steps=2000)
+    settings = UtilitySettings(seeds=case.seeds, ratios=case.ratios, learning_curve=False, max_steps=1000)
     generators: dict[str, Any] = {"it": object()}
     draws = [Draw(train, generators) for _ in range(case.draws)] if case.draws > 1 else []
     found = utility(train, held_out, generators, settings=settings, draws=draws, train_cells=cells.made_for)
