@@ -37,7 +37,7 @@ def main(args: EvaluateArguments) -> None:
     )
 
     # What was found: in the report, on the generators' cards, and here.
-    report = write_report(evaluation, folder, sources=sources, classifier=args.classifier)
+    report = write_report(evaluation, folder, sources=sources, classifier=args.classifier_in_words)
     tell(report, folder)
 
 

@@ -11,8 +11,8 @@ from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.cells import Cells, Job, MakeCells, answers_of
-from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.leakage import check_leakage, without_overlap
+from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.search import JUDGES, best_of, choose_ratios, scorer, whole
 from ganaug.evaluation.statistics import Difference, paired_difference
 from ganaug.evaluation.study import Arm, Study, UtilitySettings

@@ -17,14 +17,8 @@ from ganaug.core.files import build_once, write_tensors
 from ganaug.core.hardware import best_device
 from ganaug.core.integers import positive_int
 from ganaug.data import LabelledImages, joined
-from ganaug.evaluation.classifier import (
-    BatchTransform,
-    ClassifierFactory,
-    RandAugment,
-    ShiftFlip,
-    SmallCNN,
-    TrivialAugment,
-)
+from ganaug.evaluation.augmentation import BatchTransform, RandAugment, ShiftFlip, TrivialAugment
+from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
@@ -306,7 +300,13 @@ class Study:
 def class_balanced_weights(class_counts: Sequence[int], *, beta: float = 0.999) -> Tensor:
     """Weights of the classes in the loss, float32 (K,), with a mean of 1: the rarer a class, the more it counts.
 
-    Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples", equation 4.
+    Each image's loss is multiplied by the weight of its class, and the mean over the batch is taken, so a class has
+    the share (weight times number of images) of the loss: on a long tail of ten classes, from 500 images to 5, the
+    last has 9.4 %.
+
+    Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples", equation 4, normalised to a
+    sum of K as in section 4. That paper tries 0.9, 0.99, 0.999 and 0.9999 for beta on each data set; 0.999 is about
+    (N - 1) / N for the N = 1,000 images that a small data set has.
 
     Args:
         class_counts (sequence of int): training images of each class.

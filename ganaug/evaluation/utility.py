@@ -18,9 +18,9 @@ from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.cells import Answers, Cells, Job, MakeCells, answers_of
-from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
 from ganaug.evaluation.draws import Draw, kind_of_draws
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
+from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.search import JUDGES, Trial, best_of, choose_ratios, folds_of, scorer, search_reference, whole
 from ganaug.evaluation.statistics import Difference, calibration_error, macro_f1, paired_difference, recalls
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
@@ -198,8 +198,10 @@ def utility(
             generator is unconditional or does not fit the images, or ``accept`` refuses all images for an item.
     """
     check_comparable(train, held_out)
-    if extra is not None:
-        check_comparable(train, extra)
+    for images in [*([extra] if extra else []), *(draw.train for draw in draws)]:
+        check_comparable(train, images)
+    if missing := [name for name in generators if any(name not in draw.generators for draw in draws)]:
+        raise InputError(f"every draw needs the generators of that name, and one has no {missing[0]}. Add it")
     validation, test = _split(held_out)
     both = replace(joined(validation, test), name=held_out.name, train=False)
     study = Study(

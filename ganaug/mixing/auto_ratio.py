@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 def auto_ratio(
     dataset: Any, validation: Any, sampler: ClassSampler, *, class_map: Mapping[str, str] | None, cache_dir: Path
 ) -> float:
-    """The ratio that does best on validation images, 0 if none helps. It takes minutes, and says so in the log.
+    """The ratio that helps most on validation images, 0 if none helps. It takes minutes, and says so in the log.
 
     The choice is made once for given images and a given generator, so that all processes of a run get the same one.
 

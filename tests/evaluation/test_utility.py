@@ -28,10 +28,6 @@ from helpers.programs import forkserver, start_python
 from ganaug import InputError, LabelledImages
 from ganaug.data import joined
 from ganaug.evaluation import (
-    ShiftFlip,
-    SmallCNN,
-    TorchvisionClassifier,
-    TrivialAugment,
     UtilitySettings,
     classification_accuracy,
     train_classifier,
@@ -529,73 +525,11 @@ def test_workers_end_with_the_program_that_is_killed(tmp_path):
     assert not alive
 
 
-def test_shift_and_flip_move_every_image_by_itself_and_fill_with_the_background():
-    ramp = torch.arange(1, 65, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(200, 1, 1, 1)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        moved = ShiftFlip(1, flip=False, background=torch.tensor([200], dtype=torch.uint8))(ramp)
-        flipped = ShiftFlip(0, flip=True, background=torch.tensor([0], dtype=torch.uint8))(ramp)
-    assert moved.shape == ramp.shape
-    assert len(moved.unique(dim=0)) == 9  # three offsets in each direction
-    assert {200} == set(moved[moved > 64].tolist())
-    up_left = torch.full((8, 8), 200, dtype=torch.uint8)
-    up_left[:7, :7] = ramp[0, 0, 1:, 1:]
-    assert any(torch.equal(image[0], up_left) for image in moved)
-    mirrored = sum(torch.equal(image, ramp[0].flip(2)) for image in flipped)
-    assert 60 < mirrored < 140
-    assert mirrored + sum(torch.equal(image, ramp[0]) for image in flipped) == 200
-
-
-def test_trivial_augment_takes_grey_and_colour():
-    for channels in (1, 3):
-        data = small_images(size=16, channels=channels)
-        transform = TrivialAugment(ShiftFlip(2, flip=True, background=data.background))
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            changed = transform(data.images)
-        assert (changed.shape, changed.dtype) == (data.images.shape, torch.uint8)
-        assert not torch.equal(changed, data.images)
-
-
 def test_the_background_is_what_the_borders_mostly_are():
     images = torch.full((5, 3, 8, 8), 9, dtype=torch.uint8)
     images[:, 1, 0] = images[:, 1, -1] = images[:, 1, :, 0] = images[:, 1, :, -1] = 250
     data = LabelledImages(images, torch.zeros(5, dtype=torch.int64), ("a",), "frames")
     assert data.background.tolist() == [9, 250, 9]
-
-
-def test_torchvision_models_are_classifiers_too():
-    data = small_images(n=12, size=16)
-    network = partial(TorchvisionClassifier, "squeezenet1_1")
-    classifier = train_classifier(data, network, steps=2, batch_size=4)
-    assert classifier(torch.zeros(2, 1, 16, 16)).shape == (2, 3)
-    with pytest.raises(InputError, match=r"classifier 'resnet19' is not known; give small-cnn or one of .*resnet18"):
-        TorchvisionClassifier("resnet19", 3, channels=1, image_size=16)
-
-
-@pytest.mark.parametrize(("size", "blocks"), [(8, 2), (12, 2), (28, 3), (32, 3), (64, 4), (128, 5), (512, 5)])
-def test_the_small_cnn_goes_with_the_image_size(size, blocks):
-    with torch.random.fork_rng():
-        network = SmallCNN(3, image_size=size)
-    assert sum(isinstance(layer, torch.nn.MaxPool2d) for layer in network.modules()) == blocks
-    images = torch.zeros(2, 1, size, size)
-    network.eval()
-    with torch.inference_mode():
-        features = network.features(images)
-        assert torch.equal(network.head(features), network(images))
-    assert features.shape == (2, 8 * 2**blocks)
-
-
-def test_training_draws_images_as_their_weights_say_and_learns():
-    data = small_images(n=90, size=12)
-    only_two = (data.targets < 2).double()
-    unheard = train_classifier(data, steps=60, batch_size=32, class_weights=torch.tensor([1.0, 1.0, 0.0]))
-    assert (unheard(data.images / 127.5 - 1).argmax(1)[data.targets == 2] == 2).double().mean() < 0.5
-    classifier = train_classifier(data, steps=60, batch_size=32, weights=only_two)
-    predicted = classifier(data.images / 127.5 - 1).argmax(1)
-    assert set(predicted.tolist()) == {0, 1}  # it has never seen the third
-    right = (predicted == data.targets)[data.targets < 2]
-    assert right.double().mean() > 0.9
 
 
 class TwoOutputs(torch.nn.Linear):
@@ -638,10 +572,3 @@ def test_a_cell_does_not_move_what_is_not_its_own(parts, tmp_path):
     first, second = (run_cell(Job(study, arm, 0), tmp_path) for _ in range(2))
     assert torch.equal(first.confidence, second.confidence)
     assert not torch.equal(first.confidence, run_cell(Job(study, arm, 1), tmp_path).confidence)
-
-
-def test_training_a_classifier_on_a_cpu_leaves_other_devices_alone(parts, monkeypatch):
-    seeded = []
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
-    train_classifier(parts[0], TinyClassifier, steps=1)
-    assert not seeded

@@ -237,13 +237,12 @@ def example_pictures(digits: LabelledImages, names: tuple[str, ...] = ("acgan-28
         "real": Picture("Real images", "Ten real images of each digit", real_grid(digits), "One class a column.")
     }
     for name in names:
-        title = f"Images of {name}"
         pictures[f"samples {name}"] = Picture(
-            title, f"Ten images of each digit by {name}", real_grid(later), "Seed 0."
+            f"The generator “{name}”", f"Ten images of each digit by {name}", real_grid(later), "Seed 0."
         )
         pictures[f"pairs {name}"] = Picture(
             f"Closest pairs of {name}",
-            f"Five images of {name} and the training images that resemble them most; none is a copy",
+            f"Five images by the generator “{name}” and the training images that resemble them most; none is a copy",
             pairs(later),
             "Generated above, its nearest training image below.",
         )

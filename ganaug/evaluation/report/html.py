@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,9 +13,11 @@ from ganaug.evaluation.learning_curve import Worth
 from ganaug.evaluation.memorization import Memorization
 from ganaug.evaluation.report import figures
 from ganaug.evaluation.report.contents import GeneratorFacts, Report
-from ganaug.evaluation.report.wording import FILTERS, count, interval, percent, points
+from ganaug.evaluation.report.drawing import data_uri
+from ganaug.evaluation.report.wording import FILTERS, count, drawn_by, interval, percent, points
 
 LEAST_DIVERSITY = 0.5  # of a class, relative to real images; the report warns of less
+FEW_TRAININGS = 2  # of each arm; the report warns of so few
 
 # Name, what it says, and how it is written.
 SET_DISTANCES = {
@@ -64,7 +65,7 @@ def render_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(FILTERS, png=_png, svg=_svg)
+    environment.filters.update(FILTERS, png=_png, svg=data_uri)
     html = environment.get_template("report.html.j2").render(
         report=report,
         pictures=pictures,
@@ -76,6 +77,7 @@ def render_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         copying={generator.name: _copying(generator.memorization) for generator in report.generators},
         distances=SET_DISTANCES,
         least_diversity=LEAST_DIVERSITY,
+        few_trainings=FEW_TRAININGS,
     )
     return html.encode("utf-8", "replace").decode()  # the name of a folder may hold what UTF-8 cannot
 
@@ -125,7 +127,7 @@ def _worth_words(worth: Worth, measured_to: int) -> str:
 
 def _forest_words(report: Report) -> str:
     found = [
-        f"{generator.name} at ratio {generator.verdict.ratio:g} changes balanced accuracy by "
+        f"The generator “{generator.name}” at ratio {generator.verdict.ratio:g} changes balanced accuracy by "
         f"{interval(generator.verdict.difference)} points: {generator.verdict.outcome}."
         for generator in report.generators
     ]
@@ -136,7 +138,7 @@ def _forest_words(report: Report) -> str:
 def _curve_words(report: Report) -> str:
     first, last = report.curve.points[0], report.curve.points[-1]
     found = [
-        f"With images of {generator.name} it is {percent(arm.mean)} at {count(report.data.train_images)} real images."
+        f"With {drawn_by(generator.name)} it is {percent(arm.mean)} at {count(report.data.train_images)} real images."
         for generator, arm in zip(report.generators, report.primary_arms, strict=True)
     ]
     start = f"Balanced accuracy is {percent(last.mean)} with {count(last.images)} real images"
@@ -176,8 +178,4 @@ def _copying(found: Memorization) -> list[str]:
 def _png(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _svg(text: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
+    return data_uri(file.getvalue())

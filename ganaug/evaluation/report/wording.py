@@ -55,6 +55,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
+def drawn_by(generator: str) -> str:
+    """Whose images they are, in words that no name of a generator turns into others, such as that of a dataset."""
+    return f"images drawn by the generator “{generator}”"
+
+
 def plain(value: Any) -> str:
     """A setting's value in words."""
     if value is None:
