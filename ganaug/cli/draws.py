@@ -25,14 +25,14 @@ def make_draws(
     A generator that was trained on other images is the same in all of them.
 
     Args:
-        count (int): number of draws; 1 judges the given images and generators alone.
+        count (int): number of draws; with 1, the given images and generators are judged alone.
         train (LabelledImages): the images that were collected.
         extra (LabelledImages, optional): others of the same kind.
         generators (mapping): generators by name.
         folder (str or Path, optional): where trained generators are kept, see :func:`train_again`.
 
     Returns:
-        list of Draw: one for each.
+        list of Draw: one for each; none if the given images are judged.
 
     Raises:
         InputError: ``count`` is not a positive int, or a generator cannot be trained again; nothing is trained then.
@@ -40,11 +40,14 @@ def make_draws(
         OSError: a folder cannot be written to or the disk is full.
     """
     if positive_int("draws", count) == 1:
-        return [Draw(train, generators, extra)]
+        return []
     print(f"draws: {count} {kind_of_draws(train, extra)}")
     own = {name: generator for name, generator in generators.items() if _trained_again(name, generator, train)}
-    for name in generators:
-        if name not in own:
+    for name, generator in generators.items():
+        if name in own:
+            minutes = generator.info["training"]["seconds"] / 60
+            print(f"{name} is trained again on each of them; it took {minutes:.1f} minutes")
+        else:
             print(f"{name} was not trained on just these images, so it is the same in all draws")
 
     draws = []

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from ganaug import Generator, InputError, LabelledImages
+from ganaug.cli.draws import make_draws
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.files import check_writable
@@ -45,9 +46,13 @@ class EvaluateArguments:
             of classes is replaced.
         classifier_frozen: Train only the last layer of the pre-trained model.
         inception_weights: File with the weights of the Inception network, for FID and KID, or download.
+        draws: Draws of the images, and trainings of generators that were trained on them, over which the judged
+            classifiers are spread. 1 judges these images and this training alone.
         output_dir: Folder for the report; by default evaluation in the folder of the generator, or
             outputs/evaluation.
         processes: Classifiers trained at a time on a CPU, each by one thread; by default one for each core.
+        budget_minutes: Take no longer than about this: a few steps are timed, and what the verdict needs least is left
+            out. What that costs is said before anything is trained.
     """
 
     generator: tuple[str, ...]
@@ -59,8 +64,10 @@ class EvaluateArguments:
     classifier_weights: Path | None = None
     classifier_frozen: bool = False
     inception_weights: str | None = None
+    draws: int = 1
     output_dir: Path | None = None
     processes: int | None = None
+    budget_minutes: float | None = None
 
     @property
     def factory(self) -> ClassifierFactory:
@@ -81,6 +88,7 @@ def judge(args: EvaluateArguments) -> None:
     folder = report_folder(args)
     generators = {name: Generator.from_pretrained(source) for name, source in sources.items()}
     train, extra, held_out = open_splits(args, generators)
+    draws = make_draws(args.draws, train, extra, generators)
     evaluation = evaluate(
         train,
         held_out,
@@ -88,8 +96,10 @@ def judge(args: EvaluateArguments) -> None:
         factory=factory,
         settings=args.settings,
         extra=extra,
+        draws=draws,
         inception_weights=args.inception_weights,
         processes=processes_of(args),
+        budget_minutes=args.budget_minutes,
     )
     report = write_report(evaluation, folder, sources=sources, classifier=args.classifier_in_words)
     tell(report, folder)

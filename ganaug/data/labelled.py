@@ -15,6 +15,8 @@ from torch.utils.data import Dataset
 from ganaug.core.errors import DataError, InputError
 from ganaug.core.seeding import Purpose, random_stream
 
+_TRAINING = ", training part"  # said once of a part of a part
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelledImages(Dataset[tuple[Tensor, int]]):
@@ -137,7 +139,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         chosen = torch.isin(self.image_hashes, different.image_hashes[different._choose(counts, seed, Purpose.SPLIT)])
         train, rest = torch.nonzero(~chosen).squeeze(1), torch.nonzero(chosen).squeeze(1)
         held = replace(self.subset(rest, f"{self.name}, held-out part"), train=False)
-        return self.subset(train, f"{self.name}, training part"), held
+        return self.subset(train, f"{self.name.removesuffix(_TRAINING)}{_TRAINING}"), held
 
     def take(self, counts: Sequence[int], *, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
         """Take some images of each class: (those, the others), both in the order they have here.

@@ -230,36 +230,37 @@ def load_weights(model: nn.Module, path: Path, head_names: Sequence[str]) -> Non
         InputError: the file cannot be read, or a name or shape differs elsewhere than in the head.
     """
     state, own = read_weights(path), model.state_dict()
-    found = [name for name in head_names if name in state]
-    # Of a head's parameters, only the first dimension is the number of classes.
-    if all(state[name].shape[1:] == own[name].shape[1:] for name in found):
-        same = len(found) == len(head_names) and all(state[name].shape == own[name].shape for name in found)
-        if not same:
-            classes = f"is of {len(state[found[0]])} classes" if found else "is missing"
-            _say_once(
-                f"{path}: the head ({', '.join(head_names)}) {classes}; a new one of {len(own[head_names[0]])} "
-                "classes is trained in its place"
-            )
-            state = {name: value for name, value in state.items() if name not in head_names}
-            state |= {name: own[name] for name in head_names}
+    # Of a head's parameters only the first dimension, the number of classes, may differ. Then all of them are new.
+    new_head = any(name not in state or state[name].shape != own[name].shape for name in head_names)
+    left_out = tuple(head_names) if new_head else ()
 
-    wrong = [
-        f"{name} {tuple(value.shape)} instead of {tuple(own[name].shape)}"
-        for name, value in state.items()
-        if name in own and value.shape != own[name].shape
-    ]
-    fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
-    # Without the counters of BatchNorm, which old files lack and torch does without.
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in state if name not in own]
-    if missing or unexpected or wrong:
-        told = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
-        parts = [f"{kind}: {shortened(names, most=5)}" for kind, names in told.items() if names]
+    # Everything else must be there, but for the counters of BatchNorm, which old files lack and torch does without.
+    found = {
+        "missing": [
+            name for name in own if name not in (*state, *left_out) and not name.endswith("num_batches_tracked")
+        ],
+        "unexpected": [name for name in state if name not in own],
+        "of another shape": [
+            f"{name} {tuple(value.shape)} instead of {tuple(own[name].shape)}"
+            for name, value in state.items()
+            if name in own
+            and value.shape != own[name].shape
+            and not (name in left_out and value.ndim == own[name].ndim and value.shape[1:] == own[name].shape[1:])
+        ],
+    }
+    if any(found.values()):
+        parts = [f"{kind}: {shortened(names, most=5)}" for kind, names in found.items() if names]
         raise InputError(
             f"the weights in {path} do not fit this classifier ({'; '.join(parts)}). Name the model that they were "
             "saved from"
         )
-    model.load_state_dict(fitting, strict=False)
+    if new_head:
+        before = next((f"is of {len(state[name])} classes" for name in head_names if name in state), "is missing")
+        _say_once(
+            f"{path}: the head ({', '.join(head_names)}) {before}; a new one of {len(own[head_names[0]])} classes is "
+            "trained in its place"
+        )
+    model.load_state_dict({name: value for name, value in state.items() if name not in left_out}, strict=False)
 
 
 @functools.cache

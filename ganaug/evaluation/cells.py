@@ -7,15 +7,15 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -36,6 +36,8 @@ from ganaug.evaluation.statistics import balanced_accuracy
 from ganaug.evaluation.study import Arm, Study
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 PROBED = 16  # images that tell one classifier from another
 _VERSION = 4  # of how a cell is computed; raised when that changes, so that old and new cells are never compared
@@ -157,7 +159,7 @@ class Cells:
             InputError: the factory does not make a classifier of these classes.
             OSError: the folder cannot be written to.
         """
-        cells = [self._read(job) for job in jobs]
+        cells = [self.kept(job) for job in jobs]
         missing = [index for index, cell in enumerate(cells) if cell is None]
         done = len(jobs) - len(missing)
         with (
@@ -178,9 +180,7 @@ class Cells:
 
     def _train(self, jobs: Sequence[Job], pools: Path) -> Generator[tuple[int, Cell], None, None]:
         if self.processes == 1 or len(jobs) < 2:
-            with one_thread_each() as threads:
-                # With an accelerator, the CPU only prepares the batches, and may do so with all its threads.
-                torch.set_num_threads(1 if self.device.type == "cpu" else threads)
+            with self._threads():
                 yield from ((number, run_cell(job, pools)) for number, job in enumerate(jobs))
             return
         with ProcessPoolExecutor(
@@ -194,11 +194,34 @@ class Cells:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        with one_thread_each() as threads:
+            # With an accelerator, the CPU only prepares the batches, and may do so with all its threads.
+            torch.set_num_threads(1 if self.device.type == "cpu" else threads)
+            yield
+
+    def try_out(self, work: Callable[[], Result]) -> list[Result]:
+        """Do something once in each of the processes that train cells, in all at the same time.
+
+        Args:
+            work (callable): what to do; with several processes it must be picklable.
+
+        Returns:
+            list: what it returned in each.
+        """
+        if self.processes == 1:
+            with self._threads():
+                return [work()]
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.processes, spawn, _start_worker, ([], Path())) as pool:
+            return [each.result() for each in [pool.submit(work) for _ in range(self.processes)]]
+
     def path(self, job: Job) -> Path:
         """File of a cell, named by everything that it depends on."""
         return self.folder / f"{self._names[id(job.study)].of_cell(job.arm, job.seed)}.safetensors"
 
-    def _read(self, job: Job) -> Cell | None:
+    def kept(self, job: Job) -> Cell | None:
         """A finished cell; None if there is none, or its file is damaged."""
         path = self.path(job)
         try:
@@ -228,13 +251,6 @@ class TrainsCells(Protocol):
 
     def run(self, jobs: Sequence[Job], title: str) -> list[Cell]:
         """The cell of each job."""
-
-
-class MakeCells(Protocol):
-    """Makes it, as the constructor of :class:`Cells` does."""
-
-    def __call__(self, studies: Sequence[Study], folder: str | Path | None, *, processes: int) -> TrainsCells:
-        """See :class:`Cells`."""
 
 
 @dataclass(frozen=True)
@@ -276,14 +292,26 @@ def answers_of(cells: Sequence[Cell], held_out: LabelledImages) -> Answers:
     )
 
 
+def untrained(study: Study) -> nn.Module:
+    """A classifier of a study, as its factory makes it with seed 0.
+
+    Raises:
+        InputError: what the factory makes is no module.
+    """
+    data = study.held_out
+    with one_thread_each(), usual_defaults(), forked_rng(0, torch.device("cpu")):
+        classifier = study.factory(len(data.classes), channels=data.channels, image_size=data.image_size)
+    if not isinstance(classifier, nn.Module):
+        raise InputError(f"the classifier's factory must make a torch module, got {type(classifier).__name__}")
+    return classifier
+
+
 def _what_it_makes(study: Study) -> list[Any]:
     """What tells the factory's classifier from one that it made before its code was edited: untrained, on the CPU."""
     data, cpu = study.held_out, torch.device("cpu")
+    classifier = untrained(study)
+    found = [fingerprints.of_source(study.factory, classifier), fingerprints.of_module(classifier)]
     with one_thread_each(), usual_defaults(), forked_rng(0, cpu):
-        classifier = study.factory(len(data.classes), channels=data.channels, image_size=data.image_size)
-        if not isinstance(classifier, nn.Module):
-            raise InputError(f"the classifier's factory must make a torch module, got {type(classifier).__name__}")
-        found = [fingerprints.of_source(study.factory, classifier), fingerprints.of_module(classifier)]
         try:
             with torch.no_grad():
                 said = classifier.to(cpu).eval()(to_float(data.images[:PROBED]))

@@ -39,9 +39,8 @@ def train_classifier(
 ) -> nn.Module:
     """Train a classifier with a one-cycle learning rate, in bf16 if the device supports it.
 
-    It is trained with Adam, or as it says itself; see :class:`~ganaug.evaluation.networks.ClassifierFactory`.
-
-    Torch's global random state is left as it was.
+    It is trained with Adam, or as it says itself; see :class:`~ganaug.evaluation.ClassifierFactory`. Torch's
+    global random state is left as it was.
 
     Args:
         data (LabelledImages): square images.

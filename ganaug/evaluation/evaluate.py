@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +24,15 @@ from ganaug.evaluation.inception import InceptionDistances, inception_distances
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage, without_overlap
 from ganaug.evaluation.memorization import Memorization, closest_pairs_picture, memorization
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
-from ganaug.evaluation.study import UtilitySettings
-from ganaug.evaluation.utility import Utility, utility
+from ganaug.evaluation.plan import MOST_JUDGED, plan_of
+from ganaug.evaluation.price import Price, price_of, within_budget
+from ganaug.evaluation.study import Study, UtilitySettings
+from ganaug.evaluation.timings import time_parts
+from ganaug.evaluation.utility import Utility, carry_out
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
-MOST_JUDGED = 10_000  # images on which fidelity and memorisation are measured
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Evaluation:
         leakage (dict): generator name to what is known about the images it saw.
         left_out (int): held-out images that were left out because they are copies of training images.
         seconds (float): that this call took; classifiers that an earlier one had trained are not in it.
+        price (Price): what it was estimated to take, before it started.
     """
 
     utility: Utility
@@ -67,6 +72,7 @@ class Evaluation:
     leakage: dict[str, LeakageCheck]
     left_out: int
     seconds: float
+    price: Price
 
 
 @usual_defaults()
@@ -84,18 +90,23 @@ def evaluate(
     inception_weights: str | Path | None = None,
     cache_dir: str | Path | None = None,
     processes: int = 1,
+    budget_minutes: float | None = None,
 ) -> Evaluation:
     """Find out whether generators help a classifier, and what their images are like.
+
+    Before anything is trained, a few steps are timed, and what all of it will take is logged as a warning.
 
     Args:
         train, held_out, generators, factory, settings, extra, accept, max_tries, draws, cache_dir, processes:
             see :func:`utility`.
         inception_weights (str or Path, optional): file with the weights of the Inception network, or ``"download"``,
             to measure FID and KID too. Default: they are not measured
+        budget_minutes (float, optional): leave out what the verdict needs least, until the rest takes no longer than
+            this; see :func:`ganaug.evaluation.price.within_budget`. Default: nothing is left out
 
     Raises:
-        InputError: a generator or the classifiers are trained on held-out images, or :func:`utility` refuses the
-            input.
+        InputError: a generator or the classifiers are trained on held-out images, ``budget_minutes`` is not positive
+            and finite or too little for any verdict, or :func:`utility` refuses the input.
     """
     started = time.monotonic()
     seen_by = [(train, generators), *((draw.train, draw.generators) for draw in draws)]
@@ -108,19 +119,29 @@ def evaluate(
     if extra is not None:
         further = ~torch.isin(extra.image_hashes, torch.cat([train.image_hashes, held_out.image_hashes]))
         extra = extra.subset(torch.nonzero(further).squeeze(1), extra.name)
-    found = utility(
+    asked = Study(
         train,
         held_out,
-        generators,
-        factory=factory,
-        settings=settings,
+        dict(generators),
         extra=extra,
+        factory=factory,
+        settings=settings or UtilitySettings(),
         accept=accept,
         max_tries=max_tries,
-        draws=draws,
-        cache_dir=cache_dir,
-        processes=processes,
     )
+    plan = plan_of(asked, draws)
+    cells = plan.cells(cache_dir, processes)
+
+    # The price, before anything is trained.
+    timings = time_parts(plan.study, cells, [arm.augmentation for arm in plan.study.augmented_arms()])
+    price = price_of(plan, cells, timings)
+    if budget_minutes is not None:
+        fitting, price = within_budget(plan, cells, timings, budget_minutes)
+        plan = plan.with_settings(fitting)
+        cells = plan.cells(cache_dir, processes)
+    logger.warning(price.sentence)
+
+    found = carry_out(plan, cells)
     study = found.study
     learn = partial(
         train_classifier,
@@ -135,7 +156,7 @@ def evaluate(
     judged = {}
     for name in tqdm(generators, desc="fidelity and memorisation", unit="generator"):
         judged[name] = _judge(name, found, judges, inception_weights)
-    return Evaluation(found, judged, leakage, left_out, time.monotonic() - started)
+    return Evaluation(found, judged, leakage, left_out, time.monotonic() - started, price)
 
 
 def _judge(name: str, found: Utility, judges: Sequence[SmallCNN], inception_weights: str | Path | None) -> Judged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +11,19 @@ from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.cells import Cells, Job, MakeCells, answers_of
+from ganaug.evaluation.cells import Cells, Job, TrainsCells, answers_of
 from ganaug.evaluation.leakage import check_leakage, without_overlap
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
-from ganaug.evaluation.search import JUDGES, best_of, choose_ratios, scorer, whole
+from ganaug.evaluation.price import Tally, in_minutes
+from ganaug.evaluation.search import JUDGES, best_of, choose_ratios, choosing_jobs, scorer, whole
 from ganaug.evaluation.statistics import Difference, paired_difference
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
+from ganaug.evaluation.timings import time_parts
 from ganaug.evaluation.verdict import Outcome, answer, in_points
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
+
+logger = logging.getLogger(__name__)
 
 RULE = 2  # of how a ratio is chosen; raised when that changes, so that no older choice is taken for a new one
 CANDIDATES = (0.1, 0.2, 0.3, 0.5, 0.8)
@@ -60,14 +65,13 @@ def choose_ratio(
     max_tries: int = 10,
     cache_dir: str | Path | None = None,
     processes: int = 1,
-    train_cells: MakeCells = Cells,
 ) -> RatioChoice:
     """Choose the ratio at which generated images help a classifier most on validation images, or 0.
 
     Half of the validation images choose the best candidate; the other half, and trainings with other seeds, judge
     whether it helps. If images do not help at any ratio, one above 0 is chosen in 2.5 % of all cases. Augmentation is
     classic, and where classes are imbalanced the real images are oversampled. Up to 10,000 different generated images
-    are mixed in, however few real images there are.
+    are mixed in, however few real images there are. What all of it takes is estimated first and logged as a warning.
 
     Args:
         train (LabelledImages): real training images.
@@ -81,7 +85,7 @@ def choose_ratio(
         accept (Filter, optional), max_tries (int): see :func:`utility`. Default: all images are kept
         cache_dir (str or Path, optional): where the answers of trained classifiers are kept. Default:
             ``~/.cache/ganaug/evaluation``
-        processes (int), train_cells (callable): see :func:`utility`.
+        processes (int): see :func:`utility`. Default: 1
 
     Raises:
         InputError: ``train`` and ``validation`` differ in classes or image shape, the generator or the classifiers
@@ -109,23 +113,48 @@ def choose_ratio(
         accept=accept,
         max_tries=max_tries,
     )
-    cells = train_cells([study], cache_dir, processes=processes)
+    cells = Cells([study], cache_dir, processes=processes)
+
+    # The price, which does not depend on what is found.
+    reference = _reference(study)
+    folds, arms = whole(study, len(choosing)), study.mixed_arms("generator", reference)
+    tally = Tally(cells, time_parts(study, cells, [reference.augmentation]))
+    tally.run([job for arm in arms for job in choosing_jobs(folds, arm)])
+    tally.run([Job(study, arm, JUDGES + seed) for arm in (arms[-1], reference) for seed in range(settings.seeds)])
+    logger.warning(
+        "choosing the ratio: %d classifiers are trained with and without generated images, which takes %s here",
+        tally.trained,
+        in_minutes(tally.seconds / 60, tally.seconds / 60),
+    )
+
+    return judged_ratio(study, len(choosing), cells)
+
+
+def judged_ratio(study: Study, choosing: int, cells: TrainsCells) -> RatioChoice:
+    """Choose a ratio and judge it; for the result see :func:`choose_ratio`.
+
+    Args:
+        study (Study): with one generator, and the candidates as its ratios.
+        choosing (int): how many of its held-out images, the first ones, choose.
+        cells (TrainsCells): trains its classifiers.
+    """
+    settings, reference, held_out = study.settings, _reference(study), study.held_out
 
     # Some trainings and half of the images choose a candidate.
-    reference = Arm("ratio 0", settings.max_steps, oversampled=not study.balanced)
-    score = scorer(cells, whole(study, len(choosing)), "choosing the ratio")
-    trials = choose_ratios(study, reference, score)["generator"]
+    score = scorer(cells, whole(study, choosing), "choosing the ratio")
+    (trials,) = choose_ratios(study, reference, score).values()
     best = best_of(trials).arm
 
     # Others, and the other half, judge it.
     jobs = [Job(study, arm, JUDGES + seed) for arm in (best, reference) for seed in range(settings.seeds)]
     found = cells.run(jobs, "judging it")
-    on_judging = slice(len(choosing), None)
     with_it, without = (
-        answers_of(of_arm, both).of(on_judging) for of_arm in (found[: settings.seeds], found[settings.seeds :])
+        answers_of(of_arm, held_out).of(slice(choosing, None))
+        for of_arm in (found[: settings.seeds], found[settings.seeds :])
     )
     difference = paired_difference(with_it.correct, without.correct, with_it.targets, with_it.num_classes)
-    outcome, note = answer(difference, settings.margin, repeated="seeds", test_images=len(judging))
+    judging = len(with_it.targets)
+    outcome, note = answer(difference, settings.margin, repeated="seeds", test_images=judging)
     ratio = best.ratio if outcome == "helps" else 0.0
     sentence = f"ratio {ratio:g}: {outcome}, {in_points(difference)} at ratio {best.ratio:g}"
     return RatioChoice(
@@ -134,5 +163,10 @@ def choose_ratio(
         difference,
         best.ratio,
         {trial.arm.ratio: trial.mean for trial in trials},
-        f"{sentence} on {len(judging):,} validation images{f'; {note}' if note else ''}",
+        f"{sentence} on {judging:,} validation images{f'; {note}' if note else ''}",
     )
+
+
+def _reference(study: Study) -> Arm:
+    """The training without generated images."""
+    return Arm("ratio 0", study.settings.max_steps, oversampled=not study.balanced)

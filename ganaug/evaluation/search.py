@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import LabelledImages, joined
-from ganaug.evaluation.cells import Job, TrainsCells, answers_of
+from ganaug.evaluation.cells import Cell, Job, TrainsCells, answers_of
 from ganaug.evaluation.study import LEARNING_RATE_STEP, Arm, Study
 
 SEEDS = 2  # trainings of each arm that choose, with the seeds 0 and 1
@@ -220,14 +220,19 @@ def scorer(cells: TrainsCells, folds: Sequence[Fold], title: str) -> Score:
     """
 
     def score(arms: Sequence[Arm]) -> list[Scored]:
-        jobs = [Job(fold.study, arm, seed) for arm in arms for seed, fold in enumerate(folds)]
-        found = iter(cells.run(jobs, title))
-        scored = []
-        for _ in arms:
-            of_arm = [next(found) for _ in folds]
-            answers = [answers_of([cell], fold.study.held_out) for cell, fold in zip(of_arm, folds, strict=True)]
-            scores = [each.of(fold.scored_by).scores for each, fold in zip(answers, folds, strict=True)]
-            scored.append(Scored(torch.cat(scores), sum(cell.seconds for cell in of_arm) / len(of_arm)))
-        return scored
+        found = iter(cells.run([job for arm in arms for job in choosing_jobs(folds, arm)], title))
+        return [scored(folds, [next(found) for _ in folds]) for _ in arms]
 
     return score
+
+
+def choosing_jobs(folds: Sequence[Fold], arm: Arm) -> list[Job]:
+    """The trainings of an arm that choose."""
+    return [Job(fold.study, arm, seed) for seed, fold in enumerate(folds)]
+
+
+def scored(folds: Sequence[Fold], cells: Sequence[Cell]) -> Scored:
+    """How an arm did whose trainings that choose gave these cells."""
+    answers = [answers_of([cell], fold.study.held_out) for cell, fold in zip(cells, folds, strict=True)]
+    scores = [each.of(fold.scored_by).scores for each, fold in zip(answers, folds, strict=True)]
+    return Scored(torch.cat(scores), sum(cell.seconds for cell in cells) / len(cells))

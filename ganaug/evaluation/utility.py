@@ -5,7 +5,6 @@ The rule of the verdict is fixed in advance. :data:`METHOD` says it in words for
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,23 +13,19 @@ from typing import cast
 from torch import Tensor
 
 from ganaug.core.defaults import usual_defaults
-from ganaug.core.errors import InputError
-from ganaug.data import LabelledImages, joined
+from ganaug.data import LabelledImages
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.cells import Answers, Cells, Job, MakeCells, answers_of
+from ganaug.evaluation.cells import Answers, Cells, Job, TrainsCells, answers_of
 from ganaug.evaluation.draws import Draw, kind_of_draws
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
-from ganaug.evaluation.search import JUDGES, Trial, best_of, choose_ratios, folds_of, scorer, search_reference, whole
+from ganaug.evaluation.plan import SIDELINES, Plan, plan_of
+from ganaug.evaluation.search import Trial, best_of, choose_ratios, scorer, search_reference, whole
 from ganaug.evaluation.statistics import Difference, calibration_error, macro_f1, paired_difference, recalls
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
 from ganaug.evaluation.verdict import Outcome, answer, in_points
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
-
-VALIDATION = 0.25  # share of the held-out images that chooses
-SIDELINES = 3  # trainings of an arm that stands beside the verdict
-MOST_TIMES = 4  # the reference's steps, in the arm that is given the generator's training time
 
 METHOD = (
     "Every arm trains the same classifier, once for each seed. A seed fixes the classifier's initial weights, and "
@@ -41,17 +36,20 @@ METHOD = (
     "those that are judged have different seeds too. So nothing that was chosen because it was lucky is judged by its "
     "luck.",
     "The reference is the best training without generated images, by its mean score on the validation images. The "
-    "search tries augmentations, each with twice the steps as long as that brings more than half a point; on top of "
-    "the best, MixUp or CutMix and, where classes are imbalanced, oversampling and a class-balanced loss; then lower "
-    "and higher learning rates. Where there are fewer than 1,000 validation images, five-fold cross-validation adds "
-    "the training images.",
+    "search tries augmentations, each with twice the steps at least once, and again as long as that brings more than "
+    "half a point and the best is within reach; on top of the best, MixUp or CutMix and, where classes are "
+    "imbalanced, oversampling and a class-balanced loss; then lower and higher learning rates. Where there are fewer "
+    "than 1,000 validation images, five-fold cross-validation adds the training images, if each class has at least "
+    "five.",
     "Generated images are added to exactly that training, with its steps, schedule and augmentation, at several "
     "ratios. The primary arm is the one with the highest mean score on the validation images.",
-    "The interval is Student's t for the mean difference between primary arm and reference over new trainings and the "
-    "test images, both taken as samples; where both matter, its quantile is the mean of theirs, weighted by their "
-    "variances (Cochran). Generated images help or hurt if the 95 % interval lies on one side of zero. "
-    "They have no worthwhile effect if the 90 % interval lies within the margin that was fixed beforehand (two "
-    "one-sided tests). Where neither is so, the evaluation cannot tell yet, and says what would.",
+    "The interval is Student's t for the mean difference between primary arm and reference. New trainings and test "
+    "images are both taken as samples; the quantile is the mean of their quantiles, weighted by their variances "
+    "(Cochran). Where the trainings are spread over several draws of the training images, each draw counts once, with "
+    "the mean of its trainings.",
+    "Generated images help or hurt if the 95 % interval lies on one side of zero. They have no worthwhile effect if "
+    "the 90 % interval lies within the margin that was fixed beforehand (two one-sided tests). Where neither is so, "
+    "the evaluation cannot tell yet, and says what would.",
     "The verdict is one comparison for each generator. The other rows of the table are for orientation; their "
     "intervals are not corrected for their number.",
     "What a difference is worth in real images is read off a power law fitted to the scores of the reference with "
@@ -166,7 +164,6 @@ def utility(
     draws: Sequence[Draw] = (),
     cache_dir: str | Path | None = None,
     processes: int = 1,
-    train_cells: MakeCells = Cells,
 ) -> Utility:
     """Train a classifier with and without generated images, and say whether they helped on held-out real images.
 
@@ -190,23 +187,14 @@ def utility(
         cache_dir (str or Path, optional): where finished cells are kept. Default: ``~/.cache/ganaug/evaluation``
         processes (int): how many classifiers are trained at a time on a CPU, each by one thread; several are started
             by spawning, so a script needs ``if __name__ == "__main__"``. Default: 1
-        train_cells (callable): makes what trains the classifiers, as :class:`Cells` does; another one for simulated
-            studies. Default: :class:`Cells`
 
     Raises:
         ValueError: the classes or image shapes of the real images differ, a class has too few held-out images, a
             generator is unconditional or does not fit the images, or ``accept`` refuses all images for an item.
     """
-    check_comparable(train, held_out)
-    for images in [*([extra] if extra else []), *(draw.train for draw in draws)]:
-        check_comparable(train, images)
-    if missing := [name for name in generators if any(name not in draw.generators for draw in draws)]:
-        raise InputError(f"every draw needs the generators of that name, and one has no {missing[0]}. Add it")
-    validation, test = _split(held_out)
-    both = replace(joined(validation, test), name=held_out.name, train=False)
     study = Study(
         train,
-        both,
+        held_out,
         dict(generators),
         extra=extra,
         factory=factory,
@@ -214,80 +202,52 @@ def utility(
         accept=accept,
         max_tries=max_tries,
     )
-    # The trainings that choose, and those that are judged: on the given images, or on draws of them.
-    folds = folds_of(study, len(validation))
-    judged = [
-        replace(study, train=draw.train, extra=draw.extra, generators=dict(draw.generators)) for draw in draws
-    ] or [study]
-    cells = train_cells([study, *(fold.study for fold in folds), *judged], cache_dir, processes=processes)
+    plan = plan_of(study, draws)
+    return carry_out(plan, plan.cells(cache_dir, processes))
 
+
+def carry_out(plan: Plan, cells: TrainsCells) -> Utility:
+    """Do what a plan says; for the result see :func:`utility`.
+
+    Args:
+        plan (Plan): what to do.
+        cells (TrainsCells): trains its classifiers; others than :class:`Cells` may only pretend to.
+    """
     # Choose the reference, which is the best training without generated images, and then the ratio of generated ones.
+    study, folds, validation = plan.study, plan.folds, len(plan.validation)
     trials = search_reference(study, scorer(cells, folds, "the best without generated images"))
     reference = best_of(trials)
-    mixed = choose_ratios(study, reference.arm, scorer(cells, whole(study, len(validation)), "the ratio"))
+    mixed = choose_ratios(study, reference.arm, scorer(cells, whole(study, validation), "the ratio"))
     primary = {name: best_of(each).arm for name, each in mixed.items()}
 
     # Judge them by trainings of their own, spread over the draws. What stands beside them has some of the same seeds.
-    repeats = -(-study.settings.seeds // len(judged)) * len(judged)
-    draw_of = [k % len(judged) for k in range(repeats)]
-    longer, left_out = _longer_arms(study, reference)
-    alone = [study.generated_arm(name, reference.arm) for name in study.generators]
-    of_each = [each.curve_arms(reference.arm) for each in judged]  # not all draws have as many extra images
-    curve_arms = [arm for arm in of_each[0] if all(arm in arms for arms in of_each)]
-    seeds = dict.fromkeys([*alone, *longer, *curve_arms], min(SIDELINES, repeats))
-    seeds |= dict.fromkeys([reference.arm, *primary.values()], repeats)
-    jobs = [Job(judged[draw_of[k]], arm, JUDGES + k) for arm, often in seeds.items() for k in range(often)]
-    done = iter(cells.run(jobs, "the verdict"))
-    on_test = slice(len(validation), None)
-    answers = {arm: answers_of([next(done) for _ in range(often)], both).of(on_test) for arm, often in seeds.items()}
+    seeds, left_out = plan.judged_arms(reference, list(primary.values()))
+    done = iter(cells.run(plan.judging(seeds), "the verdict"))
+    held_out, on_test = study.held_out, slice(validation, None)
+    answers = {
+        arm: answers_of([next(done) for _ in range(often)], held_out).of(on_test) for arm, often in seeds.items()
+    }
 
-    scales = [reference.arm, *curve_arms]
-    sizes = [len(study.real_images(arm, 0)) for arm in scales]
+    curve = [arm for arm in seeds if arm == reference.arm or arm.scale != 1]
+    sizes = [len(study.real_images(arm, 0)) for arm in curve]
     found = Utility(
         study=study,
         search=(*trials, *(trial for each in mixed.values() for trial in each)),
         cross_validated=folds[0].study is not study,
         reference=reference,
-        validation=validation,
-        test=test,
-        arms={
-            arm.name: _result(arm, answers, reference.arm, draw_of)
-            for arm in [reference.arm, *longer, *primary.values(), *alone]
-        },
+        validation=plan.validation,
+        test=plan.test,
+        arms={arm.name: _result(arm, answers, reference.arm, plan.draw_of) for arm in seeds if arm.scale == 1},
         verdicts={},
-        curve=learning_curve(sizes, [answers[arm].first(SIDELINES).scores for arm in scales]),
-        draws=len(judged),
-        covers=_covers(study, draws),
+        curve=learning_curve(sizes, [answers[arm].first(SIDELINES).scores for arm in curve]),
+        draws=len(plan.judged),
+        covers=_covers(plan),
         left_out=left_out,
         processes=cells.processes,
         cells=len(cells.used),
         cell_seconds=sum(cell.seconds for cell in cells.used),
     )
     return replace(found, verdicts={name: _verdict(found, arm) for name, arm in primary.items()})
-
-
-def _split(held_out: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
-    """Images for validation and for the test."""
-    test, validation = held_out.split(VALIDATION)
-    for name, count, rest in zip(held_out.classes, held_out.class_counts, validation.class_counts, strict=True):
-        if rest < 1 or count - rest < 2:
-            raise InputError(
-                f"class {name} has {count} held-out images; a quarter of them chooses the ratio and the rest judge, "
-                "so there must be at least 3, and many more to see small effects. Hold out more"
-            )
-    return validation, test
-
-
-def _longer_arms(study: Study, reference: Trial) -> tuple[list[Arm], dict[str, str]]:
-    """The reference's training continued for as long as the generators' took; and why one is missing."""
-    times, left_out = set(), {}
-    for name, generator in study.generators.items():
-        seconds = getattr(generator, "info", {}).get("training", {}).get("seconds")
-        if seconds is None:
-            left_out[f"the time that training {name} took, spent on the classifier"] = "that time is not known"
-        else:
-            times.add(min(MOST_TIMES, 1 + math.ceil(seconds / reference.scored.seconds)))
-    return [study.longer_arm(reference.arm, often) for often in sorted(times)], left_out
 
 
 def _result(arm: Arm, answers: Mapping[Arm, Answers], reference: Arm, draw_of: Sequence[int]) -> ArmResult:
@@ -312,14 +272,15 @@ def _result(arm: Arm, answers: Mapping[Arm, Answers], reference: Arm, draw_of: S
     )
 
 
-def _covers(study: Study, draws: Sequence[Draw]) -> str:
+def _covers(plan: Plan) -> str:
     """What the interval of a verdict covers, and what not."""
     always = "how the classifiers' training happened to go and which test images were held out"
     images, generators = "which training images were collected", "how the generator's training happened to go"
-    if not draws:
+    study, judged = plan.study, plan.judged
+    if len(judged) == 1 and judged[0] is study:
         return f"The interval covers {always}; not {images}, nor {generators}."
-    kind = f"{len(draws)} {kind_of_draws(study.train, study.extra)}"
-    kept = [name for name, generator in study.generators.items() if draws[0].generators[name] is generator]
+    kind = f"{len(judged)} {kind_of_draws(study.train, study.extra)}"
+    kept = [name for name, generator in study.generators.items() if judged[0].generators[name] is generator]
     if kept:
         return f"The interval covers {always}, and {images} ({kind}); not {generators}, which was trained once."
     return f"The interval covers {always}, {images} ({kind}), and {generators}, for it was trained anew for each."

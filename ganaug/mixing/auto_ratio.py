@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 def auto_ratio(
     dataset: Any, validation: Any, sampler: ClassSampler, *, class_map: Mapping[str, str] | None, cache_dir: Path
 ) -> float:
-    """The ratio that helps most on validation images, 0 if none helps. It takes minutes, and says so in the log.
+    """The ratio that helps most on validation images, 0 if none helps. It takes minutes; the log says how many.
 
     The choice is made once for given images and a given generator, so that all processes of a run get the same one.
 
@@ -68,9 +68,6 @@ def auto_ratio(
     train, held_out = numbered(real), numbered(held_back)
 
     def choose(path: Path) -> None:
-        logger.warning(
-            "choosing the ratio: classifiers are trained with and without generated images, which takes minutes"
-        )
         choice = choose_ratio(
             train,
             held_out,

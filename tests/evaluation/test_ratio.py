@@ -12,7 +12,9 @@ from helpers.generators import make_generator
 
 from ganaug import ConditionalGANAugment, InputError
 from ganaug.evaluation import choose_ratio, ratio
+from ganaug.evaluation.ratio import judged_ratio
 from ganaug.evaluation.search import JUDGES
+from ganaug.evaluation.study import Study
 
 SETTINGS = replace(QUICK, seeds=5, steps=50, max_steps=50)
 
@@ -48,11 +50,12 @@ def test_an_oracle_is_mixed_in_and_wrong_labels_are_not(parts):
 
 def test_other_trainings_and_other_images_judge_than_choose(parts):
     train, known, _, held_out = parts
-    choosing = len(held_out.split(0.5)[1])
+    study = Study(train, held_out, {"it": Replay(known)}, settings=replace(SETTINGS, ratios=(0.1, 0.3, 0.5)))
+    choosing = 180
 
     def made_up(accuracy, on=slice(None)):
         made = MadeUpCells(accuracy, on)
-        return choose_ratio(train, held_out, Replay(known), settings=SETTINGS, train_cells=made), made
+        return judged_ratio(study, choosing, made), made
 
     found, made = made_up(lambda job: 0.95 if job.arm.ratio == 0.3 else 0.7)
     assert (found.ratio, found.outcome) == (0.3, "helps")

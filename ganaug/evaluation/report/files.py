@@ -110,7 +110,6 @@ def add_verdict(card: str | Path, report: Report, name: str) -> None:
             classifier=settings.classifier,
             steps=report.reference_arm.steps,
             batch_size=settings.batch_size,
-            seeds=len(report.reference_arm.scores),
             label_fidelity=found.fidelity.label_fidelity,
             real_label_fidelity=found.fidelity.real_label_fidelity,
             lowest_diversity=found.fidelity.lowest_diversity,
@@ -128,4 +127,4 @@ def _card_arm(arm: ArmFacts) -> CardArm:
     difference = None
     if arm.difference is not None:
         difference = CardDifference(arm.difference.estimate, arm.difference.low, arm.difference.high)
-    return CardArm(arm.name, arm.mean, arm.sd, difference)
+    return CardArm(arm.name, arm.mean, arm.sd, len(arm.scores), difference)

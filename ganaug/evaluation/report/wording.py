@@ -42,11 +42,6 @@ def number(value: float | None) -> str:
     return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", MINUS)
 
 
-def p_value(p: float | None) -> str:
-    """A p-value to three decimals."""
-    return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def duration(seconds: float) -> str:
     """Seconds as ``1 h 12 min``, ``3 min 20 s`` or ``4.2 s``."""
     if seconds < 60:
@@ -76,5 +71,5 @@ def plain(value: Any) -> str:
 
 
 FILTERS: dict[str, Callable[[Any], str]] = {
-    each.__name__: each for each in (percent, points, interval, count, number, p_value, duration, plain)
+    each.__name__: each for each in (percent, points, interval, count, number, duration, plain)
 }

@@ -1,0 +1,322 @@
+"""What an evaluation costs, in minutes, before it starts; and what to leave out so that it fits into a budget.
+
+The search for the reference goes on as long as that pays, so there is a least and a most. Both come from the search
+itself, with scores that are made up so that it ends at once, or as late as it may.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ganaug.core.errors import InputError
+from ganaug.evaluation.cells import Cell, Cells, Job
+from ganaug.evaluation.plan import MOST_JUDGED, Plan
+from ganaug.evaluation.search import (
+    Fold,
+    Score,
+    Scored,
+    best_of,
+    choose_ratios,
+    choosing_jobs,
+    scored,
+    search_reference,
+    whole,
+)
+from ganaug.evaluation.statistics import Difference
+from ganaug.evaluation.study import Arm, Study, UtilitySettings
+from ganaug.evaluation.timings import Timings
+
+# Assumed for the interval that is to be expected: a standard deviation, and how lastingly arms differ.
+SPREAD = (
+    0.7  # points; standard deviation of two arms' difference between trainings (0.5 to 0.9 in the published table)
+)
+DISAGREEMENT = (
+    0.02  # share of the test images that one of two arms gets right, and the other does not, in all trainings
+)
+
+LEAST_SEEDS = 3
+LEAST_STEPS = 100
+LEAVE_OUT = ("rand", "none", "trivial", "classic")  # augmentations; the one that is missed least comes first
+
+
+@dataclass(frozen=True)
+class Price:
+    """What an evaluation takes on this machine, estimated before it starts.
+
+    Attributes:
+        minutes (float): if the search ends as early as it can.
+        most_minutes (float): if it goes on for as long as it may.
+        cells, most_cells (int): classifiers that are trained then.
+        kept (int): further ones that an earlier evaluation left on disk, at most.
+        half_width (float): of the 95 % interval that is to be expected, in points of balanced accuracy.
+        given_up (tuple of str): what was left out to fit into a budget, and what that costs, a sentence each.
+    """
+
+    minutes: float
+    most_minutes: float
+    cells: int
+    most_cells: int
+    kept: int
+    half_width: float
+    given_up: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """All of this in words."""
+        cells = f"it trains {_range(f'{self.cells:,}', f'{self.most_cells:,}')} classifiers"
+        if self.cells < self.most_cells:
+            cells += ", the more the longer the search pays"
+        if not self.most_cells:
+            cells = f"all {self.kept:,} classifiers are kept from earlier"
+        elif self.kept:
+            cells += f"; up to {self.kept:,} more are kept from earlier"
+        return ". ".join(
+            [
+                f"the evaluation takes {in_minutes(self.minutes, self.most_minutes)} here: {cells}",
+                *(each[0].upper() + each[1:] for each in self.given_up),
+                f"Expect an interval of about ±{self.half_width:.1f} points, if differences vary by {SPREAD:g} points "
+                "between trainings",
+            ]
+        )
+
+
+def in_minutes(least: float, most: float) -> str:
+    """A range of minutes in words; in hours from two on."""
+    if most < 1:
+        return "less than a minute"
+    if most >= 120:
+        return f"{_range(f'{least / 60:.1f}', f'{most / 60:.1f}')} hours"
+    low, high = max(1, round(least)), max(1, round(most))
+    return f"{_range(str(low), str(high))} minute{'s' if high > 1 else ''}"
+
+
+def _range(low: str, high: str) -> str:
+    return high if low == high else f"{low} to {high}"
+
+
+class Tally:
+    """Adds up what rounds of trainings take, without training.
+
+    Args:
+        cells (Cells): what would train; what it has kept costs nothing.
+        timings (Timings): of the parts.
+
+    Attributes:
+        seconds (float): that the rounds take.
+        trained, kept (int): cells that are trained, and that an earlier evaluation has kept.
+        rounds (int): how many rounds were counted.
+    """
+
+    def __init__(self, cells: Cells, timings: Timings) -> None:
+        self.cells, self.timings = cells, timings
+        self.seconds, self.trained, self.kept, self.rounds = 0.0, 0, 0, 0
+        self._counted: set[Path] = set()
+
+    def run(self, jobs: Sequence[Job]) -> list[Cell | None]:
+        """Count a round; a cell that was counted in an earlier one is there already.
+
+        Returns:
+            list of Cell: those that an earlier evaluation has kept; None for each that would be trained.
+        """
+        kept = [self.cells.kept(job) for job in jobs]
+        found = {self.cells.path(job): (job, cell) for job, cell in zip(jobs, kept, strict=True)}
+        new = {path: each for path, each in found.items() if path not in self._counted}
+        missing = [job for job, cell in new.values() if cell is None]
+        self.kept += len(new) - len(missing)
+        self.trained += len(missing)
+        self.rounds += 1
+        self._counted |= new.keys()
+
+        # The first cell that needs some generated images draws them, for the others of its round too.
+        drawn, seconds = set(), []
+        for job in missing:
+            seconds.append(self.timings.of_cell(job))
+            if name := job.arm.generator:
+                size = job.study.pool_size(job.arm.steps * job.study.settings.batch_size)
+                if (id(job.study), name, job.seed, size) not in drawn:
+                    seconds[-1] += size * self.timings.drawing[name]
+                    drawn.add((id(job.study), name, job.seed, size))
+
+        # Each process takes the next cell when it is free, and the round ends with the last of them.
+        free = [0.0] * min(self.cells.processes, max(1, len(missing)))
+        for each in seconds:
+            heapq.heappush(free, heapq.heappop(free) + each)
+        self.seconds += max(free) + self.timings.start * (len(missing) > 1)
+        return kept
+
+
+def price_of(plan: Plan, cells: Cells, timings: Timings, settings: UtilitySettings | None = None) -> Price:
+    """Estimate what an evaluation takes: the classifiers of a plan, and those by which images are compared.
+
+    Args:
+        plan (Plan): what will be done.
+        cells (Cells): the plan's, which would train.
+        timings (Timings): of the parts.
+        settings (UtilitySettings, optional): in place of the plan's, but with the same batches. Default: the plan's
+    """
+    asked = replace(plan, study=replace(plan.study, settings=settings or plan.study.settings))
+    least, most = (_tally(asked, plan.study, Tally(cells, timings), longest=longest) for longest in (False, True))
+    return Price(
+        minutes=least.seconds / 60,
+        most_minutes=most.seconds / 60,
+        cells=least.trained,
+        most_cells=most.trained,
+        kept=max(least.kept, most.kept),
+        half_width=expected_half_width(len(asked.draw_of), len(plan.test)),
+    )
+
+
+def _tally(plan: Plan, given: Study, tally: Tally, *, longest: bool) -> Tally:
+    """Count the trainings of a plan; where a score is not known yet, it is made up.
+
+    The study of the plan has the settings that are asked for; the given one is that of which cells may be kept.
+
+    The search is shortest if the cheapest training is the best and nothing else pays. It is longest if everything pays
+    that is tried, but a lower learning rate, after which no higher one would be tried twice.
+    """
+    study, timings = plan.study, tally.timings
+
+    def seconds(arm: Arm) -> float:
+        return timings.of_cell(Job(study, arm, 0))
+
+    cheapest = min(study.augmented_arms(), key=seconds)
+
+    def made_up(arm: Arm) -> float:
+        if not longest:
+            return float(arm == cheapest)
+        # Each round is better than the one before, and the costliest is the best by a little.
+        return 0.0 if arm.learning_rate_factor < 1 else 1 + tally.rounds + 0.001 * seconds(arm) / (1 + seconds(arm))
+
+    def score_by(folds: Sequence[Fold]) -> Score:
+        def score(arms: Sequence[Arm]) -> list[Scored]:
+            cells = iter(tally.run([job for arm in arms for job in choosing_jobs(folds, arm)]))
+            found = []
+            for arm in arms:
+                kept = [cell for _ in folds if (cell := next(cells))]
+                known = len(kept) == len(folds)
+                made = Scored(torch.tensor([made_up(arm)]), max(seconds(arm), 1e-9))
+                found.append(scored(folds, kept) if known else made)
+            return found
+
+        return score
+
+    trials = search_reference(study, score_by(plan.folds))
+    reference = best_of(trials)
+    mixed = choose_ratios(study, reference.arm, score_by(whole(given, len(plan.validation))))
+    seeds, _ = plan.judged_arms(reference, [best_of(each).arm for each in mixed.values()])
+    tally.run(plan.judging(seeds))
+
+    # The two classifiers by whose features images are compared, and the images that are compared.
+    tally.seconds += 2 * seconds(replace(reference.arm, steps=study.settings.steps))
+    tally.seconds += sum(timings.drawing.values()) * min(len(study.held_out), MOST_JUDGED)
+    return tally
+
+
+def expected_half_width(repeats: int, test_images: int) -> float:
+    """Half the width of the 95 % interval that is to be expected, in points.
+
+    It is computed as by :func:`paired_difference`, from an assumed spread between trainings and an assumed share of
+    test images on which the arms differ lastingly.
+    """
+    expected = Difference(
+        estimate=0.0,
+        low=0.0,
+        high=0.0,
+        p=1.0,
+        repeats=repeats,
+        repeat_variance=(SPREAD / 100) ** 2 / repeats,
+        image_variance=DISAGREEMENT / test_images,
+        image_freedom=float(test_images),
+    )
+    return 100 * expected.interval(0.95)[1]
+
+
+def within_budget(plan: Plan, cells: Cells, timings: Timings, minutes: float) -> tuple[UtilitySettings, Price]:
+    """Leave out of a plan what its verdict needs least, until it fits into a budget even if the search is longest.
+
+    In this order: the learning curve, which is no part of the verdict; ratios, of which several do about equally well;
+    augmentations and doublings of the steps, whose best is then perhaps not found; seeds, which make the interval
+    wider; and at last steps, without which the classifiers are not what a user would train.
+
+    Args:
+        plan, cells, timings: as for :func:`price_of`.
+        minutes (float): the budget.
+
+    Returns:
+        tuple: the settings that fit, and their price with what was given up.
+
+    Raises:
+        InputError: ``minutes`` is not positive and finite, or even the least does not fit.
+    """
+    if not 0 < minutes < float("inf"):
+        raise InputError(f"budget_minutes must be positive and finite, got {minutes}")
+    before = plan.study.settings
+    for settings in (before, *_ever_less(before, len(plan.judged))):
+        price = price_of(plan, cells, timings, settings)
+        if price.most_minutes <= minutes:
+            width = price_of(plan, cells, timings).half_width
+            given_up = _given_up(before, settings, width, price.half_width)
+            return settings, replace(price, given_up=tuple(given_up))
+    raise InputError(
+        f"budget_minutes is {minutes:g}, but the least that gives a verdict takes up to {_up(price.most_minutes)} "
+        f"minutes here, with {settings.seeds} seeds and {settings.steps:,} steps. Give it that much, or take a "
+        "smaller classifier or smaller images"
+    )
+
+
+def _up(minutes: float) -> str:
+    """Minutes to two digits, rounded up, so that they suffice."""
+    digits = 1 - math.floor(math.log10(minutes))
+    return f"{math.ceil(minutes * 10**digits) / 10**digits:.{max(0, digits)}f}"
+
+
+def _ever_less(settings: UtilitySettings, draws: int) -> Iterator[UtilitySettings]:
+    """Settings that leave out more and more."""
+    if settings.learning_curve:
+        yield (settings := replace(settings, learning_curve=False))
+    while len(settings.ratios) > 1:  # the farthest from a half first
+        farthest = max(settings.ratios, key=lambda ratio: abs(ratio - 0.5))
+        yield (settings := replace(settings, ratios=tuple(each for each in settings.ratios if each != farthest)))
+    for kind in LEAVE_OUT:
+        if kind in settings.augmentations and len(settings.augmentations) > 1:
+            rest = tuple(each for each in settings.augmentations if each != kind)
+            yield (settings := replace(settings, augmentations=rest))
+    while settings.max_steps >= 2 * settings.steps:
+        longest = settings.steps
+        while 4 * longest <= settings.max_steps:
+            longest *= 2
+        yield (settings := replace(settings, max_steps=longest))
+    rounds = -(-settings.seeds // draws)  # of seeds, each over all draws
+    while (rounds := rounds - 1) * draws >= LEAST_SEEDS:
+        yield (settings := replace(settings, seeds=rounds * draws))
+    while settings.steps >= 2 * LEAST_STEPS:
+        yield (settings := replace(settings, steps=settings.steps // 2, max_steps=settings.steps // 2))
+
+
+def _given_up(before: UtilitySettings, after: UtilitySettings, wide: float, wider: float) -> Iterator[str]:
+    """What is left out, and what that costs, in words."""
+    if before.learning_curve and not after.learning_curve:
+        yield "there is no learning curve, so a gain is not told in real images; the verdict stays the same"
+    if left_out := [f"{ratio:g}" for ratio in before.ratios if ratio not in after.ratios]:
+        yield f"ratios not tried: {', '.join(left_out)}; if one of them is the best, the gain looks smaller than it is"
+    if left_out := [kind for kind in before.augmentations if kind not in after.augmentations]:
+        yield (
+            f"augmentations not tried: {', '.join(left_out)}; if one of them is the best, the generated images look "
+            "better than they are"
+        )
+    if after.max_steps < before.max_steps:
+        yield (
+            f"classifiers are trained for {after.max_steps:,} steps at most, not {before.max_steps:,}; they may still "
+            "be improving then"
+        )
+    if after.seeds < before.seeds:
+        fewer = f"{after.seeds} seeds instead of {before.seeds}"
+        yield f"{fewer}: the interval is about ±{wider:.1f} points, not ±{wide:.1f}"
+    elif after != before:
+        yield f"the interval stays as wide as it was, about ±{wide:.1f} points"

@@ -1,0 +1,288 @@
+"""What an evaluation says that it will take, from timings that are given, so that no test depends on the machine."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.evaluated import QUICK, Replay, TinyClassifier, digits_in_parts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ganaug import InputError
+from ganaug.evaluation import UtilitySettings, choose_ratio, evaluate
+from ganaug.evaluation.cells import Cell, Cells, Job
+from ganaug.evaluation.draws import Draw
+from ganaug.evaluation.plan import Plan, plan_of
+from ganaug.evaluation.price import Price, Tally, expected_half_width, in_minutes, price_of, within_budget
+from ganaug.evaluation.search import FOLDS, SEEDS
+from ganaug.evaluation.study import Arm, Study
+from ganaug.evaluation.timings import Timings, time_parts
+from ganaug.evaluation.utility import carry_out
+
+EACH = ("none", "classic", "trivial", "rand", "own")
+STEPS_ALONE = Timings(0, 0, dict.fromkeys(EACH, 1.0), 0, 0, {"it": 0.0})  # a second for each step, and nothing else
+DEFAULTS = UtilitySettings(batch_size=32)
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    train, known, _, held_out = digits_in_parts(10, 10)
+    return Study(train, held_out, {"it": Replay(known)}, factory=TinyClassifier, settings=DEFAULTS)
+
+
+@pytest.fixture(scope="module")
+def plan(study) -> Plan:
+    return plan_of(study, [])
+
+
+@pytest.fixture
+def cells(plan, tmp_path) -> Cells:
+    return plan.cells(tmp_path, 1)
+
+
+class Scripted(Cells):
+    """Cells whose classifiers are right as often as a stream of random numbers says, and which notes what it ran."""
+
+    def __init__(self, plan: Plan, folder: Path, seed: int) -> None:
+        super().__init__([plan.study, *(fold.study for fold in plan.folds), *plan.judged], folder)
+        self.random, self.ran = torch.Generator().manual_seed(seed), {}
+
+    def run(self, jobs, title):
+        for job in jobs:
+            if self.path(job) not in self.ran:
+                targets = job.study.held_out.targets
+                right = torch.rand(len(targets), generator=self.random) < torch.rand(1, generator=self.random)
+                predicted = torch.where(right, targets, (targets + 1) % 10)
+                self.ran[self.path(job)] = job, Cell(predicted, torch.full((len(targets),), 0.5), 1.0)
+        found = [self.ran[self.path(job)][1] for job in jobs]
+        self.used += found
+        return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_search_takes_less_than_the_least_or_more_than_the_most(plan, tmp_path, seed):
+    plan = plan.with_settings(replace(DEFAULTS, max_steps=8000, learning_curve=False))
+    cells = Scripted(plan, tmp_path, seed)
+    carry_out(plan, cells)
+    taken = sum(STEPS_ALONE.of_cell(job) for job, _ in cells.ran.values())
+    price = price_of(plan, cells, STEPS_ALONE)
+    compared = 2 * 1000  # steps of the classifiers by which images are compared, of the shortest reference
+    assert 60 * price.minutes <= taken + compared <= 60 * price.most_minutes
+    assert price.cells <= len(cells.ran)
+
+
+def test_the_price_of_settings_that_leave_nothing_open_is_exact(plan, cells):
+    """One augmentation, no doublings: five-fold cross-validation, the ratios twice, the verdict."""
+    settings = replace(DEFAULTS, steps=100, max_steps=100, augmentations=("classic",), ratios=(0.5,), seeds=4)
+    price = price_of(plan, cells, STEPS_ALONE, replace(settings, learning_curve=False))
+    searched = FOLDS * (1 + 1 + 2)  # the arm, MixUp/CutMix, a lower and a higher learning rate
+    judged = 4 + 4 + 3  # reference and primary arm, and generated images alone
+    assert price.cells == searched + SEEDS + judged
+    assert price.most_cells == price.cells + FOLDS  # a still higher learning rate
+    assert 60 * price.minutes == pytest.approx(100 * (price.cells + 2))
+    assert 60 * price.most_minutes == pytest.approx(100 * (price.most_cells + 2))
+    # Four sizes of the training set, of which three are smaller than the given one; 0.125 of ten images is one.
+    assert price_of(plan, cells, STEPS_ALONE, settings).cells == price.cells + 3 * 3
+
+
+def test_each_part_is_counted_where_it_is_used(study, plan, cells):
+    arm = Arm("mixed", 10, "trivial", mix=True, generator="it", ratio=0.5)
+    job = Job(plan.study, arm, 7)
+    timings = Timings(1000, 3, {"trivial": 2.0}, 0.5, 0.01, {"it": 0.1})
+    cell = 3 + 10 * (2 + 0.5) + 0.01 * len(study.held_out)
+    assert timings.of_cell(job) == pytest.approx(cell)
+    tally = Tally(cells, timings)
+    tally.run([job])
+    assert tally.seconds == pytest.approx(cell + 320 * 0.1)  # it sees 10 batches of 32; there are 100 real images
+    tally.run([job])
+    assert (tally.trained, tally.seconds) == (1, pytest.approx(cell + 320 * 0.1))
+    # Arms with the same seed share their images, those with another have their own.
+    shared, other = Job(plan.study, replace(arm, ratio=0.8), 8), Job(plan.study, arm, 8)
+    before = tally.seconds
+    tally.run([shared, other])
+    assert tally.seconds - before == pytest.approx(2 * cell + 320 * 0.1 + 1000)
+
+
+def test_several_processes_share_a_round_and_are_started_for_it(plan, tmp_path):
+    tally = Tally(plan.cells(tmp_path, 2), replace(STEPS_ALONE, start=5))
+    tally.run([Job(plan.study, Arm("a", steps), 0) for steps in (40, 10, 20, 5)])
+    assert tally.seconds == 5 + 40
+    tally.run([Job(plan.study, Arm("a", 1000), 0)])  # one alone is trained without starting any
+    assert tally.seconds == 45 + 1000
+
+
+def test_what_is_kept_costs_nothing_and_its_scores_are_known(study, tmp_path):
+    settings = replace(QUICK, seeds=2, steps=5, max_steps=10, augmentations=("none",), learning_curve=False)
+    plan = plan_of(replace(study, settings=settings), [])
+    cells = plan.cells(tmp_path, 1)
+    before = price_of(plan, cells, STEPS_ALONE)
+    assert before.kept == 0
+    found = carry_out(plan, cells)
+    after = price_of(plan, cells, STEPS_ALONE)
+    assert (after.cells, after.most_cells, after.kept) == (0, 0, len({id(cell) for cell in cells.used}))
+    assert after.minutes == after.most_minutes == pytest.approx(2 * 5 / 60)
+    assert before.cells <= after.kept <= before.most_cells
+    assert "kept" in after.sentence
+    assert found.study is plan.study
+
+
+@given(st.integers(2, 50), st.integers(50, 10**6), st.integers(1, 20))
+def test_more_seeds_make_the_interval_narrower(repeats, images, more):
+    assert expected_half_width(repeats + more, images) < expected_half_width(repeats, images)
+
+
+def test_the_expected_interval_is_students():
+    assert expected_half_width(5, 10**9) == pytest.approx(2.776 * 0.7 / 5**0.5, rel=1e-3)
+    assert expected_half_width(100, 200) == pytest.approx(1.96, rel=0.02)  # 2 % of 200 images: +-1 point
+
+
+def budget(plan, cells, minutes):
+    return within_budget(plan, cells, STEPS_ALONE, minutes)
+
+
+def test_a_budget_leaves_out_what_the_verdict_needs_least_first(plan, cells):
+    whole = price_of(plan, cells, STEPS_ALONE)
+    settings, price = budget(plan, cells, whole.most_minutes)
+    assert (settings, price) == (DEFAULTS, whole)
+    left = []
+    while settings.steps > 125:
+        minutes = 0.999 * price.most_minutes
+        settings, price = budget(plan, cells, minutes)
+        assert price.most_minutes <= minutes
+        left.append(settings)
+
+    def first(changed):
+        return next(k for k, settings in enumerate(left) if changed(settings))
+
+    order = [
+        first(lambda found: not found.learning_curve),
+        first(lambda found: len(found.ratios) < 3),
+        first(lambda found: "rand" not in found.augmentations),
+        first(lambda found: found.max_steps < 4000),
+        first(lambda found: found.seeds < 5),
+        first(lambda found: found.steps < 1000),
+    ]
+    assert order == sorted(order)
+    assert len(set(order)) == len(order)
+    last = left[-1]
+    assert (last.seeds, last.steps, last.max_steps, last.ratios) == (3, 125, 125, (0.5,))
+    assert last.augmentations == ("classic",)
+
+
+def test_what_is_given_up_is_said_with_what_it_costs(plan, cells):
+    minutes = price_of(plan, cells, STEPS_ALONE).most_minutes
+    _, price = budget(plan, cells, 0.95 * minutes)
+    assert len(price.given_up) == 2
+    assert "learning curve" in price.given_up[0]
+    assert "stays" in price.given_up[1]
+    settings, price = budget(plan, cells, 0.05 * minutes)
+    assert settings.seeds == 3
+    assert price.half_width == expected_half_width(3, len(plan.test)) > expected_half_width(5, len(plan.test))
+    assert any("3 seeds instead of 5" in each and f"{price.half_width:.1f}" in each for each in price.given_up)
+    assert all(each[1:] in price.sentence for each in price.given_up)
+
+
+def test_a_budget_that_is_too_small_says_what_would_do(plan, cells):
+    with pytest.raises(InputError, match="least") as refused:
+        budget(plan, cells, 1)
+    enough = float(str(refused.value).split("up to ")[1].split()[0])
+    settings, _ = budget(plan, cells, enough)
+    assert (settings.seeds, settings.steps) == (3, 125)
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("inf"), float("nan")])
+def test_a_budget_is_positive_and_finite(plan, cells, minutes):
+    with pytest.raises(InputError, match="budget_minutes"):
+        budget(plan, cells, minutes)
+
+
+def test_seeds_are_given_up_in_whole_rounds_over_the_draws(study, tmp_path):
+    draws = [Draw(study.train, study.generators, None) for _ in range(2)]
+    plan = plan_of(replace(study, settings=replace(DEFAULTS, seeds=7)), draws)
+    cells = plan.cells(tmp_path, 1)
+    least = budget(plan, cells, price_of(plan, cells, STEPS_ALONE).most_minutes / 10)[0]
+    assert least.seeds == 4  # two of each draw; one of each would be fewer than three
+
+
+def test_minutes_in_words():
+    assert in_minutes(0.1, 0.9) == "less than a minute"
+    assert in_minutes(0.1, 1) == "1 minute"
+    assert in_minutes(3.2, 12.6) == "3 to 13 minutes"
+    assert in_minutes(90, 600) == "1.5 to 10.0 hours"
+    sentence = Price(3, 12, 1000, 2000, 0, 0.8).sentence
+    assert "3 to 12 minutes" in sentence
+    assert "1,000 to 2,000 classifiers" in sentence
+
+
+def test_every_part_is_timed(study, cells):
+    timings = time_parts(replace(study, settings=QUICK), cells, ("none", "rand"))
+    assert timings.step.keys() == {"none", "rand"}
+    assert all(seconds > 0 for seconds in (*timings.step.values(), timings.making, timings.asking))
+    assert timings.drawing["it"] > 0
+    assert timings.start == 0
+    assert timings.mixing >= 0
+
+
+def quick_settings(**changes):
+    options = {"seeds": 2, "steps": 5, "max_steps": 5, "batch_size": 8, "learning_curve": False}
+    return UtilitySettings(**{**options, "augmentations": ("none",), "ratios": (0.5,), **changes})
+
+
+def test_the_evaluation_says_its_price_before_it_starts(study, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = evaluate(
+            study.train,
+            study.held_out,
+            study.generators,
+            factory=TinyClassifier,
+            settings=quick_settings(),
+            cache_dir=tmp_path,
+        )
+    assert found.price.sentence in caplog.messages
+    assert found.price.cells <= found.utility.cells <= found.price.most_cells
+
+
+def test_a_refused_budget_trains_nothing(study, tmp_path):
+    with pytest.raises(InputError, match="budget_minutes"):
+        evaluate(
+            study.train,
+            study.held_out,
+            study.generators,
+            factory=TinyClassifier,
+            settings=quick_settings(),
+            cache_dir=tmp_path,
+            budget_minutes=0,
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_choice_of_a_ratio_says_how_many_minutes(study, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        choose_ratio(
+            study.train,
+            study.held_out,
+            Replay(study.train),
+            factory=TinyClassifier,
+            settings=quick_settings(),
+            candidates=(0.2, 0.5),
+            cache_dir=tmp_path,
+        )
+    assert f"{2 * SEEDS + 2 * 2} classifiers" in caplog.text
+    assert "minute" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [(), ("none", "best"), ("own",)])
+def test_augmentations_are_named(wrong):
+    with pytest.raises(InputError, match="augmentations"):
+        UtilitySettings(augmentations=wrong)
+
+
+def test_only_the_named_augmentations_are_searched(study):
+    some = replace(study, settings=replace(DEFAULTS, augmentations=("rand", "none")))
+    assert [arm.augmentation for arm in some.augmented_arms()] == ["rand", "none"]
+    with_own = replace(some, own_augmentation=lambda images: images)
+    assert [arm.augmentation for arm in with_own.augmented_arms()] == ["rand", "none", "own"]
