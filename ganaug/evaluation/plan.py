@@ -62,7 +62,9 @@ class Plan:
         alone = [self.study.generated_arm(name, reference.arm) for name in self.study.generators]
         repeats = len(self.draw_of)
         seeds = dict.fromkeys([reference.arm, *longer, *primary, *alone], repeats)
-        beside = [*longer, *alone, *self.study.curve_arms(reference.arm)]
+        of_each = [study.curve_arms(reference.arm) for study in self.judged]  # a draw may have fewer extra images
+        curve = [arm for arm in of_each[0] if all(arm in arms for arms in of_each)]
+        beside = [*longer, *alone, *curve]
         return seeds | dict.fromkeys(beside, min(SIDELINES, repeats)), left_out
 
     def _longer_arms(self, reference: Trial) -> tuple[list[Arm], dict[str, str]]:

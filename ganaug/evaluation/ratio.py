@@ -25,6 +25,7 @@ from ganaug.sampling.inference import ConditionalGenerator
 
 logger = logging.getLogger(__name__)
 
+RULE = 2  # of how a ratio is chosen; raised when that changes, so that no older choice is taken for a new one
 CANDIDATES = (0.1, 0.2, 0.3, 0.5, 0.8)
 STEPS = 2000
 CHOOSING = 0.5  # share of the validation images that chooses the candidate; the rest judges it

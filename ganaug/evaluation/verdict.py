@@ -52,6 +52,8 @@ def what_would_tell(difference: Difference, margin: float, *, repeated: str, tes
     if enough is not None:
         more = enough - difference.repeats
         return f"about {more} more {repeated if more > 1 else repeated.removesuffix('s')} would tell"
+    if _tells(replace(difference, repeat_variance=0.0), margin):
+        return f"more than {MOST_REPEATS} {repeated} would be needed to tell"
     # However often it is repeated, the images are too few. How many would do, with twice the repeats?
     too_few = f"no number of {repeated}: {test_images:,} test images are too few"
     times = 1.0
@@ -73,11 +75,14 @@ def _repeats_that_tell(difference: Difference, margin: float, *, at_most: int) -
     """
     for repeats in range(difference.repeats + 1, at_most + 1):
         variance = difference.repeat_variance * difference.repeats / repeats
-        again = replace(difference, repeats=repeats, repeat_variance=variance)
-        low, high = again.interval(0.95)
-        if low > 0 or high < 0 or within(again, margin):
+        if _tells(replace(difference, repeats=repeats, repeat_variance=variance), margin):
             return repeats
     return None
+
+
+def _tells(difference: Difference, margin: float) -> bool:
+    low, high = difference.interval(0.95)
+    return low > 0 or high < 0 or within(difference, margin)
 
 
 def _rounded_up(images: float) -> int:

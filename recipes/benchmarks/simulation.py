@@ -1,8 +1,8 @@
 """Does the verdict err as seldom as it says? Whole studies in which only the answers of the classifiers are made up.
 
-What the generated images are worth is then known. Each study is judged by ganaug.evaluation.utility and, from answers
-of the same classifiers, by the rule before it: there the trainings that chose were judged as well. A thousand studies
-of every case take about 15 minutes on a core. A command that was stopped goes on where it was.
+What the generated images are worth is then known. Each study is judged as by ganaug.evaluation.utility and, from
+answers of the same classifiers, by the rule before it: there the trainings that chose were judged as well. A thousand
+studies of every case take about 15 minutes on a core. A command that was stopped goes on where it was.
 
     python recipes/benchmarks/simulation.py --studies 1000
     python recipes/benchmarks/simulation.py --table outputs/simulation/simulation.json
@@ -26,20 +26,26 @@ from tqdm import trange
 
 from ganaug import LabelledImages
 from ganaug.cli.flags import run
-from ganaug.evaluation import UtilitySettings, choose_ratio, utility
+from ganaug.data import joined
+from ganaug.evaluation import UtilitySettings
 from ganaug.evaluation.cells import Answers, Cell, Job, answers_of
 from ganaug.evaluation.draws import Draw
-from ganaug.evaluation.ratio import CANDIDATES
+from ganaug.evaluation.plan import Plan, plan_of
+from ganaug.evaluation.ratio import CANDIDATES, CHOOSING, judged_ratio
 from ganaug.evaluation.statistics import Difference, paired_difference
 from ganaug.evaluation.study import Arm, Study
-from ganaug.evaluation.utility import VALIDATION
+from ganaug.evaluation.utility import carry_out
 
 CLASSES = tuple("abcdefghij")
 RARER = tuple(round(3000 * 0.6**k) for k in range(10))  # images of each class, where they are imbalanced
+TRAINING = (10,) * 10  # training images of each class
 ACCURACY = 0.78  # of the classifiers
 WEAKER = 3.0  # points by which other augmentations are worse than TrivialAugment
 # Standard deviations on the probit scale: how hard an image is, how well an arm suits it, and what is left to chance.
 HARD, SUITS, CHANCE = 1.5, 0.3, 0.6
+SPREAD = math.sqrt(HARD**2 + SUITS**2 + CHANCE**2)
+USUAL = SPREAD * float(norm.ppf(ACCURACY))  # the level at which that share of the answers is right
+POINT = SPREAD / float(norm.pdf(norm.ppf(ACCURACY))) / 100  # the change of it that changes the accuracy by a point
 AUTO_BEFORE = 3  # seeds of ratio="auto" before
 ANSWERS_NOW = ("no worthwhile effect", "cannot tell yet")  # that the rule before did not tell apart
 
@@ -136,16 +142,10 @@ class SimulatedCells:
 
     def __init__(self, case: Case, rng: np.random.Generator) -> None:
         self.case, self.rng, self.processes = case, rng, 1
-        self.studies: tuple[Study, ...] = ()
         self.used: list[Cell] = []
         self._made: dict[tuple[Any, ...], Any] = {}
-
-    def made_for(self, studies: Sequence[Study], folder: str | Path | None, *, processes: int) -> SimulatedCells:
-        """Itself, as if it had been made for these studies."""
-        self.studies = tuple(studies)
-        # The draws and folds of a study are asked about the same held-out images first, and folds about more.
-        self._hard = HARD * self._normal(max(len(study.held_out) for study in studies))
-        return self
+        # Folds, too, are asked about the held-out images first, and then about some of the training images.
+        self._hard = HARD * self._normal(sum(case.held_out) + sum(TRAINING))
 
     def run(self, jobs: Sequence[Job], title: str) -> list[Cell]:
         """The cell of each job."""
@@ -170,20 +170,9 @@ class SimulatedCells:
         targets = study.held_out.targets
         images = len(targets)
         chance = CHANCE * self._normal(images)
-        right = probit(ACCURACY) + shift * PROBIT_OF_A_POINT + self._hard[:images] + suits[:images] + chance > 0
+        right = USUAL + shift * POINT + self._hard[:images] + suits[:images] + chance > 0
         wrong = (targets + 1) % len(CLASSES)
         return Cell(torch.where(torch.from_numpy(right), targets, wrong), torch.full((images,), ACCURACY), 1.0)
-
-
-SPREAD = math.sqrt(HARD**2 + SUITS**2 + CHANCE**2)
-
-
-def probit(accuracy: float) -> float:
-    """The level at which this share of the answers is right."""
-    return SPREAD * float(norm.ppf(accuracy))
-
-
-PROBIT_OF_A_POINT = SPREAD / float(norm.pdf(norm.ppf(ACCURACY))) / 100
 
 
 def level(case: Case, arm: Arm) -> float:
@@ -194,8 +183,8 @@ def level(case: Case, arm: Arm) -> float:
 
 def accuracy(case: Case, arm: Arm) -> float:
     """The expected balanced accuracy of an arm: over images, trainings and draws."""
-    chance = PROBIT_OF_A_POINT * math.sqrt(case.sd_seeds**2 + 1.25 * case.sd_draws**2)
-    return float(norm.cdf((probit(ACCURACY) + level(case, arm) * PROBIT_OF_A_POINT) / math.hypot(SPREAD, chance)))
+    chance = POINT * math.sqrt(case.sd_seeds**2 + 1.25 * case.sd_draws**2)
+    return float(norm.cdf((USUAL + level(case, arm) * POINT) / math.hypot(SPREAD, chance)))
 
 
 def made_up(counts: Sequence[int], first: int, *, train: bool) -> LabelledImages:
@@ -207,43 +196,42 @@ def made_up(counts: Sequence[int], first: int, *, train: bool) -> LabelledImages
 
 def simulate(case: Case, studies: int, *, seed: int = 0) -> dict[str, list[Judged]]:
     """Judge studies by both rules; rule to judgements."""
-    train, held_out = made_up((10,) * 10, 1_000_000, train=True), made_up(case.held_out, 0, train=False)
-    validation = len(held_out.split(VALIDATION)[1])
+    train, held_out = made_up(TRAINING, 1_000_000, train=True), made_up(case.held_out, 0, train=False)
+    settings = UtilitySettings(seeds=case.seeds, ratios=case.ratios, learning_curve=False, max_steps=1000)
+    generators: dict[str, Any] = {"it": object()}
+    study = Study(train, held_out, generators, settings=settings)
+    draws = [Draw(train, generators) for _ in range(case.draws)] if case.draws > 1 else []
+    plan = plan_of(study, draws)
+    judging, choosing = held_out.split(CHOOSING)
+    auto = replace(study, held_out=joined(choosing, judging))
     found: dict[str, list[Judged]] = {"before": [], "now": []}
     for number in trange(studies, leave=False, unit="study"):
         cells = SimulatedCells(case, np.random.default_rng([seed, number]))
-        found["now"].append((_auto if case.auto else _utility)(case, train, held_out, cells))
-        found["before"].append(_before(case, cells, validation))
+        found["now"].append(_auto(case, auto, len(choosing), cells) if case.auto else _utility(case, plan, cells))
+        found["before"].append(_before(case, plan, cells))
     return found
 
 
-def _utility(case: Case, train: LabelledImages, held_out: LabelledImages, cells: SimulatedCells) -> Judged:
-    settings = UtilitySettings(seeds=case.seeds, ratios=case.ratios, learning_curve=False, max_steps=2000)
-    generators: dict[str, Any] = {"it": object()}
-    draws = [Draw(train, generators) for _ in range(case.draws)] if case.draws > 1 else []
-    found = utility(train, held_out, generators, settings=settings, draws=draws, train_cells=cells.made_for)
+def _utility(case: Case, plan: Plan, cells: SimulatedCells) -> Judged:
+    found = carry_out(plan, cells)
     verdict = found.verdicts["it"]
     truth = accuracy(case, verdict.primary.arm) - accuracy(case, found.reference.arm)
     return Judged(verdict.outcome, verdict.difference, truth)
 
 
-def _auto(case: Case, train: LabelledImages, held_out: LabelledImages, cells: SimulatedCells) -> Judged:
-    generator: Any = object()
-    settings = UtilitySettings(seeds=case.seeds, max_steps=2000)
-    choice = choose_ratio(
-        train, held_out, generator, candidates=case.ratios, settings=settings, train_cells=cells.made_for
-    )
-    arm = Arm("ratio 0", settings.max_steps)
-    mixed = replace(arm, generator="generator", ratio=choice.best)
+def _auto(case: Case, study: Study, choosing: int, cells: SimulatedCells) -> Judged:
+    choice = judged_ratio(study, choosing, cells)
+    arm = Arm("ratio 0", study.settings.max_steps)
+    mixed = replace(arm, generator="it", ratio=choice.best)
     return Judged(choice.outcome, choice.difference, accuracy(case, mixed) - accuracy(case, arm))
 
 
-def _before(case: Case, cells: SimulatedCells, validation: int) -> Judged:
+def _before(case: Case, plan: Plan, cells: SimulatedCells) -> Judged:
     """The rule until now: the first seeds choose the reference and the ratio, and are judged too.
 
     ``ratio="auto"`` took the best ratio, by three seeds, if it gained more than a standard error.
     """
-    study, every = cells.studies[0], slice(None)
+    study, every, validation = plan.study, slice(None), len(plan.validation)
     choosing, judging = (every, every) if case.auto else (slice(validation), slice(validation, None))
     real = [Arm("ratio 0", study.settings.max_steps)] if case.auto else study.augmented_arms()[:3]
 

@@ -226,7 +226,7 @@ def test_a_model_of_one_size_gets_images_of_that_size(size):
 
 
 def test_untrained_transformers_learn_more_slowly_and_pretrained_models_by_what_is_trained(weights):
-    assert made(VIT).learning_rate == SmallViT.learning_rate
+    assert made(VIT).learning_rate < 2e-3
     assert not hasattr(made(RESNET), "learning_rate")  # that of every classifier
     whole, head = (made(RESNET, weights=weights, frozen=frozen).learning_rate for frozen in (False, True))
     assert whole < 2e-3 < head

@@ -17,7 +17,7 @@ from huggingface_hub import EvalResult, ModelCard
 from ganaug import InputError, open_images
 from ganaug.evaluation import Evaluation, add_verdict, evaluate, report_of, write_report
 
-SETTINGS = replace(QUICK, seeds=2, steps=100, ratios=(0.5,))
+SETTINGS = replace(QUICK, seeds=2, steps=100, max_steps=100, ratios=(0.5,))
 NAMES = ("oracle", "copies", "one picture")
 
 
@@ -88,7 +88,7 @@ def everything(images, labels):
 
 def test_extra_images_that_judge_or_train_are_left_out_of_the_curve(tmp_path):
     train, known, _, held_out = digits_in_parts(16, 16)
-    both = {"factory": TinyClassifier, "settings": replace(SETTINGS, steps=2), "cache_dir": tmp_path}
+    both = {"factory": TinyClassifier, "settings": replace(SETTINGS, steps=2, max_steps=2), "cache_dir": tmp_path}
     extra = open_images("sklearn:digits")
     with_test = evaluate(train, held_out, {"it": Replay(known)}, extra=extra, accept=everything, **both)
     assert len(with_test.utility.study.extra) == 1438 - 160
@@ -144,6 +144,8 @@ FLAGS = [
     "12",
     "--steps",
     "20",
+    "--max_steps",
+    "20",
     "--seeds",
     "2",
     "--processes",
@@ -168,9 +170,8 @@ def test_the_recipe_writes_report_and_card_and_goes_on_where_it_was(digit_genera
     assert in_process("--generator", "acgan", *FLAGS, name="evaluate") is None
     printed = capsys.readouterr().out
     sentence = re.search(r"\nacgan: (.*)\n", printed)[1]
-    assert re.match(
-        r"(helped|no measurable effect|hurt): [+-]\d+\.\d points \[-?\d+\.\d, -?\d+\.\d\] at ratio 0\.5", sentence
-    )
+    answers = "helps|hurts|no worthwhile effect|cannot tell yet"
+    assert re.match(rf"({answers}): [+-]\d+\.\d points \[-?\d+\.\d, -?\d+\.\d\] at ratio 0\.5", sentence)
     report = json.loads((digit_generator / "evaluation" / "report.json").read_text())
     assert report["generators"][0]["verdict"]["sentence"] == sentence
     assert [arm["name"] for arm in report["arms"]][:3] == ["real", "real + classic", "real + classic + TrivialAugment"]
