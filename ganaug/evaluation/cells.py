@@ -237,7 +237,7 @@ class Cells:
         tensors = {
             "predicted": cell.predicted.to(torch.int32),
             "confidence": cell.confidence,
-            "seconds": torch.tensor(cell.seconds),
+            "seconds": torch.tensor(cell.seconds, dtype=torch.float64),
         }
         with atomic_path(self.path(job)) as path:
             write_tensors(path, tensors, {"arm": job.arm.name, "seed": str(job.seed)})

@@ -76,7 +76,10 @@ def test_the_report_holds_it_all_and_is_json(found, tmp_path):
         assert arm.generator == each.name
         assert not each.leakage.known  # of a plain module nobody knows what it saw
     assert [point.images for point in report.curve.points] == [20, 40, 80, 160, 320, 640]
-    assert report.cost.cells == 2 * (2 + 3 * 2 + 5)
+    searched = [trial for trial in report.search.trials if trial.generator is None]
+    assert report.search.cross_validated
+    # Five folds, three ratios by two seeds, and two seeds of the reference, three verdicts, generated only, the curve.
+    assert report.cost.cells == 5 * len(searched) + 3 * 2 + 2 * (1 + 3 + 3 + 5)
     assert report.data.test_images + report.data.validation_images == 359
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
 
@@ -174,7 +177,8 @@ def test_the_recipe_writes_report_and_card_and_goes_on_where_it_was(digit_genera
     assert re.match(rf"({answers}): [+-]\d+\.\d points \[-?\d+\.\d, -?\d+\.\d\] at ratio 0\.5", sentence)
     report = json.loads((digit_generator / "evaluation" / "report.json").read_text())
     assert report["generators"][0]["verdict"]["sentence"] == sentence
-    assert [arm["name"] for arm in report["arms"]][:3] == ["real", "real + classic", "real + classic + TrivialAugment"]
+    assert [arm["generator"] for arm in report["arms"]] == [None, "acgan", "acgan"]
+    assert report["arms"][0]["name"] == report["reference"]
     assert as_shown(sentence) in (digit_generator / "evaluation" / "report.html").read_text()
     assert sentence in (digit_generator / "README.md").read_text()
     before = cells()

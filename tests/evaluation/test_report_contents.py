@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 
 import pytest
 import torch
@@ -14,13 +13,16 @@ from helpers.images import small_images
 from helpers.report_example import example_report
 from PIL import Image
 
-from ganaug.evaluation import Evaluation, Report, UtilitySettings, utility
+from ganaug.evaluation import Evaluation, Report, UtilitySettings
 from ganaug.evaluation.cells import Cell, Job
 from ganaug.evaluation.draws import Draw
 from ganaug.evaluation.evaluate import Judged
 from ganaug.evaluation.fidelity import Fidelity
+from ganaug.evaluation.plan import plan_of
+from ganaug.evaluation.price import Price
 from ganaug.evaluation.report.contents import report_of
-from ganaug.evaluation.study import Arm
+from ganaug.evaluation.study import Arm, Study
+from ganaug.evaluation.utility import carry_out
 
 TRAIN, HELD_OUT = small_images(90, size=4), small_images(240, size=4, seed=1)
 
@@ -28,8 +30,10 @@ TRAIN, HELD_OUT = small_images(90, size=4), small_images(240, size=4, seed=1)
 class MadeUp:
     """In the place of cells: classifiers that are right as often as a function of their arm says."""
 
-    def __init__(self, accuracy: Callable[[Arm], float], *_, processes: int) -> None:
-        self.accuracy, self.processes = accuracy, processes
+    processes = 1
+
+    def __init__(self, accuracy: Callable[[Arm], float]) -> None:
+        self.accuracy = accuracy
         self.used: list[Cell] = []
 
     def run(self, jobs: Sequence[Job], title: str) -> list[Cell]:
@@ -47,18 +51,14 @@ class MadeUp:
 def reported(accuracy: Callable[[Arm], float], *, draws: int = 0, **settings) -> Report:
     generator = make_generator(TRAIN.classes, image_size=4)
     generator.info = {"training": {"seconds": 3.0}}
-    found = utility(
-        TRAIN,
-        HELD_OUT,
-        {"flow": generator},
-        settings=UtilitySettings(**{"ratios": (0.3, 0.5), "batch_size": 30, "learning_curve": False, **settings}),
-        draws=[Draw(TRAIN, {"flow": generator}) for _ in range(draws)],
-        train_cells=partial(MadeUp, accuracy),
-    )
+    made = UtilitySettings(**{"ratios": (0.3, 0.5), "batch_size": 30, "learning_curve": False, **settings})
+    study = Study(TRAIN, HELD_OUT, {"flow": generator}, settings=made)
+    plan = plan_of(study, [Draw(TRAIN, {"flow": generator}) for _ in range(draws)])
+    found = carry_out(plan, MadeUp(accuracy))
     example = example_report(classes=TRAIN.classes).generators[0]
     fidelity = Fidelity(**{name: value for name, value in vars(example.fidelity).items() if name != "inception"})
     judged = Judged(fidelity, None, example.memorization, TRAIN, Image.new("L", (4, 4)))
-    evaluation = Evaluation(found, {"flow": judged}, {"flow": example.leakage}, 0, 1.0)
+    evaluation = Evaluation(found, {"flow": judged}, {"flow": example.leakage}, 0, 1.0, Price(1.0, 2.0, 40, 60, 0, 1.0))
     return report_of(evaluation, sources={"flow": "outputs/flow"}, classifier="tiny")
 
 

@@ -100,6 +100,7 @@ def example_report(
             steps=1000,
             max_steps=4000,
             batch_size=BATCH,
+            augmentations=("none", "classic", "trivial", "rand"),
             ratios=(0.1, 0.3, 0.5),
             margin=1.0,
             horizontal_flip=False,

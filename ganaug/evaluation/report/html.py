@@ -152,6 +152,7 @@ def _settings(report: Report) -> list[tuple[str, Any]]:
         ("steps, at first", made.steps),
         ("steps, at most", made.max_steps),
         ("images in a step", made.batch_size),
+        ("augmentations that were tried", made.augmentations),
         ("ratios of generated images", made.ratios),
         ("margin of a worthwhile effect, in points", made.margin),
         ("shift of classic augmentation, in pixels", made.max_shift),
