@@ -81,10 +81,11 @@ def train_classifier(
         optimizer, schedule = optimizer_and_schedule(classifier, learning_rate, learning_rate_factor, steps)
         for indices in torch.from_numpy(order):
             images, targets = data.images[indices].to(device), data.targets[indices].to(device)
+            # Not in bf16: augmentation computes where pixels go.
+            images = to_float(images if augment is None else augment(images))
+            if mixed is not None:
+                images, targets = mixed(images, targets)
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
-                images = to_float(images if augment is None else augment(images))
-                if mixed is not None:
-                    images, targets = mixed(images, targets)
                 logits = classifier(images)
                 check_logits(logits, len(data.classes))
                 loss = loss_of(logits, targets, class_weights)
