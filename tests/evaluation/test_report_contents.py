@@ -58,7 +58,8 @@ def reported(accuracy: Callable[[Arm], float], *, draws: int = 0, **settings) ->
     example = example_report(classes=TRAIN.classes).generators[0]
     fidelity = Fidelity(**{name: value for name, value in vars(example.fidelity).items() if name != "inception"})
     judged = Judged(fidelity, None, example.memorization, TRAIN, Image.new("L", (4, 4)))
-    evaluation = Evaluation(found, {"flow": judged}, {"flow": example.leakage}, 0, 1.0, Price(1.0, 2.0, 40, 60, 0, 1.0))
+    price = Price(1.0, 2.0, 40, 60, 0, 1.0)
+    evaluation = Evaluation(found, {"flow": judged}, {"flow": example.leakage}, 0, 1.0, price)
     return report_of(evaluation, sources={"flow": "outputs/flow"}, classifier="tiny")
 
 
