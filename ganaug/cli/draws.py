@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.core.integers import positive_int
-from ganaug.evaluation.draws import Draw, draw_images, kind_of_draws
+from ganaug.evaluation.draws import Draw, Draws, draw_images, kind_of_draws, shared_by_draws
 from ganaug.training.again import recipe_of, train_again, trained_on
 
 
@@ -18,7 +18,7 @@ def make_draws(
     generators: Mapping[str, Generator],
     *,
     folder: str | Path | None = None,
-) -> list[Draw]:
+) -> Draws | None:
     """Draw images as they could also have been collected, and train the generators that were trained on them again.
 
     The given images are draw 0, on which reference and ratio are chosen; the draws that are judged are others, from 1.
@@ -32,7 +32,7 @@ def make_draws(
         folder (str or Path, optional): where trained generators are kept, see :func:`train_again`.
 
     Returns:
-        list of Draw: one for each; none if the given images are judged.
+        Draws: None if the given images are judged.
 
     Raises:
         InputError: ``count`` is not a positive int, or a generator cannot be trained again; nothing is trained then.
@@ -40,7 +40,7 @@ def make_draws(
         OSError: a folder cannot be written to or the disk is full.
     """
     if positive_int("draws", count) == 1:
-        return []
+        return None
     print(f"draws: {count} {kind_of_draws(train, extra)}")
     own = {name: generator for name, generator in generators.items() if _trained_again(name, generator, train)}
     for name, generator in generators.items():
@@ -60,7 +60,7 @@ def make_draws(
             minutes = trained[name].info["training"]["seconds"] / 60
             print(f"draw {number} of {count}: {name} was trained on it in {minutes:.1f} minutes")
         draws.append(Draw(images, {**generators, **trained}, rest))
-    return draws
+    return Draws(tuple(draws), kind_of_draws(train, extra), shared_by_draws(train, extra))
 
 
 def _trained_again(name: str, generator: Generator, images: LabelledImages) -> bool:

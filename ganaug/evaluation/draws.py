@@ -30,6 +30,22 @@ class Draw:
     extra: LabelledImages | None = None
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Several draws, and how much they say together.
+
+    Attributes:
+        each (tuple of Draw): the draws.
+        kind (str): what they are, in words.
+        shared (float): how much of the variance between them does not shrink with more of them, because they have
+            images in common: the variance of what they share over the variance between them. 0 for independent draws.
+    """
+
+    each: tuple[Draw, ...]
+    kind: str = "independent draws of the images"
+    shared: float = 0.0
+
+
 def draw_images(
     train: LabelledImages, extra: LabelledImages | None, *, draw: int
 ) -> tuple[LabelledImages, LabelledImages | None]:
@@ -73,10 +89,21 @@ def draw_images(
 
 
 def kind_of_draws(train: LabelledImages, extra: LabelledImages | None) -> str:
-    """What :func:`draw_images` draws, in words, such as "bootstrap samples of the 200 images"."""
+    """What :func:`draw_images` draws, in words, such as "random subsets of the 6,000 images"."""
     if _is_subset(train, extra):
         return f"random subsets of the {len(train) + len(extra or ()):,} images"
-    return f"bootstrap samples of the {len(train):,} images"
+    return f"bootstrap samples of the {len(train):,} images, with about 63 % of them in each"
+
+
+def shared_by_draws(train: LabelledImages, extra: LabelledImages | None) -> float:
+    """What such draws share; see :attr:`Draws.shared`.
+
+    All bootstrap samples come from one set of images, whose luck varies as much as they do. Random subsets, n of P
+    images of a class, have a share of n / P in common.
+    """
+    if not _is_subset(train, extra) or extra is None:
+        return 1.0
+    return max(count / more for count, more in zip(train.class_counts, extra.class_counts, strict=True) if count)
 
 
 def _is_subset(train: LabelledImages, extra: LabelledImages | None) -> bool:

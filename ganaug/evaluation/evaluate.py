@@ -18,7 +18,7 @@ from ganaug.core.defaults import usual_defaults
 from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
 from ganaug.evaluation.classifier import train_classifier
-from ganaug.evaluation.draws import Draw
+from ganaug.evaluation.draws import Draws
 from ganaug.evaluation.fidelity import Fidelity, fidelity
 from ganaug.evaluation.inception import InceptionDistances, inception_distances
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage, without_overlap
@@ -86,7 +86,7 @@ def evaluate(
     extra: LabelledImages | None = None,
     accept: Filter | None = None,
     max_tries: int = 10,
-    draws: Sequence[Draw] = (),
+    draws: Draws | None = None,
     inception_weights: str | Path | None = None,
     cache_dir: str | Path | None = None,
     processes: int = 1,
@@ -109,7 +109,7 @@ def evaluate(
             and finite or too little for any verdict, or :func:`utility` refuses the input.
     """
     started = time.monotonic()
-    seen_by = [(train, generators), *((draw.train, draw.generators) for draw in draws)]
+    seen_by = [(train, generators), *((draw.train, draw.generators) for draw in (draws.each if draws else ()))]
     left_out = 0
     for images, of_images in seen_by:
         held_out, number = without_overlap(held_out, images, of_images.values())

@@ -104,7 +104,9 @@ class LearningCurve:
         draws = []
         for _ in range(_RESAMPLES):
             again = _power_law(self.images, self.scores[:, rng.integers(seeds, size=seeds)].mean(1))
-            shift = math.sqrt(difference.repeat_variance) * rng.standard_t(difference.repeats - 1)
+            shift = math.sqrt(difference.repeat_variance + difference.shared_variance) * rng.standard_t(
+                difference.repeats - 1
+            )
             shift += math.sqrt(difference.image_variance) * rng.standard_t(difference.image_freedom)
             draws.append(_extra(again, images, difference.estimate + shift))
         low, high = np.quantile(draws, [0.025, 0.975], method="nearest")

@@ -11,7 +11,7 @@ from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.cells import Cells, Job, untrained
-from ganaug.evaluation.draws import Draw
+from ganaug.evaluation.draws import Draws
 from ganaug.evaluation.search import JUDGES, Fold, Trial, folds_of
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
 
@@ -30,6 +30,7 @@ class Plan:
         validation, test (LabelledImages): the two parts of the held-out images.
         folds (sequence of Fold): the trainings that choose the reference.
         judged (sequence of Study): those whose trainings are judged: the study itself, or one for each draw.
+        draws (Draws, optional): those draws.
     """
 
     study: Study
@@ -37,6 +38,7 @@ class Plan:
     test: LabelledImages
     folds: Sequence[Fold]
     judged: Sequence[Study]
+    draws: Draws | None
 
     @property
     def draw_of(self) -> list[int]:
@@ -95,26 +97,27 @@ class Plan:
         )
 
 
-def plan_of(study: Study, draws: Sequence[Draw]) -> Plan:
+def plan_of(study: Study, draws: Draws | None = None) -> Plan:
     """Divide a study's held-out images in two, its training images in folds, and its judged trainings over draws.
 
     Args:
         study (Study): with all held-out images.
-        draws (sequence of Draw): training images and generators that judge; if there are none, the study's own do.
+        draws (Draws, optional): training images and generators that judge. Default: the study's own do
 
     Raises:
         ValueError: the classes or image shapes of the images differ, or a class has too few held-out images.
     """
     check_comparable(study.train, study.held_out)
-    for images in [*([study.extra] if study.extra else []), *(draw.train for draw in draws)]:
+    drawn = draws.each if draws else ()
+    for images in [*([study.extra] if study.extra else []), *(draw.train for draw in drawn)]:
         check_comparable(study.train, images)
-    if missing := [name for name in study.generators if any(name not in draw.generators for draw in draws)]:
+    if missing := [name for name in study.generators if any(name not in draw.generators for draw in drawn)]:
         raise InputError(f"every draw needs the generators of that name, and one has no {missing[0]}. Add it")
     validation, test = _split(study.held_out)
     both = replace(joined(validation, test), name=study.held_out.name, train=False)
     study = replace(study, held_out=both, own_augmentation=getattr(untrained(study), "augmentation", None))
-    judged = [replace(study, train=draw.train, extra=draw.extra, generators=dict(draw.generators)) for draw in draws]
-    return Plan(study, validation, test, folds_of(study, len(validation)), judged or [study])
+    judged = [replace(study, train=draw.train, extra=draw.extra, generators=dict(draw.generators)) for draw in drawn]
+    return Plan(study, validation, test, folds_of(study, len(validation)), judged or [study], draws)
 
 
 def _split(held_out: LabelledImages) -> tuple[LabelledImages, LabelledImages]:

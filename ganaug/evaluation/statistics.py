@@ -29,6 +29,8 @@ class Difference:
             degree of freedom fewer than there are repeats.
         image_variance (float): the part that stays however many there are, and shrinks with more held-out images.
         image_freedom (float): its degrees of freedom.
+        shared_variance (float): the part that stays because the draws have images in common; it has as many degrees
+            of freedom as the first. Default: 0
     """
 
     estimate: float
@@ -39,11 +41,12 @@ class Difference:
     repeat_variance: float
     image_variance: float
     image_freedom: float
+    shared_variance: float = 0.0
 
     @property
     def standard_error(self) -> float:
         """Standard error of the estimate."""
-        return math.sqrt(self.repeat_variance + self.image_variance)
+        return math.sqrt(self.repeat_variance + self.shared_variance + self.image_variance)
 
     def interval(self, level: float) -> tuple[float, float]:
         """Ends of the interval with a level of confidence, in (0, 1).
@@ -60,12 +63,13 @@ class Difference:
     def _quantile(self, probability: float) -> float:
         from scipy import special
 
-        total = self.repeat_variance + self.image_variance
+        of_draws = self.repeat_variance + self.shared_variance
+        total = of_draws + self.image_variance
         if total == 0:
             return 0.0
         of_repeats = special.stdtrit(self.repeats - 1, probability)
         of_images = special.stdtrit(self.image_freedom, probability)
-        return float(self.repeat_variance * of_repeats + self.image_variance * of_images) / total
+        return float(of_draws * of_repeats + self.image_variance * of_images) / total
 
 
 def recalls(correct: Tensor, targets: Tensor, num_classes: int) -> Tensor:
@@ -105,7 +109,13 @@ def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = 15) ->
 
 
 def paired_difference(
-    one: Tensor, other: Tensor, targets: Tensor, num_classes: int, draws: Sequence[int] | None = None
+    one: Tensor,
+    other: Tensor,
+    targets: Tensor,
+    num_classes: int,
+    draws: Sequence[int] | None = None,
+    *,
+    shared: float = 0.0,
 ) -> Difference:
     """Difference of the balanced accuracies of two arms that were trained with the same seeds.
 
@@ -123,6 +133,7 @@ def paired_difference(
         targets (Tensor): int64 (N,).
         num_classes (int): K.
         draws (sequence of int, optional): the draw that each seed belongs to, equally many in each. Default: one draw
+        shared (float): see :attr:`ganaug.evaluation.draws.Draws.shared`. Default: 0
 
     Raises:
         ValueError: there are fewer than 2 repeats.
@@ -156,6 +167,7 @@ def paired_difference(
         repeat_variance=of_repeats,
         image_variance=max(of_images.sum().item() - of_both, 0.0),
         image_freedom=float(freedom),
+        shared_variance=shared * of_repeats * repeats,
     )
     if found.standard_error == 0:  # no answer tells one repeat or image from another
         return found

@@ -5,7 +5,7 @@ The rule of the verdict is fixed in advance. :data:`METHOD` says it in words for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -16,7 +16,7 @@ from ganaug.core.defaults import usual_defaults
 from ganaug.data import LabelledImages
 from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.cells import Answers, Cells, Job, TrainsCells, answers_of
-from ganaug.evaluation.draws import Draw, kind_of_draws
+from ganaug.evaluation.draws import Draws
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.plan import SIDELINES, Plan, plan_of
@@ -161,7 +161,7 @@ def utility(
     extra: LabelledImages | None = None,
     accept: Filter | None = None,
     max_tries: int = 10,
-    draws: Sequence[Draw] = (),
+    draws: Draws | None = None,
     cache_dir: str | Path | None = None,
     processes: int = 1,
 ) -> Utility:
@@ -181,7 +181,7 @@ def utility(
         accept (Filter, optional), max_tries (int): which generated images are kept; see
             :class:`ganaug.ConditionalGANAugment`. If the filter has a classifier, that must not have seen held-out
             images. With several processes the filter must be picklable. Default: all images are kept
-        draws (sequence of Draw, optional): training images as they could also have been collected, with generators as
+        draws (Draws, optional): training images as they could also have been collected, with generators as
             they could also have turned out. The trainings that are judged are spread over them; the given images and
             generators then only choose. Default: those that choose are judged too
         cache_dir (str or Path, optional): where finished cells are kept. Default: ``~/.cache/ganaug/evaluation``
@@ -237,7 +237,7 @@ def carry_out(plan: Plan, cells: TrainsCells) -> Utility:
         reference=reference,
         validation=plan.validation,
         test=plan.test,
-        arms={arm.name: _result(arm, answers, reference.arm, plan.draw_of) for arm in seeds if arm.scale == 1},
+        arms={arm.name: _result(arm, answers, reference.arm, plan) for arm in seeds if arm.scale == 1},
         verdicts={},
         curve=learning_curve(sizes, [answers[arm].first(SIDELINES).scores for arm in curve]),
         draws=len(plan.judged),
@@ -250,14 +250,19 @@ def carry_out(plan: Plan, cells: TrainsCells) -> Utility:
     return replace(found, verdicts={name: _verdict(found, arm) for name, arm in primary.items()})
 
 
-def _result(arm: Arm, answers: Mapping[Arm, Answers], reference: Arm, draw_of: Sequence[int]) -> ArmResult:
+def _result(arm: Arm, answers: Mapping[Arm, Answers], reference: Arm, plan: Plan) -> ArmResult:
     found = answers[arm]
     seeds = len(found.scores)
     without = answers[reference].first(seeds)
     difference = None
     if arm != reference:
         difference = paired_difference(
-            found.correct, without.correct, found.targets, found.num_classes, draw_of[:seeds]
+            found.correct,
+            without.correct,
+            found.targets,
+            found.num_classes,
+            plan.draw_of[:seeds],
+            shared=plan.draws.shared if plan.draws else 0.0,
         )
     return ArmResult(
         arm=arm,
@@ -277,9 +282,9 @@ def _covers(plan: Plan) -> str:
     always = "how the classifiers' training happened to go and which test images were held out"
     images, generators = "which training images were collected", "how the generator's training happened to go"
     study, judged = plan.study, plan.judged
-    if len(judged) == 1 and judged[0] is study:
+    if plan.draws is None:
         return f"The interval covers {always}; not {images}, nor {generators}."
-    kind = f"{len(judged)} {kind_of_draws(study.train, study.extra)}"
+    kind = f"{len(judged)} {plan.draws.kind}"
     kept = [name for name, generator in study.generators.items() if judged[0].generators[name] is generator]
     if kept:
         return f"The interval covers {always}, and {images} ({kind}); not {generators}, which was trained once."

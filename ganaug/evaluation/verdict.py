@@ -54,6 +54,8 @@ def what_would_tell(difference: Difference, margin: float, *, repeated: str, tes
         return f"about {more} more {repeated if more > 1 else repeated.removesuffix('s')} would tell"
     if _tells(replace(difference, repeat_variance=0.0), margin):
         return f"more than {MOST_REPEATS} {repeated} would be needed to tell"
+    if not _tells(replace(difference, repeat_variance=0.0, image_variance=0.0), margin):
+        return f"no number of {repeated} would tell, for they are drawn from too few training images"
     # However often it is repeated, the images are too few. How many would do, with twice the repeats?
     too_few = f"no number of {repeated}: {test_images:,} test images are too few"
     times = 1.0

@@ -29,7 +29,7 @@ from ganaug.cli.flags import run
 from ganaug.data import joined
 from ganaug.evaluation import UtilitySettings
 from ganaug.evaluation.cells import Answers, Cell, Job, answers_of
-from ganaug.evaluation.draws import Draw
+from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.plan import Plan, plan_of
 from ganaug.evaluation.ratio import CANDIDATES, CHOOSING, judged_ratio
 from ganaug.evaluation.statistics import Difference, paired_difference
@@ -200,7 +200,7 @@ def simulate(case: Case, studies: int, *, seed: int = 0) -> dict[str, list[Judge
     settings = UtilitySettings(seeds=case.seeds, ratios=case.ratios, learning_curve=False, max_steps=1000)
     generators: dict[str, Any] = {"it": object()}
     study = Study(train, held_out, generators, settings=settings)
-    draws = [Draw(train, generators) for _ in range(case.draws)] if case.draws > 1 else []
+    draws = Draws(tuple(Draw(train, generators) for _ in range(case.draws))) if case.draws > 1 else None
     plan = plan_of(study, draws)
     judging, choosing = held_out.split(CHOOSING)
     auto = replace(study, held_out=joined(choosing, judging))

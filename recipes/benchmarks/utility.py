@@ -25,7 +25,7 @@ from ganaug import LabelledImages
 from ganaug.cli.flags import run
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.evaluation import UtilitySettings, classifier_named, utility
-from ganaug.evaluation.draws import Draw
+from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.statistics import paired_difference
 from ganaug.evaluation.verdict import answer
 from ganaug.training.presets import PSEUDO_LABELLED
@@ -72,15 +72,15 @@ def train_and_judge(key: str, args: Arguments) -> dict[str, Any]:
         cases[0].images,
         generators={"flow": cases[0].generator},
         accept=cases[0].accept,
-        draws=[Draw(case.images, {"flow": case.generator}) for case in cases[1:]],
+        draws=Draws(tuple(Draw(case.images, {"flow": case.generator}) for case in cases[1:])),
     )
     reference, helped = found.arms[found.reference.arm.name], found.verdicts["flow"].primary
     if setting.alone:
         helped = next(result for result in found.arms.values() if result.arm.ratio == 1)
     without = reference.arm.name
     if setting.generator_from == PSEUDO_LABELLED:
-        draws = [Draw(cast(LabelledImages, case.pseudo_labelled), {}) for case in cases[1:]]
-        plain = judge(cast(LabelledImages, cases[0].pseudo_labelled), generators={}, draws=draws)
+        draws = tuple(Draw(cast(LabelledImages, case.pseudo_labelled), {}) for case in cases[1:])
+        plain = judge(cast(LabelledImages, cases[0].pseudo_labelled), generators={}, draws=Draws(draws))
         reference = plain.arms[plain.reference.arm.name]
         without = reference.arm.name.replace("real", "real and pseudo-labelled", 1)
     seeds, test = len(helped.scores), found.test

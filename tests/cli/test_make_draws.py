@@ -44,7 +44,12 @@ def test_generators_of_these_images_are_trained_on_each_draw(own, tmp_path, caps
     monkeypatch.setattr(draws_module, "train_again", in_this_process)
     published = make_generator(DATA.classes, image_size=12)
     generators = {"published": published, "own": own}
-    draws = make_draws(2, DATA, small_images(300, seed=1), generators, folder=tmp_path)
+    made = make_draws(2, DATA, small_images(300, seed=1), generators, folder=tmp_path)
+    draws = made.each
+    assert (made.kind, made.shared) == (
+        "random subsets of the 360 images",
+        DATA.class_counts[0] / (300 // len(DATA.classes)),
+    )
     for number, draw in enumerate(draws, 1):
         assert draw.train.name == f"noise, draw {number}"
         assert draw.train.class_counts == DATA.class_counts
@@ -58,6 +63,7 @@ def test_generators_of_these_images_are_trained_on_each_draw(own, tmp_path, caps
     assert re.sub(r"in \d+\.\d minutes", "in some minutes", said).splitlines() == [
         "draws: 2 random subsets of the 360 images",
         "published was not trained on just these images, so it is the same in all draws",
+        "own is trained again on each of them; it took 0.0 minutes",
         "draw 1 of 2: own was trained on it in some minutes",
         "draw 2 of 2: own was trained on it in some minutes",
     ]
@@ -65,7 +71,7 @@ def test_generators_of_these_images_are_trained_on_each_draw(own, tmp_path, caps
 
 def test_one_draw_is_what_was_given(own, capsys):
     extra = small_images(300, seed=1)
-    assert make_draws(1, DATA, extra, {"own": own}) == []
+    assert make_draws(1, DATA, extra, {"own": own}) is None
     assert capsys.readouterr().out == ""
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ganaug import InputError
 from ganaug.evaluation import UtilitySettings, choose_ratio, evaluate
 from ganaug.evaluation.cells import Cell, Cells, Job
-from ganaug.evaluation.draws import Draw
+from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.plan import Plan, plan_of
 from ganaug.evaluation.price import Price, Tally, expected_half_width, in_minutes, price_of, within_budget
 from ganaug.evaluation.search import FOLDS, SEEDS
@@ -201,7 +201,7 @@ def test_a_budget_is_positive_and_finite(plan, cells, minutes):
 
 
 def test_seeds_are_given_up_in_whole_rounds_over_the_draws(study, tmp_path):
-    draws = [Draw(study.train, study.generators, None) for _ in range(2)]
+    draws = Draws(tuple(Draw(study.train, study.generators, None) for _ in range(2)))
     plan = plan_of(replace(study, settings=replace(DEFAULTS, seeds=7)), draws)
     cells = plan.cells(tmp_path, 1)
     least = budget(plan, cells, price_of(plan, cells, STEPS_ALONE).most_minutes / 10)[0]

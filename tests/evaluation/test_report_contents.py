@@ -15,7 +15,7 @@ from PIL import Image
 
 from ganaug.evaluation import Evaluation, Report, UtilitySettings
 from ganaug.evaluation.cells import Cell, Job
-from ganaug.evaluation.draws import Draw
+from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.evaluate import Judged
 from ganaug.evaluation.fidelity import Fidelity
 from ganaug.evaluation.plan import plan_of
@@ -53,7 +53,7 @@ def reported(accuracy: Callable[[Arm], float], *, draws: int = 0, **settings) ->
     generator.info = {"training": {"seconds": 3.0}}
     made = UtilitySettings(**{"ratios": (0.3, 0.5), "batch_size": 30, "learning_curve": False, **settings})
     study = Study(TRAIN, HELD_OUT, {"flow": generator}, settings=made)
-    plan = plan_of(study, [Draw(TRAIN, {"flow": generator}) for _ in range(draws)])
+    plan = plan_of(study, Draws(tuple(Draw(TRAIN, {"flow": generator}) for _ in range(draws))) if draws else None)
     found = carry_out(plan, MadeUp(accuracy))
     example = example_report(classes=TRAIN.classes).generators[0]
     fidelity = Fidelity(**{name: value for name, value in vars(example.fidelity).items() if name != "inception"})

@@ -206,3 +206,19 @@ def test_what_no_number_of_images_gives_is_said_to_be_beyond():
 
 def test_two_sizes_are_no_curve():
     assert noisy_curve(0.001, SIZES[:2]).worth(difference(0.01), 250) is None
+
+
+@pytest.mark.parametrize("draws", [3, 5])
+def test_the_luck_that_draws_share_does_not_average_out(draws):
+    """Bootstrap samples of one set of images: the set's luck varies as much as the samples' do."""
+    rng = np.random.default_rng(4)
+    targets, trials, covered = torch.arange(2000) % 2, 300, {0.0: 0, 1.0: 0}
+    for _ in range(trials):
+        luck = 0.03 * (rng.normal() + rng.normal(size=(draws, 1)))
+        one = torch.from_numpy(rng.random((draws, 2000)) < 0.7 + luck)
+        other = torch.from_numpy(rng.random((draws, 2000)) < 0.7)
+        for shared in covered:
+            found = paired_difference(one, other, targets, 2, range(draws), shared=shared)
+            covered[shared] += found.low <= 0 <= found.high
+    assert covered[0.0] / trials < 0.9
+    assert 0.91 <= covered[1.0] / trials <= 0.99

@@ -34,7 +34,7 @@ from ganaug.evaluation import (
     utility,
 )
 from ganaug.evaluation.cells import Cells, Job, run_cell
-from ganaug.evaluation.draws import Draw
+from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.plan import plan_of
 from ganaug.evaluation.search import JUDGES
 from ganaug.evaluation.study import Arm, Study, class_balanced_weights
@@ -152,7 +152,7 @@ def test_without_a_learning_curve_no_gain_has_a_worth(parts, cells):
 SIMPLE = UtilitySettings(learning_curve=False)
 
 
-def made_up(parts, made, draws=(), generator=None):
+def made_up(parts, made, draws=None, generator=None):
     train, known, _, held_out = parts
     generators = {"it": generator or Replay(known)}
     return carry_out(plan_of(Study(train, held_out, generators, settings=SIMPLE), draws), made)
@@ -193,7 +193,7 @@ def test_each_judged_training_has_its_draw(parts):
     lucky = {id(draw.train): luck for draw, luck in zip(draws, (0.3, 0.0, -0.3), strict=True)}
     made = MadeUpCells(lambda job: 0.6 + lucky[id(job.study.train)] * (job.arm.ratio > 0) * (job.seed >= JUDGES))
     lucky[id(train)] = 0.0
-    found = made_up(parts, made, draws)
+    found = made_up(parts, made, Draws(tuple(draws)))
     chose = made.asked["the best without generated images"] + made.asked["the ratio"]
     assert {id(job.study.train) for job in chose} == {id(train)}
     primary = [job for job in made.asked["the verdict"] if job.arm == found.verdicts["it"].primary.arm]
@@ -219,8 +219,8 @@ def test_each_judged_training_has_its_draw(parts):
 def test_what_the_interval_covers_is_said(parts, kind, covers):
     generator = Replay(parts[1])
     of_each = [generator if kind == "the same generator" else Replay(parts[1]) for _ in range(2)]
-    draws = [Draw(parts[0], generators={"it": of_draw}) for of_draw in of_each] if kind else []
-    found = made_up(parts, MadeUpCells(), draws, generator)
+    draws = [Draw(parts[0], generators={"it": of_draw}) for of_draw in of_each]
+    found = made_up(parts, MadeUpCells(), Draws(tuple(draws)) if kind else None, generator)
     assert found.covers.startswith("The interval covers how the classifiers' training happened to go and which test")
     assert found.covers.endswith(covers)
 
