@@ -64,7 +64,7 @@ class SettingsFacts:
 
     Attributes:
         seeds (tuple of int): the seeds themselves.
-        steps, max_steps, batch_size, ratios, margin, horizontal_flip, learning_curve: see
+        steps, max_steps, batch_size, augmentations, ratios, margin, horizontal_flip, learning_curve: see
             :class:`ganaug.evaluation.UtilitySettings`.
         classifier (str): its name.
         max_shift (int): of classic augmentation, in pixels.
@@ -75,6 +75,7 @@ class SettingsFacts:
     steps: int
     max_steps: int
     batch_size: int
+    augmentations: tuple[str, ...]
     ratios: tuple[float, ...]
     margin: float
     horizontal_flip: bool
