@@ -9,6 +9,7 @@ again and it continues where it was: every trained classifier is kept.
 from __future__ import annotations
 
 from ganaug import Generator
+from ganaug.cli.draws import make_draws
 from ganaug.cli.evaluate import EvaluateArguments, named, open_splits, processes_of, report_folder, tell
 from ganaug.cli.flags import run
 from ganaug.evaluation import evaluate, write_report
@@ -24,6 +25,9 @@ def main(args: EvaluateArguments) -> None:
     # Real images: to train on, further ones to compare generated images with, and those that judge.
     train, extra, held_out = open_splits(args, generators)
 
+    # With --draws, other images that could have been collected, and generators trained on them.
+    draws = make_draws(args.draws, train, extra, generators)
+
     # Classifiers of several seeds, without generated images and with several shares of them.
     evaluation = evaluate(
         train,
@@ -32,13 +36,14 @@ def main(args: EvaluateArguments) -> None:
         factory=args.factory,
         settings=args.settings,
         extra=extra,
+        draws=draws,
         inception_weights=args.inception_weights,
         processes=processes_of(args),
         budget_minutes=args.budget_minutes,
     )
 
     # What was found: in the report, on the generators' cards, and here.
-    report = write_report(evaluation, folder, sources=sources, classifier=args.classifier)
+    report = write_report(evaluation, folder, sources=sources, classifier=args.classifier_in_words)
     tell(report, folder)
 
 

@@ -10,26 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
 from ganaug import Generator, InputError, LabelledImages
+from ganaug.cli.draws import make_draws
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.files import check_writable
 from ganaug.core.hardware import cpu_threads, set_cpu_threads
 from ganaug.data import classes_with_counts
 from ganaug.evaluation import (
+    ClassifierFactory,
     Report,
-    SmallCNN,
-    TorchvisionClassifier,
     UtilitySettings,
     add_verdict,
+    classifier_named,
     evaluate,
     write_report,
 )
-from ganaug.evaluation.classifier import ClassifierFactory
 from ganaug.hub.missing import RUNS
 
 
@@ -41,8 +40,14 @@ class EvaluateArguments:
         generator: Folder or Hub id of the generator; of each, if several.
         test_data_dir: Folder of held-out images, where the data has no split for them; read as train_data_dir is.
         test_split: Split of held-out images, where there is no test_data_dir.
-        classifier: small-cnn, or the name of a model of torchvision, such as resnet18.
+        classifier: small-cnn, small-vit, torchvision:NAME (torchvision:resnet18), timm:NAME where timm is installed,
+            or module:function, a factory of your own.
+        classifier_weights: Safetensors file of a pre-trained model of torchvision or timm. A head of another number
+            of classes is replaced.
+        classifier_frozen: Train only the last layer of the pre-trained model.
         inception_weights: File with the weights of the Inception network, for FID and KID, or download.
+        draws: Draws of the images, and trainings of generators that were trained on them, over which the judged
+            classifiers are spread. 1 judges these images and this training alone.
         output_dir: Folder for the report; by default evaluation in the folder of the generator, or
             outputs/evaluation.
         processes: Classifiers trained at a time on a CPU, each by one thread; by default one for each core.
@@ -56,7 +61,10 @@ class EvaluateArguments:
     test_data_dir: Path | None = None
     test_split: str = "test"
     classifier: str = "small-cnn"
+    classifier_weights: Path | None = None
+    classifier_frozen: bool = False
     inception_weights: str | None = None
+    draws: int = 1
     output_dir: Path | None = None
     processes: int | None = None
     budget_minutes: float | None = None
@@ -64,27 +72,36 @@ class EvaluateArguments:
     @property
     def factory(self) -> ClassifierFactory:
         """What makes the classifier."""
-        return SmallCNN if self.classifier == "small-cnn" else partial(TorchvisionClassifier, self.classifier)
+        return classifier_named(self.classifier, weights=self.classifier_weights, frozen=self.classifier_frozen)
+
+    @property
+    def classifier_in_words(self) -> str:
+        """What the report and the card call the classifier."""
+        if self.classifier_weights is None:
+            return self.classifier
+        return f"{self.classifier}, pre-trained ({self.classifier_weights.name}{', frozen' * self.classifier_frozen})"
 
 
 def judge(args: EvaluateArguments) -> None:
     """Evaluate, write the report, and print the verdict."""
-    sources = named(args.generator)
+    sources, factory = named(args.generator), args.factory
     folder = report_folder(args)
     generators = {name: Generator.from_pretrained(source) for name, source in sources.items()}
     train, extra, held_out = open_splits(args, generators)
+    draws = make_draws(args.draws, train, extra, generators)
     evaluation = evaluate(
         train,
         held_out,
         generators,
-        factory=args.factory,
+        factory=factory,
         settings=args.settings,
         extra=extra,
+        draws=draws,
         inception_weights=args.inception_weights,
         processes=processes_of(args),
         budget_minutes=args.budget_minutes,
     )
-    report = write_report(evaluation, folder, sources=sources, classifier=args.classifier)
+    report = write_report(evaluation, folder, sources=sources, classifier=args.classifier_in_words)
     tell(report, folder)
 
 
@@ -169,9 +186,8 @@ def tell(report: Report, folder: Path) -> None:
                 add_verdict(card, report, found.name)
             except (InputError, OSError) as error:  # the evaluation is done, and its other results are told
                 print(f"\nthe verdict was not written into {card}: {error}")
-        use = found.verdict.recommended_ratio
         print(f"\n{found.name}: {found.verdict.sentence}")
-        print(f"best on the validation images: {f'ratio {use:g}' if use else 'to mix in none of its images'}")
+    print(f"\n{report.covers}")
     print(f"\nThe report: {folder / 'report.html'}")
 
 

@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     BOOTSTRAP = 11
     EVALUATION = 12
     BATCH_NOISE = 13
+    DRAW = 14
     FOLDS = 15
 
 

@@ -15,6 +15,8 @@ from torch.utils.data import Dataset
 from ganaug.core.errors import DataError, InputError
 from ganaug.core.seeding import Purpose, random_stream
 
+_TRAINING = ", training part"  # said once of a part of a part
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelledImages(Dataset[tuple[Tensor, int]]):
@@ -119,8 +121,10 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
     def split(self, held_out: float, *, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
         """Split into (train, held out), class by class, so that both keep the class shares.
 
+        An image that is there several times is on one side with all its copies, as in a bootstrap sample.
+
         Args:
-            held_out (float): fraction of each class to hold out, in (0, 1), rounded to whole images.
+            held_out (float): fraction of each class's different images to hold out, in (0, 1), rounded to whole ones.
             seed (int): decides which images; in [0, 2**64). Default: 0
 
         Raises:
@@ -128,11 +132,14 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         """
         if not 0 < held_out < 1:
             raise ValueError(f"held_out must be a fraction in (0, 1), got {held_out!r}")
-        counts = [round(held_out * count) for count in self.class_counts]
-        chosen = self._choose(counts, seed, Purpose.SPLIT)
+        _, first = np.unique(self.image_hashes.numpy(), return_index=True)
+        once = torch.from_numpy(np.sort(first))
+        different = self if len(once) == len(self) else self.subset(once, self.name)
+        counts = [round(held_out * count) for count in different.class_counts]
+        chosen = torch.isin(self.image_hashes, different.image_hashes[different._choose(counts, seed, Purpose.SPLIT)])
         train, rest = torch.nonzero(~chosen).squeeze(1), torch.nonzero(chosen).squeeze(1)
         held = replace(self.subset(rest, f"{self.name}, held-out part"), train=False)
-        return self.subset(train, f"{self.name}, training part"), held
+        return self.subset(train, f"{self.name.removesuffix(_TRAINING)}{_TRAINING}"), held
 
     def take(self, counts: Sequence[int], *, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
         """Take some images of each class: (those, the others), both in the order they have here.

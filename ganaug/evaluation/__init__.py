@@ -1,21 +1,16 @@
 """Evaluation: does a generator do what it was asked, and do its images help?"""
 
+from ganaug.evaluation.augmentation import RandAugment, ShiftFlip, TrivialAugment
+from ganaug.evaluation.backbones import TimmClassifier, TorchvisionClassifier
 from ganaug.evaluation.cells import Answers
-from ganaug.evaluation.classifier import (
-    ShiftFlip,
-    SmallCNN,
-    TorchvisionClassifier,
-    TrivialAugment,
-    accuracy,
-    predict,
-    predict_probabilities,
-    train_classifier,
-)
+from ganaug.evaluation.classifier import accuracy, predict, predict_probabilities, train_classifier
+from ganaug.evaluation.classifier_names import classifier_named
 from ganaug.evaluation.evaluate import Evaluation, evaluate
 from ganaug.evaluation.fidelity import Fidelity, LabelFidelity, fidelity, label_fidelity
 from ganaug.evaluation.generator_score import GeneratorScore
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage
 from ganaug.evaluation.memorization import Memorization, memorization
+from ganaug.evaluation.networks import ClassifierFactory, SmallCNN, SmallViT
 from ganaug.evaluation.ratio import RatioChoice, choose_ratio
 from ganaug.evaluation.report.contents import Report, report_of
 from ganaug.evaluation.report.files import add_verdict, write_report
@@ -24,16 +19,20 @@ from ganaug.evaluation.utility import Utility, Verdict, classification_accuracy,
 
 __all__ = [
     "Answers",
+    "ClassifierFactory",
     "Evaluation",
     "Fidelity",
     "GeneratorScore",
     "LabelFidelity",
     "LeakageCheck",
     "Memorization",
+    "RandAugment",
     "RatioChoice",
     "Report",
     "ShiftFlip",
     "SmallCNN",
+    "SmallViT",
+    "TimmClassifier",
     "TorchvisionClassifier",
     "TrivialAugment",
     "Utility",
@@ -44,6 +43,7 @@ __all__ = [
     "check_leakage",
     "choose_ratio",
     "classification_accuracy",
+    "classifier_named",
     "evaluate",
     "fidelity",
     "label_fidelity",

@@ -15,7 +15,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -241,10 +241,20 @@ class Cells:
         tensors = {
             "predicted": cell.predicted.to(torch.int32),
             "confidence": cell.confidence,
-            "seconds": torch.tensor(cell.seconds),
+            "seconds": torch.tensor(cell.seconds, dtype=torch.float64),
         }
         with atomic_path(self.path(job)) as path:
             write_tensors(path, tensors, {"arm": job.arm.name, "seed": str(job.seed)})
+
+
+class TrainsCells(Protocol):
+    """What :class:`Cells` is to a study."""
+
+    processes: int
+    used: list[Cell]
+
+    def run(self, jobs: Sequence[Job], title: str) -> list[Cell]:
+        """The cell of each job."""
 
 
 def _of_what(study: Study) -> tuple[int, ...]:
@@ -291,14 +301,26 @@ def answers_of(cells: Sequence[Cell], held_out: LabelledImages) -> Answers:
     )
 
 
+def untrained(study: Study) -> nn.Module:
+    """A classifier of a study, as its factory makes it with seed 0.
+
+    Raises:
+        InputError: what the factory makes is no module.
+    """
+    data = study.held_out
+    with one_thread_each(), usual_defaults(), forked_rng(0, torch.device("cpu")):
+        classifier = study.factory(len(data.classes), channels=data.channels, image_size=data.image_size)
+    if not isinstance(classifier, nn.Module):
+        raise InputError(f"the classifier's factory must make a torch module, got {type(classifier).__name__}")
+    return classifier
+
+
 def _what_it_makes(study: Study) -> list[Any]:
     """What tells the factory's classifier from one that it made before its code was edited: untrained, on the CPU."""
     data, cpu = study.held_out, torch.device("cpu")
+    classifier = untrained(study)
+    found = [fingerprints.of_source(study.factory, classifier), fingerprints.of_module(classifier)]
     with one_thread_each(), usual_defaults(), forked_rng(0, cpu):
-        classifier = study.factory(len(data.classes), channels=data.channels, image_size=data.image_size)
-        if not isinstance(classifier, nn.Module):
-            raise InputError(f"the classifier's factory must make a torch module, got {type(classifier).__name__}")
-        found = [fingerprints.of_source(study.factory, classifier), fingerprints.of_module(classifier)]
         try:
             with torch.no_grad():
                 said = classifier.to(cpu).eval()(to_float(data.images[:PROBED]))

@@ -17,12 +17,13 @@ from tqdm import tqdm
 from ganaug.core.defaults import usual_defaults
 from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
-from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN, train_classifier
+from ganaug.evaluation.classifier import train_classifier
 from ganaug.evaluation.draws import Draw
 from ganaug.evaluation.fidelity import Fidelity, fidelity
 from ganaug.evaluation.inception import InceptionDistances, inception_distances
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage, without_overlap
 from ganaug.evaluation.memorization import Memorization, closest_pairs_picture, memorization
+from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.plan import MOST_JUDGED, plan_of
 from ganaug.evaluation.price import Price, price_of, within_budget
 from ganaug.evaluation.study import Study, UtilitySettings
@@ -108,8 +109,13 @@ def evaluate(
             and finite or too little for any verdict, or :func:`utility` refuses the input.
     """
     started = time.monotonic()
-    held_out, left_out = without_overlap(held_out, train, generators.values())
-    leakage = {name: check_leakage(generator, train, held_out) for name, generator in generators.items()}
+    seen_by = [(train, generators), *((draw.train, draw.generators) for draw in draws)]
+    left_out = 0
+    for images, of_images in seen_by:
+        held_out, number = without_overlap(held_out, images, of_images.values())
+        left_out += number
+    for images, of_images in reversed(seen_by):  # the given images last
+        leakage = {name: check_leakage(generator, images, held_out) for name, generator in of_images.items()}
     if extra is not None:
         further = ~torch.isin(extra.image_hashes, torch.cat([train.image_hashes, held_out.image_hashes]))
         extra = extra.subset(torch.nonzero(further).squeeze(1), extra.name)
@@ -158,7 +164,7 @@ def _judge(name: str, found: Utility, judges: Sequence[SmallCNN], inception_weig
         share = MOST_JUDGED / len(held_out)
         held_out = held_out.take([max(2, int(count * share)) for count in held_out.class_counts])[0]
     images = found.study.sampler(name).draw(held_out.targets, range(len(held_out)))
-    generated = LabelledImages(images, held_out.targets, train.classes, f"images of {name}")
+    generated = LabelledImages(images, held_out.targets, train.classes, f"images drawn by the generator {name}")
     inception = None
     if inception_weights is not None:
         weights = None if inception_weights == "download" else Path(inception_weights)

@@ -15,8 +15,9 @@ from ganaug.core.hardware import device_of, evaluation_mode
 from ganaug.core.pixels import to_float
 from ganaug.data import LabelledImages
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.classifier import SmallCNN, predict, predict_probabilities
+from ganaug.evaluation.classifier import predict, predict_probabilities
 from ganaug.evaluation.distances import frechet_distance, kernel_distance, mean_pairwise_distance, prdc
+from ganaug.evaluation.networks import SmallCNN
 from ganaug.generators.base import Generator
 from ganaug.sampling.class_sampler import ClassSampler
 

@@ -14,9 +14,11 @@ from ganaug.core.errors import InputError
 from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.classifier import ShiftFlip, SmallCNN, predict, train_classifier
+from ganaug.evaluation.augmentation import ShiftFlip
+from ganaug.evaluation.classifier import predict, train_classifier
 from ganaug.evaluation.distances import kernel_distance, mean_pairwise_distance
 from ganaug.evaluation.fidelity import class_features
+from ganaug.evaluation.networks import SmallCNN
 from ganaug.evaluation.statistics import recalls
 from ganaug.generators.base import Generator
 

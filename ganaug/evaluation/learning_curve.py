@@ -86,7 +86,7 @@ class LearningCurve:
         """How many additional real images would have given a difference; None if no curve can be fitted.
 
         The interval is a percentile bootstrap: the seeds of the curve are resampled, and the difference is drawn from
-        its t distribution.
+        the t distributions of its two parts.
 
         Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", section 13.3.
 
@@ -104,7 +104,8 @@ class LearningCurve:
         draws = []
         for _ in range(_RESAMPLES):
             again = _power_law(self.images, self.scores[:, rng.integers(seeds, size=seeds)].mean(1))
-            shift = rng.standard_t(difference.degrees_of_freedom) * difference.standard_error
+            shift = math.sqrt(difference.repeat_variance) * rng.standard_t(difference.repeats - 1)
+            shift += math.sqrt(difference.image_variance) * rng.standard_t(difference.image_freedom)
             draws.append(_extra(again, images, difference.estimate + shift))
         low, high = np.quantile(draws, [0.025, 0.975], method="nearest")
         return Worth(

@@ -15,9 +15,9 @@ from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
 from ganaug.data.grids import class_grid
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.classifier import SmallCNN
 from ganaug.evaluation.distances import nearest_distances
 from ganaug.evaluation.fidelity import class_features
+from ganaug.evaluation.networks import SmallCNN
 
 _NEAR = 0.01  # a generated image nearer than this quantile of held-out images is a near copy
 _PAIRS_A_ROW = 10

@@ -10,7 +10,7 @@ from pathlib import Path
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.cells import Cells, Job
+from ganaug.evaluation.cells import Cells, Job, untrained
 from ganaug.evaluation.draws import Draw
 from ganaug.evaluation.search import JUDGES, Fold, Trial, folds_of
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
@@ -62,7 +62,9 @@ class Plan:
         alone = [self.study.generated_arm(name, reference.arm) for name in self.study.generators]
         repeats = len(self.draw_of)
         seeds = dict.fromkeys([reference.arm, *longer, *primary, *alone], repeats)
-        beside = [*longer, *alone, *self.study.curve_arms(reference.arm)]
+        of_each = [study.curve_arms(reference.arm) for study in self.judged]  # a draw may have fewer extra images
+        curve = [arm for arm in of_each[0] if all(arm in arms for arms in of_each)]
+        beside = [*longer, *alone, *curve]
         return seeds | dict.fromkeys(beside, min(SIDELINES, repeats)), left_out
 
     def _longer_arms(self, reference: Trial) -> tuple[list[Arm], dict[str, str]]:
@@ -71,7 +73,7 @@ class Plan:
         for name, generator in self.study.generators.items():
             seconds = getattr(generator, "info", {}).get("training", {}).get("seconds")
             if seconds is None:
-                left_out[f"the time that training {name} took, spent on the classifier"] = "that time is not known"
+                left_out[f"the reference for as long as the generator “{name}” was trained"] = "that time is not known"
             else:
                 times.add(min(MOST_TIMES, 1 + math.ceil(seconds / reference.scored.seconds)))
         return [self.study.longer_arm(reference.arm, often) for often in sorted(times)], left_out
@@ -104,10 +106,13 @@ def plan_of(study: Study, draws: Sequence[Draw]) -> Plan:
         ValueError: the classes or image shapes of the images differ, or a class has too few held-out images.
     """
     check_comparable(study.train, study.held_out)
-    if study.extra is not None:
-        check_comparable(study.train, study.extra)
+    for images in [*([study.extra] if study.extra else []), *(draw.train for draw in draws)]:
+        check_comparable(study.train, images)
+    if missing := [name for name in study.generators if any(name not in draw.generators for draw in draws)]:
+        raise InputError(f"every draw needs the generators of that name, and one has no {missing[0]}. Add it")
     validation, test = _split(study.held_out)
-    study = replace(study, held_out=replace(joined(validation, test), name=study.held_out.name, train=False))
+    both = replace(joined(validation, test), name=study.held_out.name, train=False)
+    study = replace(study, held_out=both, own_augmentation=getattr(untrained(study), "augmentation", None))
     judged = [replace(study, train=draw.train, extra=draw.extra, generators=dict(draw.generators)) for draw in draws]
     return Plan(study, validation, test, folds_of(study, len(validation)), judged or [study])
 

@@ -28,7 +28,7 @@ from ganaug.evaluation.search import (
     search_reference,
     whole,
 )
-from ganaug.evaluation.statistics import t_quantile
+from ganaug.evaluation.statistics import Difference
 from ganaug.evaluation.study import Arm, Searched, UtilitySettings
 from ganaug.evaluation.timings import Timings
 
@@ -224,10 +224,17 @@ def expected_half_width(repeats: int, test_images: int) -> float:
     It is computed as by :func:`paired_difference`, from an assumed spread between trainings and an assumed share of
     test images on which the arms differ lastingly.
     """
-    of_repeats, of_images = SPREAD**2 / repeats, 100**2 * DISAGREEMENT / test_images
-    variance = of_repeats + of_images
-    freedom = variance**2 / (of_repeats**2 / (repeats - 1)) if repeats > 2 else 1
-    return float(t_quantile(0.975, freedom) * variance**0.5)
+    expected = Difference(
+        estimate=0.0,
+        low=0.0,
+        high=0.0,
+        p=1.0,
+        repeats=repeats,
+        repeat_variance=(SPREAD / 100) ** 2 / repeats,
+        image_variance=DISAGREEMENT / test_images,
+        image_freedom=float(test_images),
+    )
+    return 100 * expected.interval(0.95)[1]
 
 
 def within_budget(plan: Plan, cells: Cells, timings: Timings, minutes: float) -> tuple[UtilitySettings, Price]:

@@ -11,9 +11,9 @@ from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.cells import Cells, Job, answers_of
-from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
+from ganaug.evaluation.cells import Cells, Job, TrainsCells, answers_of
 from ganaug.evaluation.leakage import check_leakage, without_overlap
+from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.price import Tally, in_minutes
 from ganaug.evaluation.search import JUDGES, best_of, choose_ratios, choosing_jobs, scorer, whole
 from ganaug.evaluation.statistics import Difference, paired_difference
@@ -25,6 +25,7 @@ from ganaug.sampling.inference import ConditionalGenerator
 
 logger = logging.getLogger(__name__)
 
+RULE = 2  # of how a ratio is chosen; raised when that changes, so that no older choice is taken for a new one
 CANDIDATES = (0.1, 0.2, 0.3, 0.5, 0.8)
 STEPS = 2000
 CHOOSING = 0.5  # share of the validation images that chooses the candidate; the rest judges it
@@ -115,7 +116,7 @@ def choose_ratio(
     cells = Cells([study], cache_dir, processes=processes)
 
     # The price, which does not depend on what is found.
-    reference = Arm("ratio 0", settings.max_steps, oversampled=not study.balanced)
+    reference = _reference(study)
     folds, arms = whole(study, len(choosing)), study.mixed_arms("generator", reference)
     tally = Tally(cells, time_parts(study, cells, [reference.augmentation]))
     tally.run([job for arm in arms for job in choosing_jobs(folds, arm)])
@@ -126,20 +127,34 @@ def choose_ratio(
         in_minutes(tally.seconds / 60, tally.seconds / 60),
     )
 
+    return judged_ratio(study, len(choosing), cells)
+
+
+def judged_ratio(study: Study, choosing: int, cells: TrainsCells) -> RatioChoice:
+    """Choose a ratio and judge it; for the result see :func:`choose_ratio`.
+
+    Args:
+        study (Study): with one generator, and the candidates as its ratios.
+        choosing (int): how many of its held-out images, the first ones, choose.
+        cells (TrainsCells): trains its classifiers.
+    """
+    settings, reference, held_out = study.settings, _reference(study), study.held_out
+
     # Some trainings and half of the images choose a candidate.
-    score = scorer(cells, folds, "choosing the ratio")
-    trials = choose_ratios(study, reference, score)["generator"]
+    score = scorer(cells, whole(study, choosing), "choosing the ratio")
+    (trials,) = choose_ratios(study, reference, score).values()
     best = best_of(trials).arm
 
     # Others, and the other half, judge it.
     jobs = [Job(study, arm, JUDGES + seed) for arm in (best, reference) for seed in range(settings.seeds)]
     found = cells.run(jobs, "judging it")
-    on_judging = slice(len(choosing), None)
     with_it, without = (
-        answers_of(of_arm, both).of(on_judging) for of_arm in (found[: settings.seeds], found[settings.seeds :])
+        answers_of(of_arm, held_out).of(slice(choosing, None))
+        for of_arm in (found[: settings.seeds], found[settings.seeds :])
     )
     difference = paired_difference(with_it.correct, without.correct, with_it.targets, with_it.num_classes)
-    outcome, note = answer(difference, settings.margin, repeated="seeds", test_images=len(judging))
+    judging = len(with_it.targets)
+    outcome, note = answer(difference, settings.margin, repeated="seeds", test_images=judging)
     ratio = best.ratio if outcome == "helps" else 0.0
     sentence = f"ratio {ratio:g}: {outcome}, {in_points(difference)} at ratio {best.ratio:g}"
     return RatioChoice(
@@ -148,5 +163,10 @@ def choose_ratio(
         difference,
         best.ratio,
         {trial.arm.ratio: trial.mean for trial in trials},
-        f"{sentence} on {len(judging):,} validation images{f'; {note}' if note else ''}",
+        f"{sentence} on {judging:,} validation images{f'; {note}' if note else ''}",
     )
+
+
+def _reference(study: Study) -> Arm:
+    """The training without generated images."""
+    return Arm("ratio 0", study.settings.max_steps, oversampled=not study.balanced)

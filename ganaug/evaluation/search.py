@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import LabelledImages, joined
-from ganaug.evaluation.cells import Cell, Cells, Job, answers_of
+from ganaug.evaluation.cells import Cell, Job, TrainsCells, answers_of
 from ganaug.evaluation.study import LEARNING_RATE_STEP, Arm, Study
 
 SEEDS = 2  # trainings of each arm that choose, with the seeds 0 and 1
@@ -93,15 +93,18 @@ def search_reference(study: Study, score: Score) -> list[Trial]:
         trials += added
         trials += _race(_together(leader, added), score, study.settings.max_steps, best=best_of(trials))
 
-    # Learning rates, lower and higher, in each direction as far as it pays.
+    # Learning rates, lower and higher, in the direction that pays as far as it does.
     best = best_of(trials)
     for factor in (1 / LEARNING_RATE_STEP, LEARNING_RATE_STEP):
+        first = best
         for _ in range(MOST_LEARNING_RATES // 2):
-            rate = best_of(trials).arm.learning_rate_factor * factor
-            tried = replace(best.arm, learning_rate_factor=rate)
-            trials.append(Trial(tried, score([tried])[0], best.gain))
-            if best_of(trials) is not trials[-1]:
+            arm = replace(best.arm, learning_rate_factor=best.arm.learning_rate_factor * factor)
+            trials.append(Trial(arm, score([arm])[0], best.gain))
+            if trials[-1].mean <= best.mean:
                 break
+            best = trials[-1]
+        if best is not first:
+            break
     return trials
 
 
@@ -207,11 +210,11 @@ def _divided(images: LabelledImages) -> Tensor:
     return fold_of
 
 
-def scorer(cells: Cells, folds: Sequence[Fold], title: str) -> Score:
+def scorer(cells: TrainsCells, folds: Sequence[Fold], title: str) -> Score:
     """What trains arms and scores them on validation images.
 
     Args:
-        cells (Cells): where the classifiers are trained.
+        cells (TrainsCells): what trains the classifiers.
         folds (sequence of Fold): one for each seed.
         title (str): what they are for, for the progress bar.
     """

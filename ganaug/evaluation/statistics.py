@@ -5,11 +5,15 @@ Answers are bool or int tensors (S, N): of S classifiers, one for each seed, abo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+_LEAST_P = 1e-12  # smaller p-values are not told apart
 
 
 @dataclass(frozen=True)
@@ -20,26 +24,48 @@ class Difference:
         estimate (float): first arm minus second arm.
         low, high (float): ends of the interval.
         p (float): two-sided p-value of the hypothesis of no difference, not corrected for other comparisons.
-        standard_error (float), degrees_of_freedom (float): of the t distribution that the interval comes from.
         repeats (int): how often the comparison was repeated: the number of draws, or of seeds if there is one draw.
-        repeat_variance (float): the part of the squared standard error that shrinks with more repeats.
+        repeat_variance (float): the part of the squared standard error that shrinks with more repeats; it has one
+            degree of freedom fewer than there are repeats.
         image_variance (float): the part that stays however many there are, and shrinks with more held-out images.
+        image_freedom (float): its degrees of freedom.
     """
 
     estimate: float
     low: float
     high: float
     p: float
-    standard_error: float
-    degrees_of_freedom: float
     repeats: int
     repeat_variance: float
     image_variance: float
+    image_freedom: float
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the estimate."""
+        return math.sqrt(self.repeat_variance + self.image_variance)
 
     def interval(self, level: float) -> tuple[float, float]:
-        """Ends of the interval with another level of confidence, in (0, 1)."""
-        half = t_quantile((1 + level) / 2, self.degrees_of_freedom) * self.standard_error
+        """Ends of the interval with a level of confidence, in (0, 1).
+
+        Both parts of the variance are estimated, the one from a few repeats, the other from many images. The quantile
+        is the mean of the t quantiles of both, weighted by their variances. It covers at least what it says but for
+        fractions of a per cent, even with two repeats, from which Satterthwaite's approximation covers far less.
+
+        Source: Cochran 1964, "Approximate significance levels of the Behrens-Fisher test".
+        """
+        half = self._quantile((1 + level) / 2) * self.standard_error
         return self.estimate - half, self.estimate + half
+
+    def _quantile(self, probability: float) -> float:
+        from scipy import special
+
+        total = self.repeat_variance + self.image_variance
+        if total == 0:
+            return 0.0
+        of_repeats = special.stdtrit(self.repeats - 1, probability)
+        of_images = special.stdtrit(self.image_freedom, probability)
+        return float(self.repeat_variance * of_repeats + self.image_variance * of_images) / total
 
 
 def recalls(correct: Tensor, targets: Tensor, num_classes: int) -> Tensor:
@@ -54,12 +80,11 @@ def balanced_accuracy(correct: Tensor, targets: Tensor, num_classes: int) -> Ten
 
 
 def macro_f1(predicted: Tensor, targets: Tensor, num_classes: int) -> float:
-    """Mean of the classes' F1 scores, averaged over the seeds."""
-    from sklearn.metrics import f1_score
-
-    labels = range(num_classes)
-    each = [f1_score(targets, row, labels=labels, average="macro", zero_division=0) for row in predicted]
-    return float(sum(each) / len(each))
+    """Mean of the classes' F1 scores, averaged over the seeds; 0 for a class that is never found."""
+    # F1 = 2 TP / (2 TP + FP + FN): twice the hits of a class by the images that are or are said to be of it.
+    there, said = (functional.one_hot(labels, num_classes).bool() for labels in (targets, predicted))
+    either = there.sum(0) + said.sum(1)
+    return (2 * (there & said).sum(1) / either.clamp(min=1).double()).mean().item()
 
 
 def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = 15) -> float:
@@ -89,8 +114,9 @@ def paired_difference(
     varies with both, which would be counted twice. Images are sampled within their class. A repeat is a seed; where
     there are several draws of the training images, it is a draw, and its seeds are averaged first.
 
-    Sources: Owen 2007, "The pigeonhole bootstrap", section 3 (the variance); Satterthwaite 1946, "An approximate
-    distribution of estimates of variance components" (the degrees of freedom).
+    Sources: Owen 2007, "The pigeonhole bootstrap", section 3 (the variance); Welch 1947, "The generalization of
+    'Student's' problem when several different population variances are involved" (the images' degrees of freedom);
+    and :meth:`Difference.interval`.
 
     Args:
         one, other (Tensor): bool (S, N), whether each answer is right; at least 2 images of each class.
@@ -101,8 +127,6 @@ def paired_difference(
     Raises:
         ValueError: there are fewer than 2 repeats.
     """
-    from scipy import stats
-
     difference = one.double() - other.double()
     if draws is not None and len(set(draws)) > 1:
         members = [torch.tensor([each == draw for each in draws]) for draw in sorted(set(draws))]
@@ -117,45 +141,47 @@ def paired_difference(
     of_repeats = per_repeat.mean(1).var().item() / repeats
     per_image = difference.mean(0)
     residual = difference - per_image - per_repeat[:, targets] + per_repeat.mean(0)[targets]
-    of_images = _variance_of_mean(per_image, targets, num_classes)
-    of_both = sum(_variance_of_mean(row, targets, num_classes) for row in residual) / (repeats * (repeats - 1))
-    image_variance = max(of_images - of_both, 0.0)
-    variance = max(of_repeats + image_variance, of_images)
-    if variance == 0:  # the two arms agree on every image
-        return Difference(estimate, estimate, estimate, 1.0, 0.0, float(repeats - 1), repeats, 0.0, 0.0)
+    of_images = _variances_of_mean(per_image[None], targets, num_classes)[0]
+    of_both = _variances_of_mean(residual, targets, num_classes).sum().item() / (repeats * (repeats - 1))
 
-    # Student's t interval with Satterthwaite's degrees of freedom, never fewer than those of the repeats alone. From
-    # two repeats their variance is known too badly for his approximation, which then covers 90 instead of 95 %.
-    freedom = float(repeats - 1)
-    if repeats > 2:
-        of_each = of_repeats**2 / (repeats - 1) + of_images**2 / (len(targets) - num_classes)
-        freedom = max(variance**2 / of_each, freedom)
-    error = variance**0.5
-    half = t_quantile(0.975, freedom) * error
-    p = 2 * float(stats.t.sf(abs(estimate) / error, freedom))
-    return Difference(
-        estimate,
-        estimate - half,
-        estimate + half,
-        p,
-        error,
-        freedom,
-        repeats,
-        variance - image_variance,
-        image_variance,
+    # The images' degrees of freedom are few if most of their variance is that of classes with few images (Welch).
+    fewer = torch.bincount(targets, minlength=num_classes) - 1
+    freedom = of_images.sum() ** 2 / (of_images**2 / fewer).sum() if of_images.any() else fewer.sum()
+    found = Difference(
+        estimate=estimate,
+        low=estimate,
+        high=estimate,
+        p=1.0 if estimate == 0 else 0.0,
+        repeats=repeats,
+        repeat_variance=of_repeats,
+        image_variance=max(of_images.sum().item() - of_both, 0.0),
+        image_freedom=float(freedom),
     )
+    if found.standard_error == 0:  # no answer tells one repeat or image from another
+        return found
+    low, high = found.interval(0.95)
+    return replace(found, low=low, high=high, p=_p_value(found))
 
 
-def _variance_of_mean(values: Tensor, targets: Tensor, num_classes: int) -> float:
-    """Variance of the mean of the classes' means of float64 (N,), if images are sampled within their class."""
+def _p_value(difference: Difference) -> float:
+    """One minus the level of the interval that ends at zero."""
+    from scipy import optimize
+
+    def end(p: float) -> float:
+        low, high = difference.interval(1 - p)
+        return low if difference.estimate > 0 else -high
+
+    if difference.estimate == 0:
+        return 1.0
+    return float(optimize.brentq(end, _LEAST_P, 1)) if end(_LEAST_P) < 0 else _LEAST_P
+
+
+def _variances_of_mean(values: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """What each class adds to the variance of the mean of the classes' means of float64 (S, N), float64 (S, K).
+
+    Images are sampled within their class.
+    """
     counts = torch.bincount(targets, minlength=num_classes).double()
-    means = torch.zeros(num_classes, dtype=torch.float64).index_add_(0, targets, values) / counts
-    squares = torch.zeros(num_classes, dtype=torch.float64).index_add_(0, targets, (values - means[targets]) ** 2)
-    return (squares / (counts - 1) / counts).sum().item() / num_classes**2
-
-
-def t_quantile(probability: float, freedom: float) -> float:
-    """Quantile of Student's t distribution."""
-    from scipy import stats
-
-    return float(stats.t.ppf(probability, freedom))
+    means = torch.zeros(len(values), num_classes, dtype=torch.float64).index_add_(1, targets, values) / counts
+    squares = torch.zeros_like(means).index_add_(1, targets, (values - means[:, targets]) ** 2)
+    return squares / (counts - 1) / counts / num_classes**2

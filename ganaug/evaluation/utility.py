@@ -15,10 +15,10 @@ from torch import Tensor
 from ganaug.core.defaults import usual_defaults
 from ganaug.data import LabelledImages
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.cells import Answers, Cells, Job, answers_of
-from ganaug.evaluation.classifier import ClassifierFactory, SmallCNN
+from ganaug.evaluation.cells import Answers, Cells, Job, TrainsCells, answers_of
 from ganaug.evaluation.draws import Draw, kind_of_draws
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
+from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.plan import SIDELINES, Plan, plan_of
 from ganaug.evaluation.search import Trial, best_of, choose_ratios, scorer, search_reference, whole
 from ganaug.evaluation.statistics import Difference, calibration_error, macro_f1, paired_difference, recalls
@@ -36,16 +36,20 @@ METHOD = (
     "those that are judged have different seeds too. So nothing that was chosen because it was lucky is judged by its "
     "luck.",
     "The reference is the best training without generated images, by its mean score on the validation images. The "
-    "search tries augmentations, each with twice the steps as long as that brings more than half a point; on top of "
-    "the best, MixUp or CutMix and, where classes are imbalanced, oversampling and a class-balanced loss; then lower "
-    "and higher learning rates. Where there are fewer than 1,000 validation images, five-fold cross-validation adds "
-    "the training images.",
+    "search tries augmentations, each with twice the steps at least once, and again as long as that brings more than "
+    "half a point and the best is within reach; on top of the best, MixUp or CutMix and, where classes are "
+    "imbalanced, oversampling and a class-balanced loss; then lower and higher learning rates. Where there are fewer "
+    "than 1,000 validation images, five-fold cross-validation adds the training images, if each class has at least "
+    "five.",
     "Generated images are added to exactly that training, with its steps, schedule and augmentation, at several "
     "ratios. The primary arm is the one with the highest mean score on the validation images.",
-    "The interval is Student's t for the mean difference between primary arm and reference over new trainings and the "
-    "test images, both taken as samples. Generated images help or hurt if the 95 % interval lies on one side of zero. "
-    "They have no worthwhile effect if the 90 % interval lies within the margin that was fixed beforehand (two "
-    "one-sided tests). Where neither is so, the evaluation cannot tell yet, and says what would.",
+    "The interval is Student's t for the mean difference between primary arm and reference. New trainings and test "
+    "images are both taken as samples; the quantile is the mean of their quantiles, weighted by their variances "
+    "(Cochran). Where the trainings are spread over several draws of the training images, each draw counts once, with "
+    "the mean of its trainings.",
+    "Generated images help or hurt if the 95 % interval lies on one side of zero. They have no worthwhile effect if "
+    "the 90 % interval lies within the margin that was fixed beforehand (two one-sided tests). Where neither is so, "
+    "the evaluation cannot tell yet, and says what would.",
     "The verdict is one comparison for each generator. The other rows of the table are for orientation; their "
     "intervals are not corrected for their number.",
     "What a difference is worth in real images is read off a power law fitted to the scores of the reference with "
@@ -202,12 +206,12 @@ def utility(
     return carry_out(plan, plan.cells(cache_dir, processes))
 
 
-def carry_out(plan: Plan, cells: Cells) -> Utility:
+def carry_out(plan: Plan, cells: TrainsCells) -> Utility:
     """Do what a plan says; for the result see :func:`utility`.
 
     Args:
         plan (Plan): what to do.
-        cells (Cells): trains its classifiers.
+        cells (TrainsCells): trains its classifiers; others than :class:`Cells` may only pretend to.
     """
     # Choose the reference, which is the best training without generated images, and then the ratio of generated ones.
     study, folds, validation = plan.study, plan.folds, len(plan.validation)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
-from ganaug.evaluation.statistics import Difference, t_quantile
+from ganaug.evaluation.statistics import Difference
 
 Outcome = Literal["helps", "hurts", "no worthwhile effect", "cannot tell yet"]
 
@@ -47,39 +48,47 @@ def what_would_tell(difference: Difference, margin: float, *, repeated: str, tes
         repeated (str): what is repeated: ``"seeds"`` or ``"draws"``.
         test_images (int): number of test images.
     """
-    enough = _repeats_that_tell(difference, margin)
+    enough = _repeats_that_tell(difference, margin, at_most=MOST_REPEATS)
     if enough is not None:
         more = enough - difference.repeats
-        if more <= 0:  # it is a close call: as wide an interval tells in about half of the cases
-            more = 1
         return f"about {more} more {repeated if more > 1 else repeated.removesuffix('s')} would tell"
+    if _tells(replace(difference, repeat_variance=0.0), margin):
+        return f"more than {MOST_REPEATS} {repeated} would be needed to tell"
     # However often it is repeated, the images are too few. How many would do, with twice the repeats?
-    more_images = 1.0
-    while more_images < MOST_IMAGES:
-        more_images *= 1.25
-        if _repeats_that_tell(replace(difference, image_variance=difference.image_variance / more_images), margin):
-            wanted = _rounded(test_images * more_images)
-            return f"no number of {repeated}: {test_images:,} test images are too few, about {wanted:,} would tell"
-    return f"no number of {repeated}: {test_images:,} test images are too few"
+    too_few = f"no number of {repeated}: {test_images:,} test images are too few"
+    times = 1.0
+    while times < MOST_IMAGES:
+        times *= 1.25
+        more_images = replace(difference, image_variance=difference.image_variance / times)
+        enough = _repeats_that_tell(more_images, margin, at_most=2 * difference.repeats)
+        if enough is not None:
+            return f"{too_few}, about {_rounded_up(test_images * times):,} with {enough} {repeated} would tell"
+    return too_few
 
 
-def _repeats_that_tell(difference: Difference, margin: float) -> int | None:
-    """The least number of repeats with which the same estimate gives an answer; None for more than is sensible."""
-    size = abs(difference.estimate)
-    for repeats in range(max(difference.repeats, 2), MOST_REPEATS + 1):
-        of_repeats = difference.repeat_variance * difference.repeats / repeats
-        variance = of_repeats + difference.image_variance
-        freedom = variance**2 / (of_repeats**2 / (repeats - 1)) if of_repeats else float("inf")
-        error = variance**0.5
-        if size > t_quantile(0.975, freedom) * error or size + t_quantile(0.95, freedom) * error < margin / 100:
+def _repeats_that_tell(difference: Difference, margin: float, *, at_most: int) -> int | None:
+    """The least number of repeats, more than there were, with which the same estimate gives an answer; None if none.
+
+    Args:
+        difference (Difference), margin (float): as for :func:`outcome_of`.
+        at_most (int): repeats.
+    """
+    for repeats in range(difference.repeats + 1, at_most + 1):
+        variance = difference.repeat_variance * difference.repeats / repeats
+        if _tells(replace(difference, repeats=repeats, repeat_variance=variance), margin):
             return repeats
     return None
 
 
-def _rounded(images: float) -> int:
-    """To one digit: it is a rough number."""
-    digits = len(str(round(images))) - 1
-    return int(round(images, -digits))
+def _tells(difference: Difference, margin: float) -> bool:
+    low, high = difference.interval(0.95)
+    return low > 0 or high < 0 or within(difference, margin)
+
+
+def _rounded_up(images: float) -> int:
+    """To two digits: it is a rough number."""
+    unit: int = 10 ** max(len(str(math.ceil(images))) - 2, 0)
+    return math.ceil(images / unit) * unit
 
 
 def in_points(difference: Difference) -> str:

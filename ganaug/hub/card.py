@@ -184,12 +184,13 @@ class CardDifference:
 class CardArm:
     """One way of training classifiers: its name, mean and standard deviation of balanced accuracy in [0, 1].
 
-    ``difference`` is to the reference, and None for the reference itself.
+    They are over so many ``trainings``. ``difference`` is to the reference, and None for the reference itself.
     """
 
     name: str
     mean: float
     sd: float
+    trainings: int
     difference: CardDifference | None
 
 
@@ -200,14 +201,15 @@ class CardVerdict:
     Attributes:
         generator (str): its name.
         sentence (str): the verdict in one line.
-        arms (tuple of CardArm): every way of training, for the table.
+        covers (str): what its interval covers, in a sentence.
+        arms (tuple of CardArm): the ways of training that were judged, for the table.
         reference, primary, generated_only (CardArm): the best one without generated images, the one with them that
             the verdict is about, and the one with nothing else.
         difference (CardDifference): of ``primary`` to ``reference``.
         data (str): name of the real images.
         train_images, test_images (int): how many of them trained the classifiers, and judged them.
         classifier (str): its name.
-        steps, batch_size, seeds (int): how each classifier was trained, and how many were.
+        steps, batch_size (int): how each classifier of the reference and of ``primary`` was trained.
         label_fidelity, real_label_fidelity (float): shares of generated and of real images in which a classifier sees
             the right class.
         lowest_diversity (float, optional), lowest_diversity_class (str, optional): of the least diverse class,
@@ -220,6 +222,7 @@ class CardVerdict:
 
     generator: str
     sentence: str
+    covers: str
     arms: tuple[CardArm, ...]
     reference: CardArm
     primary: CardArm
@@ -231,7 +234,6 @@ class CardVerdict:
     classifier: str
     steps: int
     batch_size: int
-    seeds: int
     label_fidelity: float
     real_label_fidelity: float
     lowest_diversity: float | None
@@ -307,7 +309,8 @@ def claimed_difference(card: str) -> CardDifference | None:
 
 def _verdict_block(verdict: CardVerdict) -> str:
     rows = "\n".join(
-        f"| {cell(arm.name)} | {arm.mean:.1%} ± {arm.sd:.1%} | {_in_points(arm.difference)} |" for arm in verdict.arms
+        f"| {cell(arm.name)} | {arm.mean:.1%} ± {arm.sd:.1%} | {_in_points(arm.difference)} | {arm.trainings} |"
+        for arm in verdict.arms
     )
     diversity = "Diversity could not be measured."
     if verdict.lowest_diversity is not None:
@@ -319,11 +322,11 @@ def _verdict_block(verdict: CardVerdict) -> str:
 
 Balanced accuracy of {code(verdict.classifier)} on {verdict.test_images:,} held-out real images, trained on
 {verdict.train_images:,} real images ({prose(verdict.data)}) for {verdict.steps} steps of
-{verdict.batch_size}: mean and standard deviation over {verdict.seeds} seeds. Ratio and reference were
-chosen on other held-out images.
+{verdict.batch_size} images: mean and standard deviation of the trainings. Ratio and reference were chosen by other
+trainings, on other held-out images. {prose(verdict.covers)}
 
-| trained on | balanced accuracy | against {code(verdict.reference.name)}, points [95 % interval] |
-|---|---|---|
+| trained on | balanced accuracy | against {code(verdict.reference.name)}, points [95 % interval] | trainings |
+|---|---|---|---|
 {rows}
 
 A classifier trained on the real training images sees the class that was asked for in

@@ -30,7 +30,10 @@ def description(folder: Path, name: str) -> str:
     image, weights, dataset = config["image"], config["weights"], config["dataset"]
     classes = config["label_names"]
     size = f"{image['size']}x{image['size']} pixels, {'grey' if image['channels'] == 1 else 'RGB'}"
-    trained = {key: config["training"][key] for key in _SHOWN if config["training"].get(key) is not None}
+    training = dict(config["training"])
+    if isinstance(seconds := training.get("seconds"), int | float):  # earlier configs have minutes
+        training["minutes"] = round(seconds / 60, 1)
+    trained = {key: training[key] for key in _SHOWN if training.get(key) is not None}
     facts = {
         "architecture": f"{config['architecture']}, {weights['num_parameters']:,} parameters",
         "images": size,

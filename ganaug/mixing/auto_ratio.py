@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 def auto_ratio(
     dataset: Any, validation: Any, sampler: ClassSampler, *, class_map: Mapping[str, str] | None, cache_dir: Path
 ) -> float:
-    """The ratio that does best on validation images, 0 if none helps. It takes minutes; the log says how many.
+    """The ratio that helps most on validation images, 0 if none helps. It takes minutes; the log says how many.
 
     The choice is made once for given images and a given generator, so that all processes of a run get the same one.
 
@@ -44,7 +44,7 @@ def auto_ratio(
         DataError: the images cannot be read.
         OSError: ``cache_dir`` cannot be written to or the disk is full.
     """
-    from ganaug.evaluation.ratio import CANDIDATES, choose_ratio  # evaluation is imported where it is needed
+    from ganaug.evaluation.ratio import CANDIDATES, RULE, choose_ratio  # evaluation is imported where it is needed
 
     channels, side, _ = sampler.image_shape
     label_of = numbers_of(sampler.classes)
@@ -78,7 +78,7 @@ def auto_ratio(
         )
         write_json(path, {"ratio": choice.ratio, "sentence": choice.sentence})
 
-    known_by = [train.fingerprint, held_out.fingerprint, sampler.fingerprint, version("ganaug"), CANDIDATES]
+    known_by = [train.fingerprint, held_out.fingerprint, sampler.fingerprint, version("ganaug"), RULE, CANDIDATES]
     path = cache_dir / "ratios" / f"{fingerprints.of_values(*known_by)[:32]}.json"
     choice = json.loads(build_once(path, choose, what="the choice of a ratio").read_text())
     logger.warning(choice["sentence"])

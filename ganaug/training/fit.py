@@ -30,8 +30,9 @@ def fit(
     folder: str | Path,
     *,
     resume: bool = False,
+    held_out: LabelledImages | None = None,
 ) -> Generator:
-    """Train a generator on all images and save the last one; no images are held back.
+    """Train a generator on all images, and save the last one unless images are given to choose one by.
 
     Seeds the global random states with the settings' seed.
 
@@ -41,16 +42,20 @@ def fit(
         folder (str or Path): is created; it must not hold a run yet, unless that is resumed.
         resume (bool): go on from the newest whole checkpoint in the folder, if there is one, and write checkpoints as
             the settings say. Default: False, so nothing is written before the end
+        held_out (LabelledImages, optional): other real images, by which the generator that is saved is chosen; see
+            :func:`train`. Default: the last one is saved
 
     Returns:
         Generator: the averaged generator.
 
     Raises:
-        InputError: the folder already holds a run or cannot be written to; or its checkpoint is of another run.
+        InputError: the folder already holds a run or cannot be written to; its checkpoint is of another run; or the
+            held-out images cannot be used.
         FloatingPointError: training diverged.
         StoppedError: a signal ended training; only with ``resume``.
     """
-    settings = replace(settings, evaluation_kimg=None)
+    if held_out is None:
+        settings = replace(settings, evaluation_kimg=None)
     if not resume:
         settings = replace(settings, checkpointing_kimg=None)
     accelerator = start_accelerator(settings)
@@ -61,6 +66,8 @@ def fit(
     if checkpoint:
         check_same_run(checkpoint, trainer, override=True)  # another machine may compute in another precision
     after = checkpoint.facts["kimg"] if checkpoint else 0
-    trained = train(trainer, RunFolder(folder, after_kimg=after if resume else None), resume=checkpoint)
+    trained = train(
+        trainer, RunFolder(folder, after_kimg=after if resume else None), resume=checkpoint, held_out=held_out
+    )
     accelerator.end_training()
     return trained

@@ -46,6 +46,11 @@ class FlowTrainer(Trainer):
         self.velocity = self._prepare(_Velocity(generator))
         self.optimizer = self._adam("generator", generator, settings.learning_rate)
 
+    @property
+    def is_standard(self) -> bool:
+        """Whether the generator is ganaug's, and it is trained as here."""
+        return type(self) is FlowTrainer and type(self.bare_generator) is FlowGenerator
+
     def _update_networks(self, step: int) -> Monitors:
         parts = range(self.settings.gradient_accumulation_steps)
         watched = []

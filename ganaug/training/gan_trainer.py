@@ -19,7 +19,7 @@ from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
 from ganaug.training.distributed import has_batch_norm
 from ganaug.training.failure import relative_diversity
-from ganaug.training.losses import Monitors, Objective
+from ganaug.training.losses import GANObjective, Monitors, Objective
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer, mean_over_parts
 
@@ -138,6 +138,21 @@ class GANTrainer(Trainer):
                 watched.append(seen)
         self._apply_gradients(self.generator_optimizer)
         return d_monitors | mean_over_parts(watched)
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether networks and objective are ganaug's, and the discriminator is as the generator makes them."""
+        generator, discriminator = self.bare_generator, self.bare_discriminator
+        networks = all(type(network).__module__.startswith("ganaug.") for network in (generator, discriminator))
+        if not networks or type(self) is not GANTrainer or type(self.objective) is not GANObjective:
+            return False
+        try:
+            with torch.random.fork_rng(devices=[]):
+                fresh = generator.make_discriminator()
+        except InputError:  # it has none, as a flow
+            return False
+        shapes = [[(name, value.shape) for name, value in net.state_dict().items()] for net in (discriminator, fresh)]
+        return type(discriminator) is type(fresh) and shapes[0] == shapes[1]
 
     def facts(self) -> dict[str, Any]:
         """The fields of the objective, if it is a dataclass."""

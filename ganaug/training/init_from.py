@@ -20,7 +20,8 @@ def init_from(generator: Generator, trained: Generator) -> None:
     """Copy the weights of a trained generator into a new one, in place.
 
     Classes are matched by name. The embedding of a class that the trained generator does not know starts as the mean
-    of those it knows. The new generator also takes over the record of images that the trained one has seen.
+    of those it knows. The new generator also takes over the record of images that the trained one has seen, and
+    notes that it does not start from random weights.
 
     Args:
         generator (Generator): of the same architecture, network options and image shape; its classes may differ where
@@ -60,6 +61,7 @@ def init_from(generator: Generator, trained: Generator) -> None:
             f"{in_short(', '.join(generator.label_names))}"
         )
     generator.seen_images = trained.seen_images
+    generator.info = {**generator.info, "training": {"init_from": trained.architecture}}
     known = numbers_of(trained.label_names)
     new = [name for name in numbers_of(generator.label_names) if name not in known]
     if new:

@@ -68,7 +68,7 @@ def train(
     monitors, watch, recovery = RunningMeans(accelerator), Watch(trainer, folder, resume), Recovery(trainer, resume)
     stop = StopSignals(accelerator, handle=trainer.settings.checkpointing_kimg is not None)
     selection = Selection(trainer, held_out, stop)
-    _check(trainer, folder, watch)
+    _check(trainer, folder, watch, held_out)
     first = step = 0 if resume is None else _load(resume, trainer, selection)
     if first == 0:
         watch.show(grids.real_grid(trainer.data), "real", "real", 0)
@@ -112,7 +112,7 @@ def train(
     return generator
 
 
-def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch) -> None:
+def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch, held_out: LabelledImages | None) -> None:
     """Refuse, on all processes, what cannot be trained, saved in its folder or loaded again."""
     refusal: str | None = None
     if trainer.accelerator.is_main_process:
@@ -120,7 +120,7 @@ def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch) -> None:
             trainer.check_weights()
             if folder:
                 generator = trainer.averaged_generator
-                generator.info = run_facts(trainer, watch, command=folder.command)
+                generator.info = run_facts(trainer, watch, folder, held_out)
                 with naming(folder.path):
                     check_round_trip(generator, within=folder.path)
         except (InputError, OSError) as error:
@@ -187,10 +187,9 @@ def _finish(
     seen = [trainer.data.image_hashes]
     seen += [held_out.image_hashes] if held_out else []
     seen += [last.seen_images] if last.seen_images is not None else []
-    command = folder.command if folder else None
     for generator, choice in ((last, None), (chosen, candidate)):
         generator.seen_images = torch.cat(seen).unique()
-        generator.info = run_facts(trainer, watch, command=command, chosen=choice, of=len(selection.candidates))
+        generator.info = run_facts(trainer, watch, folder, held_out, chosen=choice, of=len(selection.candidates))
     if folder:
         if candidate is not None:
             last.save_pretrained(folder.training / "last")
@@ -199,17 +198,31 @@ def _finish(
 
 
 def run_facts(
-    trainer: Trainer, watch: Watch, *, command: str | None, chosen: Candidate | None = None, of: int = 0
+    trainer: Trainer,
+    watch: Watch,
+    folder: RunFolder | None,
+    held_out: LabelledImages | None,
+    *,
+    chosen: Candidate | None = None,
+    of: int = 0,
 ) -> dict[str, Any]:
     """What ``config.json`` and the card say about data and training, as JSON values.
 
     Args:
         trainer (Trainer), watch (Watch): of the run, at its end.
-        command (str, optional): that started the run.
+        folder (RunFolder, optional): of the run, whose settings have the command that started it.
+        held_out (LabelledImages, optional): the images that were held back to choose a generator by.
         chosen (Candidate, optional): the generator that was chosen, if there was a choice.
         of (int): the number of candidates it was chosen from.
     """
     data, accelerator = trainer.data, trainer.accelerator
+    command = folder.command if folder else None
+    # With none of these, settings and images are enough to train such a generator again.
+    further = {
+        "the weights of a trained generator": trainer.starts_trained,
+        "pseudo-labelled images": folder is not None and folder.has_unlabeled_data,
+        "code of the user's own": not trainer.is_standard,
+    }
     choice: dict[str, Any] = {}
     if chosen is not None:
         choice = {"chosen_after_kimg": chosen.kimg, "candidates": of}
@@ -227,7 +240,9 @@ def run_facts(
             "mixed_precision": accelerator.mixed_precision,
             "num_processes": accelerator.num_processes,
             "device": accelerator.device.type,
-            "minutes": round(watch.seconds / 60, 1),
+            "seconds": round(watch.seconds, 1),
+            "held_back": len(held_out) if held_out else 0,
+            "further_inputs": [what for what, given in further.items() if given],
             **{f"last_{name}": round(value, 4) for name, value in watch.latest.items()},
             **choice,
             **({"command": command} if command is not None else {}),

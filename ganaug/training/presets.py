@@ -141,9 +141,10 @@ def expected_utility(class_counts: Sequence[int], *, unlabeled: bool = False) ->
     estimate, low, high = (100 * row["difference"][key] for key in ("estimate", "low", "high"))
     found = f"{estimate:+.1f} points [{low:.1f}, {high:.1f}] of balanced accuracy"
     advice = {
-        "helped": f"Expect about as much, at ratio {row['ratio']:g}",
-        "no measurable effect": "Expect no gain",
-        "hurt": "Expect harm",
+        "helps": f"Expect about as much, at ratio {row['ratio']:g}",
+        "no worthwhile effect": "Expect no worthwhile gain",
+        "cannot tell yet": "Whether they help there is not known",
+        "hurts": "Expect harm",
     }[row["outcome"]]
     return (
         f"what to expect: of the settings that were measured, the nearest to your images is {row['name']}. There, "

@@ -12,7 +12,8 @@ from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
-from ganaug.evaluation.classifier import ShiftFlip, TrivialAugment, predict_probabilities, train_classifier
+from ganaug.evaluation.augmentation import ShiftFlip, TrivialAugment
+from ganaug.evaluation.classifier import predict_probabilities, train_classifier
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.inference import ConditionalGenerator
 

@@ -112,6 +112,11 @@ class RunFolder:
         commands = [settings.get("command"), *settings.get("resumed_with", [])]
         return "; ".join(command for command in commands if command is not None) or None
 
+    @property
+    def has_unlabeled_data(self) -> bool:
+        """Whether the run's settings say that it trains on unlabelled images too, labelled by classifiers."""
+        return "unlabeled_data" in (read_settings(self.path) or {})
+
     def append_metrics(self, row: dict[str, float]) -> None:
         """Append a whole line to ``training/metrics.jsonl``, or nothing.
 

@@ -2,36 +2,97 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from ganaug.core.files import atomic_path, write_text
+from ganaug.evaluation.report.drawing import COLOURS, INK, LINE, data_uri, svg
 from ganaug.evaluation.report.wording import FILTERS, number
 from ganaug.hub.config import CONFIG, parsed_config
-from ganaug.training.failure import signs_of_failure
+from ganaug.training.failure import LEAST_DIVERSITY, signs_of_failure
 from ganaug.training.run_folder import read_metrics
 
 SHARES = ("label_fidelity", "class_diversity", "closeness", "usefulness")  # whose product is the score
 MOST_GRIDS = 12  # besides that of the chosen generator
-PANELS = {
-    "score": ("score", *SHARES),
-    "loss": ("loss", "D_loss", "G_loss"),
-    "discriminator's score": ("D(x)", "D(G(z))_before", "D(G(z))_after"),
-    "relative diversity": ("diversity",),
-    "accuracy of D": ("accuracy_real", "accuracy_fake", "class_accuracy_real", "class_accuracy_fake"),
-}
+FEW_POINTS = 30  # a line through so few is marked at each
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A plot of monitors over kimg.
+
+    Args:
+        title (str): its heading.
+        caption (str): what the lines are, and how to read them.
+        lines (dict): name of the monitor to the name of its line.
+    """
+
+    title: str
+    caption: str
+    lines: dict[str, str]
+
+
+PANELS = (
+    Panel(
+        "Score",
+        "Of the averaged generator, on real images that were held back, with the shares whose product it is. "
+        "Each is 1 for images like real ones.",
+        {"score": "score", **{share: share.replace("_", " ") for share in SHARES}},
+    ),
+    Panel(
+        "Loss",
+        "Mean squared error of the velocity that the network predicts: each point is a mean over the steps since the "
+        "one before.",
+        {"loss": "loss"},
+    ),
+    Panel(
+        "Losses",
+        "Each point is a mean over the steps since the one before. The networks play against each other, so neither "
+        "loss must fall for the images to become better.",
+        {"D_loss": "discriminator", "G_loss": "generator"},
+    ),
+    Panel(
+        "What the discriminator says",
+        "Its output, high for what it takes for real: each point is a mean over the steps since the one before. The "
+        "closer the lines, the less it tells real from generated.",
+        {
+            "D(x)": "of real images, D(x)",
+            "D(G(z))_before": "of generated ones, D(G(z)), before its update",
+            "D(G(z))_after": "of generated ones, after its update",
+        },
+    ),
+    Panel(
+        "How often the discriminator is right",
+        "Shares of the images in training: each point is a mean over the steps since the one before. Half of real and "
+        "of generated ones is guessing; nearly all of both, and the generator learns little from it.",
+        {
+            "accuracy_real": "that real images are real",
+            "accuracy_fake": "that generated ones are not",
+            "class_accuracy_real": "the class of real images",
+            "class_accuracy_fake": "the class of generated ones",
+        },
+    ),
+    Panel(
+        "Diversity",
+        "How far apart the generated images of a class are, as a multiple of the real ones, measured at each point. "
+        f"Below {LEAST_DIVERSITY:g} the images of a class are nearly one picture.",
+        {"diversity": "relative diversity"},
+    ),
+)
 
 
 def write_run_page(folder: str | Path) -> None:
     """Write ``training/run.html``, a page in a single file, and its curves, ``training/curves.png``.
 
-    Lines of ``metrics.jsonl`` that are missing or damaged are not in them.
+    Lines of ``metrics.jsonl`` that are missing or damaged are not in them, nor are those of steps that were taken
+    again after the run went back to a checkpoint.
 
     Args:
         folder (str or Path): of a finished run.
@@ -43,13 +104,13 @@ def write_run_page(folder: str | Path) -> None:
     """
     folder = Path(folder)
     config = parsed_config(folder / CONFIG, (folder / CONFIG).read_bytes())
-    rows = read_metrics(folder)
-    chosen = config["training"].get("chosen_after_kimg")
+    training = config["training"]
+    chosen = training.get("chosen_after_kimg")
+    logged = read_metrics(folder)
+    rows = [row for k, row in enumerate(logged) if all(row["kimg"] < later["kimg"] for later in logged[k + 1 :])]
+    went_back = sum(later["kimg"] <= row["kimg"] for row, later in pairwise(logged))
     candidates = [{**row, "signs": signs_of_failure(row)} for row in rows if "score" in row]
-    curves = io.BytesIO()
-    drawn = any(name in row for row in rows for names in PANELS.values() for name in names)
-    if drawn:
-        training_curves(rows, chosen=chosen).savefig(curves, format="png", dpi=110)
+    panels = [panel for panel in PANELS if any(name in row for row in rows for name in panel.lines)]
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("ganaug.training", "."), PackageLoader("ganaug.evaluation.report", ".")]),
         autoescape=True,
@@ -57,20 +118,42 @@ def write_run_page(folder: str | Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(FILTERS, png=_png)
+    environment.filters.update(FILTERS, uri=data_uri)
     html = environment.get_template("run_page.html.j2").render(
         config=config,
-        choice=_choice(candidates, chosen, of=config["training"].get("candidates", 0)),
+        end=_end(training, rows, len(candidates)),
+        minutes=training.get("minutes"),
+        went_back=went_back,
+        choice=_choice(candidates, chosen, of=training.get("candidates", 0)),
+        signs=signs_of_failure(rows[-1]) if rows else [],
         candidates=candidates,
         chosen=chosen,
         shares=SHARES,
-        curves=curves.getvalue(),
+        curves=[(panel, _curve(panel, rows, chosen), _in_words(panel, rows)) for panel in panels],
         grids=_grids(folder / "samples", chosen),
     )
-    if drawn:
+    if panels:
+        picture = io.BytesIO()
+        training_curves(rows, chosen=chosen).savefig(picture, format="png", dpi=110)
         with atomic_path(folder / "training" / "curves.png") as path:
-            path.write_bytes(curves.getvalue())
+            path.write_bytes(picture.getvalue())
     write_text(folder / "training" / "run.html", html)
+
+
+def _end(training: Mapping[str, Any], rows: Sequence[Mapping[str, float]], scored: int) -> tuple[str, str]:
+    """How the run ended, as a headline, and why, to go on after "it was trained ..."; unknown if lines are missing."""
+    budget, patience = training.get("total_kimg"), training.get("patience")
+    if budget is None:
+        return "Trained", ""
+    if not rows or scored < training.get("candidates", 0):
+        return f"Trained on a budget of {number(budget)} kimg", ""
+    reached = rows[-1]["kimg"]
+    if reached >= budget:
+        return f"Trained to the end of its {number(budget)} kimg", ""
+    early = f"Stopped early, after {number(reached)} of {number(budget)} kimg"
+    if patience is None or not scored:
+        return early, ""
+    return early, f", until {patience} scores in a row were no better than an earlier one"
 
 
 def _choice(candidates: list[dict[str, Any]], chosen: float | None, *, of: int) -> list[str]:
@@ -80,7 +163,7 @@ def _choice(candidates: list[dict[str, Any]], chosen: float | None, *, of: int) 
     it = next((row for row in candidates if row["kimg"] == chosen), None)
     if it is None or len(candidates) < of:
         return [
-            f"The generator that was saved is the one after {chosen:g} kimg.",
+            f"The generator that was saved is the one after {number(chosen)} kimg.",
             f"Of {of} scores {of - len(candidates)} are missing from training/metrics.jsonl, so the page does not say "
             "why it was chosen.",
         ]
@@ -93,14 +176,16 @@ def _choice(candidates: list[dict[str, Any]], chosen: float | None, *, of: int) 
     elif candidates[0]["signs"]:
         among += ", all show signs that training failed; of these"
     why = f"the best scores {number(best['score'])}, and this is the last one within 5 % of that"
+    if best["score"] == 0:
+        why = "all score 0, which says nothing about which is better, and this is the last one"
     sentences = [
-        f"The generator that was saved is the one after {chosen:g} kimg, with a score of {number(it['score'])}.",
-        f"{among}, {'it has the best score' if it is best else why}.",
+        f"The generator that was saved is the one after {number(chosen)} kimg, with a score of {number(it['score'])}.",
+        f"{among}, {'it has the best score' if it is best and best['score'] else why}.",
     ]
     if it is not last:
         sentences.append(
-            f"The last generator of the run, after {last['kimg']:g} kimg, scores {number(last['score'])}; it is in "
-            "training/last."
+            f"The last generator of the run, after {number(last['kimg'])} kimg, scores {number(last['score'])}; "
+            "it is in training/last."
         )
     return sentences
 
@@ -119,8 +204,27 @@ def _grids(folder: Path, chosen: float | None) -> list[tuple[str, bytes, bool]]:
     return [("real images", real.read_bytes(), False), *shown] if real.exists() else shown
 
 
-def _png(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+def _curve(panel: Panel, rows: Sequence[Mapping[str, float]], chosen: float | None) -> str:
+    """A panel by itself, as SVG."""
+
+    def draw(axes: Any) -> None:
+        _plot(axes, panel, rows, chosen)
+        axes.set_xlabel("kimg")
+        if lines > 1:
+            axes.figure.legend(loc="outside lower left", handlelength=1.6)
+
+    lines = sum(any(name in row for row in rows) for name in panel.lines)
+    return svg(2.6 + (0.3 + LINE * lines if lines > 1 else 0), draw)
+
+
+def _in_words(panel: Panel, rows: Sequence[Mapping[str, float]]) -> str:
+    """A panel for those who cannot see it: the first and the last value of each line."""
+    told = []
+    for name, line in panel.lines.items():
+        values = [row[name] for row in rows if name in row]
+        if values:
+            told.append(f"{line}: {number(values[0])} at first, {number(values[-1])} at last")
+    return f"{panel.title} over kimg; {'; '.join(told)}."
 
 
 def training_curves(rows: Sequence[Mapping[str, float]], *, chosen: float | None) -> Any:
@@ -135,24 +239,28 @@ def training_curves(rows: Sequence[Mapping[str, float]], *, chosen: float | None
     """
     from matplotlib.figure import Figure
 
-    logged = {name for row in rows for name in row}
-    panels = {title: [name for name in names if name in logged] for title, names in PANELS.items()}
-    panels = {title: names for title, names in panels.items() if names}
-    figure = Figure(figsize=(8, 1 + 2 * len(panels)), layout="constrained")
+    panels = [panel for panel in PANELS if any(name in row for row in rows for name in panel.lines)]
+    figure = Figure(figsize=(9, 1 + 2 * len(panels)), layout="constrained")
     grid = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-    for axes, (title, names) in zip(grid, panels.items(), strict=True):
-        for name in names:
-            points = [(row["kimg"], row[name]) for row in rows if name in row]
-            width = 2.4 if name == "score" else 1.2
-            axes.plot(
-                *zip(*points, strict=True), label=name, linewidth=width, marker="." if len(points) < 30 else None
-            )
-        if chosen is not None:
-            axes.axvline(chosen, color="black", linestyle="--", linewidth=1)
-        axes.set_ylabel(title)
-        axes.grid(alpha=0.3)
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    for axes, panel in zip(grid, panels, strict=True):
+        _plot(axes, panel, rows, chosen)
+        axes.set_title(panel.title, fontsize="medium", loc="left")
+        if len(axes.get_legend_handles_labels()[1]) > 1:
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     if chosen is not None:
-        grid[0].set_title(f"dashed line: chosen, after {chosen:g} kimg", fontsize="medium", loc="left")
+        grid[0].set_title(f"dashed line: saved, after {number(chosen)} kimg", fontsize="medium", loc="right")
     axes.set_xlabel("kimg (thousands of real images shown)")
     return figure
+
+
+def _plot(axes: Any, panel: Panel, rows: Sequence[Mapping[str, float]], chosen: float | None) -> None:
+    """The lines of a panel, and the generator that was chosen."""
+    colours = {"score": INK, **dict(zip([name for name in panel.lines if name != "score"], COLOURS, strict=False))}
+    for name, line in panel.lines.items():
+        points = [(row["kimg"], row[name]) for row in rows if name in row]
+        if points:
+            look = {"color": colours[name], "linewidth": 2.6 if name == "score" else 1.5}
+            axes.plot(*zip(*points, strict=True), marker="." if len(points) < FEW_POINTS else None, label=line, **look)
+    if chosen is not None:
+        axes.axvline(chosen, color=INK, linestyle="--", linewidth=1)
+    axes.grid(alpha=0.35, linewidth=0.6)

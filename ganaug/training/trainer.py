@@ -41,6 +41,7 @@ class Trainer(ABC):
     Attributes:
         skipped (Tensor): 1 if an update of the last step was skipped, else 0; float, on the device.
         learning_rate_factor (float): multiplies all learning rates. Default: 1
+        starts_trained (bool): whether the generator was trained before.
     """
 
     @usual_defaults()
@@ -77,6 +78,7 @@ class Trainer(ABC):
         self.learning_rate_factor = 1.0
         self.skipped = torch.zeros((), device=accelerator.device)
         self.bare_generator = generator
+        self.starts_trained = bool(generator.info["training"]) or generator.seen_images is not None
         self._place(generator)
         self.ema = GeneratorEMA(generator, settings.ema_kimg * 1000)
 
@@ -203,6 +205,11 @@ class Trainer(ABC):
     def closer_look(self) -> dict[str, float]:
         """Monitors that take longer to compute, and are computed only when a grid or a score is due."""
         return {}
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether :func:`ganaug.training.make_trainer` makes the same of the generator and the settings."""
+        return False
 
     def facts(self) -> dict[str, Any]:
         """What ``config.json`` says about this kind of training besides its settings, as JSON values."""

@@ -46,7 +46,7 @@ class Arguments:
     """
 
     data: DataArguments = field(default_factory=DataArguments)
-    settings: UtilitySettings = field(default_factory=UtilitySettings)
+    settings: UtilitySettings = field(default_factory=lambda: UtilitySettings(steps=2000))
     models: tuple[str, ...] = ("acgan-28", "sngan", "flow", "flow-wide")
     kimg: tuple[int, ...] = (100, 200, 400)
     output_dir: Path = Path("outputs/quality")

@@ -1,20 +1,24 @@
 """The settings of utility.py: which images are augmented, and by a generator of which.
 
-:func:`prepare` makes what a setting needs (images, a generator, a filter), or finds it where it was made before.
+:func:`prepare` makes what a draw of a setting needs (images, a generator, a filter), or finds it where it was made
+before. Draw 0 is what the choices are made on, the others are judged. Draws have no real image in common.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
+import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from ganaug import Generator, LabelledImages, open_images
 from ganaug.core.files import build_once, write_tensors
 from ganaug.core.hardware import best_device
-from ganaug.data import joined, reduce_images
+from ganaug.data import joined
+from ganaug.data.subsets import long_tail_counts
 from ganaug.evaluation import ShiftFlip, SmallCNN, train_classifier
 from ganaug.evaluation.leakage import without_overlap
 from ganaug.filters import ClassifierAgreement, Filter
@@ -23,6 +27,7 @@ from ganaug.training.presets import OTHERS, PSEUDO_LABELLED, SAME, UNLABELED
 from ganaug.training.pseudo_labels import pseudo_label
 
 SELECTOR_STEPS = 8000  # of 128 images
+RESERVE = 120  # images of each class that the generator of all others is not trained on, for draws of 20
 FASHION = "/usr/share/datasets/fashion-mnist"
 
 
@@ -39,8 +44,10 @@ class Setting:
         generator: folder of the generator, which settings may share.
         kimg: how long it is trained; by default as the preset says.
         unlabeled: further images of each class whose labels are not used; classifiers label them.
+        draws: how many are judged.
         alone: compare generated images alone with the real ones, instead of adding them.
         selected: keep those generated images that a classifier of the generator's training images agrees with.
+        classifier: as ``--classifier`` names it.
         flip: whether a mirrored image is still of its class.
     """
 
@@ -52,26 +59,33 @@ class Setting:
     generator: str | None = None
     kimg: float | None = None
     unlabeled: int = 0
+    draws: int = 5
     alone: bool = False
     selected: bool = False
+    classifier: str = "small-cnn"
     flip: bool = True
 
 
 _ALONE = Setting(
-    "Fashion-MNIST, all, against generated alone", None, generator_from=OTHERS, generator="published", alone=True
+    "Fashion-MNIST, all, against generated alone",
+    None,
+    generator_from=OTHERS,
+    generator="published",
+    draws=3,
+    alone=True,
 )
 _UNLABELED = Setting(
     "Fashion-MNIST, 20 of each class", 20, generator_from=UNLABELED, generator="unlabeled", kimg=200, unlabeled=2000
 )
 
+_FEW = Setting("Fashion-MNIST, 20 of each class", 20, generator="fashion-20")
+
 SETTINGS = {
-    "fashion-20": Setting("Fashion-MNIST, 20 of each class", 20),
+    "fashion-20": _FEW,
     "fashion-100": Setting("Fashion-MNIST, 100 of each class", 100),
     "fashion-long-tail": Setting("Fashion-MNIST, 500 of the first class down to 5 of the last", 500, long_tail=100),
     "mnist-10": Setting("MNIST, 10 of each class", 10, source=None, flip=False),
-    "fashion-20-published": Setting(
-        "Fashion-MNIST, 20 of each class", 20, generator_from=OTHERS, generator="published"
-    ),
+    "fashion-20-published": replace(_FEW, generator_from=OTHERS, generator="published"),
     "fashion-alone": _ALONE,
     "fashion-alone-selected": replace(_ALONE, name=f"{_ALONE.name}, those a classifier agrees with", selected=True),
     "fashion-20-unlabeled": _UNLABELED,
@@ -85,40 +99,94 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Case:
-    """What a setting compares.
+    """What a draw of a setting compares.
 
     Attributes:
         images (LabelledImages): that classifiers train on, with generated ones and without.
-        held_out (LabelledImages): that they are asked about.
         generator (Generator): of the images that may help.
         accept (Filter, optional): which of its images are kept.
         pseudo_labelled (LabelledImages, optional): the images and the unlabelled ones, as classifiers label them.
     """
 
     images: LabelledImages
-    held_out: LabelledImages
     generator: Generator
     accept: Filter | None = None
     pseudo_labelled: LabelledImages | None = None
 
 
-def fitted(images: LabelledImages, folder: Path, setting: Setting) -> Generator:
+def held_out_of(setting: Setting) -> LabelledImages:
+    """The images that judge. Published splits share a few images; all settings leave out the same ones."""
+    return without_overlap(open_images(setting.source, split="test"), open_images(setting.source), ())[0]
+
+
+def prepare(setting: Setting, folder: Path, draw: int) -> Case:
+    """Open the images of a draw, and train its generator, unless it is in the folder already."""
+    everything = open_images(setting.source)
+    images, others = drawn(everything, setting, draw)
+    own = folder / str(draw)
+    if setting.generator_from == SAME:
+        return Case(images, fitted(images, own, setting, draw))
+    if setting.generator_from == OTHERS:
+        # The same generator for all draws of few images, and also where it is compared with all images.
+        left = part(everything, [(0, RESERVE)] * len(everything.classes))[1]
+        own = own if setting.alone else folder / "0"
+        accept = agreement(left, folder / "selector.safetensors", setting) if setting.selected else None
+        return Case(images, fitted(left, own, setting, draw if setting.alone else 0), accept)
+    unlabeled = others.take([setting.unlabeled] * len(images.classes), seed=draw)[0].images
+    both = joined(images, pseudo_labelled(images, unlabeled, own.with_name(f"{draw}-labels.safetensors"), setting))
+    return Case(images, fitted(both, own, setting, draw), pseudo_labelled=both)
+
+
+def drawn(everything: LabelledImages, setting: Setting, draw: int) -> tuple[LabelledImages, LabelledImages]:
+    """The images of a draw, and all others."""
+    if setting.images_per_class is None:
+        return part(everything, [(0, count) for count in everything.class_counts])
+    counts = [setting.images_per_class] * len(everything.classes)
+    if setting.long_tail is not None:
+        counts = long_tail_counts(setting.images_per_class, setting.long_tail, len(counts))
+    return part(everything, [(draw * count, (draw + 1) * count) for count in counts])
+
+
+def part(images: LabelledImages, ranges: Sequence[tuple[int, int]]) -> tuple[LabelledImages, LabelledImages]:
+    """Those images that stand in these ranges of a random order of their class, and all others."""
+    chosen = torch.zeros(len(images), dtype=torch.bool)
+    for k, (first, last) in enumerate(ranges):
+        of_class = torch.nonzero(images.targets == k).squeeze(1)
+        order = torch.randperm(len(of_class), generator=torch.Generator().manual_seed(k))
+        chosen[of_class[order[first:last]]] = True
+    inside, outside = (torch.nonzero(which).squeeze(1) for which in (chosen, ~chosen))
+    name = f"{images.name}, {len(inside):,} of {len(images):,} images"
+    return images.subset(inside, name), images.subset(outside, f"{images.name}, the other {len(outside):,} images")
+
+
+def fitted(images: LabelledImages, folder: Path, setting: Setting, draw: int) -> Generator:
     """A generator trained by the default preset, or the one that is in the folder already."""
 
     def build(path: Path) -> None:
         preset = choose_preset(images)
         kimg = setting.kimg or preset.settings.total_kimg
-        settings = replace(preset.settings, augment=("flip",) if setting.flip else (), total_kimg=kimg)
+        augment = ("flip",) if setting.flip else ()
+        settings = replace(preset.settings, augment=augment, total_kimg=kimg, seed=draw)
         model = MODELS[preset.model]
         fit(lambda: model.make_generator(images), model.objective, images, settings, path)
 
     return Generator.from_pretrained(build_once(folder, build, what=f"a generator for {images.name}"))
 
 
-def agreement(images: LabelledImages, folder: Path, setting: Setting) -> ClassifierAgreement:
+def pseudo_labelled(images: LabelledImages, unlabeled: Tensor, path: Path, setting: Setting) -> LabelledImages:
+    """Unlabelled images as classifiers of these images label them, or as they did before, in the file."""
+
+    def build(path: Path) -> None:
+        write_tensors(path, {"targets": pseudo_label(images, unlabeled, horizontal_flip=setting.flip).targets})
+
+    targets = load_file(build_once(path, build, what="the pseudo-labels"))["targets"]
+    return LabelledImages(unlabeled, targets, images.classes, f"{len(unlabeled):,} pseudo-labelled images")
+
+
+def agreement(images: LabelledImages, path: Path, setting: Setting) -> ClassifierAgreement:
     """A filter that keeps what a classifier of these images takes for the class asked for.
 
-    The classifier is trained, or found beside the folder.
+    The classifier is trained, or found in the file.
     """
 
     def build(path: Path) -> None:
@@ -126,27 +194,6 @@ def agreement(images: LabelledImages, folder: Path, setting: Setting) -> Classif
         classifier = train_classifier(images, steps=SELECTOR_STEPS, augment=augment, device=best_device())
         write_tensors(path, classifier.state_dict())
 
-    path = build_once(
-        folder.with_name(f"{folder.name}-selector.safetensors"), build, what="the classifier that selects"
-    )
     classifier = SmallCNN(len(images.classes), channels=images.channels, image_size=images.image_size)
-    classifier.load_state_dict(load_file(path))
+    classifier.load_state_dict(load_file(build_once(path, build, what="the classifier that selects")))
     return ClassifierAgreement(classifier)
-
-
-def prepare(setting: Setting, folder: Path) -> Case:
-    """Open the images of a setting, and train its generator, unless it is in the folder already."""
-    everything = open_images(setting.source)
-    images, others = reduce_images(everything, images_per_class=setting.images_per_class, long_tail=setting.long_tail)
-    # Published splits share a few images; all settings leave out the same ones.
-    held_out = without_overlap(open_images(setting.source, split="test"), everything, ())[0]
-    if setting.generator_from == SAME:
-        return Case(images, held_out, fitted(images, folder, setting))
-    if setting.generator_from == OTHERS:
-        # All but 20 of each class: the same generator, also where it is compared with all images.
-        left = reduce_images(everything, images_per_class=20)[1] or everything
-        accept = agreement(left, folder, setting) if setting.selected else None
-        return Case(images, held_out, fitted(left, folder, setting), accept)
-    unlabeled = cast(LabelledImages, others).take([setting.unlabeled] * len(images.classes))[0].images
-    both = joined(images, pseudo_label(images, unlabeled, horizontal_flip=setting.flip))
-    return Case(images, held_out, fitted(both, folder, setting), pseudo_labelled=both)

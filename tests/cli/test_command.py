@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -118,3 +119,12 @@ def test_a_core_install_inspects(generator_folder, tmp_path):
         f"from ganaug.cli import main; main(['inspect', {str(generator_folder)!r}])"
     )
     assert "acgan-28, 326,601 parameters" in run(sys.executable, "-c", program, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("took", [{"seconds": 90.2}, {"minutes": 1.5}])  # the second as in earlier configs
+def test_inspecting_says_how_long_the_training_took(generator_folder, tmp_path, capsys, took):
+    folder = shutil.copytree(generator_folder, tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "training": took}))
+    main(["inspect", str(folder)])
+    assert re.search(r"training +minutes 1\.5\n", capsys.readouterr().out)

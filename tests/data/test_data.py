@@ -133,6 +133,17 @@ def test_split_keeps_class_shares():
         data.split(1)
 
 
+def test_an_image_that_is_there_several_times_is_on_one_side_of_a_split():
+    """As in a bootstrap sample; of the same different images, the same are held out."""
+    data = small_images(n=60)
+    often = data.subset(torch.arange(60).repeat_interleave(torch.arange(60) % 4 + 1), "some several times")
+    train, held_out = often.split(0.25, seed=3)
+    assert len(train) + len(held_out) == len(often) == 150
+    assert not torch.isin(train.image_hashes, held_out.image_hashes).any()
+    assert torch.equal(held_out.image_hashes.unique(), data.split(0.25, seed=3)[1].image_hashes.unique())
+    assert held_out.distinct_counts == [5, 5, 5]
+
+
 def test_labelled_images_checks_what_it_is_given():
     images, targets = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="images must be uint8"):

@@ -67,6 +67,12 @@ def test_what_is_taken_depends_on_the_seed_alone():
         data.take([0, 0, -1])
 
 
+def test_a_part_of_a_part_is_called_a_part_once():
+    train, held_out = small_images().split(0.2)
+    assert [train.name, held_out.name] == ["noise, training part", "noise, held-out part"]
+    assert [part.name for part in train.split(0.5)] == ["noise, training part", "noise, training part, held-out part"]
+
+
 def test_a_split_chooses_what_it_always_chose(digits):
     """The published numbers depend on it."""
     assert digits.split(0.2, seed=3)[1].fingerprint.startswith("42fce3b6694ff149")

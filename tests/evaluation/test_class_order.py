@@ -13,6 +13,7 @@ from ganaug import ConditionalGANAugment, InputError, LabelledImages
 from ganaug.data import joined
 from ganaug.evaluation import GeneratorScore, fidelity, label_fidelity, memorization, ratio, utility
 from ganaug.evaluation.ratio import RatioChoice
+from ganaug.evaluation.statistics import Difference
 from ganaug.evaluation.study import Study
 from ganaug.filters import ClassifierAgreement, DiscriminatorScore
 
@@ -41,7 +42,7 @@ def test_the_images_that_classifiers_are_trained_on(names, kind, tmp_path):
     generators = {"it": Honest(*names, wrong=0.33 if kind else 0)}
     accept = kind and kind(network)
     study = Study(train, held_out, generators, settings=QUICK, accept=accept, max_tries=99)
-    arm = study.generated_arm("it", study.real_arms()[0])
+    arm = study.generated_arm("it", study.augmented_arms()[0])
     images, _ = study.training_set(arm, 0, tmp_path)
     assert images.classes == OURS
     assert len(images) > 100
@@ -85,8 +86,9 @@ def test_the_automatic_ratio_judges_with_the_labels_of_the_dataset(monkeypatch, 
 
     def choose_ratio(train, validation, generator, *, accept, max_tries, cache_dir):
         study = Study(train, validation, {"it": generator}, settings=QUICK, accept=accept, max_tries=max_tries)
-        asked.update(train=train, validation=validation, generated=study.pool("it", 0, tmp_path))
-        return RatioChoice(0.5, 0.1, 0.01, 0.5, {}, "ratio 0.5")
+        asked.update(train=train, validation=validation, generated=study.pool("it", 0, tmp_path, seen=200))
+        gain = Difference(0.1, 0.08, 0.12, 0.001, 5, 1e-5, 1e-5, 20.0)
+        return RatioChoice(0.5, "helps", gain, 0.5, {}, "ratio 0.5")
 
     monkeypatch.setattr(ratio, "choose_ratio", choose_ratio)
     train, validation = real_images(), real_images(validation_names, seed=1)

@@ -10,8 +10,7 @@ from scipy.stats import binomtest
 
 from ganaug import LabelledImages, open_images
 from ganaug.core.errors import InputError
-from ganaug.evaluation import SmallCNN
-from ganaug.evaluation.classifier import train_classifier
+from ganaug.evaluation import SmallCNN, train_classifier
 from ganaug.evaluation.distances import nearest_distances
 from ganaug.evaluation.memorization import closest_pairs_picture, memorization
 from ganaug.evaluation.study import joined

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from shutil import which
 from xml.etree import ElementTree
 
 import pytest
-from helpers.report_example import DIGITS, example_pictures, example_report
+from helpers.report_example import DIGITS, difference_of, example_pictures, example_report
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ganaug.evaluation.report import figures
+from ganaug.evaluation.report.drawing import TEXT, WIDTH, wrapped
 from ganaug.evaluation.report.html import Picture, render_html
-from ganaug.evaluation.report.wording import MINUS, NOTHING, SPACE, interval, number, p_value, percent, plain, points
-from ganaug.evaluation.statistics import Difference
+from ganaug.evaluation.report.wording import MINUS, NOTHING, SPACE, interval, number, percent, plain, points
 
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = (
@@ -28,7 +31,17 @@ HOSTILE = (
     "items",
     "",
 )
-TWO = {"acgan-28": "no measurable effect", "dcgan-32": "hurt"}
+TWO = {"acgan-28": "cannot tell yet", "dcgan-32": "hurts"}
+LONG = {
+    "a-rather-long-name-of-a-generator": "helps",
+    "outputs/flow wide": "hurts",
+    "digits": "no worthwhile effect",
+    "flow": "cannot tell yet",
+}
+
+
+EPOCHS = "epochs of real images"
+DRAWN = (figures.forest_plot, figures.learning_curve, figures.recall_plot)
 
 
 class Page(HTMLParser):
@@ -63,7 +76,7 @@ def two(digits) -> str:
 
 @pytest.fixture(scope="module")
 def hostile(digits) -> str:
-    outcomes = {SCRIPT: "helped", "g" * 200: "hurt"}
+    outcomes = {SCRIPT: "helps", "g" * 200: "hurts"}
     return render_html(example_report(outcomes, HOSTILE, fit=False), example_pictures(digits, tuple(outcomes)))
 
 
@@ -89,19 +102,130 @@ def test_it_needs_nothing_else_and_everything_has_a_name(which_one, request):
             assert box["aria-label"]
 
 
+def verdicts(html: str) -> str:
+    """Text of the verdicts' boxes, in one line."""
+    return " ".join(Page(html).text.split()).partition("classifier? ")[2].partition("What was judged")[0]
+
+
 def test_the_verdict_comes_first(html, two):
-    text = " ".join(Page(html).text.split())
-    start = text.index("Did generated images help the classifier?")
-    assert re.search(
-        r"classifier\? ▲ Helped acgan-28 \+1\.\d points \[.*\] at ratio 0\.3, worth 1,240 extra real images With 30 % "
-        r"of the training images generated, .*lies above zero.*About 1,240 extra real images",
-        text[start : start + 700],
+    assert re.match(
+        r"The generator “acgan-28”: ▲ Helps \+1\.4 points \[.*\] at ratio 0\.3, worth 1,240 extra real images "
+        r"With 30 % of the training images generated, .*lies above zero.* Mix them in at ratio 0\.3\. "
+        r"About 1,240 extra real images",
+        verdicts(html),
     )
-    text = Page(two).text
-    assert text.index("No measurable effect") < text.index("Hurt") < text.index("All ways of training")
-    assert "The 95 % interval includes zero" in text
-    assert "Train without them." in text
-    assert f"{MINUS}1.2 points" in text
+    found = verdicts(two)
+    assert found.index("Cannot tell yet") < found.index("Hurts")
+    assert f"{MINUS}1.2 points" in found
+    assert "Train without them." in found
+
+
+def test_each_answer_has_a_mark_and_a_look_of_its_own_and_says_what_it_means(digits):
+    html = render_html(example_report(LONG), example_pictures(digits, tuple(LONG)))
+    found = verdicts(html)
+    assert [re.search(rf"“{name}”: (\S) ", found)[1] for name in LONG] == ["▲", "▼", "≈", "?"]
+    boxes = re.findall(r'<section class="verdict (\w+)"', html)
+    assert len(set(boxes)) == 4
+    assert all(f".{box} {{" in html for box in boxes)
+    _, hurts, nothing, unknown = (part.partition("The generator")[0] for part in re.split("[▲▼≈?] ", found)[1:])
+    assert "Train without them." in hurts
+    assert "The 90 % interval" in nothing
+    assert "lies within 1 point of zero" in nothing
+    assert "it is less than 1 point either way" in nothing
+    assert "may help, hurt or do nothing" in unknown
+    assert re.search(r"no number of seeds|more seeds would tell", unknown)
+    assert found.count("The interval covers how the classifiers' training happened to go") == 4
+
+
+def test_a_small_effect_is_called_small_and_real(html, digits):
+    report = example_report()
+    verdict = replace(report.generators[0].verdict, difference=difference_of(0.005, 5))
+    report = replace(report, generators=(replace(report.generators[0], verdict=verdict),))
+    assert "The effect is real but small: the 90" in render_html(report, example_pictures(digits))
+    assert "The effect is real but small" not in html
+
+
+def test_names_in_the_verdict_keep_their_hyphens(digits):
+    report = example_report({"it": "hurts"})
+    verdict = report.generators[0].verdict
+    verdict = replace(verdict, sentence=f"{verdict.sentence}, with images that keep-2-of-3 kept")
+    report = replace(report, generators=(replace(report.generators[0], verdict=verdict),))
+    page = render_html(report, example_pictures(digits, ("it",)))
+    assert "with images that keep-2-of-3 kept</p>" in page
+    assert f"{MINUS}1.2 points [{MINUS}1.6, {MINUS}0.8]" in page
+
+
+class Cells(HTMLParser):
+    """Rows of a table as lists of texts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]}{data}".split())
+
+
+def rows_of(html: str, name: str) -> dict[str, list[str]]:
+    """First cell of each row of a table to the others."""
+    start = html.index(f'aria-label="Table: {name}"')
+    table = html[html.index("<thead>", start) : html.index("</table>", start)]
+    return {first: others for first, *others in Cells(table).rows}
+
+
+def test_how_the_reference_and_the_ratio_were_chosen(html, two):
+    rows = rows_of(html, "search for the reference")
+    assert rows["trained with"] == ["1,000 steps", "2,000 steps", "4,000 steps", "last doubling (points)"]
+    means = [cell[:4] for cell in rows["real + classicreference"]]
+    assert means == ["93.8", "94.6", "94.5", f"{MINUS}0.1"]
+    assert rows["real + classic + TrivialAugment"][-1] == "still rising +0.9"
+    assert rows["real + classic, learning rate ÷ 3"][-1] == NOTHING
+    assert len(rows) == 8
+    assert re.search(r'class="chosen">94\.6 ±', html)
+    assert "cross-validated: each left out one of 5 parts" in html
+    assert "they flatter what was chosen" in html
+    chosen = [name for name in rows_of(two, "choice of the ratio") if name.endswith("chosen ratio")]
+    assert chosen == [f"real + classic + 30 % generated by “{name}”chosen ratio" for name in TWO]
+
+
+def test_what_was_judged_says_that_steps_are_equal_and_what_that_is_in_epochs(html):
+    rows = rows_of(html, "what was judged")
+    trainings, steps, epochs = (rows["trained with"].index(name) for name in ("trainings", "steps", EPOCHS))
+    assert {name: [row[k] for k in (trainings, steps, epochs)] for name, row in list(rows.items())[1:]} == {
+        "real + classicreference": ["5", "2,000", "128"],
+        "real + classic, 2 times the steps": ["3", "4,000", "256"],
+        "real + classic + 30 % generatedchosen ratio": ["5", "2,000", "89.6"],
+        "generated only": ["3", "2,000", "0"],
+    }
+    assert "oversampling and class-balanced loss</b>, because the classes are balanced" in html
+
+
+@pytest.mark.parametrize(("rising", "said"), [(True, "would probably still help"), (None, "is not known")])
+def test_a_reference_that_more_steps_would_help_is_warned_of_at_both_places(html, digits, rising, said):
+    report = example_report()
+    faster = [replace(trial, learning_rate_factor=3.0) if trial.chosen else trial for trial in report.search.trials]
+    report = replace(report, search=replace(report.search, trials=tuple(faster), rising=rising))
+    page = render_html(report, example_pictures(digits))
+    warnings = re.findall(r'<p class="warning">([^<]*reference[^<]*)<code>--max_steps&nbsp;4000', page)
+    assert len(warnings) == 2
+    assert all(said in warning for warning in warnings)
+    assert said in verdicts(page)
+    assert ("(with the classifier's own learning rate)" in verdicts(page)) == bool(rising)
+    assert "All have the reference&#39;s learning rate, 3 times" in page
+    assert "--max_steps" not in html
+
+
+def test_the_method_says_how_often_what_was_trained(html):
+    assert "were trained 5 times; what stands beside them 3 times" in html
+    assert "1000 to 1004" in html
 
 
 def test_what_a_reader_must_be_warned_of(html, two):
@@ -110,6 +234,24 @@ def test_what_a_reader_must_be_warned_of(html, two):
     assert two.count("There are signs of memorisation.") == 2
     assert html.count('class="warning"') == 1
     assert two.count('<p class="warning">') == 2  # leakage that is not known: in the verdict, and in its section
+
+
+def test_two_trainings_are_too_few_and_the_verdict_says_so(html, digits):
+    report = example_report()
+    report = replace(report, arms=tuple(replace(arm, scores=arm.scores[:2]) for arm in report.arms), draws=2)
+    page = render_html(report, example_pictures(digits))
+    assert "only 2 trainings" in verdicts(page)
+    assert "only 2 trainings" not in html
+    assert "were trained 2 times, spread over 2 draws of the training images." in page
+
+
+def test_a_generator_called_like_the_data_is_not_taken_for_them(digits):
+    page = render_html(example_report({"digits": "helps"}), example_pictures(digits, ("digits",)))
+    assert "“<bdi>digits</bdi>”" in page
+    assert not re.search(r"[Ii]mages of digits", page)
+    report = example_report({"digits": "helps"})
+    for draw in (figures.learning_curve, figures.recall_plot):
+        assert "with images drawn by the generator “digits”" in draw(report)
 
 
 def test_hostile_names_are_text(hostile):
@@ -127,7 +269,7 @@ def test_a_name_that_utf8_cannot_hold(digits):
 @pytest.mark.parametrize(
     "report", [example_report(), example_report(TWO, HOSTILE, fit=False)], ids=["plain", "hostile"]
 )
-@pytest.mark.parametrize("draw", [figures.forest_plot, figures.learning_curve, figures.recall_plot])
+@pytest.mark.parametrize("draw", DRAWN)
 def test_figures_are_valid_and_the_same_each_time(draw, report):
     svg = draw(report)
     ElementTree.fromstring(svg)
@@ -138,7 +280,22 @@ def test_figures_are_valid_and_the_same_each_time(draw, report):
         for size in size
         if size
     ]
-    assert min(sizes) >= 10
+    assert min(sizes) * 358 / (72 * WIDTH) >= 12  # px on a phone, which gives a page 358
+
+
+def letters(text: str) -> str:
+    return "".join(text.split())
+
+
+@pytest.mark.parametrize("outcomes", [LONG, dict.fromkeys([f"generator {k}" for k in range(12)], "helps")])
+def test_names_in_figures_are_whole(outcomes):
+    report = example_report(outcomes, classes=tuple(f"a class of {k} words, of which none is short" for k in DIGITS))
+    drawn = {draw: letters("".join(ElementTree.fromstring(draw(report)).itertext())) for draw in DRAWN}
+    assert all(letters(arm.name) in drawn[figures.forest_plot] for arm in report.arms)
+    assert all(letters(name) in drawn[figures.recall_plot] for name in report.data.classes)
+    for name in outcomes:
+        assert letters(f"“{name}”") in drawn[figures.recall_plot]
+        assert letters(f"“{name}”") in drawn[figures.learning_curve]
 
 
 def test_of_many_classes_those_that_change_most():
@@ -147,25 +304,28 @@ def test_of_many_classes_those_that_change_most():
     assert len(set(re.findall(r">class \d+<", svg))) == 30
 
 
-def test_names_are_shortened_in_the_middle():
-    assert figures.short("generated by acgan 0.3", 12) == "generat… 0.3"
-    assert figures.short("猫" * 20, 9) == "猫猫…猫"
-    assert figures.short("a\0b", 9) == "a�b"
+def test_names_are_broken_at_spaces_then_hyphens_then_anywhere():
+    assert wrapped("generated by acgan 0.3", 1.2) == ["generated by", "acgan 0.3"]
+    assert wrapped("by a-long-name-of-mine", 1) == ["by a-long-", "name-of-", "mine"]
+    assert wrapped("猫" * 20, 10.5 * TEXT / 72) == ["猫" * 10] * 2
+    assert wrapped("a\0b", 1) == ["a�b"]
+    assert wrapped("", 1) == [""]
+
+
+@given(text=st.text(max_size=60), width=st.floats(0.01, 5), bold=st.booleans())
+def test_a_broken_name_has_all_its_letters_and_no_line_that_could_be_broken_on(text, width, bold):
+    lines = wrapped(text, width, bold=bold)
+    shown = "".join(letter if letter.isprintable() else "�" for letter in text)
+    assert letters("".join(lines)) == letters(shown)
+    assert all(wrapped(line, width, bold=bold) == [line] for line in lines)
 
 
 def test_numbers():
     assert [percent(0.9638), percent(None)] == [f"96.4{SPACE}%", NOTHING]
     assert [points(0.0138), points(-0.0138), points(-0.0001)] == ["+1.4", f"{MINUS}1.4", "0.0"]
-    assert (
-        interval(Difference(0.014, -0.001, 0.03, p=0.06, standard_error=0.007, degrees_of_freedom=8))
-        == f"+1.4 [{MINUS}0.1,{SPACE}+3.0]"
-    )
-    assert [p_value(0.0004), p_value(0.25), number(-0.00012), number(12345.6)] == [
-        "< 0.001",
-        "0.250",
-        f"{MINUS}0.00012",
-        "12,346",
-    ]
+    made = replace(difference_of(0.014, 5), low=-0.001, high=0.03)
+    assert interval(made) == f"+1.4 [{MINUS}0.1,{SPACE}+3.0]"
+    assert [number(-0.00012), number(12345.6)] == [f"{MINUS}0.00012", "12,346"]
     assert [plain(value) for value in (True, None, 2000, 0.002, [0.1, 0.3])] == [
         "yes",
         "none",
@@ -220,6 +380,39 @@ def test_in_a_browser(which_one, request, browser, tmp_path):
         assert 0 < top < 200
         assert whole
         assert wide <= width
+
+
+@pytest.mark.parametrize("outcomes", [None, LONG, {SCRIPT: "helps", "g" * 200: "hurts"}])
+def test_text_of_figures_is_inside_them_and_does_not_overlap(outcomes, browser, tmp_path):
+    report = example_report(outcomes, HOSTILE if outcomes and SCRIPT in outcomes else DIGITS)
+    for draw in DRAWN:
+        path = tmp_path / f"{draw.__name__}.svg"
+        path.write_text(draw(report), encoding="utf-8")
+        show(browser, path, 390)
+        outside, overlapping = browser.execute_script(
+            "const boxes = [...document.querySelectorAll('text')].map(each => each.getBoundingClientRect());"
+            "const all = document.documentElement.getBoundingClientRect();"
+            "return [boxes.filter(box => box.left < all.left - 1 || box.right > all.right + 1"
+            " || box.top < all.top - 1 || box.bottom > all.bottom + 1).length,"
+            "boxes.filter((box, k) => boxes.slice(k + 1).some(other => box.left < other.right - 2 && other.left <"
+            " box.right - 2 && box.top < other.bottom - 5 && other.top < box.bottom - 5)).length]"
+        )
+        assert (draw.__name__, outside, overlapping) == (draw.__name__, 0, 0)
+
+
+def test_captions_of_tables_are_whole_beside_a_scroll_bar(browser, two, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(two, encoding="utf-8")
+    desktop = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", desktop)
+    browser.get(path.as_uri())
+    window, beyond = browser.execute_script(
+        "document.querySelectorAll('details').forEach(each => each.open = true);"
+        "return [document.documentElement.clientWidth, [...document.querySelectorAll('caption span')].map(each =>"
+        "each.getBoundingClientRect().right - each.closest('.scroll').getBoundingClientRect().right)]"
+    )
+    assert window < 390
+    assert max(beyond) <= 0
 
 
 def test_print_shows_what_is_folded(browser, html, tmp_path):

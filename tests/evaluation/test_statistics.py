@@ -9,14 +9,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score
+from scipy import stats
+from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from ganaug.evaluation.learning_curve import PowerLaw, learning_curve
 from ganaug.evaluation.statistics import (
     Difference,
     balanced_accuracy,
     calibration_error,
-    holm,
     macro_f1,
     paired_difference,
     recalls,
@@ -30,6 +30,14 @@ def test_balanced_accuracy_is_scikit_learns():
     scores = balanced_accuracy(predicted == targets, targets, 4)
     assert scores.tolist() == pytest.approx([balanced_accuracy_score(targets, row) for row in predicted])
     assert recalls(predicted == targets, targets, 4).mean(1).tolist() == pytest.approx(scores.tolist())
+
+
+@given(st.integers(0, 10_000))
+def test_macro_f1_is_scikit_learns(seed):
+    rng = np.random.default_rng(seed)
+    targets, predicted = (torch.from_numpy(rng.integers(5, size=size)) for size in (12, (3, 12)))
+    scores = [f1_score(targets, row, labels=range(5), average="macro", zero_division=0) for row in predicted]
+    assert macro_f1(predicted, targets, 5) == pytest.approx(np.mean(scores))
 
 
 def test_f1_of_a_class_that_is_never_predicted_is_0():
@@ -55,7 +63,7 @@ def simulated(rng: np.random.Generator, gain: float, seeds: int, images: int) ->
     return *draw, targets
 
 
-@pytest.mark.parametrize(("seeds", "images"), [(5, 400), (3, 2000)])
+@pytest.mark.parametrize(("seeds", "images"), [(5, 400), (3, 2000), (2, 2000)])
 def test_the_interval_covers_the_true_difference(seeds, images):
     """250 studies: a 95 % interval should hold the truth in 95 % of them; 3 standard errors of that are 4.1 %."""
     rng = np.random.default_rng(1)
@@ -88,20 +96,65 @@ def test_equal_answers_differ_by_nothing():
     correct = torch.rand(5, 60, generator=torch.Generator().manual_seed(0)) < 0.7
     found = paired_difference(correct, correct, torch.arange(60) % 3, 3)
     assert (found.estimate, found.low, found.high, found.p) == (0, 0, 0, 1)
+    always = torch.ones(5, 60, dtype=torch.bool)
+    found = paired_difference(always, ~always, torch.arange(60) % 3, 3)
+    assert (found.estimate, found.low, found.high, found.p) == (1, 1, 1, 0)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm(p_values):
-    adjusted = holm(p_values)
-    assert all(p <= corrected <= 1 for p, corrected in zip(p_values, adjusted, strict=True))
-    assert min(adjusted) == pytest.approx(min(1, len(p_values) * min(p_values)))
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    assert [adjusted[k] for k in order] == sorted(adjusted)
+def test_one_training_of_each_arm_has_no_interval():
+    correct = torch.rand(4, 60, generator=torch.Generator().manual_seed(0)) < 0.7
+    with pytest.raises(ValueError, match="at least 2 seeds"):
+        paired_difference(correct[:1], correct[1:2], torch.arange(60) % 3, 3)
 
 
-def test_holms_own_example():
-    """Four hypotheses at 0.01, 0.02, 0.03 and 0.04."""
-    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+parts_of_a_variance = st.one_of(st.just(0.0), st.floats(1e-8, 1e-2))
+
+
+@given(st.floats(-0.2, 0.2), st.integers(2, 12), parts_of_a_variance, parts_of_a_variance, st.floats(0.5, 0.99))
+def test_the_quantile_lies_between_those_of_seeds_and_images(estimate, repeats, of_repeats, of_images, level):
+    found = Difference(estimate, 0, 0, 0, repeats, of_repeats, of_images, 200.0)
+    low, high = found.interval(level)
+    assert low + high == pytest.approx(2 * estimate)
+    by_repeats, by_images = (stats.t.ppf((1 + level) / 2, freedom) for freedom in (repeats - 1, 200))
+    half = (high - low) / 2
+    assert by_images * found.standard_error <= half * (1 + 1e-9) + 1e-15
+    assert half <= by_repeats * found.standard_error * (1 + 1e-9) + 1e-15
+    if not of_images:
+        assert half == pytest.approx(by_repeats * found.standard_error)
+    if not of_repeats:
+        assert half == pytest.approx(by_images * found.standard_error)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 6), st.floats(-1, 1))
+def test_a_p_value_below_5_percent_is_an_interval_beside_zero(seed, seeds, gain):
+    found = paired_difference(*simulated(np.random.default_rng(seed), gain, seeds, 60), 2)
+    assert (found.low, found.high) == pytest.approx(found.interval(0.95))
+    if found.p != pytest.approx(0.05):
+        assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+    assert (
+        found.p == 1 or 0 in [pytest.approx(end, abs=1e-9) for end in found.interval(1 - found.p)] or found.p < 1e-11
+    )
+
+
+def test_seeds_are_averaged_within_their_draw():
+    one, other, targets = simulated(np.random.default_rng(5), 0.3, 6, 100)
+    found = paired_difference(one, other, targets, 2, [0, 1, 2, 0, 1, 2])
+    averaged = [(arm[:3].double() + arm[3:].double()) / 2 for arm in (one, other)]
+    assert found == paired_difference(*averaged, targets, 2)
+    assert found.repeats == 3
+    assert found.estimate == pytest.approx(paired_difference(one, other, targets, 2).estimate)
+    assert paired_difference(one, other, targets, 2, [4] * 6) == paired_difference(one, other, targets, 2)
+
+
+def test_a_rare_class_leaves_few_degrees_of_freedom():
+    rng = np.random.default_rng(6)
+    targets = torch.tensor([0] * 2000 + [1] * 12)
+    one, other = (torch.from_numpy(rng.random((4, 2012)) < 0.6) for _ in range(2))
+    same = [arm[:1].repeat(4, 1) for arm in (one, other)]  # what is uncertain is the images
+    found = paired_difference(*same, targets, 2)
+    assert 11 <= found.image_freedom < 12
+    balanced = paired_difference(*same, torch.arange(2012) % 2, 2)
+    assert balanced.image_freedom == pytest.approx(2010, rel=0.01)
 
 
 LAW = PowerLaw(a=0.93, b=1.5, c=0.4)
@@ -116,7 +169,7 @@ def noisy_curve(spread: float, sizes: tuple[int, ...] = SIZES):
 
 
 def difference(estimate: float, error: float = 0.002) -> Difference:
-    return Difference(estimate, estimate - 2 * error, estimate + 2 * error, 0.01, error, 10.0)
+    return Difference(estimate, estimate - 2 * error, estimate + 2 * error, 0.01, 11, error**2, 0.0, 100.0)
 
 
 def test_the_curve_is_found_again():

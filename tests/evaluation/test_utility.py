@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import time
@@ -12,7 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.evaluated import QUICK, NextClass, Noise, OftenNextClass, Replay, TinyClassifier, digits_in_parts
+from helpers.evaluated import (
+    QUICK,
+    MadeUpCells,
+    NextClass,
+    Noise,
+    OftenNextClass,
+    Replay,
+    TinyClassifier,
+    digits_in_parts,
+)
 from helpers.generators import make_generator
 from helpers.images import small_images
 from helpers.programs import forkserver, start_python
@@ -20,17 +28,17 @@ from helpers.programs import forkserver, start_python
 from ganaug import InputError, LabelledImages
 from ganaug.data import joined
 from ganaug.evaluation import (
-    ShiftFlip,
-    SmallCNN,
-    TorchvisionClassifier,
-    TrivialAugment,
     UtilitySettings,
     classification_accuracy,
     train_classifier,
     utility,
 )
-from ganaug.evaluation.cells import Cells, run_cell
+from ganaug.evaluation.cells import Cells, Job, run_cell
+from ganaug.evaluation.draws import Draw
+from ganaug.evaluation.plan import plan_of
+from ganaug.evaluation.search import JUDGES
 from ganaug.evaluation.study import Arm, Study, class_balanced_weights
+from ganaug.evaluation.utility import carry_out
 from ganaug.filters import ClassifierAgreement
 
 
@@ -45,7 +53,7 @@ def cells(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cells")
 
 
-STEEP = replace(QUICK, seeds=5, steps=100, ratios=(0.5, 0.8))
+STEEP = replace(QUICK, seeds=5, steps=100, max_steps=100, ratios=(0.5, 0.8))
 
 
 def judged(generator, parts, cells, **options):
@@ -58,27 +66,42 @@ def test_an_oracle_helps_and_is_worth_about_what_it_holds(parts, cells):
     """It returns 80 real images that are in neither the training set nor the held-out images."""
     found = judged(Replay(parts[1]), parts, cells)
     verdict = found.verdicts["it"]
-    assert verdict.outcome == "helped"
+    assert verdict.outcome == "helps"
     assert verdict.difference.low > 0.02
     assert verdict.recommended_ratio == verdict.primary.arm.ratio
     assert 80 / 2.5 < verdict.worth.images < 80 * 2.5
-    assert verdict.worth.low <= 80 <= (verdict.worth.high or math.inf)
-    assert verdict.sentence.startswith("helped: +")
+    assert verdict.worth.low <= 80 <= (verdict.worth.high or float("inf"))
+    assert verdict.sentence.startswith("helps: +")
     assert f"worth {verdict.worth.images} extra real images" in verdict.sentence
 
 
 @pytest.mark.parametrize("bad", ["noise", "wrong labels"])
-def test_noise_and_wrong_labels_do_not_help(bad, parts, cells):
+def test_noise_and_wrong_labels_hurt(bad, parts, cells):
     generator = Noise() if bad == "noise" else NextClass(parts[0])
-    found = judged(generator, parts, cells)
+    found = judged(generator, parts, cells, settings=replace(STEEP, ratios=(0.95,)))
     verdict = found.verdicts["it"]
-    assert verdict.outcome == ("hurt" if bad == "wrong labels" else verdict.outcome)
-    assert verdict.outcome in ("hurt", "no measurable effect")
-    assert verdict.difference.estimate < 0
+    assert verdict.outcome == "hurts"
+    assert verdict.difference.high < -0.02
     assert verdict.recommended_ratio == 0
+    assert verdict.sentence.startswith("hurts: -")
     alone = found.arms["generated only"]
     assert alone.mean < 0.2
-    assert alone.difference.high < -0.5
+    assert alone.difference.high < -0.4
+
+
+def test_training_images_repeated_have_no_worthwhile_effect_if_there_are_seeds_enough_to_tell(parts, cells):
+    """The same seeds with and without them would do if the margin were larger than what seeds and images vary by."""
+    settings = replace(STEEP, ratios=(0.5,), margin=4, learning_curve=False)
+    many, two = (
+        judged(Replay(parts[0]), parts, cells, settings=replace(settings, seeds=seeds)).verdicts["it"]
+        for seeds in (10, 2)
+    )
+    assert many.outcome == "no worthwhile effect"
+    assert many.sentence.endswith("; it is less than 4 points either way")
+    assert two.outcome == "cannot tell yet"
+    assert two.sentence.endswith(two.note)
+    assert "would tell" in two.note
+    assert many.recommended_ratio == two.recommended_ratio == 0
 
 
 def test_only_images_that_a_filter_keeps_are_trained_on(parts, cells):
@@ -88,49 +111,153 @@ def test_only_images_that_a_filter_keeps_are_trained_on(parts, cells):
     kept = judged(generator, parts, cells, settings=settings, accept=ClassifierAgreement(classifier), max_tries=50)
     assert kept.arms["generated only"].mean > everything.arms["generated only"].mean + 0.1
     assert kept.verdicts["it"].difference.estimate > everything.verdicts["it"].difference.estimate
-    assert kept.verdicts["it"].sentence.endswith(", with images that ClassifierAgreement kept")
-    assert torch.equal(kept.arms["real"].scores, everything.arms["real"].scores)
+    assert ", with images that ClassifierAgreement kept" in kept.verdicts["it"].sentence
+    reference = kept.reference.arm.name
+    assert torch.equal(kept.arms[reference].scores, everything.arms[reference].scores)
     with pytest.raises(InputError, match="the filter starved"):
         judged(generator, parts, cells, settings=settings, accept=lambda images, _: torch.zeros(len(images)) > 0)
 
 
 def test_the_table_has_what_it_says(parts, cells):
     found = judged(Noise(), parts, cells)
-    names = [f"{found.reference.name} + generated {ratio:g}" for ratio in STEEP.ratios]
-    assert list(found.arms) == ["real", "real + classic", *names, "generated only"]
-    assert found.arms[found.reference.name].difference is None
+    reference, verdict = found.reference, found.verdicts["it"]
+    assert list(found.arms) == [reference.arm.name, verdict.primary.arm.name, "generated only"]
+    assert found.arms[reference.arm.name].difference is None
     assert len(found.validation) + len(found.test) == len(parts[3])
-    assert {len(found.validation), len(found.test)} == {90, 267} or len(found.validation) / len(parts[3]) < 0.27
-    best = max(found.arms[name].validation.mean().item() for name in ("real", "real + classic"))
-    assert found.arms[found.reference.name].validation.mean().item() == best
-    primary = found.verdicts["it"].primary
-    assert primary.validation.mean().item() == max(found.arms[name].validation.mean().item() for name in names)
-    gains = primary.validation - found.arms[found.reference.name].validation
-    clear = gains.mean() > gains.std() / math.sqrt(len(gains))
-    assert found.verdicts["it"].recommended_ratio == (primary.arm.ratio if clear else 0)
+    assert len(found.validation) / len(parts[3]) == pytest.approx(0.25, abs=0.02)
+    real = [trial for trial in found.search if trial.arm.generator is None]
+    assert {trial.arm.augmentation for trial in real} == {"none", "classic"}
+    assert reference.mean == max(trial.mean for trial in real)
+    mixed = {trial.arm.name: trial.mean for trial in found.search if trial.arm.generator}
+    assert set(mixed) == {f"{reference.arm.name} + {100 * ratio:g} % generated" for ratio in STEEP.ratios}
+    assert mixed[verdict.primary.arm.name] == max(mixed.values())
     assert found.curve.images == (10, 20, 40, 80, 160)
-    for result in found.arms.values():
+    assert (found.draws, found.cross_validated) == (1, False)
+    assert found.left_out == {"the time that training it took, spent on the classifier": "that time is not known"}
+    for name, result in found.arms.items():
         assert result.recall.mean().item() == pytest.approx(result.mean)
-        assert result.p_holm is None or result.p_holm >= result.difference.p
+        assert len(result.scores) == (3 if name == "generated only" else STEEP.seeds)
 
 
 def test_without_a_learning_curve_no_gain_has_a_worth(parts, cells):
     found = judged(Replay(parts[1]), parts, cells)
-    train, known, further, held_out = parts
-    options = {"factory": TinyClassifier, "extra": further, "cache_dir": cells}
-    without = utility(train, held_out, {"it": Replay(known)}, settings=replace(STEEP, learning_curve=False), **options)
+    without = judged(Replay(parts[1]), parts, cells, settings=replace(STEEP, learning_curve=False))
     verdict, same = without.verdicts["it"], found.verdicts["it"]
-    assert (verdict.outcome, verdict.difference, verdict.worth) == ("helped", same.difference, None)
+    assert (verdict.outcome, verdict.difference, verdict.worth) == ("helps", same.difference, None)
     assert verdict.sentence == same.sentence.split(", worth")[0]
     assert without.curve.images == (40,)
-    assert without.cells == found.cells - 4 * STEEP.seeds
+    assert without.cells == found.cells - 4 * 3
+
+
+SIMPLE = UtilitySettings(learning_curve=False)
+
+
+def made_up(parts, made, draws=(), generator=None):
+    train, known, _, held_out = parts
+    generators = {"it": generator or Replay(known)}
+    return carry_out(plan_of(Study(train, held_out, generators, settings=SIMPLE), draws), made)
+
+
+def test_trainings_that_choose_are_not_those_that_are_judged(parts):
+    made = MadeUpCells()
+    found = made_up(parts, made)
+    chose = made.asked["the best without generated images"] + made.asked["the ratio"]
+    assert {job.seed for job in chose} == {0, 1}
+    assert {job.seed for job in made.asked["the verdict"]} == set(range(JUDGES, JUDGES + 5))
+    assert found.cells == len(chose) + len(made.asked["the verdict"])
+
+
+def test_the_images_that_judge_do_not_choose(parts):
+    """What is best on the test images alone is not chosen, and what is best on the validation images alone is."""
+    _, _, _, held_out = parts
+    quarter = len(held_out.split(0.25)[1])
+
+    def best(job: Job) -> float:
+        return 1.0 if job.arm.augmentation == "trivial" and job.arm.ratio in (0, 0.8) else 0.2
+
+    found = made_up(parts, MadeUpCells(best, slice(quarter)))
+    assert found.reference.arm.augmentation == "trivial"
+    assert found.verdicts["it"].primary.arm.ratio == 0.8
+    assert found.arms[found.reference.arm.name].mean < 0.8
+    found = made_up(parts, MadeUpCells(best, slice(quarter, None)))
+    assert found.reference.mean < 0.85
+
+
+def test_each_judged_training_has_its_draw(parts):
+    """What chooses has none; the seeds of a draw are averaged before draws are compared."""
+    train, known, further, _ = parts
+    draws = [
+        Draw(further.take([4] * 10, seed=seed)[0], generators={"it": Replay(known, first=4 + seed)})
+        for seed in (1, 2, 3)
+    ]
+    lucky = {id(draw.train): luck for draw, luck in zip(draws, (0.3, 0.0, -0.3), strict=True)}
+    made = MadeUpCells(lambda job: 0.6 + lucky[id(job.study.train)] * (job.arm.ratio > 0) * (job.seed >= JUDGES))
+    lucky[id(train)] = 0.0
+    found = made_up(parts, made, draws)
+    chose = made.asked["the best without generated images"] + made.asked["the ratio"]
+    assert {id(job.study.train) for job in chose} == {id(train)}
+    primary = [job for job in made.asked["the verdict"] if job.arm == found.verdicts["it"].primary.arm]
+    assert [job.seed - JUDGES for job in primary] == [0, 1, 2, 3, 4, 5]  # as many for each
+    for job in primary:
+        draw = draws[(job.seed - JUDGES) % 3]
+        assert job.study.train is draw.train
+        assert job.study.generators["it"] is draw.generators["it"]
+    difference = found.verdicts["it"].difference
+    assert (found.draws, difference.repeats) == (3, 3)
+    assert difference.repeat_variance**0.5 == pytest.approx(0.3 / 3**0.5, rel=0.25)
+    assert found.verdicts["it"].note == "more than 100 draws would be needed to tell"
+
+
+@pytest.mark.parametrize(
+    ("kind", "covers"),
+    [
+        (None, "; not which training images were collected, nor how the generator's training happened to go."),
+        ("the same generator", "; not how the generator's training happened to go, which was trained once."),
+        ("its own generator", "for it was trained anew for each."),
+    ],
+)
+def test_what_the_interval_covers_is_said(parts, kind, covers):
+    generator = Replay(parts[1])
+    of_each = [generator if kind == "the same generator" else Replay(parts[1]) for _ in range(2)]
+    draws = [Draw(parts[0], generators={"it": of_draw}) for of_draw in of_each] if kind else []
+    found = made_up(parts, MadeUpCells(), draws, generator)
+    assert found.covers.startswith("The interval covers how the classifiers' training happened to go and which test")
+    assert found.covers.endswith(covers)
+
+
+def test_a_ratio_is_chosen_on_validation_images_though_the_reference_is_cross_validated(parts):
+    """A generator may have seen the images of a fold."""
+    made = MadeUpCells()
+    train = parts[2].take([6] * 10)[0]
+    found = made_up((train, *parts[1:]), made)
+    assert found.cross_validated
+    searched = made.asked["the best without generated images"]
+    assert {job.seed for job in searched} == set(range(5))
+    assert all(40 <= len(job.study.train) <= 50 for job in searched)  # without one or two of six in each class
+    for job in made.asked["the ratio"] + made.asked["the verdict"]:
+        assert job.study.train is train
+        assert len(job.study.held_out) == len(parts[3])
+
+
+def test_the_generators_time_is_spent_on_a_longer_training_too(parts):
+    """As long as four times the reference's at most; made-up trainings take a second."""
+    names = {}
+    for seconds in (0.5, 2.5, 100.0):
+        generator = Replay(parts[1])
+        generator.info = {"training": {"seconds": seconds}}
+        found = made_up(parts, MadeUpCells(), generator=generator)
+        (longer,) = [result for result in found.arms.values() if "times the steps" in result.arm.name]
+        assert longer.difference is not None
+        assert found.left_out == {}
+        names[seconds] = longer.arm.steps / found.reference.arm.steps
+    assert names == {0.5: 2, 2.5: 4, 100.0: 4}
 
 
 def test_several_generators_share_the_reference(parts, cells):
     train, known, further, held_out = parts
     options = {"factory": TinyClassifier, "settings": STEEP, "extra": further, "cache_dir": cells}
     found = utility(train, held_out, {"good": Replay(known), "bad": NextClass(train)}, **options)
-    assert [verdict.outcome for verdict in found.verdicts.values()] == ["helped", "hurt"]
+    assert [verdict.outcome for verdict in found.verdicts.values()] == ["helps", "hurts"]
     alone = judged(Replay(known), parts, cells)
     assert torch.equal(found.verdicts["good"].primary.scores, alone.verdicts["it"].primary.scores)
 
@@ -176,7 +303,7 @@ def nothing(num_classes, *, channels, image_size):
 def test_a_factory_that_makes_no_classifier_is_refused_before_anything_is_trained(parts, tmp_path, factory):
     train, known, _, held_out = parts
     with pytest.raises(InputError, match="classifier"):
-        Cells(Study(train, held_out, {"it": Replay(known)}, factory=factory, settings=QUICK), tmp_path)
+        Cells([Study(train, held_out, {"it": Replay(known)}, factory=factory, settings=QUICK)], tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
@@ -191,22 +318,21 @@ class NotOnACPU(TinyClassifier):
 def test_cells_are_named_alike_whatever_the_callers_defaults(parts, tmp_path, dtype):
     train, known, _, held_out = parts
     study = Study(train, held_out, {"it": Replay(known)}, factory=TinyClassifier, settings=replace(QUICK, seeds=2))
-    expected = Cells(study, tmp_path).path(Arm("real"), 0)
+    expected = Cells([study], tmp_path).path(Job(study, Arm("real", 5), 0))
     torch.set_default_dtype(dtype)
     try:
         with torch.inference_mode():
-            assert Cells(study, tmp_path).path(Arm("real"), 0) == expected
+            assert Cells([study], tmp_path).path(Job(study, Arm("real", 5), 0)) == expected
     finally:
         torch.set_default_dtype(torch.float32)
     other = replace(study, factory=NotOnACPU)
-    assert Cells(other, tmp_path).path(Arm("real"), 0) != expected
+    assert Cells([other], tmp_path).path(Job(other, Arm("real", 5), 0)) != expected
 
 
 def test_an_error_leaves_torch_its_number_of_threads(parts, tmp_path, monkeypatch):
     """Even while its traceback is kept, as a notebook does."""
     train, known, _, held_out = parts
-    settings = replace(QUICK, seeds=2, steps=1)
-    study = Study(train, held_out, {"it": Replay(known)}, factory=TinyClassifier, settings=settings)
+    study = Study(train, held_out, {"it": Replay(known)}, factory=TinyClassifier, settings=QUICK)
 
     def full(*_, **__):
         raise OSError(28, "No space left on device", str(tmp_path))
@@ -214,10 +340,10 @@ def test_an_error_leaves_torch_its_number_of_threads(parts, tmp_path, monkeypatc
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        cells = Cells(study, tmp_path)
+        cells = Cells([study], tmp_path)
         monkeypatch.setattr("ganaug.evaluation.cells.write_tensors", full)
         with pytest.raises(OSError, match="No space") as kept:
-            cells.run([Arm("real")], "real")
+            cells.run([Job(study, Arm("real", 1), 0)], "real")
         assert torch.get_num_threads() == 3
         assert kept.traceback
     finally:
@@ -250,7 +376,7 @@ def test_under_the_null_few_runs_claim_help(tmp_path):
             cache_dir=tmp_path,
         )
         claims.append(found.verdicts["copies"].outcome)
-    assert claims.count("helped") < 4, claims
+    assert claims.count("helps") < 4, claims
 
 
 def imbalanced(parts) -> LabelledImages:
@@ -264,7 +390,8 @@ def shares(targets, weights) -> list[float]:
 def test_imbalanced_images_are_oversampled_and_rare_classes_get_as_many_generated(parts, tmp_path):
     train = imbalanced(parts)
     study = Study(train, parts[3], {"it": Replay(parts[1])}, settings=QUICK)
-    plain, over = study.real_arms()[1:3]
+    plain = study.augmented_arms()[1]
+    _, over, _ = study.additions(plain)
     assert over.name == "real + classic + oversampling"
     images, weights = study.training_set(over, 0, tmp_path)
     assert shares(images.targets, weights) == pytest.approx([0.1] * 10)
@@ -278,33 +405,23 @@ def test_imbalanced_images_are_oversampled_and_rare_classes_get_as_many_generate
         assert len(images) - len(train) == QUICK.steps * QUICK.batch_size
 
 
-def test_balancing_is_tried_with_each_augmentation(parts):
-    study = Study(imbalanced(parts), parts[3], {}, settings=replace(QUICK, trivial_augment=True))
-    ways = [(arm.augmentation, arm.oversampled, arm.class_balanced) for arm in study.real_arms()]
-    each = [(False, False), (True, False), (False, True)]
-    assert sorted(ways) == sorted(
-        [("none", False, False), *((a, *way) for a in ("classic", "trivial") for way in each)]
-    )
-    assert study.real_arms()[-1].name == "real + classic + TrivialAugment + class-balanced loss"
-
-
 def test_classes_with_few_images_weigh_more_in_a_class_balanced_loss(parts, tmp_path):
     train = imbalanced(parts)
     study = Study(train, parts[3], {}, settings=QUICK)
-    arm = study.real_arms()[-1]
+    plain = study.augmented_arms()[1]
+    arm = study.additions(plain)[-1]
     assert arm.name == "real + classic + class-balanced loss"
     assert class_balanced_weights([1, 2], beta=0.5).tolist() == pytest.approx([1.2, 0.8])  # 1 : 1/1.5
     weights = study.class_weights(arm)
     assert weights[9] / weights[0] == pytest.approx(4, rel=0.01)  # four times the images
-    assert study.class_weights(study.real_arms()[1]) is None
-    steps = replace(study, settings=replace(QUICK, steps=3))
-    plain, weighted = (run_cell(steps, each, 0, tmp_path) for each in (study.real_arms()[1], arm))
-    assert not torch.equal(plain.confidence, weighted.confidence)
+    assert study.class_weights(plain) is None
+    one, weighted = (run_cell(Job(study, replace(each, steps=3), 0), tmp_path) for each in (plain, arm))
+    assert not torch.equal(one.confidence, weighted.confidence)
 
 
 def test_seeds_draw_other_images_and_the_curve_takes_a_share_of_each_class(parts, tmp_path):
     study = Study(parts[0], parts[3], {"it": Replay(parts[1])}, extra=parts[2], settings=QUICK)
-    reference = study.real_arms()[0]
+    reference = study.augmented_arms()[0]
     arm = study.mixed_arms("it", reference)[1]
     one, two = (study.training_set(arm, seed, tmp_path)[0] for seed in (0, 1))
     assert torch.equal(one.images[:40], two.images[:40])
@@ -334,50 +451,50 @@ class Stops(TinyClassifier):
 
 
 def test_what_is_trained_is_kept(parts, tmp_path, monkeypatch):
-    looked_at = 1  # classifiers in each call, to see whether the factory makes what it made before
+    looked_at = 2  # classifiers in each call, for their own augmentation and to see whether the factory changed
     monkeypatch.setattr(Stops, "fails_at", looked_at + 5)
-    settings = replace(QUICK, steps=2, ratios=(0.5,))
+    settings = replace(QUICK, steps=2, max_steps=2, ratios=(0.5,))
     with pytest.raises(KeyboardInterrupt):
         judged(Noise(), parts, tmp_path, factory=Stops, settings=settings)
     kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(kept) == 4
     found = judged(Noise(), parts, tmp_path, factory=Stops, settings=settings)
-    assert found.cells == 3 * (2 + 2 + 4)
+    assert found.cells == len(list(tmp_path.iterdir()))
     made = looked_at + 5 + looked_at + found.cells - 4  # none of the four again
     assert Stops.made == made
     assert all(path.read_bytes() == content for path, content in kept.items())
-    judged(Noise(), parts, tmp_path, factory=Stops, settings=replace(settings, steps=3))
-    assert Stops.made == made + looked_at + found.cells  # other settings, other cells
+    other = judged(Noise(), parts, tmp_path, factory=Stops, settings=replace(settings, batch_size=31))
+    assert Stops.made == made + looked_at + other.cells  # other settings, other cells
     damaged = next(iter(kept))
     damaged.write_bytes(kept[damaged][:-10])
     again = judged(Noise(), parts, tmp_path, factory=Stops, settings=settings)
-    assert torch.equal(again.arms["real"].scores, found.arms["real"].scores)
+    assert [trial.mean for trial in again.search] == [trial.mean for trial in found.search]
     assert damaged.read_bytes()[-10:] == kept[damaged][-10:]
 
 
 def test_the_same_answers_from_two_processes(parts, tmp_path, monkeypatch):
     quicker = forkserver()  # than spawn, which the next test is about
     monkeypatch.setattr("ganaug.evaluation.cells.multiprocessing.get_context", lambda method: quicker)
-    study = Study(parts[0], parts[3], {"it": Replay(parts[1])}, settings=replace(QUICK, steps=3, seeds=2))
-    arms = [study.real_arms()[1], study.mixed_arms("it", study.real_arms()[1])[1]]
-    one, two = (Cells(study, tmp_path / str(n), processes=n).run(arms, "cells") for n in (1, 2))
-    for name in one:
-        assert one[name].predicted.shape == one[name].confidence.shape == (2, len(parts[3]))
-        assert torch.equal(one[name].predicted, two[name].predicted)
-        assert torch.equal(one[name].confidence, two[name].confidence)
+    study = Study(parts[0], parts[3], {"it": Replay(parts[1])}, settings=replace(QUICK, steps=3))
+    plain = study.augmented_arms()[1]
+    jobs = [Job(study, arm, seed) for arm in (plain, study.mixed_arm("it", plain, 0.5)) for seed in (0, 1)]
+    both = [Cells([study], tmp_path / str(n), processes=n).run(jobs, "cells") for n in (1, 2)]
+    for one, two in zip(*both, strict=True):
+        assert one.predicted.shape == one.confidence.shape == (len(parts[3]),)
+        assert torch.equal(one.predicted, two.predicted)
+        assert torch.equal(one.confidence, two.confidence)
 
 
 PROGRAM = """
-import sys
 from pathlib import Path
-from dataclasses import replace
 from helpers.evaluated import QUICK, TinyClassifier, digits_in_parts
-from ganaug.evaluation.cells import Cells
-from ganaug.evaluation.study import Arm, Study, class_balanced_weights
+from ganaug.evaluation.cells import Cells, Job
+from ganaug.evaluation.study import Arm, Study
 if __name__ == "__main__":
     train, _, _, held_out = digits_in_parts(4, 8)
-    study = Study(train, held_out, {}, factory=TinyClassifier, settings=replace(QUICK, steps=100_000))
-    Cells(study, Path("cells"), processes=2).run(study.real_arms(), "cells")
+    study = Study(train, held_out, {}, factory=TinyClassifier, settings=QUICK)
+    jobs = [Job(study, Arm("real", 100_000), seed) for seed in range(4)]
+    Cells([study], Path("cells"), processes=2).run(jobs, "cells")
 """
 
 
@@ -407,73 +524,11 @@ def test_workers_end_with_the_program_that_is_killed(tmp_path):
     assert not alive
 
 
-def test_shift_and_flip_move_every_image_by_itself_and_fill_with_the_background():
-    ramp = torch.arange(1, 65, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(200, 1, 1, 1)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        moved = ShiftFlip(1, flip=False, background=torch.tensor([200], dtype=torch.uint8))(ramp)
-        flipped = ShiftFlip(0, flip=True, background=torch.tensor([0], dtype=torch.uint8))(ramp)
-    assert moved.shape == ramp.shape
-    assert len(moved.unique(dim=0)) == 9  # three offsets in each direction
-    assert {200} == set(moved[moved > 64].tolist())
-    up_left = torch.full((8, 8), 200, dtype=torch.uint8)
-    up_left[:7, :7] = ramp[0, 0, 1:, 1:]
-    assert any(torch.equal(image[0], up_left) for image in moved)
-    mirrored = sum(torch.equal(image, ramp[0].flip(2)) for image in flipped)
-    assert 60 < mirrored < 140
-    assert mirrored + sum(torch.equal(image, ramp[0]) for image in flipped) == 200
-
-
-def test_trivial_augment_takes_grey_and_colour():
-    for channels in (1, 3):
-        data = small_images(size=16, channels=channels)
-        transform = TrivialAugment(ShiftFlip(2, flip=True, background=data.background))
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            changed = transform(data.images)
-        assert (changed.shape, changed.dtype) == (data.images.shape, torch.uint8)
-        assert not torch.equal(changed, data.images)
-
-
 def test_the_background_is_what_the_borders_mostly_are():
     images = torch.full((5, 3, 8, 8), 9, dtype=torch.uint8)
     images[:, 1, 0] = images[:, 1, -1] = images[:, 1, :, 0] = images[:, 1, :, -1] = 250
     data = LabelledImages(images, torch.zeros(5, dtype=torch.int64), ("a",), "frames")
     assert data.background.tolist() == [9, 250, 9]
-
-
-def test_torchvision_models_are_classifiers_too():
-    data = small_images(n=12, size=16)
-    network = partial(TorchvisionClassifier, "squeezenet1_1")
-    classifier = train_classifier(data, network, steps=2, batch_size=4)
-    assert classifier(torch.zeros(2, 1, 16, 16)).shape == (2, 3)
-    with pytest.raises(InputError, match=r"classifier 'resnet19' is not known; give small-cnn or one of .*resnet18"):
-        TorchvisionClassifier("resnet19", 3, channels=1, image_size=16)
-
-
-@pytest.mark.parametrize(("size", "blocks"), [(8, 2), (12, 2), (28, 3), (32, 3), (64, 4), (128, 5), (512, 5)])
-def test_the_small_cnn_goes_with_the_image_size(size, blocks):
-    with torch.random.fork_rng():
-        network = SmallCNN(3, image_size=size)
-    assert sum(isinstance(layer, torch.nn.MaxPool2d) for layer in network.modules()) == blocks
-    images = torch.zeros(2, 1, size, size)
-    network.eval()
-    with torch.inference_mode():
-        features = network.features(images)
-        assert torch.equal(network.head(features), network(images))
-    assert features.shape == (2, 8 * 2**blocks)
-
-
-def test_training_draws_images_as_their_weights_say_and_learns():
-    data = small_images(n=90, size=12)
-    only_two = (data.targets < 2).double()
-    unheard = train_classifier(data, steps=60, batch_size=32, class_weights=torch.tensor([1.0, 1.0, 0.0]))
-    assert (unheard(data.images / 127.5 - 1).argmax(1)[data.targets == 2] == 2).double().mean() < 0.5
-    classifier = train_classifier(data, steps=60, batch_size=32, weights=only_two)
-    predicted = classifier(data.images / 127.5 - 1).argmax(1)
-    assert set(predicted.tolist()) == {0, 1}  # it has never seen the third
-    right = (predicted == data.targets)[data.targets < 2]
-    assert right.double().mean() > 0.9
 
 
 class TwoOutputs(torch.nn.Linear):
@@ -488,6 +543,8 @@ class TwoOutputs(torch.nn.Linear):
         ({"steps": 0}, "steps must be a positive int, got 0"),
         ({"ratios": (0.3, 1.0)}, r"ratios must be fractions between 0 and 1, one or more; got \[0.3, 1.0\]"),
         ({"ratios": ()}, "one or more; got"),
+        ({"steps": 100, "max_steps": 50}, "max_steps must be at least steps, got 50 and 100"),
+        ({"margin": 0.0}, "margin must be positive, in points of balanced accuracy; got 0.0"),
     ],
 )
 def test_settings_out_of_range(change, message):
@@ -509,15 +566,8 @@ def test_input_that_cannot_be_judged(parts, tmp_path):
 
 
 def test_a_cell_does_not_move_what_is_not_its_own(parts, tmp_path):
-    study = Study(parts[0], parts[3], {}, factory=TinyClassifier, settings=replace(QUICK, steps=2))
-    arm = study.real_arms()[1]
-    first, second = (run_cell(study, arm, 0, tmp_path) for _ in range(2))
+    study = Study(parts[0], parts[3], {}, factory=TinyClassifier, settings=QUICK)
+    arm = replace(study.augmented_arms()[1], steps=2)
+    first, second = (run_cell(Job(study, arm, 0), tmp_path) for _ in range(2))
     assert torch.equal(first.confidence, second.confidence)
-    assert not torch.equal(first.confidence, run_cell(study, arm, 1, tmp_path).confidence)
-
-
-def test_training_a_classifier_on_a_cpu_leaves_other_devices_alone(parts, monkeypatch):
-    seeded = []
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
-    train_classifier(parts[0], TinyClassifier, steps=1)
-    assert not seeded
+    assert not torch.equal(first.confidence, run_cell(Job(study, arm, 1), tmp_path).confidence)

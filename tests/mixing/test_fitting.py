@@ -37,8 +37,9 @@ from tqdm import tqdm
 from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages
 from ganaug.generators import CGANMLPGenerator
 from ganaug.mixing import fitting
-from ganaug.mixing.fitting import fit_generator, run_job
-from ganaug.training import MODELS, GANObjective, Preset, TrainingSettings, fit, open_checkpoint
+from ganaug.mixing.fitting import fit_generator
+from ganaug.training import MODELS, GANObjective, Preset, TrainingSettings, fit, open_checkpoint, own_process
+from ganaug.training.own_process import run_job
 
 QUICK = TrainingSettings(total_kimg=0.032, train_batch_size=16, log_kimg=0.016, mixed_precision="no", cpu_threads=1)
 LAUNCHED = {
@@ -307,7 +308,7 @@ def test_a_training_waits_for_one_that_is_in_its_last_step(job, tmp_path):
 
 def test_the_bar_and_the_minutes(stand_in, monkeypatch, tmp_path, capsys, caplog):
     """They follow what the training says; its bar is not among its last lines."""
-    monkeypatch.setattr(fitting, "TIMED", 0.02)
+    monkeypatch.setattr(own_process, "TIMED", 0.02)
     begun = r"printf '\r8/32\n'; sleep 0.1; printf '\r16/32\n\n'; sleep 0.1"
     stand_in(rf"{begun}; printf '\r24/32\n      \rdiverged \342\200\246\n'; exit 1")
     with pytest.raises(RuntimeError, match="Its last lines: diverged …\n"):

@@ -101,10 +101,10 @@ def test_images_that_are_repeated_count_once(counts, times):
 
 
 ROWS = [
-    ("few", 20, 1, "the same images", 0.3, 0.012, "helped"),
-    ("many", 500, 1, "the same images", 0.1, -0.001, "no measurable effect"),
-    ("tail", 100, 100, "the same images", 0.5, -0.02, "hurt"),
-    ("others'", 20, 1, "all other training images", 0.5, 0.08, "helped"),
+    ("few", 20, 1, "the same images", 0.3, 0.012, "helps"),
+    ("many", 500, 1, "the same images", 0.1, -0.001, "no worthwhile effect"),
+    ("tail", 100, 100, "the same images", 0.5, -0.02, "hurts"),
+    ("others'", 20, 1, "all other training images", 0.5, 0.08, "helps"),
 ]
 KEYS = ("name", "images_per_class", "imbalance", "generator_from", "ratio", "estimate", "outcome")
 
@@ -114,7 +114,7 @@ KEYS = ("name", "images_per_class", "imbalance", "generator_from", "ratio", "est
     [
         ([30, 30], r"is few\. There, .* \+1\.2 points \[0\.7, 1\.7\] .*Expect about as much, at ratio 0\.3"),
         ([5, 5, 0], "is few"),
-        ([200, 200], r"is many\. There, .* -0\.1 points \[-0\.6, 0\.4\] .*Expect no gain"),
+        ([200, 200], r"is many\. There, .* -0\.1 points \[-0\.6, 0\.4\] .*Expect no worthwhile gain"),
         ([100, 10], "is tail.*Expect harm"),
     ],
 )

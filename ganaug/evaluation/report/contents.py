@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from ganaug.evaluation.inception import InceptionDistances
 from ganaug.evaluation.leakage import LeakageCheck
 from ganaug.evaluation.learning_curve import PowerLaw, Worth
 from ganaug.evaluation.memorization import Memorization
-from ganaug.evaluation.search import Trial
+from ganaug.evaluation.search import JUDGES, Trial
 from ganaug.evaluation.statistics import Difference
 from ganaug.evaluation.utility import METHOD, ArmResult, Utility
 from ganaug.evaluation.verdict import Outcome
@@ -63,7 +63,7 @@ class SettingsFacts:
     """How the classifiers were trained.
 
     Attributes:
-        seeds (tuple of int): the seeds themselves.
+        seeds (tuple of int): of the judged trainings; those that choose have the seeds 0, 1, ...
         steps, max_steps, batch_size, augmentations, ratios, margin, horizontal_flip, learning_curve: see
             :class:`ganaug.evaluation.UtilitySettings`.
         classifier (str): its name.
@@ -93,8 +93,10 @@ class TrialFacts:
         name (str): what it was trained with, in words.
         generator (str, optional), ratio (float, optional): whose images were mixed in, and how many; None for neither.
         steps (int), learning_rate_factor (float): how long, and with how many times the classifier's learning rate.
-        mean, sd (float): balanced accuracy of its trainings, in [0, 1].
-        gain (float, optional): what doubling the steps has brought; None if half the steps were not tried.
+        scores (tuple of float): balanced accuracy of each training, in [0, 1].
+        mean, sd (float): of these.
+        gain (float, optional): what doubling the steps had brought, for other learning rates at the classifier's own;
+            None if half the steps were not tried.
         rising (bool): whether that gain says that more steps would still help.
         chosen (bool): whether it was chosen, as the reference or as a generator's primary arm.
     """
@@ -104,6 +106,7 @@ class TrialFacts:
     ratio: float | None
     steps: int
     learning_rate_factor: float
+    scores: tuple[float, ...]
     mean: float
     sd: float
     gain: float | None
@@ -118,12 +121,13 @@ class SearchFacts:
     Attributes:
         trials (tuple of TrialFacts): all that was tried.
         cross_validated (bool): whether the training images, too, chose the reference.
-        rising (bool): whether more steps would still help the reference.
+        rising (bool, optional): whether more steps would still help the reference, because the last doubling did and
+            the search had to end there; None if it was not given twice the steps.
     """
 
     trials: tuple[TrialFacts, ...]
     cross_validated: bool
-    rising: bool
+    rising: bool | None
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,6 @@ class VerdictFacts:
     Attributes:
         outcome, sentence, note, recommended_ratio, difference, worth: see :class:`ganaug.evaluation.Verdict`.
         arm (str), ratio (float): the primary arm, which has the ratio that was chosen on the validation images.
-        detectable (float): half the width of the interval: smaller effects cannot be told from chance.
     """
 
     outcome: Outcome
@@ -202,7 +205,6 @@ class VerdictFacts:
     ratio: float
     recommended_ratio: float
     difference: Difference
-    detectable: float
     worth: Worth | None
 
 
@@ -329,6 +331,11 @@ class Report:
         """The arm that each generator's verdict is about."""
         return [self.arm(generator.verdict.arm) for generator in self.generators]
 
+    @property
+    def reference_trial(self) -> TrialFacts:
+        """What the search found of the reference."""
+        return next(trial for trial in self.search.trials if trial.chosen and trial.generator is None)
+
 
 def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier: str) -> Report:
     """All numbers of an evaluation.
@@ -340,12 +347,13 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
     """
     found = evaluation.utility
     study, train = found.study, found.study.train
-    settings = {**asdict(study.settings), "seeds": tuple(range(study.settings.seeds))}
+    repeats = len(found.arms[found.reference.arm.name].scores)
+    settings = {**asdict(study.settings), "seeds": tuple(range(JUDGES, JUDGES + repeats))}
     points = [
         CurvePoint(images, tuple(scores.tolist()), scores.mean().item(), scores.std().item())
         for images, scores in zip(found.curve.images, found.curve.scores, strict=True)
     ]
-    balanced = {"oversampling, class-balanced loss": "the classes are balanced, so they change nothing"}
+    balanced = {"oversampling and class-balanced loss": "the classes are balanced, so neither changes anything"}
     chosen = [found.reference.arm, *(verdict.primary.arm for verdict in found.verdicts.values())]
     return Report(
         format_version=FORMAT_VERSION,
@@ -377,7 +385,7 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
         search=SearchFacts(
             tuple(_trial(trial, trial.arm in chosen) for trial in found.search),
             found.cross_validated,
-            found.reference.rising,
+            _rising(found.reference, found.search),
         ),
         arms=tuple(_arm(result, found) for result in found.arms.values()),
         skipped_arms=found.left_out | (balanced if study.balanced else {}),
@@ -389,6 +397,13 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
     )
 
 
+def _rising(reference: Trial, search: Sequence[Trial]) -> bool | None:
+    # More steps of the same, with whatever learning rate, were tried and did not help.
+    if any(trial.arm.name == reference.arm.name and trial.arm.steps > reference.arm.steps for trial in search):
+        return False
+    return None if reference.gain is None else reference.rising
+
+
 def _trial(trial: Trial, chosen: bool) -> TrialFacts:
     scores = trial.scored.scores
     return TrialFacts(
@@ -397,6 +412,7 @@ def _trial(trial: Trial, chosen: bool) -> TrialFacts:
         ratio=trial.arm.ratio if trial.arm.generator else None,
         steps=trial.arm.steps,
         learning_rate_factor=trial.arm.learning_rate_factor,
+        scores=tuple(scores.tolist()),
         mean=trial.mean,
         sd=scores.std().item(),
         gain=trial.gain,
@@ -440,7 +456,6 @@ def _generator(name: str, evaluation: Evaluation, source: str) -> GeneratorFacts
             ratio=verdict.primary.arm.ratio,
             recommended_ratio=verdict.recommended_ratio,
             difference=verdict.difference,
-            detectable=(verdict.difference.high - verdict.difference.low) / 2,
             worth=verdict.worth,
         ),
         generated_only=found.arms[found.study.generated_arm(name, found.reference.arm).name].mean,

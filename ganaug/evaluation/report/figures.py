@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import unicodedata
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ganaug.evaluation.report.contents import ArmFacts, GeneratorFacts, Report
-from ganaug.evaluation.report.wording import percent, points
+from ganaug.evaluation.report.drawing import INK, LINE, PALE, SOFT, WIDTH, look, svg, wrapped
+from ganaug.evaluation.report.wording import drawn_by, percent, points
 from ganaug.evaluation.statistics import Difference
 from ganaug.evaluation.utility import in_images
 
-WIDTH = 4.5  # inches; on a phone, 358 CSS px wide, 10 points are 11 px
 MOST_CLASSES = 30  # rows of the recall plot
-_INK, _SOFT = "#1a2029", "#4b5563"
-_COLOURS = ("#0072b2", "#c44f00", "#00795a", "#8a4f7d")  # for the colour-blind too; the shapes differ
-_SHAPES = ("D", "s", "^", "v")
-_STYLE = {
-    "font.size": 10,
-    "axes.labelsize": 10,
-    "legend.fontsize": 10,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _SOFT,
-    "axes.labelcolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _SOFT,
-    "xtick.labelcolor": _INK,
-    "ytick.color": _SOFT,
-    "ytick.labelcolor": _INK,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a class may be called "$"
-    "svg.fonttype": "none",  # the browser has fonts for every script
-    "svg.hashsalt": "ganaug",  # the same report gives the same file
-}
+_AXIS = 0.75  # inches below a plot, for its ticks and label
 
 
 def forest_plot(report: Report) -> str:
@@ -45,25 +20,30 @@ def forest_plot(report: Report) -> str:
     arms, primary = report.arms, report.primary_arms
     names = [generator.name for generator in report.generators]
 
+    # Each row has a name, in as many lines as it needs, and the interval below it. Heights are in inches.
+    labels = [wrapped(_arm_name(arm, report), WIDTH - 0.85, bold=arm in primary) for arm in arms]
+    heights = [LINE * len(label) + 0.34 for label in labels]
+    tops = [sum(heights[:row]) for row in range(len(arms))]
+
     def draw(axes: Any) -> None:
-        axes.axvline(0, color=_SOFT, linewidth=1)
-        axes.set(xlim=_forest_range(arms), ylim=(len(arms) - 0.45, -0.55), yticks=[])
-        across = axes.get_yaxis_transform()  # x in shares of the width, y in rows
-        for row, arm in enumerate(arms):
+        axes.axvline(0, color=SOFT, linewidth=1)
+        axes.set(xlim=_forest_range(arms), ylim=(sum(heights), 0), yticks=[])
+        across = axes.get_yaxis_transform()  # x in shares of the width, y in inches
+        for arm, label, height, top in zip(arms, labels, heights, tops, strict=True):
             chosen = arm in primary
-            colour, shape = _look(names.index(arm.generator)) if arm.generator else (_INK, "o")
-            words = {"va": "center", "weight": "bold" if chosen else "normal", "transform": across}
+            colour, shape = look(names.index(arm.generator)) if arm.generator else (INK, "o")
+            words = {"va": "top", "weight": "bold" if chosen else "normal", "transform": across}
             words["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}  # the zero line stops at the words
-            axes.text(0, row - 0.22, ("▸ " if chosen else "") + _arm_name(arm, report), **words)
-            axes.text(1, row - 0.22, percent(arm.mean), ha="right", **words)
-            _interval(axes, arm.difference, row + 0.16, colour, shape if chosen else "o", chosen)
-            if row:
-                axes.axhline(row - 0.5, color="#e3e7ec", linewidth=0.8, zorder=0)
+            axes.text(0, top + 0.06, "\n".join(label), **words)
+            axes.text(1, top + 0.06, percent(arm.mean), ha="right", **words)
+            _interval(axes, arm.difference, top + height - 0.13, colour, shape if chosen else "o", chosen)
+            if top:
+                axes.axhline(top, color=PALE, linewidth=0.8, zorder=0)
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_formatter(lambda value, _: points(value))
-        axes.set_xlabel("← worse     difference in points     better →".replace(" ", "\N{NO-BREAK SPACE}"))
+        axes.set_xlabel("← worse   difference in points   better →".replace(" ", "\N{NO-BREAK SPACE}"))
 
-    return _svg(0.75 + 0.5 * len(arms), draw)
+    return svg(sum(heights) + _AXIS, draw)
 
 
 def learning_curve(report: Report) -> str:
@@ -71,16 +51,19 @@ def learning_curve(report: Report) -> str:
     train, law, measured = report.data.train_images, report.curve.fit, report.curve.measured_to
     measures = report.curve.points
     ends = [_worth_end(generator, train) for generator in report.generators]
+    labels = [_legend(generator) + _worth(generator) for generator in report.generators]
     first, last = measures[0].images, max([measured, train, *(end for end in ends if end)]) * 1.25
+
+    left = first / 1.2  # of the plot, whose right end is last
 
     def draw(axes: Any) -> None:
         axes.set_xscale("log")
         sizes, means = [point.images for point in measures], [100 * point.mean for point in measures]
         spread = [100 * point.sd for point in measures]
-        axes.errorbar(sizes, means, spread, fmt="none", ecolor=_INK, capsize=3)
-        axes.plot(sizes, means, "o", color=_INK, markersize=5, zorder=3, label="real images alone, ± sd over seeds")
+        axes.errorbar(sizes, means, spread, fmt="none", ecolor=INK, capsize=3)
+        axes.plot(sizes, means, "o", color=INK, markersize=5, zorder=3, label="real images alone, ± sd over seeds")
         reference = 100 * report.reference_arm.mean
-        axes.plot(train, reference, "o", color="none", markeredgecolor=_INK, markersize=11, label="the reference")
+        axes.plot(train, reference, "o", color="none", markeredgecolor=INK, markersize=11, label="the reference")
         if law:
             steps = [step / 50 for step in range(51)]
             for start, end, style, name in (
@@ -89,28 +72,27 @@ def learning_curve(report: Report) -> str:
             ):
                 drawn = [start * (end / start) ** step for step in steps]
                 axes.plot(
-                    drawn, [100 * law.score(size) for size in drawn], style, color=_SOFT, linewidth=1.3, label=name
+                    drawn, [100 * law.score(size) for size in drawn], style, color=SOFT, linewidth=1.3, label=name
                 )
-        for k, (generator, reached) in enumerate(zip(report.generators, ends, strict=True)):
-            colour, shape = _look(k)
+        for k, (generator, reached, label) in enumerate(zip(report.generators, ends, labels, strict=True)):
+            colour, shape = look(k)
             score = report.arm(generator.verdict.arm).mean
-            label = f"with images of {short(generator.name, 30)}{_worth(generator)}"
-            axes.plot(train, 100 * score, shape, color=colour, markersize=8, zorder=5, label=label)
+            axes.plot(train, 100 * score, shape, color=colour, markersize=8, zorder=5, label="\n".join(label))
             if law and reached:
                 # The difference is added to the curve, which may pass the reference's own point above or below.
                 level = 100 * (law.score(train) + generator.verdict.difference.estimate)
-                axes.plot(
-                    [train, train, reached], [100 * score, level, level], ":", color=colour, linewidth=2, zorder=4
-                )
-                axes.plot(reached, level, "|" if reached < last / 1.2 else ">", color=colour, markersize=12, zorder=4)
-        axes.set(xlim=(first / 1.2, last), xlabel="real training images", ylabel="balanced accuracy (%)")
+                stop = max(reached, left)
+                axes.plot([train, train, stop], [100 * score, level, level], ":", color=colour, linewidth=2, zorder=4)
+                mark = "<" if reached < left else "|" if reached < last / 1.2 else ">"
+                axes.plot(stop, level, mark, color=colour, markersize=12, zorder=4, clip_on=False)
+        axes.set(xlim=(left, last), xlabel="real training images", ylabel="balanced accuracy (%)")
         ticks = _log_ticks(first, last)
         axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
         axes.minorticks_off()
         axes.grid(alpha=0.35, linewidth=0.6)
         axes.figure.legend(loc="outside lower left", handlelength=1.6)
 
-    return _svg(3.6 + 0.2 * len(report.generators), draw)
+    return svg(3.8 + LINE * sum(map(len, labels)), draw)
 
 
 def recall_plot(report: Report) -> str:
@@ -119,27 +101,32 @@ def recall_plot(report: Report) -> str:
     classes = sorted(changed, key=lambda name: -abs(changed[name]))[:MOST_CLASSES]
     classes.sort(key=lambda name: -changed[name])
 
+    # A row is as high, in inches, as the lines of its class's name.
+    names = [wrapped(name, WIDTH / 3) for name in classes]
+    heights = [LINE * len(name) + 0.1 for name in names]
+    rows = [sum(heights[:row]) + height / 2 for row, height in enumerate(heights)]
+    labels = [_legend(generator) for generator in report.generators]
+
     def draw(axes: Any) -> None:
         before = [100 * reference[name] for name in classes]
-        for k, (generator, arm) in enumerate(zip(report.generators, report.primary_arms, strict=True)):
-            colour, shape = _look(k)
+        for k, (label, arm) in enumerate(zip(labels, report.primary_arms, strict=True)):
+            colour, shape = look(k)
             after = [100 * arm.recall[name] for name in classes]
-            rows = [row + 0.25 * (k - (len(report.generators) - 1) / 2) for row in range(len(classes))]
-            axes.hlines(rows, before, after, color=colour, linewidth=1.6, alpha=0.7, zorder=2)
-            label = f"with images of {short(generator.name, 30)}"
-            axes.plot(after, rows, shape, color=colour, markersize=7, zorder=3, label=label)
-        hollow = {"markerfacecolor": "white", "markeredgecolor": _INK, "markeredgewidth": 1.4, "markersize": 7}
-        axes.plot(before, range(len(classes)), "o", **hollow, zorder=4, label="reference", linestyle="none")
-        axes.set_yticks(range(len(classes)), [short(name, 18) for name in classes])
-        axes.set(ylim=(len(classes) - 0.4, -0.6), xlabel="recall (%)")
+            lanes = [row + 0.07 * (k - (len(labels) - 1) / 2) for row in rows]
+            axes.hlines(lanes, before, after, color=colour, linewidth=1.6, alpha=0.7, zorder=2)
+            axes.plot(after, lanes, shape, color=colour, markersize=7, zorder=3, label="\n".join(label))
+        hollow = {"markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": 1.4, "markersize": 7}
+        axes.plot(before, rows, "o", **hollow, zorder=4, label="reference", linestyle="none")
+        axes.set_yticks(rows, ["\n".join(name) for name in names])
+        axes.set(ylim=(sum(heights), 0), xlabel="recall (%)")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(alpha=0.35, linewidth=0.6)
         if len(classes) < len(changed):
-            axes.set_title(f"the {len(classes)} of {len(changed)} classes that change most", fontsize=10, loc="right")
+            axes.set_title(f"the {len(classes)} of {len(changed)} classes that change most", loc="right")
         axes.figure.legend(loc="outside lower left", handlelength=1.6)
 
-    return _svg(1.2 + 0.26 * len(classes) + 0.2 * len(report.generators), draw)
+    return svg(sum(heights) + _AXIS + 0.6 + LINE * sum(map(len, labels)), draw)
 
 
 def recall_changes(report: Report) -> dict[str, float]:
@@ -151,46 +138,15 @@ def recall_changes(report: Report) -> dict[str, float]:
     }
 
 
-def short(name: str, most: int) -> str:
-    """A name in at most ``most`` columns, without characters that SVG cannot hold; it is cut in the middle."""
-    name = "".join(letter if letter.isprintable() else "�" for letter in name)
-    if _columns(name) <= most:
-        return name
-    head, tail = name, name
-    while _columns(head) > most - 1 - most // 3:
-        head = head[:-1]
-    while _columns(tail) > most // 3:
-        tail = tail[1:]
-    return f"{head}…{tail}"
-
-
-def _columns(name: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name)
-
-
-def _svg(height: float, draw: Callable[[Any], None]) -> str:
-    from matplotlib import style
-    from matplotlib.figure import Figure
-
-    file = io.StringIO()
-    with style.context(["default", _STYLE]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*[Gg]lyph")  # the browser looks for them in other fonts
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        draw(figure.subplots())
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()
-
-
-def _look(generator: int) -> tuple[str, str]:
-    return _COLOURS[generator % len(_COLOURS)], _SHAPES[generator % len(_SHAPES)]
-
-
 def _arm_name(arm: ArmFacts, report: Report) -> str:
     if arm.difference is None:
-        return short(arm.name, 32) + " (reference)"
-    if _columns(arm.name) <= 42:
-        return short(arm.name, 42)
-    return short(arm.name.replace(report.reference + " + ", "… + ", 1), 36)
+        return f"{arm.name} (reference)"
+    return f"▸ {arm.name}" if arm in report.primary_arms else arm.name
+
+
+def _legend(generator: GeneratorFacts) -> list[str]:
+    """Lines of a legend, which has room for a mark at its left."""
+    return wrapped(f"with {drawn_by(generator.name)}", WIDTH - 0.7)
 
 
 def _forest_range(arms: Sequence[ArmFacts]) -> tuple[float, float]:
@@ -215,7 +171,7 @@ def _interval(axes: Any, difference: Difference | None, row: float, colour: str,
     edge, arrow, side, away = (left, "<", "left", 10) if estimate <= left else (right, ">", "right", -10)
     axes.plot(edge, row, arrow, color=colour, markersize=8, clip_on=False)
     near = {"xytext": (away, 0), "textcoords": "offset points", "ha": side, "va": "center"}
-    axes.annotate(f"off the scale: {points(estimate)}", (edge, row), color=_SOFT, **near)
+    axes.annotate(f"off the scale: {points(estimate)}", (edge, row), color=SOFT, **near)
 
 
 def _worth_end(generator: GeneratorFacts, train: int) -> float | None:
@@ -224,11 +180,11 @@ def _worth_end(generator: GeneratorFacts, train: int) -> float | None:
     return max(1.0, train + worth.images) if worth else None
 
 
-def _worth(generator: GeneratorFacts) -> str:
+def _worth(generator: GeneratorFacts) -> list[str]:
     verdict = generator.verdict
     if not verdict.worth or verdict.outcome not in ("helps", "hurts"):
-        return ""
-    return f":\n{in_images(verdict.worth)}"
+        return []
+    return wrapped(in_images(verdict.worth), WIDTH - 0.7)
 
 
 def _log_ticks(first: float, last: float) -> list[float]:

@@ -14,6 +14,7 @@ from ganaug.data import LabelledImages, grids
 from ganaug.evaluation.evaluate import Evaluation
 from ganaug.evaluation.report.contents import ArmFacts, Report, report_of
 from ganaug.evaluation.report.html import Picture, render_html
+from ganaug.evaluation.report.wording import drawn_by
 from ganaug.hub.card import CardArm, CardDifference, CardVerdict, write_verdict
 
 _COLUMNS = 10  # classes in a grid; more would be too small to see
@@ -55,10 +56,10 @@ def _pictures(evaluation: Evaluation) -> dict[str, Picture]:
     }
     for name, judged in evaluation.judged.items():
         pictures[f"samples {name}"] = Picture(
-            f"Images of {name}",
-            f"Grid of generated images, one class in each column: {shown}.",
+            f"The generator “{name}”",
+            f"Grid of {drawn_by(name)}, one class in each column: {shown}.",
             _grid(judged.generated),
-            "The first generated images of each class; nothing was selected.",
+            "The first images of each class that it drew; nothing was selected.",
         )
         pictures[f"pairs {name}"] = Picture(
             "Closest pairs",
@@ -97,6 +98,7 @@ def add_verdict(card: str | Path, report: Report, name: str) -> None:
         CardVerdict(
             generator=name,
             sentence=found.verdict.sentence,
+            covers=report.covers,
             arms=tuple(_card_arm(arm) for arm in arms),
             reference=_card_arm(report.reference_arm),
             primary=_card_arm(report.arm(found.verdict.arm)),
@@ -106,9 +108,8 @@ def add_verdict(card: str | Path, report: Report, name: str) -> None:
             train_images=data.train_images,
             test_images=data.test_images,
             classifier=settings.classifier,
-            steps=settings.steps,
+            steps=report.reference_arm.steps,
             batch_size=settings.batch_size,
-            seeds=len(settings.seeds),
             label_fidelity=found.fidelity.label_fidelity,
             real_label_fidelity=found.fidelity.real_label_fidelity,
             lowest_diversity=found.fidelity.lowest_diversity,
@@ -126,4 +127,4 @@ def _card_arm(arm: ArmFacts) -> CardArm:
     difference = None
     if arm.difference is not None:
         difference = CardDifference(arm.difference.estimate, arm.difference.low, arm.difference.high)
-    return CardArm(arm.name, arm.mean, arm.sd, difference)
+    return CardArm(arm.name, arm.mean, arm.sd, len(arm.scores), difference)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
@@ -13,10 +14,13 @@ from PIL import Image
 from ganaug.evaluation.learning_curve import Worth
 from ganaug.evaluation.memorization import Memorization
 from ganaug.evaluation.report import figures
-from ganaug.evaluation.report.contents import GeneratorFacts, Report
-from ganaug.evaluation.report.wording import FILTERS, count, interval, percent, points
+from ganaug.evaluation.report.contents import GeneratorFacts, Report, TrialFacts, VerdictFacts
+from ganaug.evaluation.report.drawing import data_uri
+from ganaug.evaluation.report.wording import FILTERS, MINUS, SPACE, count, drawn_by, interval, percent, points
+from ganaug.evaluation.verdict import in_points, within
 
 LEAST_DIVERSITY = 0.5  # of a class, relative to real images; the report warns of less
+FEW_TRAININGS = 2  # of each arm; the report warns of so few
 
 # Name, what it says, and how it is written.
 SET_DISTANCES = {
@@ -64,48 +68,97 @@ def render_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(FILTERS, png=_png, svg=_svg)
+    environment.filters.update(FILTERS, png=_png, svg=data_uri)
     html = environment.get_template("report.html.j2").render(
         report=report,
         pictures=pictures,
-        settings=asdict(report.settings),
+        settings=_settings(report),
+        tried=_by_steps(trial for trial in report.search.trials if trial.generator is None),
+        ratios=_by_steps(trial for trial in report.search.trials if trial.generator is not None),
         forest={"svg": figures.forest_plot(report), "alt": _forest_words(report)},
         curve={"svg": figures.learning_curve(report), "alt": _curve_words(report)},
         recall={"svg": figures.recall_plot(report), "alt": _recall_words(report)},
+        headlines={generator.name: _headline(generator.verdict) for generator in report.generators},
         meanings={generator.name: _meaning(report, generator) for generator in report.generators},
         copying={generator.name: _copying(generator.memorization) for generator in report.generators},
         distances=SET_DISTANCES,
         least_diversity=LEAST_DIVERSITY,
+        few_trainings=FEW_TRAININGS,
     )
+    html = re.sub(r"(?<=\d) %", f"{SPACE}%", html)  # a number and its sign stay on one line
     return html.encode("utf-8", "replace").decode()  # the name of a folder may hold what UTF-8 cannot
 
 
+def _headline(verdict: VerdictFacts) -> str:
+    """The verdict's sentence without its answer, with the minus signs of the page."""
+    made = in_points(verdict.difference)
+    return verdict.sentence.removeprefix(f"{verdict.outcome}: ").replace(made, made.replace("-", MINUS), 1)
+
+
 def _meaning(report: Report, generator: GeneratorFacts) -> list[str]:
-    """The verdict in plain sentences."""
-    verdict = generator.verdict
+    """What the verdict means for the reader, in plain sentences."""
+    verdict, margin = generator.verdict, report.settings.margin
+    size = f"{margin:g} point{'' if margin == 1 else 's'}"
+    low, high = map(points, verdict.difference.interval(0.9))
     with_them, without = percent(report.arm(verdict.arm).mean), percent(report.reference_arm.mean)
     sentences = [
         f"With {100 * verdict.ratio:g} % of the training images generated, the classifier reached a balanced "
         f"accuracy of {with_them} on {count(report.data.test_images)} real test images; without generated "
         f"images, {without}."
     ]
-    if verdict.outcome == "helps":
-        sentences.append("The whole 95 % interval lies above zero, so chance is an unlikely explanation.")
-    elif verdict.outcome == "hurts":
+    if verdict.outcome == "no worthwhile effect":
         sentences.append(
-            "The whole 95 % interval lies below zero, so chance is an unlikely explanation. Train without them."
+            f"The 90 % interval, {low} to {high} points, lies within {size} of zero, the margin that was fixed "
+            "beforehand (two one-sided tests at 5 %). Whatever the effect is, it is too small to be worthwhile: train "
+            "without them. More seeds are not needed."
         )
+    elif verdict.outcome == "cannot tell yet":
+        sentences.append(
+            f"The 95 % interval includes zero, and the 90 % interval, {low} to {high} points, reaches beyond the "
+            f"margin of {size} that was fixed beforehand. So these images may help, hurt or do nothing: until it is "
+            "known, train without them."
+        )
+        sentences.append("What would tell is worked out as if the difference stayed as it is.")
     else:
-        sentences.append(
-            "The 95 % interval includes zero: these images may have helped a little, hurt a little, or done nothing. "
-            f"Effects of less than about {100 * verdict.detectable:.1f} points cannot be told from chance here; "
-            "more seeds or more test images would show smaller ones."
+        side, advice = (
+            ("above", f"Mix them in at ratio {verdict.recommended_ratio:g}.")
+            if verdict.outcome == "helps"
+            else ("below", "Train without them.")
         )
-    if verdict.worth and verdict.outcome in ("helps", "hurts"):
-        sentences.append(_worth_words(verdict.worth, report.curve.measured_to))
-    use = verdict.recommended_ratio
-    sentences.append(f"On the validation images the best choice was {f'ratio {use:g}' if use else 'to mix in none'}.")
+        sentences.append(f"The whole 95 % interval lies {side} zero, so chance is an unlikely explanation. {advice}")
+        if within(verdict.difference, margin):
+            sentences.append(
+                f"The effect is real but small: the 90 % interval, {low} to {high} points, lies within {size} of "
+                "zero, the margin that was fixed beforehand."
+            )
+        if verdict.worth:
+            sentences.append(_worth_words(verdict.worth, report.curve.measured_to))
     return sentences
+
+
+def _by_steps(trials: Iterable[TrialFacts]) -> dict[str, Any]:
+    """A table with a row for each way of training and learning rate, and a column for each number of steps."""
+    rows: dict[tuple[str, float], dict[int, TrialFacts]] = {}
+    for trial in trials:
+        rows.setdefault((trial.name, trial.learning_rate_factor), {})[trial.steps] = trial
+    return {"rows": rows, "steps": sorted({steps for row in rows.values() for steps in row})}
+
+
+def _settings(report: Report) -> list[tuple[str, Any]]:
+    made = report.settings
+    return [
+        ("classifier", made.classifier),
+        ("seeds of the judged trainings", f"{made.seeds[0]} to {made.seeds[-1]}"),
+        ("steps, at first", made.steps),
+        ("steps, at most", made.max_steps),
+        ("images in a step", made.batch_size),
+        ("ratios of generated images", made.ratios),
+        ("margin of a worthwhile effect, in points", made.margin),
+        ("shift of classic augmentation, in pixels", made.max_shift),
+        ("flip of classic augmentation", made.horizontal_flip),
+        ("filter of generated images", made.filter_of_generated_images),
+        ("learning curve", made.learning_curve),
+    ]
 
 
 def _worth_words(worth: Worth, measured_to: int) -> str:
@@ -125,7 +178,7 @@ def _worth_words(worth: Worth, measured_to: int) -> str:
 
 def _forest_words(report: Report) -> str:
     found = [
-        f"{generator.name} at ratio {generator.verdict.ratio:g} changes balanced accuracy by "
+        f"The generator “{generator.name}” at ratio {generator.verdict.ratio:g} changes balanced accuracy by "
         f"{interval(generator.verdict.difference)} points: {generator.verdict.outcome}."
         for generator in report.generators
     ]
@@ -136,7 +189,7 @@ def _forest_words(report: Report) -> str:
 def _curve_words(report: Report) -> str:
     first, last = report.curve.points[0], report.curve.points[-1]
     found = [
-        f"With images of {generator.name} it is {percent(arm.mean)} at {count(report.data.train_images)} real images."
+        f"With {drawn_by(generator.name)} it is {percent(arm.mean)} at {count(report.data.train_images)} real images."
         for generator, arm in zip(report.generators, report.primary_arms, strict=True)
     ]
     start = f"Balanced accuracy is {percent(last.mean)} with {count(last.images)} real images"
@@ -176,8 +229,4 @@ def _copying(found: Memorization) -> list[str]:
 def _png(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _svg(text: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
+    return data_uri(file.getvalue())

@@ -42,17 +42,17 @@ def number(value: float | None) -> str:
     return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", MINUS)
 
 
-def p_value(p: float | None) -> str:
-    """A p-value to three decimals."""
-    return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def duration(seconds: float) -> str:
     """Seconds as ``1 h 12 min``, ``3 min 20 s`` or ``4.2 s``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def drawn_by(generator: str) -> str:
+    """Whose images they are, in words that no name of a generator turns into others, such as that of a dataset."""
+    return f"images drawn by the generator “{generator}”"
 
 
 def plain(value: Any) -> str:
@@ -71,5 +71,5 @@ def plain(value: Any) -> str:
 
 
 FILTERS: dict[str, Callable[[Any], str]] = {
-    each.__name__: each for each in (percent, points, interval, count, number, p_value, duration, plain)
+    each.__name__: each for each in (percent, points, interval, count, number, duration, plain)
 }

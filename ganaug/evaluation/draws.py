@@ -1,0 +1,87 @@
+"""Draws: the images that could also have been collected, so that a verdict is about more than the ones that were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ganaug.core.integers import positive_int
+from ganaug.core.seeding import Purpose, random_stream
+from ganaug.data import LabelledImages, joined
+from ganaug.data.labelled import check_comparable
+from ganaug.sampling.inference import ConditionalGenerator
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What judged classifiers are trained on in one draw.
+
+    Attributes:
+        train (LabelledImages): the real images.
+        generators (mapping): generators by name; those that are trained on such images, on these.
+        extra (LabelledImages, optional): further real images, none of which is in ``train``.
+    """
+
+    train: LabelledImages
+    generators: Mapping[str, ConditionalGenerator]
+    extra: LabelledImages | None = None
+
+
+def draw_images(
+    train: LabelledImages, extra: LabelledImages | None, *, draw: int
+) -> tuple[LabelledImages, LabelledImages | None]:
+    """Images as they could also have been collected, in the same class counts.
+
+    Where ``extra`` has at least as many images of each class, they are a random subset of both without replacement,
+    and the rest is the new ``extra``. Elsewhere they are a bootstrap sample of ``train``: of each class as many images
+    as there are, with replacement.
+
+    Args:
+        train (LabelledImages): the images that were collected.
+        extra (LabelledImages, optional): others of the same kind, none of which is in ``train``.
+        draw (int): number of the draw, from 1; the same number gives the same images.
+
+    Returns:
+        tuple: the images, in the order they have in ``train`` and ``extra``; and the others, None if there is no
+        ``extra``.
+
+    Raises:
+        InputError: the classes or forms of the two differ.
+        ValueError: ``draw`` is not a positive int.
+
+    Source: Efron 1979, "Bootstrap methods: another look at the jackknife"; here within each class.
+    """
+    draw = positive_int("draw", draw)
+    subset = _is_subset(train, extra)
+    pool = joined(train, extra) if subset and extra is not None else train
+    picked = []
+    for k, count in enumerate(train.class_counts):
+        rng, of_class = random_stream(draw, Purpose.DRAW, index=k), torch.nonzero(pool.targets == k).squeeze(1).numpy()
+        picked.append(np.sort(rng.choice(of_class, count, replace=not subset)) if count else of_class[:0])
+    indices = torch.from_numpy(np.sort(np.concatenate(picked)))
+    drawn = pool.subset(indices, f"{train.name}, draw {draw}")
+    if not subset:
+        return drawn, extra
+
+    left = torch.ones(len(pool), dtype=torch.bool)
+    left[indices] = False
+    rest = torch.nonzero(left).squeeze(1)
+    return drawn, pool.subset(rest, f"{pool.name}, the {len(rest):,} that are not in draw {draw}")
+
+
+def kind_of_draws(train: LabelledImages, extra: LabelledImages | None) -> str:
+    """What :func:`draw_images` draws, in words, such as "bootstrap samples of the 200 images"."""
+    if _is_subset(train, extra):
+        return f"random subsets of the {len(train) + len(extra or ()):,} images"
+    return f"bootstrap samples of the {len(train):,} images"
+
+
+def _is_subset(train: LabelledImages, extra: LabelledImages | None) -> bool:
+    """Whether there are enough images to draw from without replacement."""
+    if extra is None:
+        return False
+    check_comparable(train, extra)
+    return all(more >= count for more, count in zip(extra.class_counts, train.class_counts, strict=True))

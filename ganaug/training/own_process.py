@@ -1,0 +1,263 @@
+"""A training in a process of its own, done once: the generator is kept, and a training that was stopped is resumed.
+
+The training is a run with checkpoints, in a folder beside the generator's. It takes no part in the accelerate state,
+the random state or the process group of the process that asks for it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any, cast
+
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file
+from tqdm import tqdm
+
+from ganaug.core import fingerprints
+from ganaug.core.errors import LoadError
+from ganaug.core.files import build_once, write_json, write_tensors
+from ganaug.data import LabelledImages
+from ganaug.generators.base import Generator
+from ganaug.hub.config import FORMAT_VERSION
+from ganaug.hub.folder import load
+from ganaug.hub.missing import CHECKPOINTS
+from ganaug.hub.registry import registered_generators
+from ganaug.training.fit import fit
+from ganaug.training.interruption import StoppedError
+from ganaug.training.losses import GANObjective
+from ganaug.training.selection import hold_back
+from ganaug.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+_JOB, _IMAGES = "job.json", "images.safetensors"
+# -c, because -m would run this module a second time besides the one that the package has imported.
+_RUN_JOB = "import sys; from ganaug.training.own_process import run_job; run_job(*sys.argv[1:])"
+_LOCK = ".lock"  # held in a run's folder by the process that trains there
+_BAR = "{n}/{total}\n"  # the training's progress bar, as _PROGRESS reads it
+_PROGRESS = re.compile(r"\s*(\d+)/(\d+)\s*")
+TIMED = 5.0  # seconds of training before it says how long the rest takes
+LAST_STEP = 30.0  # seconds that a stopped training has for its last step and a checkpoint
+# Variables by which launchers tell a process its rank, and those by which users change what progress bars look like.
+_NOT_PASSED_ON = re.compile(
+    r"TQDM_.*|((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|"
+    r"(TORCHELASTIC|ACCELERATE|MPI|OMPI|PMI|MV2)_.*"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a generator is trained by, besides the images.
+
+    Attributes:
+        architecture (str): of a registered generator.
+        network (mapping): options of the network, see :meth:`Generator.network_options`.
+        settings (TrainingSettings): how it is trained; ``evaluation_kimg`` says whether images are held back, by which
+            the generator is chosen.
+        objective (GANObjective): the losses of a GAN; a flow ignores this.
+    """
+
+    architecture: str
+    network: Mapping[str, Any]
+    settings: TrainingSettings
+    objective: GANObjective
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a training is talked about.
+
+    Attributes:
+        doing (str): what is done, such as "fitting a generator"; "to" and the images follow.
+        instead (str): what the user can do if it fails, a sentence.
+        begin (callable): says that it begins, given where the generator will be kept and how long that takes.
+    """
+
+    doing: str
+    instead: str
+    begin: Callable[[Path, str], None]
+
+
+def folder_of(recipe: Recipe, images: LabelledImages, cache: Path) -> Path:
+    """Where :func:`train_once` keeps the generator of a recipe and images."""
+    key = fingerprints.of_values(
+        images.fingerprint,
+        recipe.architecture,
+        dict(recipe.network),
+        asdict(recipe.settings),
+        asdict(recipe.objective),
+        [FORMAT_VERSION, version("ganaug"), torch.__version__],
+    )
+    return cache.absolute() / key[:32]
+
+
+def train_once(recipe: Recipe, images: LabelledImages, cache: Path, wording: Wording) -> Path:
+    """Train a generator in a separate process, or find the one trained by the same recipe on the same images before.
+
+    Of several processes that ask at once, one trains and the others wait. If it is stopped or killed, the next call
+    resumes it from the last checkpoint, to the same generator bit for bit.
+
+    Args:
+        recipe (Recipe): network, losses and settings.
+        images (LabelledImages): what it is trained on.
+        cache (Path): where generators are kept, each in a folder of its own.
+        wording (Wording): for messages and the progress bar.
+
+    Returns:
+        Path: folder of the generator.
+
+    Raises:
+        RuntimeError: the training was stopped, or it failed; then nothing is kept.
+        OSError: the folder cannot be written to or the disk is full.
+    """
+    folder = folder_of(recipe, images, cache)
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    build_once(
+        folder,
+        partial(_train, recipe, images, wording, folder, unfinished),
+        what=f"a generator for {images.name}",
+        problem=_problem_of,
+    )
+    shutil.rmtree(unfinished, ignore_errors=True)  # only now: a process may be killed before the folder is complete
+    return folder
+
+
+def _problem_of(folder: Path) -> str | None:
+    try:
+        load(folder)  # which compares the weights with their SHA-256
+    except LoadError as error:
+        return str(error)
+    return None
+
+
+def _train(
+    recipe: Recipe, images: LabelledImages, wording: Wording, kept_in: Path, unfinished: Path, output: Path
+) -> None:
+    """Fill the folder ``output`` with a generator, trained in a separate process in the folder ``unfinished``."""
+    stopped_before = any(unfinished.glob(f"{CHECKPOINTS}/step-*"))
+    wording.begin(kept_in, "It goes on where an earlier call stopped" if stopped_before else "It takes minutes")
+    folder = output / "job"  # inside, so that it is cleaned up with the rest if this process is killed
+    folder.mkdir(parents=True)
+    unfinished.mkdir(exist_ok=True)
+    write_tensors(folder / _IMAGES, {"images": images.images, "targets": images.targets})
+    write_json(folder / _JOB, {**asdict(recipe), "classes": images.classes, "name": images.name})
+
+    command = [sys.executable, "-c", _RUN_JOB, str(folder), str(unfinished)]
+    try:
+        code, last_lines = _run_with_bar(command, cwd=folder, doing=wording.doing, kimg=recipe.settings.total_kimg)
+    except KeyboardInterrupt:
+        logger.warning("%s was stopped. The next call for the same images goes on where it was", wording.doing)
+        raise
+    if code:
+        stopped = code < 0 or code > 128  # by a signal: as Python says it, and as the training itself does
+        if stopped:
+            then = f"Its checkpoints are kept in {unfinished}. Try again, and it goes on from there"
+        else:
+            shutil.rmtree(unfinished)  # or the next try would resume it, and fail again
+            then = "Nothing was kept. Remove the cause and try again"
+        raise RuntimeError(
+            f"{wording.doing} to {images.name} {'was stopped' if stopped else 'failed'}; its process ended with "
+            f"{f'exit code {code}' if code > 0 else f'signal {-code}'}. Its last lines: {last_lines or 'none'}\n"
+            f"{then}. {wording.instead}"
+        )
+    shutil.rmtree(folder)
+    without = shutil.ignore_patterns(_LOCK, CHECKPOINTS.name)
+    shutil.copytree(unfinished, output, ignore=without, dirs_exist_ok=True)
+
+
+def _run_with_bar(command: list[str], *, cwd: Path, doing: str, kimg: float) -> tuple[int, str]:
+    """Run a training with a progress bar from the first moment; returns its exit code and last lines.
+
+    The training's own bar comes as bare numbers, and other lines are passed on to standard error. If this process is
+    killed, the training ends too: the next time it writes to the pipe, nobody reads from it.
+    """
+    none, pipe, same = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
+    with (
+        _ProgressBar(doing, 1000 * kimg) as bar,
+        subprocess.Popen(command, cwd=cwd, env=_environment(), stdin=none, stdout=pipe, stderr=same) as process,
+        io.TextIOWrapper(cast(IO[bytes], process.stdout), "utf-8", "replace") as output,
+    ):
+        last = deque[str](maxlen=10)
+        try:
+            for line in output:
+                if state := _PROGRESS.fullmatch(line):
+                    bar.follow(*map(int, state.groups()))
+                elif line.strip():
+                    last.append(line)
+                    bar.write(line.rstrip(), file=sys.stderr)
+        except BaseException:
+            process.terminate()  # it writes a checkpoint, as long as its output is read meanwhile
+            try:
+                process.communicate(timeout=LAST_STEP)
+            finally:
+                process.kill()
+            raise
+    return process.returncode, "".join(last).strip()
+
+
+class _ProgressBar(tqdm):  # type: ignore[misc]
+    """A progress bar that follows that of a training, and says once, after some seconds, how long the rest takes."""
+
+    def __init__(self, doing: str, total: float) -> None:
+        # tqdm's ten updates a second would be too many in a file, where each is a line of its own.
+        super().__init__(total=total, desc=doing, unit="img", unit_scale=True, mininterval=1, file=sys.stderr)
+        self._training_began: float | None = None
+        self._said = False
+
+    def follow(self, done: int, total: int) -> None:
+        """Take over the state of the other bar."""
+        now = time.monotonic()
+        if self._training_began is None:  # what is done by now was done in an earlier call
+            self._training_began, self.initial, self.n, self.total = now, done, done, total
+            self.refresh()
+        self.update(done - self.n)
+        seconds, images = now - self._training_began, done - self.initial
+        if not self._said and seconds >= TIMED and images > 0:
+            self._said = True
+            minutes = round(seconds / images * (total - done) / 60)
+            with self.external_write_mode(sys.stderr):
+                logger.warning("the rest takes %s", f"about {minutes} minutes" if minutes > 1 else "a minute or less")
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, without a launcher's variables, and importing from the same places."""
+    kept = {name: value for name, value in os.environ.items() if not _NOT_PASSED_ON.fullmatch(name)}
+    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+    return {**kept, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "TQDM_BAR_FORMAT": _BAR}
+
+
+def run_job(job_folder: str, run: str) -> None:
+    """Train as a job folder says, in the process that :func:`train_once` starts.
+
+    Args:
+        job_folder (str): folder with ``job.json`` and ``images.safetensors``.
+        run (str): folder of the run, which goes on from its last checkpoint if it has one.
+    """
+    job = json.loads(Path(job_folder, _JOB).read_text(encoding="utf-8"))
+    stored = load_file(Path(job_folder, _IMAGES))
+    everything = LabelledImages(stored["images"], stored["targets"], tuple(job["classes"]), job["name"])
+    settings, objective = TrainingSettings(**job["settings"]), GANObjective(**job["objective"])
+    images, held_out = hold_back(settings, everything, everything)
+    cls = cast(type[Generator], registered_generators()[job["architecture"]])
+    make = partial(cls, images.classes, image_size=images.image_size, channels=images.channels, **job["network"])
+    # The training of a call that was killed may still be in its last step.
+    with FileLock(Path(run, _LOCK)):
+        try:
+            fit(make, objective, images, settings, run, resume=True, held_out=held_out)
+        except StoppedError as stopped:
+            sys.exit(stopped.exit_code)

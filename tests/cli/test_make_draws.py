@@ -1,0 +1,82 @@
+"""The draws of ``ganaug evaluate --draws``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.generators import make_generator
+from helpers.images import small_images
+from helpers.programs import as_a_program
+
+from ganaug import Generator, InputError, LabelledImages
+from ganaug.cli import draws as draws_module
+from ganaug.cli.draws import make_draws
+from ganaug.evaluation.draws import Draw
+from ganaug.training import MODELS, GANObjective, TrainingSettings, fit
+from ganaug.training.again import recipe_of, trained_on
+
+QUICK = TrainingSettings(total_kimg=0.032, train_batch_size=16, mixed_precision="no", cpu_threads=1, seed=2**32 - 1)
+DATA = small_images()
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    with as_a_program():
+        folder = tmp_path_factory.mktemp("run") / "own"
+        return fit(lambda: MODELS["flow"].make_generator(DATA, width=16), GANObjective(), DATA, QUICK, folder)
+
+
+def in_this_process(generator: Generator, images: LabelledImages, *, seed: int, folder: Path) -> Generator:
+    """As :func:`ganaug.training.again.train_again`, which starts a process and takes seconds for that."""
+    recipe = recipe_of(generator)
+    settings = replace(recipe.settings, seed=seed)
+    with as_a_program():
+        make = partial(MODELS["flow"].make_generator, images, **recipe.network)
+        return fit(make, recipe.objective, images, settings, folder / f"{seed}")
+
+
+def test_generators_of_these_images_are_trained_on_each_draw(own, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(draws_module, "train_again", in_this_process)
+    published = make_generator(DATA.classes, image_size=12)
+    generators = {"published": published, "own": own}
+    draws = make_draws(2, DATA, small_images(300, seed=1), generators, folder=tmp_path)
+    for number, draw in enumerate(draws, 1):
+        assert draw.train.name == f"noise, draw {number}"
+        assert draw.train.class_counts == DATA.class_counts
+        assert len(draw.extra) == 300
+        assert list(draw.generators) == ["published", "own"]
+        assert draw.generators["published"] is published
+        assert trained_on(draw.generators["own"], draw.train)
+        assert draw.generators["own"].info["training"]["seed"] == number - 1  # after the largest comes 0
+    assert len({draw.train.fingerprint for draw in (*draws, Draw(DATA, {}))}) == 3
+    said = capsys.readouterr().out
+    assert re.sub(r"in \d+\.\d minutes", "in some minutes", said).splitlines() == [
+        "draws: 2 random subsets of the 360 images",
+        "published was not trained on just these images, so it is the same in all draws",
+        "draw 1 of 2: own was trained on it in some minutes",
+        "draw 2 of 2: own was trained on it in some minutes",
+    ]
+
+
+def test_one_draw_is_what_was_given(own, capsys):
+    extra = small_images(300, seed=1)
+    assert make_draws(1, DATA, extra, {"own": own}) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_refused_is_refused_before_anything_is_trained(own, tmp_path):
+    other = make_generator(DATA.classes, image_size=12)
+    other.seen_images = DATA.image_hashes.unique()
+    with pytest.raises(InputError, match=r"old: the config.json .* lacks"):
+        make_draws(2, DATA, None, {"own": own, "old": other}, folder=tmp_path)
+    turned = replace(DATA, targets=torch.roll(DATA.targets, 1))
+    with pytest.raises(InputError, match="own: .* labels"):
+        make_draws(2, turned, None, {"own": own}, folder=tmp_path)
+    with pytest.raises(InputError, match="draws must be a positive int"):
+        make_draws(0, DATA, None, {}, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []

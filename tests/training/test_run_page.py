@@ -1,0 +1,131 @@
+"""The page of a run says what was trained, how it ended and why this generator was saved, and shows it in curves."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from html import unescape
+from xml.etree import ElementTree
+
+import pytest
+
+from ganaug.hub.config import FORMAT_VERSION
+from ganaug.training import write_run_page
+
+GAN = {
+    "D_loss": 1.5,
+    "G_loss": 1.2,
+    "D(x)": 0.6,
+    "D(G(z))_before": 0.4,
+    "D(G(z))_after": 0.45,
+    "accuracy_real": 0.7,
+    "accuracy_fake": 0.8,
+}
+SCORED = {"score": 0.5, "label_fidelity": 0.9, "class_diversity": 0.8, "closeness": 0.9, "usefulness": 0.8}
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Write the page of a run with these facts and rows of metrics; its text, and its plots by their titles."""
+
+    def write(rows, **training):
+        config = {
+            "architecture": "acgan-28",
+            "format_version": FORMAT_VERSION,
+            "ganaug_version": "0.1.0",
+            "label_names": ["cat", "dog"],
+            "image": {"size": 28, "channels": 1, "range": [-1, 1]},
+            "network": {},
+            "dataset": {
+                "name": "pets",
+                "fingerprint": "0" * 64,
+                "num_images": 1200,
+                "class_counts": {"cat": 500, "dog": 700},
+            },
+            "training": {"total_kimg": 10.0, "patience": None, "minutes": 95.0, **training},
+            "weights": {"sha256": "0" * 64, "num_parameters": 1, "dtype": "float32"},
+        }
+        (tmp_path / "training").mkdir(exist_ok=True)
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        lines = "".join(json.dumps({"seconds": 1.0, **row}) + "\n" for row in rows)
+        (tmp_path / "training" / "metrics.jsonl").write_text(lines)
+        write_run_page(tmp_path)
+        html = (tmp_path / "training" / "run.html").read_text()
+        text = unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html)))
+        figures = re.findall(r'svg\+xml;base64,([^"]+)" alt="([^"]+)">\s*<figcaption><b>([^<]+)\.</b>', html)
+        plots = {title: (base64.b64decode(svg).decode(), unescape(alt)) for svg, alt, title in figures}
+        return text, plots
+
+    return write
+
+
+def test_a_whole_run(page):
+    rows = [{"kimg": float(kimg), **GAN, **SCORED, "score": kimg / 20} for kimg in (5, 10)]
+    text, _ = page(rows, chosen_after_kimg=10.0, candidates=2)
+    assert "Trained to the end of its 10 kimg" in text
+    assert "acgan-28 was trained on 1,200 images of 2 classes in about 1 h 35 min." in text
+    assert "Of 2 generators scored on real images that were held back, it has the best score." in text
+
+
+def test_a_run_that_stopped_early(page):
+    rows = [{"kimg": float(kimg), **GAN, "score": score} for kimg, score in ((2, 0.5), (4, 0.3), (6, 0.2))]
+    text, _ = page(rows, chosen_after_kimg=2.0, candidates=3, patience=2)
+    assert "Stopped early, after 6 of 10 kimg" in text
+    assert "until 2 scores in a row were no better than an earlier one." in text
+
+
+def test_how_a_run_ended_is_not_guessed_where_lines_are_missing(page):
+    text, _ = page([{"kimg": 4.0, **SCORED}], chosen_after_kimg=6.0, candidates=3, patience=2)
+    assert "Stopped early" not in text
+    assert "Trained on a budget of 10 kimg" in text
+
+
+def test_signs_of_failure_at_the_end_are_in_the_headline(page):
+    text, plots = page([{"kimg": 5.0, **GAN, "diversity": 1.0}, {"kimg": 10.0, **GAN, "diversity": 0.1}])
+    assert text.count("At the end, images of a class are nearly one picture") == 1
+    assert "Diversity" in plots
+    text, _ = page([{"kimg": 5.0, **GAN, "diversity": 0.1}, {"kimg": 10.0, **GAN, "diversity": 1.0}])
+    assert "At the end," not in text
+
+
+def test_scores_of_0_are_no_reason(page):
+    rows = [{"kimg": float(kimg), **GAN, **SCORED, "score": 0.0} for kimg in (5, 10)]
+    text, _ = page(rows, chosen_after_kimg=10.0, candidates=2)
+    assert "all score 0, which says nothing about which is better, and this is the last one." in text
+    assert "within 5 % of that" not in text
+
+
+def test_steps_that_were_taken_again_count_once(page):
+    """A run that goes back to a checkpoint logs the same kimg a second time."""
+    rows = [{"kimg": kimg, "loss": loss, "score": 0.9 * loss} for kimg, loss in ((2.0, 0.9), (4.0, 1.0), (6.0, 0.7))]
+    again = [{"kimg": kimg, "loss": loss, "score": loss / 2} for kimg, loss in ((4.0, 0.6), (6.0, 0.5), (10.0, 0.4))]
+    text, plots = page([*rows, *again], chosen_after_kimg=2.0, candidates=4)
+    assert "It diverged and went back to a checkpoint once with half the learning rate." in text
+    assert "Of 4 generators scored" in text
+    assert plots["Loss"][1] == "Loss over kimg; loss: 0.9 at first, 0.4 at last."
+
+
+@pytest.mark.parametrize(
+    ("monitors", "titles"),
+    [
+        ({"loss": 0.5}, ["Loss"]),
+        (GAN, ["Losses", "What the discriminator says", "How often the discriminator is right"]),
+        ({"loss": 0.5, "score": 0.1, "class_diversity": 0.2, "closeness": 0.5}, ["Score", "Loss"]),
+    ],
+)
+def test_each_plot_has_its_own_lines_and_caption(page, monitors, titles):
+    text, plots = page([{"kimg": 5.0, **monitors}, {"kimg": 10.0, **monitors}])
+    assert list(plots) == titles
+    assert "label fidelity" not in "".join(svg for svg, _ in plots.values())
+    assert "The dashed line" not in text  # there was no choice
+    for svg, _ in plots.values():
+        width = float(ElementTree.fromstring(svg).attrib["viewBox"].split()[2])
+        sizes = [float(size) for size in re.findall(r"font(?:-size)?: (?:\w+ )*([\d.]+)px", svg)]
+        assert min(sizes) * 358 / width >= 12  # px on a phone, which gives a page 358
+
+
+def test_the_dashed_line_is_explained_where_there_is_one(page):
+    rows = [{"kimg": float(kimg), **GAN, **SCORED} for kimg in (5, 10)]
+    text, _ = page(rows, chosen_after_kimg=10.0, candidates=2)
+    assert "The dashed line is the generator that was saved." in text
