@@ -126,7 +126,8 @@ class Cells:
     A cell depends on its study, arm and seed alone, not on the number of processes: on a CPU each has one thread.
 
     Args:
-        studies (sequence of Study): those whose cells are trained.
+        studies (sequence of Study): those whose cells are trained. They differ in images and generators alone; other
+            seeds, arms and numbers of steps may be asked for later.
         folder (str or Path, optional): where finished cells are kept. It may hold cells of other studies, which are
             left alone. Default: ``~/.cache/ganaug/evaluation``
         processes (int): how many cells are trained at a time on a CPU; on an accelerator, one at a time. Default: 1
@@ -143,7 +144,10 @@ class Cells:
         self.processes = processes if self.device.type == "cpu" else 1
         makes = _what_it_makes(self.studies[0])  # the studies of one evaluation differ in images and generators alone
         self.used: list[Cell] = []  # all that were asked for, trained now or earlier
-        self._names = {id(study): _Names.of(study, makes, self.device) for study in self.studies}
+        # Fingerprints of generators draw images, which takes a while.
+        drawn = {id(each): (study, name) for study in self.studies for name, each in study.generators.items()}
+        generators = {key: study.sampler(name).fingerprint for key, (study, name) in drawn.items()}
+        self._names = {_of_what(study): _Names.of(study, makes, generators, self.device) for study in self.studies}
 
     def run(self, jobs: Sequence[Job], title: str) -> list[Cell]:
         """Train what has not been trained yet, with a progress bar.
@@ -219,7 +223,7 @@ class Cells:
 
     def path(self, job: Job) -> Path:
         """File of a cell, named by everything that it depends on."""
-        return self.folder / f"{self._names[id(job.study)].of_cell(job.arm, job.seed)}.safetensors"
+        return self.folder / f"{self._names[_of_what(job.study)].of_cell(job.arm, job.seed)}.safetensors"
 
     def kept(self, job: Job) -> Cell | None:
         """A finished cell; None if there is none, or its file is damaged."""
@@ -253,6 +257,11 @@ class TrainsCells(Protocol):
         """The cell of each job."""
 
 
+def _of_what(study: Study) -> tuple[int, ...]:
+    """What tells the studies of one evaluation apart: their images and generators."""
+    return (id(study.train), id(study.held_out), *map(id, study.generators.values()))
+
+
 @dataclass(frozen=True)
 class _Names:
     """What the cells of a study are named by: fingerprints of all that they depend on."""
@@ -262,7 +271,7 @@ class _Names:
     extra: str | None
 
     @classmethod
-    def of(cls, study: Study, makes: Sequence[Any], device: torch.device) -> _Names:
+    def of(cls, study: Study, makes: Sequence[Any], generators: Mapping[int, str], device: torch.device) -> _Names:
         common = fingerprints.of_values(
             [_VERSION, version("ganaug"), torch.__version__],
             study.train.fingerprint,
@@ -272,8 +281,8 @@ class _Names:
             *makes,
             [device.type, has_bf16(device)],
         )
-        generators = {name: study.sampler(name).fingerprint for name in study.generators}
-        return cls(common, generators, study.extra.fingerprint if study.extra else None)
+        named = {name: generators[id(each)] for name, each in study.generators.items()}
+        return cls(common, named, study.extra.fingerprint if study.extra else None)
 
     def of_cell(self, arm: Arm, seed: int) -> str:
         own = {key: value for key, value in asdict(arm).items() if key not in ("name", "generator")}

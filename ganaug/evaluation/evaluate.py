@@ -138,7 +138,6 @@ def evaluate(
     if budget_minutes is not None:
         fitting, price = within_budget(plan, cells, timings, budget_minutes)
         plan = plan.with_settings(fitting)
-        cells = plan.cells(cache_dir, processes)
     logger.warning(price.sentence)
 
     found = carry_out(plan, cells)

@@ -29,7 +29,7 @@ from ganaug.evaluation.search import (
     whole,
 )
 from ganaug.evaluation.statistics import Difference
-from ganaug.evaluation.study import Arm, Study, UtilitySettings
+from ganaug.evaluation.study import Arm, Searched, UtilitySettings
 from ganaug.evaluation.timings import Timings
 
 # Assumed for the interval that is to be expected: a standard deviation, and how lastingly arms differ.
@@ -42,7 +42,6 @@ DISAGREEMENT = (
 
 LEAST_SEEDS = 3
 LEAST_STEPS = 100
-LEAVE_OUT = ("rand", "none", "trivial", "classic")  # augmentations; the one that is missed least comes first
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class Price:
         kept (int): further ones that an earlier evaluation left on disk, at most.
         half_width (float): of the 95 % interval that is to be expected, in points of balanced accuracy.
         given_up (tuple of str): what was left out to fit into a budget, and what that costs, a sentence each.
+        full_half_width (float, optional): ``half_width`` without the budget. Default: there is no budget
     """
 
     minutes: float
@@ -65,6 +65,7 @@ class Price:
     kept: int
     half_width: float
     given_up: tuple[str, ...] = ()
+    full_half_width: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -76,14 +77,14 @@ class Price:
             cells = f"all {self.kept:,} classifiers are kept from earlier"
         elif self.kept:
             cells += f"; up to {self.kept:,} more are kept from earlier"
-        return ". ".join(
-            [
-                f"the evaluation takes {in_minutes(self.minutes, self.most_minutes)} here: {cells}",
-                *(each[0].upper() + each[1:] for each in self.given_up),
-                f"Expect an interval of about ±{self.half_width:.1f} points, if differences vary by {SPREAD:g} points "
-                "between trainings",
-            ]
-        )
+        width = f"Expect an interval of about ±{self.half_width:.1f} points"
+        if self.given_up and self.full_half_width == self.half_width:
+            width += ", as without the budget"
+        elif self.given_up:
+            width += f" (±{self.full_half_width:.1f} without the budget)"
+        takes = f"the evaluation takes {in_minutes(self.minutes, self.most_minutes)} here"
+        width += f", if differences vary by {SPREAD:g} points between trainings"
+        return ". ".join([f"{takes}: {cells}", *self.given_up, width])
 
 
 def in_minutes(least: float, most: float) -> str:
@@ -140,7 +141,7 @@ class Tally:
             if name := job.arm.generator:
                 size = job.study.pool_size(job.arm.steps * job.study.settings.batch_size)
                 if (id(job.study), name, job.seed, size) not in drawn:
-                    seconds[-1] += size * self.timings.drawing[name]
+                    seconds[-1] += self.timings.of_drawing(name, size)
                     drawn.add((id(job.study), name, job.seed, size))
 
         # Each process takes the next cell when it is free, and the round ends with the last of them.
@@ -151,31 +152,29 @@ class Tally:
         return kept
 
 
-def price_of(plan: Plan, cells: Cells, timings: Timings, settings: UtilitySettings | None = None) -> Price:
+def price_of(plan: Plan, cells: Cells, timings: Timings) -> Price:
     """Estimate what an evaluation takes: the classifiers of a plan, and those by which images are compared.
+
+    What the Inception network takes, where FID is measured, is not in it.
 
     Args:
         plan (Plan): what will be done.
-        cells (Cells): the plan's, which would train.
+        cells (Cells): what would train.
         timings (Timings): of the parts.
-        settings (UtilitySettings, optional): in place of the plan's, but with the same batches. Default: the plan's
     """
-    asked = replace(plan, study=replace(plan.study, settings=settings or plan.study.settings))
-    least, most = (_tally(asked, plan.study, Tally(cells, timings), longest=longest) for longest in (False, True))
+    least, most = (_tally(plan, Tally(cells, timings), longest=longest) for longest in (False, True))
     return Price(
         minutes=least.seconds / 60,
         most_minutes=most.seconds / 60,
         cells=least.trained,
         most_cells=most.trained,
         kept=max(least.kept, most.kept),
-        half_width=expected_half_width(len(asked.draw_of), len(plan.test)),
+        half_width=expected_half_width(len(plan.draw_of), len(plan.test)),
     )
 
 
-def _tally(plan: Plan, given: Study, tally: Tally, *, longest: bool) -> Tally:
+def _tally(plan: Plan, tally: Tally, *, longest: bool) -> Tally:
     """Count the trainings of a plan; where a score is not known yet, it is made up.
-
-    The study of the plan has the settings that are asked for; the given one is that of which cells may be kept.
 
     The search is shortest if the cheapest training is the best and nothing else pays. It is longest if everything pays
     that is tried, but a lower learning rate, after which no higher one would be tried twice.
@@ -208,13 +207,14 @@ def _tally(plan: Plan, given: Study, tally: Tally, *, longest: bool) -> Tally:
 
     trials = search_reference(study, score_by(plan.folds))
     reference = best_of(trials)
-    mixed = choose_ratios(study, reference.arm, score_by(whole(given, len(plan.validation))))
+    mixed = choose_ratios(study, reference.arm, score_by(whole(study, len(plan.validation))))
     seeds, _ = plan.judged_arms(reference, [best_of(each).arm for each in mixed.values()])
     tally.run(plan.judging(seeds))
 
     # The two classifiers by whose features images are compared, and the images that are compared.
     tally.seconds += 2 * seconds(replace(reference.arm, steps=study.settings.steps))
-    tally.seconds += sum(timings.drawing.values()) * min(len(study.held_out), MOST_JUDGED)
+    compared = min(len(study.held_out), MOST_JUDGED)
+    tally.seconds += sum(timings.of_drawing(name, compared) for name in study.generators)
     return tally
 
 
@@ -240,9 +240,10 @@ def expected_half_width(repeats: int, test_images: int) -> float:
 def within_budget(plan: Plan, cells: Cells, timings: Timings, minutes: float) -> tuple[UtilitySettings, Price]:
     """Leave out of a plan what its verdict needs least, until it fits into a budget even if the search is longest.
 
-    In this order: the learning curve, which is no part of the verdict; ratios, of which several do about equally well;
-    augmentations and doublings of the steps, whose best is then perhaps not found; seeds, which make the interval
-    wider; and at last steps, without which the classifiers are not what a user would train.
+    First goes what is no part of the verdict, the learning curve; then ratios, of which several do about equally well,
+    and RandAugment, which is much like TrivialAugment; then doublings of the steps, which all arms share, and seeds,
+    without which the interval is wider, but right. Last come TrivialAugment, no augmentation, and steps: without them
+    the reference is not the best training, and generated images look better than they are.
 
     Args:
         plan, cells, timings: as for :func:`price_of`.
@@ -258,11 +259,10 @@ def within_budget(plan: Plan, cells: Cells, timings: Timings, minutes: float) ->
         raise InputError(f"budget_minutes must be positive and finite, got {minutes}")
     before = plan.study.settings
     for settings in (before, *_ever_less(before, len(plan.judged))):
-        price = price_of(plan, cells, timings, settings)
+        price = price_of(plan.with_settings(settings), cells, timings)
         if price.most_minutes <= minutes:
             width = price_of(plan, cells, timings).half_width
-            given_up = _given_up(before, settings, width, price.half_width)
-            return settings, replace(price, given_up=tuple(given_up))
+            return settings, replace(price, given_up=tuple(_given_up(before, settings)), full_half_width=width)
     raise InputError(
         f"budget_minutes is {minutes:g}, but the least that gives a verdict takes up to {_up(price.most_minutes)} "
         f"minutes here, with {settings.seeds} seeds and {settings.steps:,} steps. Give it that much, or take a "
@@ -283,10 +283,7 @@ def _ever_less(settings: UtilitySettings, draws: int) -> Iterator[UtilitySetting
     while len(settings.ratios) > 1:  # the farthest from a half first
         farthest = max(settings.ratios, key=lambda ratio: abs(ratio - 0.5))
         yield (settings := replace(settings, ratios=tuple(each for each in settings.ratios if each != farthest)))
-    for kind in LEAVE_OUT:
-        if kind in settings.augmentations and len(settings.augmentations) > 1:
-            rest = tuple(each for each in settings.augmentations if each != kind)
-            yield (settings := replace(settings, augmentations=rest))
+    yield (settings := _without("rand", settings))
     while settings.max_steps >= 2 * settings.steps:
         longest = settings.steps
         while 4 * longest <= settings.max_steps:
@@ -295,28 +292,33 @@ def _ever_less(settings: UtilitySettings, draws: int) -> Iterator[UtilitySetting
     rounds = -(-settings.seeds // draws)  # of seeds, each over all draws
     while (rounds := rounds - 1) * draws >= LEAST_SEEDS:
         yield (settings := replace(settings, seeds=rounds * draws))
+    yield (settings := _without("trivial", settings))
+    yield (settings := _without("none", settings))
     while settings.steps >= 2 * LEAST_STEPS:
         yield (settings := replace(settings, steps=settings.steps // 2, max_steps=settings.steps // 2))
 
 
-def _given_up(before: UtilitySettings, after: UtilitySettings, wide: float, wider: float) -> Iterator[str]:
+def _without(kind: Searched, settings: UtilitySettings) -> UtilitySettings:
+    """Settings without an augmentation, unless it is the only one."""
+    rest = tuple(each for each in settings.augmentations if each != kind)
+    return replace(settings, augmentations=rest or settings.augmentations)
+
+
+def _given_up(before: UtilitySettings, after: UtilitySettings) -> Iterator[str]:
     """What is left out, and what that costs, in words."""
     if before.learning_curve and not after.learning_curve:
-        yield "there is no learning curve, so a gain is not told in real images; the verdict stays the same"
+        yield "There is no learning curve, so a gain is not told in real images"
     if left_out := [f"{ratio:g}" for ratio in before.ratios if ratio not in after.ratios]:
-        yield f"ratios not tried: {', '.join(left_out)}; if one of them is the best, the gain looks smaller than it is"
+        yield f"Ratios not tried: {', '.join(left_out)}; if one of them is the best, the gain looks smaller than it is"
     if left_out := [kind for kind in before.augmentations if kind not in after.augmentations]:
         yield (
-            f"augmentations not tried: {', '.join(left_out)}; if one of them is the best, the generated images look "
+            f"Augmentations not tried: {', '.join(left_out)}; if one of them is the best, generated images look "
             "better than they are"
         )
     if after.max_steps < before.max_steps:
         yield (
-            f"classifiers are trained for {after.max_steps:,} steps at most, not {before.max_steps:,}; they may still "
-            "be improving then"
+            f"Trainings end after {after.max_steps:,} steps at most, not {before.max_steps:,}, and may still be "
+            "improving then"
         )
     if after.seeds < before.seeds:
-        fewer = f"{after.seeds} seeds instead of {before.seeds}"
-        yield f"{fewer}: the interval is about ±{wider:.1f} points, not ±{wide:.1f}"
-    elif after != before:
-        yield f"the interval stays as wide as it was, about ±{wide:.1f} points"
+        yield f"{after.seeds} seeds judge instead of {before.seeds}, so the interval is wider"

@@ -22,7 +22,7 @@ FEWEST = 3  # steps that are timed of each kind, however slow they are
 TIMED = 1.0  # seconds for which more of them are timed
 MOST_TIMED = 0.1  # of the steps that the search begins with; the price of a short training must be quick to tell
 BATCH = 256  # images that are asked about
-DRAWN = 64  # images that are drawn at first
+MOST_DRAWN = 1024  # images; it begins with a batch, and ends when they take a while
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Timings:
         step (mapping): augmentation to a step of training with it.
         mixing (float): what MixUp or CutMix adds to a step.
         asking (float): asking a classifier about an image.
+        opening (mapping): generator name to getting it ready, which is done for each set of images that is drawn.
         drawing (mapping): generator name to drawing an image.
     """
 
@@ -43,7 +44,12 @@ class Timings:
     step: Mapping[Augmentation, float]
     mixing: float
     asking: float
+    opening: Mapping[str, float]
     drawing: Mapping[str, float]
+
+    def of_drawing(self, generator: str, images: int) -> float:
+        """Drawing some images."""
+        return self.opening[generator] + images * self.drawing[generator]
 
     def of_cell(self, job: Job) -> float:
         """Training a classifier and asking it, its images being there."""
@@ -73,6 +79,7 @@ def time_parts(study: Study, cells: Cells, augmentations: Sequence[Augmentation]
         step={kind: fmean(each.step[kind] for each in parts) for kind in augmentations},
         mixing=mean(lambda each: each.mixing),
         asking=mean(lambda each: each.asking),
+        opening={name: fmean(each.opening[name] for each in parts) for name in study.generators},
         drawing={name: fmean(each.drawing[name] for each in parts) for name in study.generators},
     )
 
@@ -91,13 +98,15 @@ def _time_here(study: Study, augmentations: Sequence[Augmentation]) -> tuple[Tim
 
     some = study.held_out.images[:BATCH]
     asking = median(_seconds(lambda: predict_probabilities(classifier, some)) for _ in range(1 + FEWEST)) / len(some)
+    drawn = {name: _drawing(study, name) for name in study.generators}
     timings = Timings(
         start=0.0,
         making=median(making),
         step=step,
         mixing=max(0.0, mixed - step[first]),
         asking=asking,
-        drawing={name: _drawing(study, name) for name in study.generators},
+        opening={name: opening for name, (opening, _) in drawn.items()},
+        drawing={name: drawing for name, (_, drawing) in drawn.items()},
     )
     return timings, time.perf_counter() - started
 
@@ -138,17 +147,18 @@ def _train(study: Study, arm: Arm, steps: int) -> tuple[nn.Module, float, list[f
     return classifier, seconds[0], seconds[1 + WARM_UP :]
 
 
-def _drawing(study: Study, generator: str) -> float:
-    """Seconds that an image takes to draw."""
+def _drawing(study: Study, generator: str) -> tuple[float, float]:
+    """Seconds that a sampler takes to make, and an image to draw."""
+    started = time.perf_counter()
     sampler = study.sampler(generator)
-
-    def draw(count: int) -> float:
+    opening = time.perf_counter() - started
+    count = sampler.inference_copy.rows  # fewer take as long
+    while True:
         labels = torch.arange(count) % len(study.train.classes)
-        return _seconds(lambda: sampler.draw(labels, range(count))) / count
-
-    draw(DRAWN)
-    once = draw(DRAWN)
-    return draw(min(int(TIMED / once), 16 * DRAWN)) if once * DRAWN < TIMED / 4 else once
+        seconds = _seconds(partial(sampler.draw, labels, range(count)))
+        if seconds > TIMED / 4 or count >= MOST_DRAWN:
+            return opening, seconds / count
+        count *= 4
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -48,7 +48,7 @@ def test_all_commands_work_in_an_empty_folder(installed, tmp_path):
     assert Path(where.strip()).parents[1] == Path(command).parents[1]
 
     small = ["--images_per_class", "5", "--steps", "1", "--seeds", "2", "--ratios", "0.3", "--processes", "1"]
-    small += ["--no_learning_curve", "--no_trivial_augment"]
+    small += ["--max_steps", "1", "--no_learning_curve", "--augmentations", "none", "--budget_minutes", "60"]
     hub = LoopbackHub(tokens={"alices": "alice"})
     commands = [
         ["evaluate", "--generator", "outputs/cgan-mlp", *SKLEARN, *small],

@@ -83,8 +83,10 @@ def test_a_bootstrap_draws_each_image_as_often_as_any_other():
 
 def test_what_draws_are_in_words():
     train = small_images(60)
-    assert kind_of_draws(train, None) == "bootstrap samples of the 60 images"
-    assert kind_of_draws(train, small_images(57)) == "bootstrap samples of the 60 images"
+    assert kind_of_draws(train, None) == "bootstrap samples of the 60 images, with about 63 % of them in each"
+    assert (
+        kind_of_draws(train, small_images(57)) == "bootstrap samples of the 60 images, with about 63 % of them in each"
+    )
     assert kind_of_draws(train, small_images(1440)) == "random subsets of the 1,500 images"
 
 

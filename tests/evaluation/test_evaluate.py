@@ -80,6 +80,7 @@ def test_the_report_holds_it_all_and_is_json(found, tmp_path):
     assert report.search.cross_validated
     # Five folds, three ratios by two seeds, and two seeds of the reference, three verdicts, generated only, the curve.
     assert report.cost.cells == 5 * len(searched) + 3 * 2 + 2 * (1 + 3 + 3 + 5)
+    assert found.price.cells <= report.cost.cells <= found.price.most_cells
     assert report.data.test_images + report.data.validation_images == 359
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
 
@@ -178,6 +179,8 @@ def test_the_recipe_writes_report_and_card_and_goes_on_where_it_was(digit_genera
     report = json.loads((digit_generator / "evaluation" / "report.json").read_text())
     assert report["generators"][0]["verdict"]["sentence"] == sentence
     assert [arm["generator"] for arm in report["arms"]] == [None, "acgan", "acgan"]
+    tried = [trial["name"] for trial in report["search"]["trials"]]
+    assert tried[:3] == ["real", "real + classic", "real + classic + TrivialAugment"]
     assert report["arms"][0]["name"] == report["reference"]
     assert as_shown(sentence) in (digit_generator / "evaluation" / "report.html").read_text()
     assert sentence in (digit_generator / "README.md").read_text()

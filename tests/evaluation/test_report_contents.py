@@ -117,4 +117,4 @@ def test_with_draws_the_seeds_are_those_that_were_trained():
     assert report.settings.seeds == tuple(range(1000, 1006))  # two for each draw
     assert len(report.reference_arm.scores) == 6
     assert report.draws == 3
-    assert "3 bootstrap samples of the 90 images" in report.covers
+    assert "3 independent draws of the images" in report.covers
