@@ -38,7 +38,7 @@ def study() -> Study:
 
 @pytest.fixture(scope="module")
 def plan(study) -> Plan:
-    return plan_of(study, [])
+    return plan_of(study)
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_several_processes_share_a_round_and_are_started_for_it(plan, tmp_path):
 
 def test_what_is_kept_costs_nothing_and_its_scores_are_known(study, tmp_path):
     settings = replace(QUICK, seeds=2, steps=5, max_steps=10, augmentations=("none",), learning_curve=False)
-    plan = plan_of(replace(study, settings=settings), [])
+    plan = plan_of(replace(study, settings=settings))
     cells = plan.cells(tmp_path, 1)
     before = price_of(plan, cells, STEPS_ALONE)
     assert before.kept == 0
