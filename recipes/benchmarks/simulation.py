@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import Results, fill_and_show, machine
-from scipy.stats import norm
+from scipy.stats import norm, t
 from tqdm import trange
 
 from ganaug import LabelledImages
@@ -246,11 +246,23 @@ def _before(case: Case, plan: Plan, cells: SimulatedCells) -> Judged:
     reference = best_of(real)
     primary = best_of(study.mixed_arms(*study.generators, reference))
     one, other = (answers[arm].of(judging) for arm in (primary, reference))
-    made = paired_difference(one.correct, other.correct, one.targets, one.num_classes)
+    made = _with_the_interval_before(one, other)
     helps = made.estimate > math.sqrt(made.repeat_variance) if case.auto else made.low > 0
     hurts = made.high < 0 and not case.auto
     answer = "helps" if helps else "hurts" if hurts else "no measurable effect"
     return Judged(answer, made, accuracy(case, primary) - accuracy(case, reference))
+
+
+def _with_the_interval_before(one: Answers, other: Answers) -> Difference:
+    """The difference with Satterthwaite's degrees of freedom, which the interval had until now."""
+    made = paired_difference(one.correct, other.correct, one.targets, one.num_classes)
+    per_image = (one.correct.double() - other.correct.double()).mean(0)
+    of_classes = [per_image[one.targets == k] for k in range(one.num_classes)]
+    of_images = sum(each.var().item() / len(each) for each in of_classes) / one.num_classes**2
+    variance = max(made.standard_error**2, made.repeat_variance, of_images)
+    of_each = made.repeat_variance**2 / (made.repeats - 1) + of_images**2 / (len(per_image) - one.num_classes)
+    half = float(t.ppf(0.975, max(variance**2 / of_each, made.repeats - 1))) * math.sqrt(variance)
+    return replace(made, low=made.estimate - half, high=made.estimate + half)
 
 
 def summary(judged: Sequence[Judged]) -> dict[str, Any]:
