@@ -19,12 +19,12 @@ from textwrap import fill
 from typing import Any, cast
 
 from common import Results, fill_and_show, machine, require_known, spread
-from utility_cases import SETTINGS, held_out_of, prepare
+from utility_cases import SETTINGS, factory_of, held_out_of, prepare
 
 from ganaug import LabelledImages
 from ganaug.cli.flags import run
 from ganaug.core.hardware import set_cpu_threads
-from ganaug.evaluation import UtilitySettings, classifier_named, utility
+from ganaug.evaluation import UtilitySettings, utility
 from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.statistics import paired_difference
 from ganaug.evaluation.verdict import answer
@@ -58,12 +58,14 @@ def train_and_judge(key: str, args: Arguments) -> dict[str, Any]:
     folder = args.output_dir / (setting.generator or key)
     cases = [prepare(setting, folder, draw) for draw in range(setting.draws + 1)]
     settings = replace(args.utility, horizontal_flip=setting.flip, learning_curve=False, seeds=setting.draws)
+    if setting.pretrained:  # fine-tuning is shorter
+        settings = replace(settings, steps=settings.steps // 4, max_steps=settings.max_steps // 4)
     if setting.alone:  # only a reason to have an arm beside real images; it is not what is judged
         settings = replace(settings, ratios=settings.ratios[-1:])
     judge = partial(
         utility,
         held_out=held_out_of(setting),
-        factory=classifier_named(setting.classifier),
+        factory=factory_of(setting, args.output_dir),
         settings=settings,
         max_tries=MOST_TRIES,
         processes=args.processes or set_cpu_threads(None),
@@ -93,7 +95,7 @@ def train_and_judge(key: str, args: Arguments) -> dict[str, Any]:
     return {
         "name": setting.name,
         "generator_from": setting.generator_from,
-        "classifier": setting.classifier,
+        "classifier": setting.classifier + ", pre-trained on digits" * setting.pretrained,
         "images_per_class": len(cases[0].images) / len(counts),
         "imbalance": max(counts) / min(counts),
         "kimg": cases[0].generator.info["training"]["total_kimg"],

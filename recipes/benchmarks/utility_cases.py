@@ -19,7 +19,7 @@ from ganaug.core.files import build_once, write_tensors
 from ganaug.core.hardware import best_device
 from ganaug.data import joined
 from ganaug.data.subsets import long_tail_counts
-from ganaug.evaluation import ShiftFlip, SmallCNN, train_classifier
+from ganaug.evaluation import ClassifierFactory, ShiftFlip, SmallCNN, classifier_named, train_classifier
 from ganaug.evaluation.leakage import without_overlap
 from ganaug.filters import ClassifierAgreement, Filter
 from ganaug.training import MODELS, choose_preset, fit
@@ -27,6 +27,7 @@ from ganaug.training.presets import OTHERS, PSEUDO_LABELLED, SAME, UNLABELED
 from ganaug.training.pseudo_labels import pseudo_label
 
 SELECTOR_STEPS = 8000  # of 128 images
+PRETRAINED = 1000  # steps of 64
 RESERVE = 120  # images of each class that the generator of all others is not trained on, for draws of 20
 FASHION = "/usr/share/datasets/fashion-mnist"
 
@@ -48,6 +49,7 @@ class Setting:
         alone: compare generated images alone with the real ones, instead of adding them.
         selected: keep those generated images that a classifier of the generator's training images agrees with.
         classifier: as ``--classifier`` names it.
+        pretrained: the classifier is trained on the bundled digits first, which are other images of the same form.
         flip: whether a mirrored image is still of its class.
     """
 
@@ -63,6 +65,7 @@ class Setting:
     alone: bool = False
     selected: bool = False
     classifier: str = "small-cnn"
+    pretrained: bool = False
     flip: bool = True
 
 
@@ -75,19 +78,32 @@ _ALONE = Setting(
     alone=True,
 )
 _UNLABELED = Setting(
-    "Fashion-MNIST, 20 of each class", 20, generator_from=UNLABELED, generator="unlabeled", kimg=200, unlabeled=2000
+    "Fashion-MNIST, 20 of each class",
+    20,
+    generator_from=UNLABELED,
+    generator="unlabeled",
+    kimg=200,
+    unlabeled=2000,
+    draws=3,
 )
 
 _FEW = Setting("Fashion-MNIST, 20 of each class", 20, generator="fashion-20")
+_PUBLISHED = replace(_FEW, generator_from=OTHERS, generator="published", draws=3)
+_JUDGED_BY_OTHERS = {"fashion-20": replace(_FEW, draws=3), "fashion-20-published": _PUBLISHED}  # classifiers
 
 SETTINGS = {
     "fashion-20": _FEW,
     "fashion-100": Setting("Fashion-MNIST, 100 of each class", 100),
     "fashion-long-tail": Setting("Fashion-MNIST, 500 of the first class down to 5 of the last", 500, long_tail=100),
     "mnist-10": Setting("MNIST, 10 of each class", 10, source=None, flip=False),
-    "fashion-20-published": replace(_FEW, generator_from=OTHERS, generator="published"),
+    "fashion-20-published": _PUBLISHED,
     "fashion-alone": _ALONE,
     "fashion-alone-selected": replace(_ALONE, name=f"{_ALONE.name}, those a classifier agrees with", selected=True),
+    **{f"{key}-vit": replace(setting, classifier="small-vit") for key, setting in _JUDGED_BY_OTHERS.items()},
+    **{
+        f"{key}-resnet": replace(setting, classifier="torchvision:resnet18", pretrained=True)
+        for key, setting in _JUDGED_BY_OTHERS.items()
+    },
     "fashion-20-unlabeled": _UNLABELED,
     "fashion-20-pseudo": replace(
         _UNLABELED,
@@ -112,6 +128,22 @@ class Case:
     generator: Generator
     accept: Filter | None = None
     pseudo_labelled: LabelledImages | None = None
+
+
+def factory_of(setting: Setting, folder: Path) -> ClassifierFactory:
+    """What makes the classifier of a setting; its weights, if it is pre-trained, are in the folder or made there."""
+    if not setting.pretrained:
+        return classifier_named(setting.classifier)
+
+    def build(path: Path) -> None:
+        digits = open_images()
+        classifier = train_classifier(
+            digits, classifier_named(setting.classifier), steps=PRETRAINED, batch_size=64, device=best_device()
+        )
+        write_tensors(path, {name.removeprefix("model."): value for name, value in classifier.state_dict().items()})
+
+    path = folder / f"{setting.classifier.replace(':', '-')}-digits.safetensors"
+    return classifier_named(setting.classifier, weights=build_once(path, build, what="a pre-trained classifier"))
 
 
 def held_out_of(setting: Setting) -> LabelledImages:
