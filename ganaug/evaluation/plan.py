@@ -14,6 +14,7 @@ from ganaug.evaluation.cells import Cells, Job, untrained
 from ganaug.evaluation.draws import Draws
 from ganaug.evaluation.search import JUDGES, Fold, Trial, folds_of
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
+from ganaug.hub.config import training_seconds
 
 VALIDATION = 0.25  # share of the held-out images that chooses
 SIDELINES = 3  # trainings of an arm that stands beside the verdict
@@ -73,7 +74,7 @@ class Plan:
         """The reference's training continued for as long as the generators' took; and why one is missing."""
         times, left_out = set(), {}
         for name, generator in self.study.generators.items():
-            seconds = getattr(generator, "info", {}).get("training", {}).get("seconds")
+            seconds = training_seconds(getattr(generator, "info", {}).get("training", {}))
             if seconds is None:
                 left_out[f"the reference for as long as the generator “{name}” was trained"] = "that time is not known"
             else:

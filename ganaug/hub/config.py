@@ -50,6 +50,14 @@ def _readable(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: as_text(value)[:LONGEST_TEXT] if isinstance(value, str) else value for name, value in facts.items()}
 
 
+def training_seconds(training: Mapping[str, Any]) -> float | None:
+    """How long a training took, as its config says, which is in minutes in earlier ones; None if it does not say."""
+    for name, unit in (("seconds", 1.0), ("minutes", 60.0)):
+        if isinstance(value := training.get(name), int | float):
+            return unit * value
+    return None
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Read ``config.json``, whoever wrote it, and refuse any that :func:`config_of` could not have made.
 

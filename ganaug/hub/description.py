@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ganaug.core.errors import InputError
 from ganaug.hub.card import claimed_difference
-from ganaug.hub.config import read_config
+from ganaug.hub.config import read_config, training_seconds
 from ganaug.hub.folder import CARD, check
 from ganaug.hub.metadata import read_card
 from ganaug.hub.weights import WEIGHTS
@@ -31,7 +31,7 @@ def description(folder: Path, name: str) -> str:
     classes = config["label_names"]
     size = f"{image['size']}x{image['size']} pixels, {'grey' if image['channels'] == 1 else 'RGB'}"
     training = dict(config["training"])
-    if isinstance(seconds := training.get("seconds"), int | float):  # earlier configs have minutes
+    if (seconds := training_seconds(training)) is not None:
         training["minutes"] = round(seconds / 60, 1)
     trained = {key: training[key] for key in _SHOWN if training.get(key) is not None}
     facts = {

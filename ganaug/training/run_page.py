@@ -15,7 +15,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from ganaug.core.files import atomic_path, write_text
 from ganaug.evaluation.report.drawing import COLOURS, INK, LINE, data_uri, svg
 from ganaug.evaluation.report.wording import FILTERS, number
-from ganaug.hub.config import CONFIG, parsed_config
+from ganaug.hub.config import CONFIG, parsed_config, training_seconds
 from ganaug.training.failure import LEAST_DIVERSITY, signs_of_failure
 from ganaug.training.run_folder import read_metrics
 
@@ -122,7 +122,7 @@ def write_run_page(folder: str | Path) -> None:
     html = environment.get_template("run_page.html.j2").render(
         config=config,
         end=_end(training, rows, len(candidates)),
-        minutes=training.get("minutes"),
+        seconds=training_seconds(training),
         went_back=went_back,
         choice=_choice(candidates, chosen, of=training.get("candidates", 0)),
         signs=signs_of_failure(rows[-1]) if rows else [],

@@ -43,7 +43,7 @@ def page(tmp_path):
                 "num_images": 1200,
                 "class_counts": {"cat": 500, "dog": 700},
             },
-            "training": {"total_kimg": 10.0, "patience": None, "minutes": 95.0, **training},
+            "training": {"total_kimg": 10.0, "patience": None, "seconds": 5700.0, **training},
             "weights": {"sha256": "0" * 64, "num_parameters": 1, "dtype": "float32"},
         }
         (tmp_path / "training").mkdir(exist_ok=True)
@@ -66,6 +66,13 @@ def test_a_whole_run(page):
     assert "Trained to the end of its 10 kimg" in text
     assert "acgan-28 was trained on 1,200 images of 2 classes in about 1 h 35 min." in text
     assert "Of 2 generators scored on real images that were held back, it has the best score." in text
+
+
+def test_a_run_whose_config_says_minutes_as_earlier_ones_do(page):
+    text, _ = page([{"kimg": 10.0, **GAN}], seconds=None, minutes=1.5)
+    assert "of 2 classes in about 1 min 30 s." in text
+    text, _ = page([{"kimg": 10.0, **GAN}], seconds=None)
+    assert "of 2 classes." in text
 
 
 def test_a_run_that_stopped_early(page):
