@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.core.integers import positive_int
-from ganaug.evaluation.draws import Draw, Draws, draw_images, kind_of_draws, shared_by_draws
+from ganaug.evaluation import Draw, Draws, draw_images, kind_of_draws, shared_by_draws
 from ganaug.training.again import recipe_of, train_again, trained_on
 
 

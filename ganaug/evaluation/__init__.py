@@ -5,6 +5,7 @@ from ganaug.evaluation.backbones import TimmClassifier, TorchvisionClassifier
 from ganaug.evaluation.cells import Answers
 from ganaug.evaluation.classifier import accuracy, predict, predict_probabilities, train_classifier
 from ganaug.evaluation.classifier_names import classifier_named
+from ganaug.evaluation.draws import Draw, Draws, draw_images, kind_of_draws, shared_by_draws
 from ganaug.evaluation.evaluate import Evaluation, evaluate
 from ganaug.evaluation.fidelity import Fidelity, LabelFidelity, fidelity, label_fidelity
 from ganaug.evaluation.generator_score import GeneratorScore
@@ -20,6 +21,8 @@ from ganaug.evaluation.utility import Utility, Verdict, classification_accuracy,
 __all__ = [
     "Answers",
     "ClassifierFactory",
+    "Draw",
+    "Draws",
     "Evaluation",
     "Fidelity",
     "GeneratorScore",
@@ -44,13 +47,16 @@ __all__ = [
     "choose_ratio",
     "classification_accuracy",
     "classifier_named",
+    "draw_images",
     "evaluate",
     "fidelity",
+    "kind_of_draws",
     "label_fidelity",
     "memorization",
     "predict",
     "predict_probabilities",
     "report_of",
+    "shared_by_draws",
     "train_classifier",
     "utility",
     "write_report",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from ganaug.core.errors import InputError
 from ganaug.core.integers import positive_int
 from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import LabelledImages, joined
@@ -35,15 +37,28 @@ class Draws:
     """Several draws, and how much they say together.
 
     Attributes:
-        each (tuple of Draw): the draws.
+        each (tuple of Draw): the draws, two or more.
         kind (str): what they are, in words.
         shared (float): how much of the variance between them does not shrink with more of them, because they have
-            images in common: the variance of what they share over the variance between them. 0 for independent draws.
+            images in common: the variance of what they share over the variance between them. 0 for independent draws;
+            of those by :func:`draw_images`, what :func:`shared_by_draws` says.
+
+    Raises:
+        InputError: there are fewer than two draws, which do not tell how much draws vary, or ``shared`` is negative.
     """
 
     each: tuple[Draw, ...]
     kind: str = "independent draws of the images"
     shared: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.each) < 2:
+            raise InputError(
+                f"draws must be two or more, to tell how much they vary; got {len(self.each)}. To judge the given "
+                "images alone, give none"
+            )
+        if not 0 <= self.shared < math.inf:
+            raise InputError(f"shared must not be negative, got {self.shared}")
 
 
 def draw_images(
@@ -98,8 +113,9 @@ def kind_of_draws(train: LabelledImages, extra: LabelledImages | None) -> str:
 def shared_by_draws(train: LabelledImages, extra: LabelledImages | None) -> float:
     """What such draws share; see :attr:`Draws.shared`.
 
-    All bootstrap samples come from one set of images, whose luck varies as much as they do. Random subsets, n of P
-    images of a class, have a share of n / P in common.
+    All bootstrap samples come from one set of images, whose luck varies as much as they do. Random subsets of n of P
+    images vary by 1/n - 1/P around the mean of all, which itself varies by 1/P, both times the variance between images
+    (sampling without replacement): the ratio is n / (P - n), and the largest of the classes' is returned.
     """
     if not _is_subset(train, extra) or extra is None:
         return 1.0

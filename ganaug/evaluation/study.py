@@ -44,7 +44,8 @@ class UtilitySettings:
     """How the classifiers of a study are trained; the same in all arms.
 
     Args:
-        seeds: Trainings of each arm that is judged, at least 2. With several draws, they are spread over these.
+        seeds: Trainings of each arm that is judged, at least 2. They are spread evenly over the draws, where there are
+            several, so there may be a few more.
         steps: Optimisation steps that the search for the best training without generated images begins with.
         max_steps: Steps that it ends with at the latest; it doubles them as long as that pays.
         batch_size: Images in a step.
@@ -53,7 +54,8 @@ class UtilitySettings:
         ratios: Fractions of the training set that are generated.
         margin: Largest difference that is not worthwhile, in points of balanced accuracy.
         horizontal_flip: Mirror images in classic augmentation; only where a mirrored image is still of its class.
-        learning_curve: Train with other numbers of real images too, which tells what a gain is worth in images.
+        learning_curve: Whether to train with other numbers of real images too, which tells what a gain is worth in
+            images.
 
     Raises:
         InputError: a value is out of range.

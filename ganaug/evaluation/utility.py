@@ -46,7 +46,8 @@ METHOD = (
     "The interval is Student's t for the mean difference between primary arm and reference. New trainings and test "
     "images are both taken as samples; the quantile is the mean of their quantiles, weighted by their variances "
     "(Cochran). Where the trainings are spread over several draws of the training images, each draw counts once, with "
-    "the mean of its trainings.",
+    "the mean of its trainings. Draws from the same images have some luck in common, which does not average out, and "
+    "the interval is wider by that.",
     "Generated images help or hurt if the 95 % interval lies on one side of zero. They have no worthwhile effect if "
     "the 90 % interval lies within the margin that was fixed beforehand (two one-sided tests). Where neither is so, "
     "the evaluation cannot tell yet, and says what would.",

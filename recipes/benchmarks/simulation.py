@@ -27,9 +27,8 @@ from tqdm import trange
 from ganaug import LabelledImages
 from ganaug.cli.flags import run
 from ganaug.data import joined
-from ganaug.evaluation import UtilitySettings
+from ganaug.evaluation import Draw, Draws, UtilitySettings
 from ganaug.evaluation.cells import Answers, Cell, Job, answers_of
-from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.plan import Plan, plan_of
 from ganaug.evaluation.ratio import CANDIDATES, CHOOSING, judged_ratio
 from ganaug.evaluation.statistics import Difference, paired_difference

@@ -24,8 +24,7 @@ from utility_cases import SETTINGS, factory_of, held_out_of, prepare
 from ganaug import LabelledImages
 from ganaug.cli.flags import run
 from ganaug.core.hardware import set_cpu_threads
-from ganaug.evaluation import UtilitySettings, utility
-from ganaug.evaluation.draws import Draw, Draws
+from ganaug.evaluation import Draw, Draws, UtilitySettings, utility
 from ganaug.evaluation.statistics import paired_difference
 from ganaug.evaluation.verdict import answer
 from ganaug.training.presets import PSEUDO_LABELLED

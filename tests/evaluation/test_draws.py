@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ganaug import InputError, LabelledImages
-from ganaug.evaluation.draws import draw_images, kind_of_draws
+from ganaug.evaluation import Draw, Draws, draw_images, kind_of_draws, shared_by_draws
 
 
 def numbered(counts: list[int], first: int) -> LabelledImages:
@@ -88,10 +88,17 @@ def test_what_draws_are_in_words():
         kind_of_draws(train, small_images(57)) == "bootstrap samples of the 60 images, with about 63 % of them in each"
     )
     assert kind_of_draws(train, small_images(1440)) == "random subsets of the 1,500 images"
+    assert shared_by_draws(train, None) == shared_by_draws(train, small_images(57)) == 1
+    assert shared_by_draws(train, small_images(1440)) == pytest.approx(60 / 1440)
 
 
 def test_draws_that_cannot_be_made():
     train = small_images()
+    for few in ((), (Draw(train, {}),)):
+        with pytest.raises(InputError, match="two or more"):
+            Draws(few)
+    with pytest.raises(InputError, match="shared must not be negative"):
+        Draws((Draw(train, {}),) * 2, shared=-0.1)
     with pytest.raises(InputError, match="draw must be a positive int"):
         draw_images(train, None, draw=0)
     for other in (small_images(classes=4), small_images(size=8)):
