@@ -32,13 +32,11 @@ from ganaug.evaluation.statistics import Difference
 from ganaug.evaluation.study import Arm, Searched, UtilitySettings
 from ganaug.evaluation.timings import Timings
 
-# Assumed for the interval that is to be expected: a standard deviation, and how lastingly arms differ.
-SPREAD = (
-    0.7  # points; standard deviation of two arms' difference between trainings (0.5 to 0.9 in the published table)
-)
-DISAGREEMENT = (
-    0.02  # share of the test images that one of two arms gets right, and the other does not, in all trainings
-)
+# Assumed for the interval that is to be expected. The difference of two arms varies between trainings by a standard
+# deviation of so many points: 0.5 to 0.9 in the published table.
+SPREAD = 0.7
+# And one of the arms gets this share of the test images right that the other gets wrong, in all trainings.
+DISAGREEMENT = 0.02
 
 LEAST_SEEDS = 3
 LEAST_STEPS = 100
@@ -169,7 +167,12 @@ def price_of(plan: Plan, cells: Cells, timings: Timings) -> Price:
         cells=least.trained,
         most_cells=most.trained,
         kept=max(least.kept, most.kept),
-        half_width=expected_half_width(len(plan.draw_of), len(plan.test)),
+        half_width=expected_half_width(
+            len(plan.draw_of),
+            len(plan.test),
+            draws=len(plan.judged),
+            shared=plan.draws.shared if plan.draws else 0.0,
+        ),
     )
 
 
@@ -218,21 +221,30 @@ def _tally(plan: Plan, tally: Tally, *, longest: bool) -> Tally:
     return tally
 
 
-def expected_half_width(repeats: int, test_images: int) -> float:
+def expected_half_width(trainings: int, test_images: int, *, draws: int = 1, shared: float = 0.0) -> float:
     """Half the width of the 95 % interval that is to be expected, in points.
 
     It is computed as by :func:`paired_difference`, from an assumed spread between trainings and an assumed share of
-    test images on which the arms differ lastingly.
+    test images on which the arms differ lastingly. How much draws differ beyond that is not known beforehand.
+
+    Args:
+        trainings (int): of an arm, in all draws together.
+        test_images (int): number of test images.
+        draws (int): that the trainings are spread over. Default: 1
+        shared (float): see :attr:`ganaug.evaluation.Draws.shared`. Default: 0
     """
+    repeats = draws if draws > 1 else trainings
+    variance = (SPREAD / 100) ** 2 / trainings
     expected = Difference(
         estimate=0.0,
         low=0.0,
         high=0.0,
         p=1.0,
         repeats=repeats,
-        repeat_variance=(SPREAD / 100) ** 2 / repeats,
+        repeat_variance=variance,
         image_variance=DISAGREEMENT / test_images,
         image_freedom=float(test_images),
+        shared_variance=shared * variance * repeats,
     )
     return 100 * expected.interval(0.95)[1]
 

@@ -98,6 +98,11 @@ def in_points(difference: Difference) -> str:
     return f"{100 * difference.estimate:+.1f} points [{100 * difference.low:.1f}, {100 * difference.high:.1f}]"
 
 
+def margin_in_words(margin: float) -> str:
+    """A margin as ``1 point`` or ``0.5 points``."""
+    return f"{margin:g} point{'' if margin == 1 else 's'}"
+
+
 def answer(difference: Difference, margin: float, *, repeated: str, test_images: int) -> tuple[Outcome, str]:
     """The answer with its difference, and what is to be added: what would tell, or how small an effect is.
 
@@ -107,7 +112,6 @@ def answer(difference: Difference, margin: float, *, repeated: str, test_images:
     outcome = outcome_of(difference, margin)
     if outcome == "cannot tell yet":
         return outcome, what_would_tell(difference, margin, repeated=repeated, test_images=test_images)
-    size = f"{margin:g} point{'' if margin == 1 else 's'}"
     if outcome == "no worthwhile effect":
-        return outcome, f"it is less than {size} either way"
-    return outcome, f"a small effect, less than {size}" if within(difference, margin) else ""
+        return outcome, f"it is less than {margin_in_words(margin)} either way"
+    return outcome, f"a small effect, less than {margin_in_words(margin)}" if within(difference, margin) else ""

@@ -19,14 +19,14 @@ from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.plan import Plan, plan_of
 from ganaug.evaluation.price import Price, Tally, expected_half_width, in_minutes, price_of, within_budget
 from ganaug.evaluation.search import FOLDS, SEEDS
+from ganaug.evaluation.statistics import paired_difference
 from ganaug.evaluation.study import Arm, Study
 from ganaug.evaluation.timings import Timings, time_parts
 from ganaug.evaluation.utility import carry_out
 
 EACH = ("none", "classic", "trivial", "rand", "own")
-STEPS_ALONE = Timings(
-    0, 0, dict.fromkeys(EACH, 1.0), 0, 0, {"it": 0.0}, {"it": 0.0}
-)  # a second for each step, and nothing else
+# A second for each step, and nothing else.
+STEPS_ALONE = Timings(0, 0, dict.fromkeys(EACH, 1.0), 0, 0, {"it": 0.0}, {"it": 0.0})
 DEFAULTS = UtilitySettings(batch_size=32)
 
 
@@ -141,6 +141,24 @@ def test_more_seeds_make_the_interval_narrower(repeats, images, more):
 def test_the_expected_interval_is_students():
     assert expected_half_width(5, 10**9) == pytest.approx(2.776 * 0.7 / 5**0.5, rel=1e-3)
     assert expected_half_width(100, 200) == pytest.approx(1.96, rel=0.02)  # 2 % of 200 images: +-1 point
+
+
+@given(st.integers(2, 6), st.integers(1, 3), st.floats(0, 1), st.integers(0, 10_000))
+def test_the_expected_interval_is_that_of_answers_which_vary_as_assumed(draws, of_each, shared, seed):
+    """Test images are many, so that trainings and draws alone make it wide."""
+    trainings = draws * of_each
+    found = expected_half_width(trainings, 10**12, draws=draws, shared=shared)
+    means = [torch.zeros(200, dtype=torch.bool) for _ in range(draws)]
+    for mean, right in zip(means, torch.randperm(100, generator=torch.Generator().manual_seed(seed)), strict=False):
+        mean[: int(right)] = True
+    one = torch.stack(means).repeat(of_each, 1)
+    made = paired_difference(
+        one, torch.zeros_like(one), torch.arange(200) % 2, 2, [k % draws for k in range(trainings)], shared=shared
+    )
+    of_draws = replace(made, image_variance=0.0)
+    spread = (of_draws.repeat_variance * draws) ** 0.5  # between the draws
+    low, high = of_draws.interval(0.95)
+    assert (high - low) / 2 / spread == pytest.approx(found / (0.7 / of_each**0.5), rel=1e-4)
 
 
 def budget(plan, cells, minutes):

@@ -14,6 +14,7 @@ from helpers.report_example import DIGITS, difference_of, example_pictures, exam
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ganaug.evaluation import Report
 from ganaug.evaluation.report import figures
 from ganaug.evaluation.report.drawing import TEXT, WIDTH, wrapped
 from ganaug.evaluation.report.html import Picture, render_html
@@ -236,13 +237,28 @@ def test_what_a_reader_must_be_warned_of(html, two):
     assert two.count('<p class="warning">') == 2  # leakage that is not known: in the verdict, and in its section
 
 
+def with_repeats(report: Report, repeats: int) -> Report:
+    """The same report, whose verdict rests on so many seeds or draws."""
+    (generator,) = report.generators
+    verdict = replace(generator.verdict, difference=replace(generator.verdict.difference, repeats=repeats))
+    return replace(report, generators=(replace(generator, verdict=verdict),))
+
+
 def test_two_trainings_are_too_few_and_the_verdict_says_so(html, digits):
-    report = example_report()
-    report = replace(report, arms=tuple(replace(arm, scores=arm.scores[:2]) for arm in report.arms), draws=2)
+    report = with_repeats(example_report(), 2)
+    report = replace(report, arms=tuple(replace(arm, scores=arm.scores[:2]) for arm in report.arms))
     page = render_html(report, example_pictures(digits))
     assert "only 2 trainings" in verdicts(page)
+    assert "--seeds" in verdicts(page)
     assert "only 2 trainings" not in html
-    assert "were trained 2 times, spread over 2 draws of the training images." in page
+
+
+def test_two_draws_are_too_few_however_many_trainings_there_are(digits):
+    page = render_html(replace(with_repeats(example_report(), 2), draws=2), example_pictures(digits))
+    assert "only 2 times" in verdicts(page)
+    assert "--draws" in verdicts(page)
+    assert "--seeds" not in verdicts(page)
+    assert "were trained 5 times, spread over 2 draws of the training images; what stands beside" in page
 
 
 def test_a_generator_called_like_the_data_is_not_taken_for_them(digits):

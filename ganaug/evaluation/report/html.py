@@ -17,10 +17,10 @@ from ganaug.evaluation.report import figures
 from ganaug.evaluation.report.contents import GeneratorFacts, Report, TrialFacts, VerdictFacts
 from ganaug.evaluation.report.drawing import data_uri
 from ganaug.evaluation.report.wording import FILTERS, MINUS, SPACE, count, drawn_by, interval, percent, points
-from ganaug.evaluation.verdict import in_points, within
+from ganaug.evaluation.verdict import in_points, margin_in_words, within
 
 LEAST_DIVERSITY = 0.5  # of a class, relative to real images; the report warns of less
-FEW_TRAININGS = 2  # of each arm; the report warns of so few
+FEW_REPEATS = 2  # seeds or draws; the report warns of so few
 
 # Name, what it says, and how it is written.
 SET_DISTANCES = {
@@ -83,7 +83,7 @@ def render_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         copying={generator.name: _copying(generator.memorization) for generator in report.generators},
         distances=SET_DISTANCES,
         least_diversity=LEAST_DIVERSITY,
-        few_trainings=FEW_TRAININGS,
+        few_repeats=FEW_REPEATS,
     )
     html = re.sub(r"(?<=\d) %", f"{SPACE}%", html)  # a number and its sign stay on one line
     return html.encode("utf-8", "replace").decode()  # the name of a folder may hold what UTF-8 cannot
@@ -98,7 +98,7 @@ def _headline(verdict: VerdictFacts) -> str:
 def _meaning(report: Report, generator: GeneratorFacts) -> list[str]:
     """What the verdict means for the reader, in plain sentences."""
     verdict, margin = generator.verdict, report.settings.margin
-    size = f"{margin:g} point{'' if margin == 1 else 's'}"
+    size = margin_in_words(margin)
     low, high = map(points, verdict.difference.interval(0.9))
     with_them, without = percent(report.arm(verdict.arm).mean), percent(report.reference_arm.mean)
     sentences = [
