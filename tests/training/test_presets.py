@@ -104,9 +104,11 @@ ROWS = [
     ("few", 20, 1, "the same images", 0.3, 0.012, "helps"),
     ("many", 500, 1, "the same images", 0.1, -0.001, "no worthwhile effect"),
     ("tail", 100, 100, "the same images", 0.5, -0.02, "hurts"),
+    ("some", 100, 1, "the same images", 0.3, 0.004, "cannot tell yet"),
     ("others'", 20, 1, "all other training images", 0.5, 0.08, "helps"),
+    ("another classifier's", 20, 1, "the same images", 0.5, -0.01, "hurts", "small-vit"),
 ]
-KEYS = ("name", "images_per_class", "imbalance", "generator_from", "ratio", "estimate", "outcome")
+KEYS = ("name", "images_per_class", "imbalance", "generator_from", "ratio", "estimate", "outcome", "classifier")
 
 
 @pytest.mark.parametrize(
@@ -114,14 +116,15 @@ KEYS = ("name", "images_per_class", "imbalance", "generator_from", "ratio", "est
     [
         ([30, 30], r"is few\. There, .* \+1\.2 points \[0\.7, 1\.7\] .*Expect about as much, at ratio 0\.3"),
         ([5, 5, 0], "is few"),
-        ([200, 200], r"is many\. There, .* -0\.1 points \[-0\.6, 0\.4\] .*Expect no worthwhile gain"),
+        ([100, 100], r"is some\..*Whether they help there is not known"),
+        ([300, 300], r"is many\. There, .* -0\.1 points \[-0\.6, 0\.4\] .*Expect no worthwhile gain"),
         ([100, 10], "is tail.*Expect harm"),
     ],
 )
 def test_the_nearest_of_what_was_measured_is_expected(monkeypatch, counts, expected):
     rows = {}
     for row in ROWS:
-        values = dict(zip(KEYS, row, strict=True))
+        values = {"classifier": "small-cnn", **dict(zip(KEYS, row, strict=False))}
         estimate = values.pop("estimate")
         rows[row[0]] = {
             **values,
