@@ -17,7 +17,7 @@ COMMANDS = {
     "inspect": "say what a generator is and whether it is safe to load",
 }
 # What they import that only an extra brings. Looked for first: an evaluation must not fail after an hour of training.
-_JUDGING = ("tyro", "scipy", "sklearn", "matplotlib")
+_JUDGING = ("tyro", "scipy", "matplotlib")
 NEEDED = {"train": _JUDGING, "evaluate": _JUDGING, "generate": ("tyro",), "publish": ("tyro",), "inspect": ()}
 
 
