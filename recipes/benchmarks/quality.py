@@ -39,7 +39,7 @@ class Arguments:
     Args:
         models: Which models of recipes/train_acgan.py.
         kimg: Budgets, in thousands of real images shown; each is a training run of its own.
-        settings: How the classifiers are trained; of them, ratios and trivial_augment are not used.
+        settings: How the classifiers are trained; of them, only seeds, steps, batch_size and horizontal_flip are used.
         output_dir: Folder for the generators and quality.json, to which results are added.
         processes: Classifiers trained at a time on a CPU, each by one thread; by default one for each core.
         table: Train nothing: print the table of this quality.json.

@@ -13,7 +13,8 @@ from ganaug.filters import ClassifierAgreement
 from ganaug.training import pseudo_labels
 from ganaug.training.presets import OTHERS, PSEUDO_LABELLED, SAME, expected_utility, measured_utility
 
-DIGITS = {"source": "sklearn:digits", "kimg": 0.064, "flip": False}
+DIGITS = {"source": "sklearn:digits", "kimg": 0.064, "flip": False, "draws": 2}
+SHORT = {"max_steps": 20, "augmentations": ("classic",)}
 
 
 class Lenient(ClassifierAgreement):
@@ -45,7 +46,7 @@ def few_settings(monkeypatch, tmp_path):
 def test_each_setting_is_measured_once(tmp_path, capsys):
     args = utility.Arguments(
         settings=("own", "pseudo", "alone"),
-        utility=UtilitySettings(seeds=2, steps=20, batch_size=32, ratios=(0.3,), trivial_augment=False),
+        utility=UtilitySettings(seeds=2, steps=20, batch_size=32, ratios=(0.3,), **SHORT),
         output_dir=tmp_path / "out",
         processes=1,
     )
@@ -60,13 +61,15 @@ def test_each_setting_is_measured_once(tmp_path, capsys):
         assert all(len(scores) == 2 for scores in row["scores"].values())
         gain = row["difference"]
         assert gain["low"] <= gain["estimate"] <= gain["high"]
-        assert ("label_fidelity" in row) == (key == "own")
-    assert "real + classic + class-balanced loss" in rows["own"]["scores"]
+        assert (row["draws"], row["classifier"]) == (2, "small-cnn")
+        assert {row["best_without"], row["with"]} <= set(row["beside"]) | {rows["pseudo"]["best_without"]}, key
+    assert "real + classic + class-balanced loss" in [name for name, *_ in rows["own"]["search"]]
     assert rows["alone"]["with"] == "generated only"
-    assert (tmp_path / "out" / "pseudo" / "model.safetensors").exists()
-    assert (tmp_path / "out" / "alone-selector.safetensors").exists()
+    for draw in ("0", "1", "2"):
+        assert (tmp_path / "out" / "pseudo" / draw / "model.safetensors").exists()
+    assert (tmp_path / "out" / "alone" / "selector.safetensors").exists()
     shown = capsys.readouterr().out
-    assert shown.count("| few digits | the same images, 0.064 kimg | 20 of 32 | real") == 1
+    assert shown.count("| few digits, 2 draws | the same images, 0.064 kimg | small-cnn | real") == 1
     assert (tmp_path / "out" / "utility.png").stat().st_size > 5000
     utility.main(args)
     assert capsys.readouterr().out == shown

@@ -124,7 +124,9 @@ def test_the_readmes_network_of_ones_own_trains_and_loads(tmp_path):
         "torch.Size([10, 1, 8, 8])\n"
     )
     judge = next(block for block in blocks if "write_report" in block)
-    judge = judge.replace("seeds=3, steps=100", "seeds=2, steps=2, trivial_augment=False")
+    judge = judge.replace(
+        "seeds=3, steps=100, max_steps=400", "seeds=2, steps=2, max_steps=2, augmentations=('none',)"
+    )
     (tmp_path / "judge.py").write_text(f"from mine import TinyGenerator\n{judge}")
     assert re.search(r"[+-]\d+\.\d points \[", run_python("judge.py", cwd=tmp_path))
     assert (tmp_path / "outputs" / "tiny" / "evaluation" / "report.html").exists()
