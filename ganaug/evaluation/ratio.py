@@ -120,7 +120,7 @@ def choose_ratio(
     folds, arms = whole(study, len(choosing)), study.mixed_arms("generator", reference)
     tally = Tally(cells, time_parts(study, cells, [reference.augmentation]))
     tally.run([job for arm in arms for job in choosing_jobs(folds, arm)])
-    tally.run([Job(study, arm, JUDGES + seed) for arm in (arms[-1], reference) for seed in range(settings.seeds)])
+    tally.run(_judging(study, arms[-1], reference))
     logger.warning(
         "choosing the ratio: %d classifiers are trained with and without generated images, which takes %s here",
         tally.trained,
@@ -146,8 +146,7 @@ def judged_ratio(study: Study, choosing: int, cells: TrainsCells) -> RatioChoice
     best = best_of(trials).arm
 
     # Others, and the other half, judge it.
-    jobs = [Job(study, arm, JUDGES + seed) for arm in (best, reference) for seed in range(settings.seeds)]
-    found = cells.run(jobs, "judging it")
+    found = cells.run(_judging(study, best, reference), "judging it")
     with_it, without = (
         answers_of(of_arm, held_out).of(slice(choosing, None))
         for of_arm in (found[: settings.seeds], found[settings.seeds :])
@@ -165,6 +164,11 @@ def judged_ratio(study: Study, choosing: int, cells: TrainsCells) -> RatioChoice
         {trial.arm.ratio: trial.mean for trial in trials},
         f"{sentence} on {judging:,} validation images{f'; {note}' if note else ''}",
     )
+
+
+def _judging(study: Study, *arms: Arm) -> list[Job]:
+    """The trainings that judge, arm by arm."""
+    return [Job(study, arm, JUDGES + seed) for arm in arms for seed in range(study.settings.seeds)]
 
 
 def _reference(study: Study) -> Arm:
