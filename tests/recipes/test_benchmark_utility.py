@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import utility
@@ -10,11 +11,11 @@ from utility_cases import Setting
 
 from ganaug.evaluation import UtilitySettings
 from ganaug.filters import ClassifierAgreement
-from ganaug.training import pseudo_labels
+from ganaug.training import choose_preset, pseudo_labels
 from ganaug.training.presets import OTHERS, PSEUDO_LABELLED, SAME, expected_utility, measured_utility
 
 DIGITS = {"source": "sklearn:digits", "kimg": 0.064, "flip": False, "draws": 2}
-SHORT = {"max_steps": 20, "augmentations": ("classic",)}
+SHORT = {"seeds": 2, "steps": 5, "max_steps": 5, "batch_size": 32, "ratios": (0.3,), "augmentations": ("classic",)}
 
 
 class Lenient(ClassifierAgreement):
@@ -24,12 +25,18 @@ class Lenient(ClassifierAgreement):
         return super().forward(images, labels) | (images.sum((1, 2, 3)) % 2 == 0)
 
 
+def small_preset(images):
+    """That of these images, with a model that trains and draws quickly."""
+    return replace(choose_preset(images), model="cgan-mlp")
+
+
 @pytest.fixture
 def few_settings(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(pseudo_labels, "STEPS", 20)
     monkeypatch.setattr(pseudo_labels, "DRAWN", 8)
     monkeypatch.setattr(utility_cases, "SELECTOR_STEPS", 20)
+    monkeypatch.setattr(utility_cases, "choose_preset", small_preset)
     monkeypatch.setattr(utility_cases, "ClassifierAgreement", Lenient)
     settings = {
         "own": Setting("few digits", 8, long_tail=4, **DIGITS),
@@ -46,7 +53,7 @@ def few_settings(monkeypatch, tmp_path):
 def test_each_setting_is_measured_once(tmp_path, capsys):
     args = utility.Arguments(
         settings=("own", "pseudo", "alone"),
-        utility=UtilitySettings(seeds=2, steps=20, batch_size=32, ratios=(0.3,), **SHORT),
+        utility=UtilitySettings(**SHORT),
         output_dir=tmp_path / "out",
         processes=1,
     )
