@@ -46,8 +46,8 @@ class EvaluateArguments:
             of classes is replaced.
         classifier_frozen: Train only the last layer of the pre-trained model.
         inception_weights: File with the weights of the Inception network, for FID and KID, or download.
-        draws: Draws of the images, and trainings of generators that were trained on them, over which the judged
-            classifiers are spread. 1 judges these images and this training alone.
+        draws: How many draws of your images the judged classifiers are spread over. A generator that was trained on
+            just these images is trained again on each draw. With 1, images and generators are judged as they are.
         output_dir: Folder for the report; by default evaluation in the folder of the generator, or
             outputs/evaluation.
         processes: Classifiers trained at a time on a CPU, each by one thread; by default one for each core.

@@ -1,7 +1,7 @@
 """What an evaluation costs, in minutes, before it starts; and what to leave out so that it fits into a budget.
 
-The search for the reference goes on as long as that pays, so there is a least and a most. Both come from the search
-itself, with scores that are made up so that it ends at once, or as late as it may.
+The search for the reference goes on as long as that pays off, so there is a least and a most. Both come from the
+search itself, with scores that are made up so that it ends at once, or as late as it may.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Price:
         """All of this in words."""
         cells = f"it trains {_range(f'{self.cells:,}', f'{self.most_cells:,}')} classifiers"
         if self.cells < self.most_cells:
-            cells += ", the more the longer the search pays"
+            cells += ", and more the longer its search pays off"
         if not self.most_cells:
             cells = f"all {self.kept:,} classifiers are kept from earlier"
         elif self.kept:
@@ -179,8 +179,8 @@ def price_of(plan: Plan, cells: Cells, timings: Timings) -> Price:
 def _tally(plan: Plan, tally: Tally, *, longest: bool) -> Tally:
     """Count the trainings of a plan; where a score is not known yet, it is made up.
 
-    The search is shortest if the cheapest training is the best and nothing else pays. It is longest if everything pays
-    that is tried, but a lower learning rate, after which no higher one would be tried twice.
+    The search is shortest if the cheapest training is the best and nothing else pays off. It is longest if everything
+    does but a lower learning rate, after which no higher one would be tried twice.
     """
     study, timings = plan.study, tally.timings
 

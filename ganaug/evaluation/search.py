@@ -82,7 +82,7 @@ def search_reference(study: Study, score: Score) -> list[Trial]:
     Returns:
         list of Trial: all that were tried; :func:`best_of` is the reference.
     """
-    # Ways to augment the images. All get twice the steps once, for the stronger an augmentation is the later it pays.
+    # Ways to augment the images. All get twice the steps once: the stronger an augmentation, the later it pays off.
     trials = _race(study.augmented_arms(), score, study.settings.max_steps)
     means = {arm.augmentation: _best_with(trials, arm) for arm in study.augmented_arms()}
     leaders = sorted(means.values(), key=lambda trial: trial.mean, reverse=True)
@@ -93,7 +93,7 @@ def search_reference(study: Study, score: Score) -> list[Trial]:
         trials += added
         trials += _race(_together(leader, added), score, study.settings.max_steps, best=best_of(trials))
 
-    # Learning rates, lower and higher, in the direction that pays as far as it does.
+    # Learning rates, lower and higher, in the direction that pays off, as far as it does.
     best = best_of(trials)
     for factor in (1 / LEARNING_RATE_STEP, LEARNING_RATE_STEP):
         first = best
@@ -109,7 +109,7 @@ def search_reference(study: Study, score: Score) -> list[Trial]:
 
 
 def _race(arms: Sequence[Arm], score: Score, max_steps: int, *, best: Trial | None = None) -> list[Trial]:
-    """Train arms with ever more steps, as long as that pays and they may still become the best."""
+    """Train arms with ever more steps, as long as that pays off and they may still become the best."""
     trials: list[Trial] = []
     racing: dict[Arm, Trial | None] = dict.fromkeys(arms)
     while racing:

@@ -47,12 +47,12 @@ class UtilitySettings:
         seeds: Trainings of each arm that is judged, at least 2. They are spread evenly over the draws, where there are
             several, so there may be a few more.
         steps: Optimisation steps that the search for the best training without generated images begins with.
-        max_steps: Steps that it ends with at the latest; it doubles them as long as that pays.
+        max_steps: Steps that it goes to at most; it doubles them as long as that pays off.
         batch_size: Images in a step.
         augmentations: Augmentations that the search tries: none, classic (shifts), trivial or rand (TrivialAugment or
             RandAugment on top). The classifier's own, where it has one, is tried too.
         ratios: Fractions of the training set that are generated.
-        margin: Largest difference that is not worthwhile, in points of balanced accuracy.
+        margin: Smallest worthwhile difference, in points of balanced accuracy, fixed beforehand.
         horizontal_flip: Mirror images in classic augmentation; only where a mirrored image is still of its class.
         learning_curve: Whether to train with other numbers of real images too, which tells what a gain is worth in
             images.

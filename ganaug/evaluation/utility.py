@@ -286,10 +286,12 @@ def _covers(plan: Plan) -> str:
     if plan.draws is None:
         return f"The interval covers {always}; not {images}, nor {generators}."
     kind = f"{len(judged)} {plan.draws.kind}"
-    kept = [name for name, generator in study.generators.items() if judged[0].generators[name] is generator]
-    if kept:
-        return f"The interval covers {always}, and {images} ({kind}); not {generators}, which was trained once."
-    return f"The interval covers {always}, {images} ({kind}), and {generators}, for it was trained anew for each."
+    once = [name for name, generator in study.generators.items() if judged[0].generators[name] is generator]
+    if not once:
+        return f"The interval covers {always}, {images} ({kind}), and {generators}, for it was trained anew for each."
+    if len(once) < len(study.generators):
+        generators = f"how the training of {' and '.join(f'“{name}”' for name in once)} happened to go"
+    return f"The interval covers {always}, and {images} ({kind}); not {generators}, for there was only one."
 
 
 def _verdict(found: Utility, arm: Arm) -> Verdict:

@@ -25,7 +25,7 @@ def outcome_of(difference: Difference, margin: float) -> Outcome:
 
     Args:
         difference (Difference): arm minus reference.
-        margin (float): largest difference that is not worthwhile, in points of balanced accuracy; fixed beforehand.
+        margin (float): smallest worthwhile difference, in points of balanced accuracy; fixed beforehand.
     """
     if difference.low > 0:
         return "helps"

@@ -28,13 +28,14 @@ from helpers.programs import forkserver, start_python
 from ganaug import InputError, LabelledImages
 from ganaug.data import joined
 from ganaug.evaluation import (
+    Draw,
+    Draws,
     UtilitySettings,
     classification_accuracy,
     train_classifier,
     utility,
 )
 from ganaug.evaluation.cells import Cells, Job, run_cell
-from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.plan import plan_of
 from ganaug.evaluation.search import JUDGES
 from ganaug.evaluation.study import Arm, Study, class_balanced_weights
@@ -212,7 +213,7 @@ def test_each_judged_training_has_its_draw(parts):
     ("kind", "covers"),
     [
         (None, "; not which training images were collected, nor how the generator's training happened to go."),
-        ("the same generator", "; not how the generator's training happened to go, which was trained once."),
+        ("the same generator", "; not how the generator's training happened to go, for there was only one."),
         ("its own generator", "for it was trained anew for each."),
     ],
 )
@@ -223,6 +224,15 @@ def test_what_the_interval_covers_is_said(parts, kind, covers):
     found = made_up(parts, MadeUpCells(), Draws(tuple(draws)) if kind else None, generator)
     assert found.covers.startswith("The interval covers how the classifiers' training happened to go and which test")
     assert found.covers.endswith(covers)
+
+
+def test_of_several_generators_those_that_were_trained_once_are_named(parts):
+    train, known, _, held_out = parts
+    once = Replay(known)
+    draws = Draws(tuple(Draw(train, {"published": once, "own": Replay(known)}) for _ in range(2)))
+    study = Study(train, held_out, {"published": once, "own": Replay(known)}, settings=SIMPLE)
+    covers = carry_out(plan_of(study, draws), MadeUpCells()).covers
+    assert covers.endswith("; not how the training of “published” happened to go, for there was only one.")
 
 
 def test_a_ratio_is_chosen_on_validation_images_though_the_reference_is_cross_validated(parts):
