@@ -37,10 +37,10 @@ METHOD = (
     "luck.",
     "The reference is the best training without generated images, by its mean score on the validation images. The "
     "search tries augmentations, each with twice the steps at least once, and again as long as that brings more than "
-    "half a point and the best is within reach; on top of the best, MixUp or CutMix and, where classes are "
-    "imbalanced, oversampling and a class-balanced loss; then lower and higher learning rates. Where there are fewer "
-    "than 1,000 validation images, five-fold cross-validation adds the training images, if each class has at least "
-    "five.",
+    "half a point and the best is within reach; on top of the best, MixUp or CutMix; where classes are imbalanced, on "
+    "top of the best two, and oversampling and a class-balanced loss too; then lower and higher learning rates. Where "
+    "there are fewer than 1,000 validation images, five-fold cross-validation adds the training images, if each class "
+    "has at least five.",
     "Generated images are added to exactly that training, with its steps, schedule and augmentation, at several "
     "ratios. The primary arm is the one with the highest mean score on the validation images.",
     "The interval is Student's t for the mean difference between primary arm and reference. New trainings and test "
@@ -52,7 +52,8 @@ METHOD = (
     "the 90 % interval lies within the margin that was fixed beforehand (two one-sided tests). Where neither is so, "
     "the evaluation cannot tell yet, and says what would.",
     "The verdict is one comparison for each generator. The other rows of the table are for orientation; their "
-    "intervals are not corrected for their number.",
+    "intervals are not corrected for their number. One of them is the reference with more steps, in place of the time "
+    "that the generator's training took, but no more than four times as many.",
     "What a difference is worth in real images is read off a power law fitted to the scores of the reference with "
     "fewer and, where there are any, more real images. Its interval is a bootstrap over the seeds of that curve and "
     "the difference. Beyond the sizes that were measured it is an extrapolation.",

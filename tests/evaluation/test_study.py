@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from helpers.generators import make_generator
 from helpers.images import small_images
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import Identity
 
 from ganaug.evaluation import UtilitySettings
 from ganaug.evaluation.study import Study
@@ -15,8 +15,7 @@ RATIOS = st.lists(st.integers(1, 9999).map(lambda k: k / 10000), min_size=1, max
 
 def study_of(*generators: str, ratios: tuple[float, ...] = (0.3, 0.125)) -> Study:
     images = small_images()
-    generator = make_generator(images.classes)
-    return Study(images, images, dict.fromkeys(generators, generator), settings=UtilitySettings(ratios=ratios))
+    return Study(images, images, dict.fromkeys(generators, Identity()), settings=UtilitySettings(ratios=ratios))
 
 
 def test_an_arm_says_how_many_of_its_images_are_generated_and_by_which_generator():
