@@ -138,8 +138,9 @@ def table(results: Results) -> str:
     for found in results["rows"].values():
         scores, gain = found["scores"], found["difference"]
         note = f": {found['note']}" if found["note"] else ""
+        draws = f"{found['draws']} draws" if found["draws"] > 1 else "one draw"
         lines.append(
-            f"| {found['name']}, {found['draws']} draws | {found['generator_from']}, {found['kimg']:g} kimg "
+            f"| {found['name']}, {draws} | {found['generator_from']}, {found['kimg']:g} kimg "
             f"| {found['classifier']} "
             f"| {found['best_without']}, {found['steps']:,} steps: {spread(scores[found['best_without']])} "
             f"| {spread(scores[found['with']])} at {found['ratio']:g} "
