@@ -28,6 +28,7 @@ from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.core.files import atomic_path, user_cache, write_tensors
 from ganaug.core.hardware import best_device, has_bf16, one_thread_each
+from ganaug.core.integers import positive_int
 from ganaug.core.pixels import to_float
 from ganaug.core.seeding import forked_rng
 from ganaug.data import LabelledImages
@@ -133,14 +134,15 @@ class Cells:
         processes (int): how many cells are trained at a time on a CPU; on an accelerator, one at a time. Default: 1
 
     Raises:
-        ValueError: a generator does not fit the images, or the factory makes something other than a classifier of
-            their classes. This is found out before anything is trained.
+        ValueError: a generator does not fit the images, the factory makes something other than a classifier of
+            their classes, or ``processes`` is not a positive int. This is found out before anything is trained.
     """
 
     def __init__(self, studies: Sequence[Study], folder: str | Path | None = None, *, processes: int = 1) -> None:
         self.studies = tuple(studies)
         self.folder = Path(folder) if folder else user_cache() / "evaluation"
         self.device = best_device()
+        processes = positive_int("processes", processes)
         self.processes = processes if self.device.type == "cpu" else 1
         makes = _what_it_makes(self.studies[0])  # the studies of one evaluation differ in images and generators alone
         self.used: list[Cell] = []  # all that were asked for, trained now or earlier

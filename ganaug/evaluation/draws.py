@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,11 +39,16 @@ class Draws:
         kind (str): what they are, in words.
         shared (float): how much of the variance between them does not shrink with more of them, because they have
             images in common: the variance of what they share over the variance between them. 0 for independent draws.
+        train_generators (callable, optional): trains the generators that are to be trained on each draw, and returns
+            the draws with them; until then others stand in. Default: all are there
+        seconds (float): that this will take, about.
     """
 
     each: tuple[Draw, ...]
     kind: str = "independent draws of the images"
     shared: float = 0.0
+    train_generators: Callable[[Draws], Draws] | None = None
+    seconds: float = 0.0
 
 
 def draw_images(

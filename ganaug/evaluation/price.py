@@ -54,6 +54,8 @@ class Price:
         cells, most_cells (int): classifiers that are trained then.
         kept (int): further ones that an earlier evaluation left on disk, at most.
         half_width (float): of the 95 % interval that is to be expected, in points of balanced accuracy.
+        draws (int): that the judged trainings are spread over. Default: 1
+        generator_minutes (float): the part of ``minutes`` in which generators are trained on the draws. Default: 0
         given_up (tuple of str): what was left out to fit into a budget, and what that costs, a sentence each.
         full_half_width (float, optional): ``half_width`` without the budget. Default: there is no budget
     """
@@ -64,6 +66,8 @@ class Price:
     most_cells: int
     kept: int
     half_width: float
+    draws: int = 1
+    generator_minutes: float = 0.0
     given_up: tuple[str, ...] = ()
     full_half_width: float | None = None
 
@@ -83,7 +87,10 @@ class Price:
         elif self.given_up:
             width += f" (±{self.full_half_width:.1f} without the budget)"
         takes = f"the evaluation takes {in_minutes(self.minutes, self.most_minutes)} here"
+        if self.generator_minutes:
+            takes += f", {in_minutes(self.generator_minutes, self.generator_minutes)} of it to train generators again"
         width += f", if differences vary by {SPREAD:g} points between trainings"
+        width += ", and no more between draws" if self.draws > 1 else ""
         return ". ".join([f"{takes}: {cells}", *self.given_up, width])
 
 
@@ -163,13 +170,19 @@ def price_of(plan: Plan, cells: Cells, timings: Timings) -> Price:
         timings (Timings): of the parts.
     """
     least, most = (_tally(plan, Tally(cells, timings), longest=longest) for longest in (False, True))
+    of_generators = plan.draws.seconds if plan.draws else 0.0
+    repeats, draws = len(plan.draw_of), len(plan.judged)
     return Price(
-        minutes=least.seconds / 60,
-        most_minutes=most.seconds / 60,
+        minutes=(least.seconds + of_generators) / 60,
+        most_minutes=(most.seconds + of_generators) / 60,
         cells=least.trained,
         most_cells=most.trained,
         kept=max(least.kept, most.kept),
-        half_width=expected_half_width(len(plan.draw_of), len(plan.test)),
+        half_width=expected_half_width(
+            repeats, len(plan.test), draws=draws, shared=plan.draws.shared if plan.draws else 0.0
+        ),
+        draws=draws,
+        generator_minutes=of_generators / 60,
     )
 
 
@@ -218,21 +231,29 @@ def _tally(plan: Plan, tally: Tally, *, longest: bool) -> Tally:
     return tally
 
 
-def expected_half_width(repeats: int, test_images: int) -> float:
+def expected_half_width(trainings: int, test_images: int, *, draws: int = 1, shared: float = 0.0) -> float:
     """Half the width of the 95 % interval that is to be expected, in points.
 
     It is computed as by :func:`paired_difference`, from an assumed spread between trainings and an assumed share of
-    test images on which the arms differ lastingly.
+    test images on which the arms differ lastingly. Draws are assumed to differ by no more than trainings do.
+
+    Args:
+        trainings (int), test_images (int): of each arm.
+        draws (int): that the trainings are spread over; each counts once. Default: 1
+        shared (float): see :attr:`ganaug.evaluation.draws.Draws.shared`. Default: 0
     """
+    repeats = draws if draws > 1 else trainings
+    variance = (SPREAD / 100) ** 2 / trainings
     expected = Difference(
         estimate=0.0,
         low=0.0,
         high=0.0,
         p=1.0,
         repeats=repeats,
-        repeat_variance=(SPREAD / 100) ** 2 / repeats,
+        repeat_variance=variance,
         image_variance=DISAGREEMENT / test_images,
         image_freedom=float(test_images),
+        shared_variance=shared * repeats * variance,
     )
     return 100 * expected.interval(0.95)[1]
 
