@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -32,6 +33,7 @@ from ganaug.core.integers import positive_int
 from ganaug.core.pixels import to_float
 from ganaug.core.seeding import forked_rng
 from ganaug.data import LabelledImages
+from ganaug.evaluation.augmentation import BatchTransform
 from ganaug.evaluation.classifier import check_logits, predict_probabilities, train_classifier
 from ganaug.evaluation.statistics import balanced_accuracy
 from ganaug.evaluation.study import Arm, Study
@@ -307,14 +309,43 @@ def untrained(study: Study) -> nn.Module:
     """A classifier of a study, as its factory makes it with seed 0.
 
     Raises:
-        InputError: what the factory makes is no module.
+        InputError: the factory does not take the arguments of one, or what it makes is no module.
     """
     data = study.held_out
+    try:
+        inspect.signature(study.factory).bind(len(data.classes), channels=data.channels, image_size=data.image_size)
+    except ValueError:
+        pass  # it does not say what it takes
+    except TypeError as error:
+        raise InputError(
+            "the classifier's factory is called with the number of classes, and with channels and image_size by "
+            f"keyword, but it does not take these: {error}"
+        ) from error
     with one_thread_each(), usual_defaults(), forked_rng(0, torch.device("cpu")):
         classifier = study.factory(len(data.classes), channels=data.channels, image_size=data.image_size)
     if not isinstance(classifier, nn.Module):
         raise InputError(f"the classifier's factory must make a torch module, got {type(classifier).__name__}")
     return classifier
+
+
+def own_augmentation(study: Study) -> BatchTransform | None:
+    """What a study's classifier augments batches with, tried on a few images; None if it brings nothing with it.
+
+    Raises:
+        InputError: it is not callable, or makes something other than such a batch.
+    """
+    augment = getattr(untrained(study), "augmentation", None)
+    if augment is None:
+        return None
+    if not callable(augment):
+        raise InputError(f"the classifier's augmentation must be callable, got {type(augment).__name__}")
+    images = study.held_out.images[:PROBED]
+    with one_thread_each(), usual_defaults(), forked_rng(0, torch.device("cpu")):
+        made = augment(images.clone())
+    found = (made.dtype, tuple(made.shape)) if isinstance(made, Tensor) else type(made).__name__
+    if found != (wanted := (torch.uint8, tuple(images.shape))):
+        raise InputError(f"the classifier's augmentation must return images as it is given, {wanted}, not {found}")
+    return cast(BatchTransform, augment)
 
 
 def _what_it_makes(study: Study) -> list[Any]:
