@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.core.integers import positive_int
 from ganaug.evaluation import Draw, Draws, draw_images, kind_of_draws, shared_by_draws
-from ganaug.training.again import recipe_of, train_again, trained_on
+from ganaug.training.again import recipe_of, train_again, trained_before, trained_on
 
 
 def make_draws(
@@ -19,8 +21,9 @@ def make_draws(
     *,
     folder: str | Path | None = None,
 ) -> Draws | None:
-    """Draw images as they could also have been collected, and train the generators that were trained on them again.
+    """Draw images as they could also have been collected, for which generators trained on them are trained again.
 
+    That takes long, so it is left to :attr:`Draws.train_generators`, but for those that an earlier call has trained.
     The given images are draw 0, on which reference and ratio are chosen; the draws that are judged are others, from 1.
     A generator that was trained on other images is the same in all of them.
 
@@ -32,12 +35,11 @@ def make_draws(
         folder (str or Path, optional): where trained generators are kept, see :func:`train_again`.
 
     Returns:
-        Draws: None if the given images are judged.
+        Draws: None if the given images are judged. Its ``train_generators`` raises RuntimeError if a training was
+        stopped or failed, and OSError if a folder cannot be written to or the disk is full.
 
     Raises:
-        InputError: ``count`` is not a positive int, or a generator cannot be trained again; nothing is trained then.
-        RuntimeError: a training was stopped, or it failed.
-        OSError: a folder cannot be written to or the disk is full.
+        InputError: ``count`` is not a positive int, or a generator cannot be trained again.
     """
     if positive_int("draws", count) == 1:
         return None
@@ -50,17 +52,39 @@ def make_draws(
         else:
             print(f"{name} was not trained on just these images, so it is the same in all draws")
 
+    kept, seconds = True, 0.0
     draws = []
     for number in range(1, count + 1):
         images, rest = draw_images(train, extra, draw=number)
+        found = {}
+        for name, generator in own.items():
+            seed = _seed(generator, number)
+            if trained_before(generator, images, seed=seed, folder=folder):
+                found[name] = train_again(generator, images, seed=seed, folder=folder)
+            else:
+                kept, seconds = False, seconds + generator.info["training"]["seconds"]
+        draws.append(Draw(images, {**generators, **found}, rest))
+    train_generators = None if kept else partial(_train_generators, own=own, folder=folder)
+    shared = shared_by_draws(train, extra)
+    return Draws(tuple(draws), kind_of_draws(train, extra), shared, train_generators, seconds)
+
+
+def _train_generators(draws: Draws, *, own: Mapping[str, Generator], folder: str | Path | None) -> Draws:
+    """The draws with the generators trained on each."""
+    each = []
+    for number, draw in enumerate(draws.each, 1):
         trained = {}
         for name, generator in own.items():
-            seed = (generator.info["training"]["seed"] + number) % 2**32
-            trained[name] = train_again(generator, images, seed=seed, folder=folder)
+            trained[name] = train_again(generator, draw.train, seed=_seed(generator, number), folder=folder)
             minutes = trained[name].info["training"]["seconds"] / 60
-            print(f"draw {number} of {count}: {name} was trained on it in {minutes:.1f} minutes")
-        draws.append(Draw(images, {**generators, **trained}, rest))
-    return Draws(tuple(draws), kind_of_draws(train, extra), shared_by_draws(train, extra))
+            print(f"draw {number} of {len(draws.each)}: {name} was trained on it in {minutes:.1f} minutes")
+        each.append(replace(draw, generators={**draw.generators, **trained}))
+    return replace(draws, each=tuple(each), train_generators=None, seconds=0.0)
+
+
+def _seed(generator: Generator, draw: int) -> int:
+    """Of the generator's training on a draw."""
+    return int(generator.info["training"]["seed"] + draw) % 2**32
 
 
 def _trained_again(name: str, generator: Generator, images: LabelledImages) -> bool:

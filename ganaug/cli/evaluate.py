@@ -107,7 +107,7 @@ def judge(args: EvaluateArguments) -> None:
 
 def processes_of(args: EvaluateArguments) -> int:
     """How many classifiers are trained at a time; printed where the flags do not say it."""
-    if args.processes:
+    if args.processes is not None:
         return args.processes
     _, why = cpu_threads(None)
     processes = set_cpu_threads(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -28,9 +29,11 @@ from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.core.files import atomic_path, user_cache, write_tensors
 from ganaug.core.hardware import best_device, has_bf16, one_thread_each
+from ganaug.core.integers import positive_int
 from ganaug.core.pixels import to_float
 from ganaug.core.seeding import forked_rng
 from ganaug.data import LabelledImages
+from ganaug.evaluation.augmentation import BatchTransform
 from ganaug.evaluation.classifier import check_logits, predict_probabilities, train_classifier
 from ganaug.evaluation.statistics import balanced_accuracy
 from ganaug.evaluation.study import Arm, Study
@@ -133,14 +136,15 @@ class Cells:
         processes (int): how many cells are trained at a time on a CPU; on an accelerator, one at a time. Default: 1
 
     Raises:
-        ValueError: a generator does not fit the images, or the factory makes something other than a classifier of
-            their classes. This is found out before anything is trained.
+        ValueError: a generator does not fit the images, the factory makes something other than a classifier of
+            their classes, or ``processes`` is not a positive int. This is found out before anything is trained.
     """
 
     def __init__(self, studies: Sequence[Study], folder: str | Path | None = None, *, processes: int = 1) -> None:
         self.studies = tuple(studies)
         self.folder = Path(folder) if folder else user_cache() / "evaluation"
         self.device = best_device()
+        processes = positive_int("processes", processes)
         self.processes = processes if self.device.type == "cpu" else 1
         makes = _what_it_makes(self.studies[0])  # the studies of one evaluation differ in images and generators alone
         self.used: list[Cell] = []  # all that were asked for, trained now or earlier
@@ -305,14 +309,43 @@ def untrained(study: Study) -> nn.Module:
     """A classifier of a study, as its factory makes it with seed 0.
 
     Raises:
-        InputError: what the factory makes is no module.
+        InputError: the factory does not take the arguments of one, or what it makes is no module.
     """
     data = study.held_out
+    try:
+        inspect.signature(study.factory).bind(len(data.classes), channels=data.channels, image_size=data.image_size)
+    except ValueError:
+        pass  # it does not say what it takes
+    except TypeError as error:
+        raise InputError(
+            "the classifier's factory is called with the number of classes, and with channels and image_size by "
+            f"keyword, but it does not take these: {error}"
+        ) from error
     with one_thread_each(), usual_defaults(), forked_rng(0, torch.device("cpu")):
         classifier = study.factory(len(data.classes), channels=data.channels, image_size=data.image_size)
     if not isinstance(classifier, nn.Module):
         raise InputError(f"the classifier's factory must make a torch module, got {type(classifier).__name__}")
     return classifier
+
+
+def own_augmentation(study: Study) -> BatchTransform | None:
+    """What a study's classifier augments batches with, tried on a few images; None if it brings nothing with it.
+
+    Raises:
+        InputError: it is not callable, or makes something other than such a batch.
+    """
+    augment = getattr(untrained(study), "augmentation", None)
+    if augment is None:
+        return None
+    if not callable(augment):
+        raise InputError(f"the classifier's augmentation must be callable, got {type(augment).__name__}")
+    images = study.held_out.images[:PROBED]
+    with one_thread_each(), usual_defaults(), forked_rng(0, torch.device("cpu")):
+        made = augment(images.clone())
+    found = (made.dtype, tuple(made.shape)) if isinstance(made, Tensor) else type(made).__name__
+    if found != (wanted := (torch.uint8, tuple(images.shape))):
+        raise InputError(f"the classifier's augmentation must return images as it is given, {wanted}, not {found}")
+    return cast(BatchTransform, augment)
 
 
 def _what_it_makes(study: Study) -> list[Any]:

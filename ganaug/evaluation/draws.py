@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,9 @@ class Draws:
         shared (float): how much of the variance between them does not shrink with more of them, because they have
             images in common: the variance of what they share over the variance between them. 0 for independent draws;
             of those by :func:`draw_images`, what :func:`shared_by_draws` says.
+        train_generators (callable, optional): trains the generators that are to be trained on each draw, and returns
+            the draws with them; until then others stand in. Default: all are there
+        seconds (float): that this will take, about.
 
     Raises:
         InputError: there are fewer than two draws, which do not tell how much draws vary, or ``shared`` is negative.
@@ -50,6 +53,8 @@ class Draws:
     each: tuple[Draw, ...]
     kind: str = "independent draws of the images"
     shared: float = 0.0
+    train_generators: Callable[[Draws], Draws] | None = None
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.each) < 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -94,7 +94,8 @@ def evaluate(
 ) -> Evaluation:
     """Find out whether generators help a classifier, and what their images are like.
 
-    Before anything is trained, a few steps are timed, and what all of it will take is logged as a warning.
+    Before anything is trained, a few steps are timed, and what all of it will take is logged as a warning. So
+    generators of the draws that are still to be trained are trained after that.
 
     Args:
         train, held_out, generators, factory, settings, extra, accept, max_tries, draws, cache_dir, processes:
@@ -116,14 +117,14 @@ def evaluate(
         left_out += number
     for images, of_images in reversed(seen_by):  # the given images last
         leakage = {name: check_leakage(generator, images, held_out) for name, generator in of_images.items()}
-    if extra is not None:
-        further = ~torch.isin(extra.image_hashes, torch.cat([train.image_hashes, held_out.image_hashes]))
-        extra = extra.subset(torch.nonzero(further).squeeze(1), extra.name)
+    if draws is not None:
+        each = [replace(draw, extra=_further(draw.extra, draw.train, held_out)) for draw in draws.each]
+        draws = replace(draws, each=tuple(each))
     asked = Study(
         train,
         held_out,
         dict(generators),
-        extra=extra,
+        extra=_further(extra, train, held_out),
         factory=factory,
         settings=settings or UtilitySettings(),
         accept=accept,
@@ -139,6 +140,11 @@ def evaluate(
         fitting, price = within_budget(plan, cells, timings, budget_minutes)
         plan = plan.with_settings(fitting)
     logger.warning(price.sentence)
+
+    # Generators of the draws, in whose place the given ones stood so far.
+    if draws is not None and draws.train_generators is not None:
+        plan = plan_of(replace(asked, settings=plan.study.settings), draws.train_generators(draws))
+        cells = plan.cells(cache_dir, processes)
 
     found = carry_out(plan, cells)
     study = found.study
@@ -156,6 +162,14 @@ def evaluate(
     for name in tqdm(generators, desc="fidelity and memorisation", unit="generator"):
         judged[name] = _judge(name, found, judges, inception_weights)
     return Evaluation(found, judged, leakage, left_out, time.monotonic() - started, price)
+
+
+def _further(extra: LabelledImages | None, *others: LabelledImages) -> LabelledImages | None:
+    """The extra images that are no copies of others."""
+    if extra is None:
+        return None
+    new = ~torch.isin(extra.image_hashes, torch.cat([images.image_hashes for images in others]))
+    return extra.subset(torch.nonzero(new).squeeze(1), extra.name)
 
 
 def _judge(name: str, found: Utility, judges: Sequence[SmallCNN], inception_weights: str | Path | None) -> Judged:

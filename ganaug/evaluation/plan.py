@@ -10,7 +10,7 @@ from pathlib import Path
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
-from ganaug.evaluation.cells import Cells, Job, untrained
+from ganaug.evaluation.cells import Cells, Job, own_augmentation
 from ganaug.evaluation.draws import Draws
 from ganaug.evaluation.search import JUDGES, Fold, Trial, folds_of
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
@@ -116,7 +116,7 @@ def plan_of(study: Study, draws: Draws | None = None) -> Plan:
         raise InputError(f"every draw needs the generators of that name, and one has no {missing[0]}. Add it")
     validation, test = _split(study.held_out)
     both = replace(joined(validation, test), name=study.held_out.name, train=False)
-    study = replace(study, held_out=both, own_augmentation=getattr(untrained(study), "augmentation", None))
+    study = replace(study, held_out=both, own_augmentation=own_augmentation(study))
     judged = [replace(study, train=draw.train, extra=draw.extra, generators=dict(draw.generators)) for draw in drawn]
     return Plan(study, validation, test, folds_of(study, len(validation)), judged or [study], draws)
 

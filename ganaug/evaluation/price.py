@@ -52,6 +52,8 @@ class Price:
         cells, most_cells (int): classifiers that are trained then.
         kept (int): further ones that an earlier evaluation left on disk, at most.
         half_width (float): of the 95 % interval that is to be expected, in points of balanced accuracy.
+        draws (int): that the judged trainings are spread over. Default: 1
+        generator_minutes (float): the part of ``minutes`` in which generators are trained on the draws. Default: 0
         given_up (tuple of str): what was left out to fit into a budget, and what that costs, a sentence each.
         full_half_width (float, optional): ``half_width`` without the budget. Default: there is no budget
     """
@@ -62,6 +64,8 @@ class Price:
     most_cells: int
     kept: int
     half_width: float
+    draws: int = 1
+    generator_minutes: float = 0.0
     given_up: tuple[str, ...] = ()
     full_half_width: float | None = None
 
@@ -81,7 +85,10 @@ class Price:
         elif self.given_up:
             width += f" (±{self.full_half_width:.1f} without the budget)"
         takes = f"the evaluation takes {in_minutes(self.minutes, self.most_minutes)} here"
+        if self.generator_minutes:
+            takes += f", {in_minutes(self.generator_minutes, self.generator_minutes)} of it to train generators again"
         width += f", if differences vary by {SPREAD:g} points between trainings"
+        width += ", and no more between draws" if self.draws > 1 else ""
         return ". ".join([f"{takes}: {cells}", *self.given_up, width])
 
 
@@ -161,18 +168,19 @@ def price_of(plan: Plan, cells: Cells, timings: Timings) -> Price:
         timings (Timings): of the parts.
     """
     least, most = (_tally(plan, Tally(cells, timings), longest=longest) for longest in (False, True))
+    of_generators = plan.draws.seconds if plan.draws else 0.0
+    repeats, draws = len(plan.draw_of), len(plan.judged)
     return Price(
-        minutes=least.seconds / 60,
-        most_minutes=most.seconds / 60,
+        minutes=(least.seconds + of_generators) / 60,
+        most_minutes=(most.seconds + of_generators) / 60,
         cells=least.trained,
         most_cells=most.trained,
         kept=max(least.kept, most.kept),
         half_width=expected_half_width(
-            len(plan.draw_of),
-            len(plan.test),
-            draws=len(plan.judged),
-            shared=plan.draws.shared if plan.draws else 0.0,
+            repeats, len(plan.test), draws=draws, shared=plan.draws.shared if plan.draws else 0.0
         ),
+        draws=draws,
+        generator_minutes=of_generators / 60,
     )
 
 
@@ -225,7 +233,7 @@ def expected_half_width(trainings: int, test_images: int, *, draws: int = 1, sha
     """Half the width of the 95 % interval that is to be expected, in points.
 
     It is computed as by :func:`paired_difference`, from an assumed spread between trainings and an assumed share of
-    test images on which the arms differ lastingly. How much draws differ beyond that is not known beforehand.
+    test images on which the arms differ lastingly. Draws are assumed to differ by no more than trainings do.
 
     Args:
         trainings (int): of an arm, in all draws together.

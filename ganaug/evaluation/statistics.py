@@ -169,8 +169,10 @@ def paired_difference(
         image_freedom=float(freedom),
         shared_variance=shared * of_repeats * repeats,
     )
-    if found.standard_error == 0:  # no answer tells one repeat or image from another
-        return found
+    if found.standard_error == 0:
+        # All repeats and images agree, as few images may by chance. So it is taken as if one of each class did not.
+        one_of_each = (1 / torch.bincount(targets, minlength=num_classes).double() / num_classes).square().sum().item()
+        found = replace(found, image_variance=one_of_each)
     low, high = found.interval(0.95)
     return replace(found, low=low, high=high, p=_p_value(found))
 

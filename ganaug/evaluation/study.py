@@ -81,8 +81,8 @@ class UtilitySettings:
         if not self.augmentations or not set(self.augmentations) <= set(get_args(Searched)):
             known = ", ".join(get_args(Searched))
             raise InputError(f"augmentations must be one or more of {known}; got {list(self.augmentations)}")
-        if not self.margin > 0:
-            raise InputError(f"margin must be positive, in points of balanced accuracy; got {self.margin}")
+        if not 0 < self.margin < 100:
+            raise InputError(f"margin must be between 0 and 100, in points of balanced accuracy; got {self.margin}")
         if not self.ratios or not all(0 < ratio < 1 for ratio in self.ratios):
             raise InputError(f"ratios must be fractions between 0 and 1, one or more; got {list(self.ratios)}")
 

@@ -5,7 +5,7 @@ The rule of the verdict is fixed in advance. :data:`METHOD` says it in words for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -204,6 +204,8 @@ def utility(
         accept=accept,
         max_tries=max_tries,
     )
+    if draws is not None and draws.train_generators is not None:
+        draws = draws.train_generators(draws)
     plan = plan_of(study, draws)
     return carry_out(plan, plan.cells(cache_dir, processes))
 
@@ -287,12 +289,20 @@ def _covers(plan: Plan) -> str:
     if plan.draws is None:
         return f"The interval covers {always}; not {images}, nor {generators}."
     kind = f"{len(judged)} {plan.draws.kind}"
-    once = [name for name, generator in study.generators.items() if judged[0].generators[name] is generator]
-    if not once:
-        return f"The interval covers {always}, {images} ({kind}), and {generators}, for it was trained anew for each."
-    if len(once) < len(study.generators):
-        generators = f"how the training of {' and '.join(f'“{name}”' for name in once)} happened to go"
-    return f"The interval covers {always}, and {images} ({kind}); not {generators}, for there was only one."
+    kept = [name for name, generator in study.generators.items() if judged[0].generators[name] is generator]
+    anew = [name for name in study.generators if name not in kept]
+    if kept and anew:
+        return (
+            f"The interval covers {always}, {images} ({kind}), and how the training of {_quoted(anew)} happened to "
+            f"go, for it was repeated on each; not that of {_quoted(kept)}, which was trained once."
+        )
+    if kept:
+        return f"The interval covers {always}, and {images} ({kind}); not {generators}, which was trained once."
+    return f"The interval covers {always}, {images} ({kind}), and {generators}, for it was trained anew for each."
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"“{name}”" for name in names)
 
 
 def _verdict(found: Utility, arm: Arm) -> Verdict:

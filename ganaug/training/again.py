@@ -16,7 +16,7 @@ from ganaug.data import LabelledImages
 from ganaug.generators import FlowGenerator, Generator
 from ganaug.training.losses import GANObjective
 from ganaug.training.models import MODELS
-from ganaug.training.own_process import Recipe, Wording, train_once
+from ganaug.training.own_process import Recipe, Wording, folder_of, train_once
 from ganaug.training.selection import hold_back
 from ganaug.training.settings import TrainingSettings
 
@@ -131,8 +131,7 @@ def train_again(
         RuntimeError: the training was stopped, or it failed.
         OSError: the folder cannot be written to or the disk is full.
     """
-    recipe = recipe_of(generator)
-    recipe = replace(recipe, settings=replace(recipe.settings, seed=seed))
+    recipe = _with_seed(generator, seed)
     draws, form = (generator.channels, generator.image_size, generator.image_size), tuple(images.images.shape[1:])
     if form != draws:
         raise InputError(
@@ -150,6 +149,26 @@ def train_again(
         again = "%s is trained again on %s. %s, and is kept in %s"
         logger.info(again, generator.architecture, images.name, how_long, kept_in)
 
-    cache = user_cache() / "draws" if folder is None else Path(folder)
+    cache = _cache(folder)
     wording = Wording(f"fitting {generator.architecture} again", _INSTEAD, begin)
     return Generator.from_pretrained(train_once(recipe, images, cache, wording))
+
+
+def trained_before(
+    generator: Generator, images: LabelledImages, *, seed: int, folder: str | Path | None = None
+) -> bool:
+    """Whether :func:`train_again` finds the generator and trains nothing.
+
+    Args:
+        generator, images, seed, folder: as for :func:`train_again`.
+    """
+    return folder_of(_with_seed(generator, seed), images, _cache(folder)).is_dir()
+
+
+def _with_seed(generator: Generator, seed: int) -> Recipe:
+    recipe = recipe_of(generator)
+    return replace(recipe, settings=replace(recipe.settings, seed=seed))
+
+
+def _cache(folder: str | Path | None) -> Path:
+    return user_cache() / "draws" if folder is None else Path(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +45,12 @@ def test_generators_of_these_images_are_trained_on_each_draw(own, tmp_path, caps
     monkeypatch.setattr(draws_module, "train_again", in_this_process)
     published = make_generator(DATA.classes, image_size=12)
     generators = {"published": published, "own": own}
-    made = make_draws(2, DATA, small_images(300, seed=1), generators, folder=tmp_path)
+    planned = make_draws(2, DATA, small_images(300, seed=1), generators, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []  # trained when all else has been checked and its price is said
+    assert [draw.generators for draw in planned.each] == [generators, generators]
+    assert planned.seconds == 2 * own.info["training"]["seconds"]
+    made = planned.train_generators(planned)
+    assert (made.train_generators, made.seconds) == (None, 0.0)
     draws = made.each
     assert (made.kind, made.shared) == (
         "random subsets of the 360 images",
@@ -67,6 +73,19 @@ def test_generators_of_these_images_are_trained_on_each_draw(own, tmp_path, caps
         "draw 1 of 2: own was trained on it in some minutes",
         "draw 2 of 2: own was trained on it in some minutes",
     ]
+
+
+def test_generators_of_an_earlier_call_are_there_at_once(own, tmp_path, monkeypatch):
+    kept = [copy(own), copy(own)]
+    monkeypatch.setattr(draws_module, "trained_before", lambda *given, seed, folder: seed == 0)
+    monkeypatch.setattr(draws_module, "train_again", lambda *given, seed, folder: kept[seed])
+    planned = make_draws(2, DATA, None, {"own": own}, folder=tmp_path)
+    assert [draw.generators["own"] for draw in planned.each] == [kept[0], own]
+    assert planned.seconds == own.info["training"]["seconds"]
+    monkeypatch.setattr(draws_module, "trained_before", lambda *given, seed, folder: True)
+    planned = make_draws(2, DATA, None, {"own": own}, folder=tmp_path)
+    assert [draw.generators["own"] for draw in planned.each] == kept
+    assert (planned.train_generators, planned.seconds) == (None, 0.0)
 
 
 def test_one_draw_is_what_was_given(own, capsys):

@@ -17,7 +17,7 @@ from ganaug.evaluation import UtilitySettings, choose_ratio, evaluate
 from ganaug.evaluation.cells import Cell, Cells, Job
 from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.plan import Plan, plan_of
-from ganaug.evaluation.price import Price, Tally, expected_half_width, in_minutes, price_of, within_budget
+from ganaug.evaluation.price import SPREAD, Price, Tally, expected_half_width, in_minutes, price_of, within_budget
 from ganaug.evaluation.search import FOLDS, SEEDS
 from ganaug.evaluation.statistics import paired_difference
 from ganaug.evaluation.study import Arm, Study
@@ -231,6 +231,36 @@ def test_seeds_are_given_up_in_whole_rounds_over_the_draws(study, tmp_path):
     cells = plan.cells(tmp_path, 1)
     least = budget(plan, cells, price_of(plan, cells, STEPS_ALONE).most_minutes / 10)[0]
     assert least.seeds == 4  # two of each draw; one of each would be fewer than three
+
+
+def test_an_interval_over_draws_is_expected_as_it_is_computed(study, tmp_path):
+    """Each draw counts once; and what draws have in common stays, however many there are."""
+    spread = SPREAD / 2**0.5  # of the mean of two trainings
+    assert expected_half_width(6, 10**9, draws=3) == pytest.approx(4.303 * spread / 3**0.5, rel=1e-3)
+    assert expected_half_width(6, 10**9, draws=3, shared=1) == pytest.approx(4.303 * spread * (4 / 3) ** 0.5, rel=1e-3)
+    draws = Draws(tuple(Draw(study.train, study.generators, None) for _ in range(3)), shared=1.0)
+    plan = plan_of(study, draws)
+    price = price_of(plan, plan.cells(tmp_path, 1), STEPS_ALONE)
+    assert price.half_width == expected_half_width(len(plan.draw_of), len(plan.test), draws=3, shared=1.0)
+    assert "no more between draws" in price.sentence
+
+
+def test_generators_of_the_draws_are_trained_within_the_budget_and_after_the_price(study, tmp_path, caplog):
+    class TrainedError(Exception):
+        pass
+
+    def train(draws):
+        assert not any(torch.isin(draw.extra.image_hashes, study.held_out.image_hashes).any() for draw in draws.each)
+        assert any("of it to train generators again" in message for message in caplog.messages)
+        raise TrainedError
+
+    each = tuple(Draw(study.train, study.generators, extra=study.held_out) for _ in range(2))
+    options = {"factory": TinyClassifier, "settings": quick_settings(), "cache_dir": tmp_path}
+    given = (study.train, study.held_out, study.generators)
+    with caplog.at_level(logging.WARNING), pytest.raises(TrainedError):
+        evaluate(*given, draws=Draws(each, train_generators=train, seconds=600.0), **options)
+    with pytest.raises(InputError, match="up to 1[01] minutes"):
+        evaluate(*given, draws=Draws(each, train_generators=train, seconds=600.0), budget_minutes=9, **options)
 
 
 def test_minutes_in_words():

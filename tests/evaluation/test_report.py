@@ -261,6 +261,13 @@ def test_two_draws_are_too_few_however_many_trainings_there_are(digits):
     assert "were trained 5 times, spread over 2 draws of the training images; what stands beside" in page
 
 
+def test_what_a_budget_left_out_is_said(html, digits):
+    given_up = ("Augmentations not tried: rand; generated images may look better than they are",)
+    page = render_html(replace(example_report(), given_up=given_up), example_pictures(digits))
+    assert "To fit into the time allowed: augmentations not tried: rand;" in page
+    assert "time allowed" not in html
+
+
 def test_a_generator_called_like_the_data_is_not_taken_for_them(digits):
     page = render_html(example_report({"digits": "helps"}), example_pictures(digits, ("digits",)))
     assert "“<bdi>digits</bdi>”" in page

@@ -58,7 +58,7 @@ def reported(accuracy: Callable[[Arm], float], *, draws: int = 0, **settings) ->
     example = example_report(classes=TRAIN.classes).generators[0]
     fidelity = Fidelity(**{name: value for name, value in vars(example.fidelity).items() if name != "inception"})
     judged = Judged(fidelity, None, example.memorization, TRAIN, Image.new("L", (4, 4)))
-    price = Price(1.0, 2.0, 40, 60, 0, 1.0)
+    price = Price(1.0, 2.0, 40, 60, 0, 1.0, given_up=("There is no learning curve",))
     evaluation = Evaluation(found, {"flow": judged}, {"flow": example.leakage}, 0, 1.0, price)
     return report_of(evaluation, sources={"flow": "outputs/flow"}, classifier="tiny")
 
@@ -114,6 +114,7 @@ def test_whether_more_steps_would_help_the_reference(by_steps, max_steps, rising
 
 def test_with_draws_the_seeds_are_those_that_were_trained():
     report = reported(best_at(0.5, 0.7, 0.7, 0.7), draws=3, seeds=4)
+    assert report.given_up == ("There is no learning curve",)
     assert report.settings.seeds == tuple(range(1000, 1006))  # two for each draw
     assert len(report.reference_arm.scores) == 6
     assert report.draws == 3

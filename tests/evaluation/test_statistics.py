@@ -21,6 +21,7 @@ from ganaug.evaluation.statistics import (
     paired_difference,
     recalls,
 )
+from ganaug.evaluation.verdict import outcome_of
 
 
 def test_balanced_accuracy_is_scikit_learns():
@@ -92,13 +93,22 @@ def test_few_held_out_images_widen_the_interval():
     assert widths[1] > 0.02
 
 
-def test_equal_answers_differ_by_nothing():
-    correct = torch.rand(5, 60, generator=torch.Generator().manual_seed(0)) < 0.7
-    found = paired_difference(correct, correct, torch.arange(60) % 3, 3)
-    assert (found.estimate, found.low, found.high, found.p) == (0, 0, 0, 1)
+@pytest.mark.parametrize(("images", "answer"), [(60, "cannot tell yet"), (6000, "no worthwhile effect")])
+def test_equal_answers_on_few_images_do_not_show_that_there_is_no_effect(images, answer):
+    """With none of N images answered differently, as many as 3 / N may be: the rule of three."""
+    correct = torch.rand(5, images, generator=torch.Generator().manual_seed(0)) < 0.7
+    found = paired_difference(correct, correct, torch.arange(images) % 3, 3)
+    assert (found.estimate, found.p) == (0, 1)
+    assert 3 / images < found.high == -found.low < 4 / images
+    assert outcome_of(found, 1.0) == answer
+
+
+def test_one_that_is_always_right_and_one_that_never_is():
     always = torch.ones(5, 60, dtype=torch.bool)
     found = paired_difference(always, ~always, torch.arange(60) % 3, 3)
-    assert (found.estimate, found.low, found.high, found.p) == (1, 1, 1, 0)
+    assert found.estimate == 1
+    assert found.low > 0.9
+    assert found.p < 1e-11
 
 
 def test_one_training_of_each_arm_has_no_interval():

@@ -1,13 +1,19 @@
-"""What the arms of a study are called."""
+"""What the arms of a study are called, and what its classifier may bring with it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+import torch
 from helpers.images import small_images
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn import Identity
+from torch import nn
 
-from ganaug.evaluation import UtilitySettings
+from ganaug import InputError
+from ganaug.evaluation import ClassifierFactory, SmallCNN, UtilitySettings
+from ganaug.evaluation.plan import plan_of
 from ganaug.evaluation.study import Study
 
 RATIOS = st.lists(st.integers(1, 9999).map(lambda k: k / 10000), min_size=1, max_size=5, unique=True)
@@ -15,7 +21,7 @@ RATIOS = st.lists(st.integers(1, 9999).map(lambda k: k / 10000), min_size=1, max
 
 def study_of(*generators: str, ratios: tuple[float, ...] = (0.3, 0.125)) -> Study:
     images = small_images()
-    return Study(images, images, dict.fromkeys(generators, Identity()), settings=UtilitySettings(ratios=ratios))
+    return Study(images, images, dict.fromkeys(generators, nn.Identity()), settings=UtilitySettings(ratios=ratios))
 
 
 def test_an_arm_says_how_many_of_its_images_are_generated_and_by_which_generator():
@@ -35,3 +41,35 @@ def test_every_ratio_has_a_name_of_its_own(ratios):
     study = study_of("digits", ratios=tuple(ratios))
     arms = study.mixed_arms("digits", study.augmented_arms()[0])
     assert len({arm.name for arm in arms}) == len(ratios)
+
+
+def brings(augmentation) -> ClassifierFactory:
+    def make(num_classes: int, *, channels: int, image_size: int) -> nn.Module:
+        classifier = SmallCNN(num_classes, channels=channels, image_size=image_size, width=1)
+        classifier.augmentation = augmentation
+        return classifier
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (lambda num_classes: nn.Identity(), "channels and image_size .* unexpected keyword argument 'channels'"),
+        (brings("flip"), "augmentation must be callable, got str"),
+        (brings(lambda images: images[:, :, 1:]), "augmentation must return images as it is given"),
+        (brings(lambda images: images / 255), "augmentation must return images .* not .torch.float32"),
+        (brings(lambda images: None), "augmentation must return images .* not NoneType"),
+    ],
+)
+def test_a_classifier_that_brings_what_cannot_be_used_is_refused_first(factory, message):
+    with pytest.raises(InputError, match=message):
+        plan_of(replace(study_of(), factory=factory))
+
+
+def test_what_a_classifier_brings_is_tried_and_changes_no_image():
+    study = study_of()
+    before = study.held_out.images.clone()
+    plan = plan_of(replace(study, factory=brings(lambda images: images.zero_())))
+    assert torch.equal(study.held_out.images, before)
+    assert [arm.augmentation for arm in plan.study.augmented_arms()][-1] == "own"

@@ -226,13 +226,27 @@ def test_what_the_interval_covers_is_said(parts, kind, covers):
     assert found.covers.endswith(covers)
 
 
-def test_of_several_generators_those_that_were_trained_once_are_named(parts):
+def test_what_the_interval_covers_is_said_of_each_generator(parts):
     train, known, _, held_out = parts
-    once = Replay(known)
-    draws = Draws(tuple(Draw(train, {"published": once, "own": Replay(known)}) for _ in range(2)))
-    study = Study(train, held_out, {"published": once, "own": Replay(known)}, settings=SIMPLE)
-    covers = carry_out(plan_of(study, draws), MadeUpCells()).covers
-    assert covers.endswith("; not how the training of “published” happened to go, for there was only one.")
+    first, second = Replay(known), Replay(known)
+    draws = Draws(tuple(Draw(train, {"published": first, "own": Replay(known)}) for _ in range(2)))
+    study = Study(train, held_out, {"published": first, "own": second}, factory=TinyClassifier, settings=QUICK)
+    found = carry_out(plan_of(study, draws), MadeUpCells())
+    assert "training of “own” happened to go" in found.covers
+    assert found.covers.endswith("not that of “published”, which was trained once.")
+
+
+def test_draws_whose_generators_are_still_to_be_trained_are_completed(parts, tmp_path):
+    class TrainedError(Exception):
+        pass
+
+    def train(draws):
+        raise TrainedError
+
+    stand_in = Replay(parts[1])
+    draws = Draws((Draw(parts[0], {"it": stand_in}),) * 2, train_generators=train)
+    with pytest.raises(TrainedError):
+        utility(parts[0], parts[3], {"it": stand_in}, draws=draws, cache_dir=tmp_path)
 
 
 def test_a_ratio_is_chosen_on_validation_images_though_the_reference_is_cross_validated(parts):
@@ -554,7 +568,8 @@ class TwoOutputs(torch.nn.Linear):
         ({"ratios": (0.3, 1.0)}, r"ratios must be fractions between 0 and 1, one or more; got \[0.3, 1.0\]"),
         ({"ratios": ()}, "one or more; got"),
         ({"steps": 100, "max_steps": 50}, "max_steps must be at least steps, got 50 and 100"),
-        ({"margin": 0.0}, "margin must be positive, in points of balanced accuracy; got 0.0"),
+        ({"margin": 0.0}, "margin must be between 0 and 100, in points of balanced accuracy; got 0.0"),
+        ({"margin": float("inf")}, "margin must be between 0 and 100"),
     ],
 )
 def test_settings_out_of_range(change, message):
@@ -571,6 +586,8 @@ def test_input_that_cannot_be_judged(parts, tmp_path):
         utility(train, few, {"it": Noise()}, cache_dir=tmp_path)
     with pytest.raises(InputError, match=r"must return class logits \(N, 10\), this one returns \(\d+, 1, 8, 10\)"):
         judged(Noise(), parts, tmp_path, factory=TwoOutputs)
+    with pytest.raises(InputError, match="processes must be a positive int, got 0"):
+        judged(Noise(), parts, tmp_path, processes=0)
     with pytest.raises(ValueError, match="does not know 0, 1, 2"):
         judged(make_generator(("cat", "dog"), image_size=8), parts, tmp_path)
 

@@ -117,6 +117,7 @@ def example_report(
         skipped_arms={
             "oversampling and class-balanced loss": "the classes are balanced, so neither changes anything",
         },
+        given_up=(),
         draws=1,
         covers="The interval covers how the classifiers' training happened to go and which test images were held out; "
         "not which training images were collected, nor how the generator's training happened to go.",

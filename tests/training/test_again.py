@@ -33,7 +33,7 @@ from ganaug.training import (
     start_accelerator,
     train,
 )
-from ganaug.training.again import recipe_of, train_again, trained_on
+from ganaug.training.again import recipe_of, train_again, trained_before, trained_on
 from ganaug.training.own_process import run_job
 
 QUICK = TrainingSettings(
@@ -82,8 +82,10 @@ def gan() -> Generator:
 def test_the_same_recipe_on_other_images_is_found_and_trained_once(flow, tmp_path, caplog):
     """The whole way, in a process of its own; what it makes is what a training by hand makes."""
     others = replace(small_images(300, seed=1), name="others")
+    assert not trained_before(flow, others, seed=4, folder=tmp_path)
     with caplog.at_level(logging.INFO, "ganaug"):
         again = train_again(flow, others, seed=4, folder=tmp_path)
+    assert trained_before(flow, others, seed=4, folder=tmp_path)
     assert "flow is trained again on others. It takes minutes" in caplog.text
     (folder,) = [path for path in tmp_path.iterdir() if path.is_dir()]
 

@@ -284,6 +284,7 @@ class Report:
         search (SearchFacts): how it and the ratios were found.
         arms (tuple of ArmFacts): the ways of training that were judged.
         skipped_arms (dict): name of a way that was not trained to the reason.
+        given_up (tuple of str): what was left out to fit into a budget, and what that costs, a sentence each.
         draws (int): of the training images; 1 if the given ones were judged.
         covers (str): what the verdict's interval covers.
     """
@@ -299,6 +300,7 @@ class Report:
     search: SearchFacts
     arms: tuple[ArmFacts, ...]
     skipped_arms: dict[str, str]
+    given_up: tuple[str, ...]
     draws: int
     covers: str
     curve: CurveFacts
@@ -389,6 +391,7 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
         ),
         arms=tuple(_arm(result, found) for result in found.arms.values()),
         skipped_arms=found.left_out | (balanced if study.balanced else {}),
+        given_up=evaluation.price.given_up,
         draws=found.draws,
         covers=found.covers,
         curve=CurveFacts(tuple(points), found.curve.fit(), found.curve.images[-1]),
