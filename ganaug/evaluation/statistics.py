@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_LEAST_P = 1e-12  # smaller p-values are not told apart
+_LEAST_P = 1e-6  # smaller p-values are not told apart
 
 
 @dataclass(frozen=True)

@@ -294,10 +294,10 @@ def _covers(plan: Plan) -> str:
     if kept and anew:
         return (
             f"The interval covers {always}, {images} ({kind}), and how the training of {_quoted(anew)} happened to "
-            f"go, for it was repeated on each; not that of {_quoted(kept)}, which was trained once."
+            f"go, for it was repeated on each; not that of {_quoted(kept)}, for there was only one."
         )
     if kept:
-        return f"The interval covers {always}, and {images} ({kind}); not {generators}, which was trained once."
+        return f"The interval covers {always}, and {images} ({kind}); not {generators}, for there was only one."
     return f"The interval covers {always}, {images} ({kind}), and {generators}, for it was trained anew for each."
 
 

@@ -233,7 +233,7 @@ def test_what_the_interval_covers_is_said_of_each_generator(parts):
     study = Study(train, held_out, {"published": first, "own": second}, factory=TinyClassifier, settings=QUICK)
     found = carry_out(plan_of(study, draws), MadeUpCells())
     assert "training of “own” happened to go" in found.covers
-    assert found.covers.endswith("not that of “published”, which was trained once.")
+    assert found.covers.endswith("not that of “published”, for there was only one.")
 
 
 def test_draws_whose_generators_are_still_to_be_trained_are_completed(parts, tmp_path):
