@@ -84,14 +84,20 @@ def search_reference(study: Study, score: Score) -> list[Trial]:
     """
     # Ways to augment the images. All get twice the steps once: the stronger an augmentation, the later it pays off.
     trials = _race(study.augmented_arms(), score, study.settings.max_steps)
-    means = {arm.augmentation: _best_with(trials, arm) for arm in study.augmented_arms()}
-    leaders = sorted(means.values(), key=lambda trial: trial.mean, reverse=True)
-
     # What may pay on top of the best, of the best two where classes are to be balanced; then all that did, together.
-    for leader in leaders[: 1 if study.balanced else 2]:
+    for leader in _best_of_each_way(trials)[: 1 if study.balanced else 2]:
         added = _race(study.additions(leader.arm), score, study.settings.max_steps, best=best_of(trials))
         trials += added
         trials += _race(_together(leader, added), score, study.settings.max_steps, best=best_of(trials))
+
+    # As many steps as there may be for the best two: that a doubling brought nothing may have been chance.
+    for leader in _best_of_each_way(trials)[:2]:
+        longest = max((trial for trial in trials if _way(trial) == _way(leader)), key=lambda trial: trial.arm.steps)
+        while 2 * longest.arm.steps <= study.settings.max_steps:
+            arm = replace(longest.arm, steps=2 * longest.arm.steps)
+            scored = score([arm])[0]
+            longest = Trial(arm, scored, scored.scores.mean().item() - longest.mean)
+            trials.append(longest)
 
     # Learning rates, lower and higher, in the direction that pays off, as far as it does.
     best = best_of(trials)
@@ -134,8 +140,15 @@ def _may_win(trial: Trial, leader: Trial, *, newcomer: bool) -> bool:
     return trial.rising and trial.mean + trial.gain >= leader.mean
 
 
-def _best_with(trials: Sequence[Trial], arm: Arm) -> Trial:
-    return best_of([trial for trial in trials if trial.arm.augmentation == arm.augmentation])
+def _way(trial: Trial) -> Arm:
+    """How a trial was trained, whatever the number of steps."""
+    return replace(trial.arm, steps=0)
+
+
+def _best_of_each_way(trials: Sequence[Trial]) -> list[Trial]:
+    """Each way of training with the number of steps that was best for it, the best way first."""
+    ways = {_way(trial): [each for each in trials if _way(each) == _way(trial)] for trial in trials}
+    return sorted(map(best_of, ways.values()), key=lambda trial: trial.mean, reverse=True)
 
 
 def _together(leader: Trial, added: Sequence[Trial]) -> list[Arm]:
