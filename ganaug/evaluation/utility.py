@@ -39,9 +39,9 @@ METHOD = (
     "search tries augmentations, each with twice the steps at least once, and again as long as that brings more than "
     "half a point and the best is within reach; on top of the best, MixUp or CutMix; where classes are imbalanced, on "
     "top of the best two, and oversampling and a class-balanced loss too. The best two of all get as many steps as "
-    "there may be, for one doubling may bring nothing by chance. Last come lower and higher learning rates. Where there "
-    "are fewer than 1,000 validation images, five-fold cross-validation adds the training images, if each class has at "
-    "least five.",
+    "there may be, for one doubling may bring nothing by chance. Last come lower and higher learning rates. Where "
+    "there are fewer than 1,000 validation images, five-fold cross-validation adds the training images, if each class "
+    "has at least five.",
     "Generated images are added to exactly that training, with its steps, schedule and augmentation, at several "
     "ratios. The primary arm is the one with the highest mean score on the validation images.",
     "The interval is Student's t for the mean difference between primary arm and reference. New trainings and test "

@@ -2,8 +2,8 @@
 
 Each setting (utility_cases.py) is judged by the rule of recipes/evaluate.py, over several draws of its images and as
 many trainings of the generator. On draw 0, a quarter of the held-out images chooses the reference and the ratio; on
-the other draws, the other images judge. Finished generators and classifiers are kept, so that a command that was
-stopped goes on.
+the other draws, the other images judge. A setting takes about one to two hours on two cores, most of it for
+classifiers. Finished generators and classifiers are kept, so that a command that was stopped goes on.
 
     python recipes/benchmarks/utility.py
     python recipes/benchmarks/utility.py --table outputs/utility/utility.json
