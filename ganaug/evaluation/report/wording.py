@@ -43,9 +43,11 @@ def number(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as ``1 h 12 min``, ``3 min 20 s`` or ``4.2 s``."""
-    if seconds < 60:
+    """Seconds as ``1 h 12 min``, ``3 min 20 s``, ``42 s`` or ``4.2 s``."""
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
+    if round(seconds) < 60:
+        return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
