@@ -84,6 +84,7 @@ def search_reference(study: Study, score: Score) -> list[Trial]:
     """
     # Ways to augment the images. All get twice the steps once: the stronger an augmentation, the later it pays off.
     trials = _race(study.augmented_arms(), score, study.settings.max_steps)
+
     # What may pay on top of the best, of the best two where classes are to be balanced; then all that did, together.
     for leader in _best_of_each_way(trials)[: 1 if study.balanced else 2]:
         added = _race(study.additions(leader.arm), score, study.settings.max_steps, best=best_of(trials))
@@ -94,9 +95,8 @@ def search_reference(study: Study, score: Score) -> list[Trial]:
     for leader in _best_of_each_way(trials)[:2]:
         longest = max((trial for trial in trials if _way(trial) == _way(leader)), key=lambda trial: trial.arm.steps)
         while 2 * longest.arm.steps <= study.settings.max_steps:
-            arm = replace(longest.arm, steps=2 * longest.arm.steps)
-            scored = score([arm])[0]
-            longest = Trial(arm, scored, scored.scores.mean().item() - longest.mean)
+            arm = _doubled(longest)
+            longest = _trial(arm, score([arm])[0], longest)
             trials.append(longest)
 
     # Learning rates, lower and higher, in the direction that pays off, as far as it does.
@@ -120,13 +120,13 @@ def _race(arms: Sequence[Arm], score: Score, max_steps: int, *, best: Trial | No
     racing: dict[Arm, Trial | None] = dict.fromkeys(arms)
     while racing:
         found = [
-            Trial(arm, scored, None if before is None else scored.scores.mean().item() - before.mean)
-            for (arm, before), scored in zip(racing.items(), score(list(racing)), strict=True)
+            _trial(arm, scores, before)
+            for (arm, before), scores in zip(racing.items(), score(list(racing)), strict=True)
         ]
         trials += found
         leader = best_of([*trials, *([best] if best else [])])
         racing = {
-            replace(trial.arm, steps=2 * trial.arm.steps): trial
+            _doubled(trial): trial
             for trial in found
             if 2 * trial.arm.steps <= max_steps and _may_win(trial, leader, newcomer=best is not None)
         }
@@ -138,6 +138,17 @@ def _may_win(trial: Trial, leader: Trial, *, newcomer: bool) -> bool:
     if trial.gain is None:  # nothing is known of its gain yet
         return not newcomer or trial.mean > leader.mean - CLOSE
     return trial.rising and trial.mean + trial.gain >= leader.mean
+
+
+def _doubled(trial: Trial) -> Arm:
+    """The arm of a trial with twice the steps."""
+    return replace(trial.arm, steps=2 * trial.arm.steps)
+
+
+def _trial(arm: Arm, scores: Scored, before: Trial | None) -> Trial:
+    """The trial of an arm, with what it gained over the one before, which had half the steps."""
+    trial = Trial(arm, scores)
+    return trial if before is None else replace(trial, gain=trial.mean - before.mean)
 
 
 def _way(trial: Trial) -> Arm:

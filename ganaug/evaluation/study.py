@@ -47,7 +47,7 @@ class UtilitySettings:
         seeds: Trainings of each arm that is judged, at least 2. They are spread evenly over the draws, where there are
             several, so there may be a few more.
         steps: Optimisation steps that the search for the best training without generated images begins with.
-        max_steps: Steps that it goes to at most; it doubles them as long as that pays off.
+        max_steps: Steps that it goes to at most. It doubles them as long as that pays off; for the best two, always.
         batch_size: Images in a step.
         augmentations: Augmentations that the search tries: none, classic (shifts), trivial or rand (TrivialAugment or
             RandAugment on top). The classifier's own, where it has one, is tried too.

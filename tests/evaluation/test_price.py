@@ -288,31 +288,21 @@ def quick_settings(**changes):
     return UtilitySettings(**{**options, "augmentations": ("none",), "ratios": (0.5,), **changes})
 
 
+def quickly_evaluated(study, cache_dir, **options):
+    options = {"factory": TinyClassifier, "settings": quick_settings(), "cache_dir": cache_dir, **options}
+    return evaluate(study.train, study.held_out, study.generators, **options)
+
+
 def test_the_evaluation_says_its_price_before_it_starts(study, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        found = evaluate(
-            study.train,
-            study.held_out,
-            study.generators,
-            factory=TinyClassifier,
-            settings=quick_settings(),
-            cache_dir=tmp_path,
-        )
+        found = quickly_evaluated(study, tmp_path)
     assert found.price.sentence in caplog.messages
     assert found.price.cells <= found.utility.cells <= found.price.most_cells
 
 
 def test_a_refused_budget_trains_nothing(study, tmp_path):
     with pytest.raises(InputError, match="budget_minutes"):
-        evaluate(
-            study.train,
-            study.held_out,
-            study.generators,
-            factory=TinyClassifier,
-            settings=quick_settings(),
-            cache_dir=tmp_path,
-            budget_minutes=0,
-        )
+        quickly_evaluated(study, tmp_path, budget_minutes=0)
     assert not list(tmp_path.iterdir())
 
 
