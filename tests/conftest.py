@@ -31,7 +31,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers.generators import make_generator
 from helpers.images import THREE
-from helpers.programs import as_a_program, give_freed_memory_back, recipe_path
+from helpers.programs import as_a_program, give_freed_memory_back, recipe_path, without_page
 
 from ganaug import LabelledImages, bundled_digits
 from ganaug.generators import ACGAN28Generator
@@ -47,7 +47,14 @@ def _global_random_state_untouched() -> Iterator[None]:
     assert before[2] == random.getstate(), "the random module's state was moved"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Files go to whichever process is free, in this order; those that take longest first, or one process waits long
+    # for the other's last.
+    items.sort(key=lambda item: "training" not in item.path.parts)
+
+
 def pytest_collection_finish() -> None:
+    give_freed_memory_back()
     gc.collect()
     gc.freeze()  # a million objects that stay for ever, which no later collection needs to look at
 
@@ -96,10 +103,12 @@ def in_process(monkeypatch, tmp_path):
     """Run a recipe with some flags in this process: the code it exits with, None after a good run."""
     monkeypatch.chdir(tmp_path)
 
-    def recipe(*flags: str, name: str = "train_acgan") -> int | str | None:
+    def recipe(*flags: str, name: str = "train_acgan", page: bool = False) -> int | str | None:
         monkeypatch.setattr(sys, "argv", [recipe_path(name), *flags])
         try:
-            with as_a_program():
+            with pytest.MonkeyPatch.context() as patch, as_a_program():
+                if not page:
+                    without_page(patch)
                 runpy.run_path(recipe_path(name), run_name="__main__")
         except SystemExit as exit_:
             return exit_.code

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.images import small_images, write_class_folders
-from helpers.programs import as_a_program
+from helpers.programs import as_a_program, without_page
 from PIL import Image
 
 from ganaug import open_images
@@ -33,8 +33,10 @@ LONGER = ["--override", "--total_kimg", "0.256"]
 def ganaug():
     """Run ``ganaug train`` in this process and this folder: None after a good run, else what it ends with."""
 
-    def train(*words: str) -> int | str | None:
+    def train(*words: str, page: bool = False) -> int | str | None:
         with pytest.MonkeyPatch.context() as patch, as_a_program():
+            if not page:
+                without_page(patch)
             for name, value in (("STEPS", 2), ("REFERENCE_STEPS", 2), ("IMAGES", 40)):
                 patch.setattr(generator_score, name, value)
             patch.setattr(sys, "argv", ["ganaug", "train", *words])
@@ -148,7 +150,7 @@ def test_of_damaged_metrics_the_whole_lines_are_kept(ganaug, here, whole, caplog
         path.unlink()
     kept = path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []
     kept = [line for line in before if line in kept]
-    assert ganaug("--resume_from_checkpoint", "latest", *LONGER) is None
+    assert ganaug("--resume_from_checkpoint", "latest", *LONGER, page=True) is None
     assert sha256_of(here / "model.safetensors") == whole
     after = path.read_text().splitlines()
     assert after[: len(kept)] == kept

@@ -65,10 +65,20 @@ def as_a_program() -> Iterator[None]:
         give_freed_memory_back()
 
 
+def without_page(patch: pytest.MonkeyPatch) -> None:
+    """Leave out the page of a run, whose curves take longer to draw than a test's run takes to train."""
+    for module in ("ganaug.training.run_page", "ganaug.cli.train"):
+        patch.setattr(f"{module}.write_run_page", lambda folder: None)
+
+
 def give_freed_memory_back() -> None:
-    """Undo :func:`ganaug.core.hardware.keep_freed_memory`, or what the largest program took is held for ever."""
+    """Undo :func:`ganaug.core.hardware.keep_freed_memory`, or what the largest program took is held for ever.
+
+    Nor may each thread hold memory of its own: those of loopback servers would keep 150 MB.
+    """
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
-        libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # glibc's malloc.h
+        libc, trim_threshold, mmap_threshold, arena_max = ctypes.CDLL(None), -1, -3, -8  # glibc's malloc.h
+        libc.mallopt(arena_max, 1)
         libc.mallopt(mmap_threshold, 2**25)  # what both grow to by themselves
         libc.mallopt(trim_threshold, 2**26)
         libc.malloc_trim(0)

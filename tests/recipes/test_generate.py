@@ -48,15 +48,14 @@ def sampler(three) -> ClassSampler:
     return ClassSampler(three)
 
 
-@pytest.mark.parametrize("format", ["parquet", "npy"])
-def test_one_process_or_two_make_the_same_files(generate, generator_folder, tmp_path, format):
+@pytest.mark.parametrize(
+    ("format", "launched"), [("parquet", False), ("npy", False), pytest.param("parquet", True, marks=pytest.mark.slow)]
+)
+def test_one_process_or_two_make_the_same_files(generate, generator_folder, tmp_path, format, launched):
     flags = [*SMALL, "--format", format, "--seed", "3"]
     assert generate(*flags, "--output_dir", "one") is None
     command = [RECIPE, "--generator", str(generator_folder), *flags, "--output_dir", "two"]
-    if format == "parquet":
-        output = run(*TORCHRUN, *command, cwd=tmp_path)
-    else:
-        output = "".join(run_ranks(2, *command, cwd=tmp_path))
+    output = run(*TORCHRUN, *command, cwd=tmp_path) if launched else "".join(run_ranks(2, *command, cwd=tmp_path))
     assert content(tmp_path / "one") == content(tmp_path / "two")
     assert output.count("two holds 203 generated images\n") == 1
     # Shards 0, 2, 4 and 6 of 0 .. 6, the last of 11 images: what the first process has to do.

@@ -40,7 +40,7 @@ def test_images_in_a_folder_whatever_its_form(tmp_path):
 
 
 def test_most_pseudo_labels_are_right_and_more_of_the_confident_ones(monkeypatch):
-    monkeypatch.setattr(pseudo_labels, "STEPS", 100)
+    monkeypatch.setattr(pseudo_labels, "STEPS", 60)
     monkeypatch.setattr(pseudo_labels, "SEEDS", 1)
     labelled, known, further, _ = digits_in_parts(8, 8)
     found = pseudo_label(labelled, further.images)

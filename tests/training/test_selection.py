@@ -230,7 +230,7 @@ def test_the_recipe_holds_back_a_tenth_where_there_is_a_choice(in_process, tmp_p
     folder = tmp_path / "outputs" / "acgan-28-3"
     assert "candidates" not in Generator.from_pretrained(folder).info["training"]
     longer = ["--resume_from_checkpoint", str(folder), "--total_kimg", "0.16", "--evaluation_kimg", "0.048"]
-    assert in_process(*longer, "--override") is None
+    assert in_process(*longer, "--override", page=True) is None
     assert re.search(held_back, capsys.readouterr().out)
     info = Generator.from_pretrained(folder).info
     assert info["dataset"]["num_images"] == 1438 - 143

@@ -200,7 +200,8 @@ def test_no_flip_and_no_padding_between_the_data_and_the_discriminator(watched):
         _, _, (real, fake, _) = watched(data, model)
         assert torch.equal(real[1], to_float(images[:8]))
         assert fake[1].shape == real[1].shape
-    for model, size in [("acgan-64", 16), ("dcgan-32", 16), ("dcgan-32-conditional", 16)]:
+    # acgan-64 is trained as acgan-28 is, and takes 400 MB.
+    for model, size in [("dcgan-32", 16), ("dcgan-32-conditional", 16)]:
         enlarged = LabelledImages(images.repeat(1, 1, 2, 2)[..., :size, :size], data.targets, data.classes, "marks")
         _, _, (real, fake, _) = watched(enlarged, model)
         assert torch.equal(real[1], to_float(enlarged.images[: len(real[1])]))
