@@ -37,6 +37,7 @@ def main(args: EvaluateArguments) -> None:
         settings=args.settings,
         extra=extra,
         draws=draws,
+        leave_out_copies=args.leave_out_copies,
         inception_weights=args.inception_weights,
         processes=processes_of(args),
         budget_minutes=args.budget_minutes,

@@ -48,6 +48,8 @@ class EvaluateArguments:
         inception_weights: File with the weights of the Inception network, for FID and KID, or download.
         draws: How many draws of your images the judged classifiers are spread over. A generator that was trained on
             just these images is trained again on each draw. With 1, images and generators are judged as they are.
+        leave_out_copies: Leave out held-out images that a classifier or a generator was trained on, however many; by
+            default 1 % and more of them are refused.
         output_dir: Folder for the report; by default evaluation in the folder of the generator, or
             outputs/evaluation.
         processes: Classifiers trained at a time on a CPU, each by one thread; by default one for each core.
@@ -65,6 +67,7 @@ class EvaluateArguments:
     classifier_frozen: bool = False
     inception_weights: str | None = None
     draws: int = 1
+    leave_out_copies: bool = False
     output_dir: Path | None = None
     processes: int | None = None
     budget_minutes: float | None = None
@@ -97,6 +100,7 @@ def judge(args: EvaluateArguments) -> None:
         settings=args.settings,
         extra=extra,
         draws=draws,
+        leave_out_copies=args.leave_out_copies,
         inception_weights=args.inception_weights,
         processes=processes_of(args),
         budget_minutes=args.budget_minutes,

@@ -21,10 +21,10 @@ from ganaug.evaluation.classifier import train_classifier
 from ganaug.evaluation.draws import Draws
 from ganaug.evaluation.fidelity import Fidelity, fidelity
 from ganaug.evaluation.inception import InceptionDistances, inception_distances
-from ganaug.evaluation.leakage import LeakageCheck, check_leakage, without_overlap
+from ganaug.evaluation.leakage import LeakageCheck, LeftOut, able_to_judge, check_leakage
 from ganaug.evaluation.memorization import Memorization, closest_pairs_picture, memorization
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
-from ganaug.evaluation.plan import MOST_JUDGED, plan_of
+from ganaug.evaluation.plan import LEAST_HELD_OUT, MOST_JUDGED, plan_of
 from ganaug.evaluation.price import Price, price_of, within_budget
 from ganaug.evaluation.study import Study, UtilitySettings
 from ganaug.evaluation.timings import time_parts
@@ -62,7 +62,7 @@ class Evaluation:
         utility (Utility): arms, learning curve and verdicts.
         judged (dict): generator name to what its images are like.
         leakage (dict): generator name to what is known about the images it saw.
-        left_out (int): held-out images that were left out because they are copies of training images.
+        left_out (LeftOut): held-out images that were left out because they are copies.
         seconds (float): that this call took; classifiers that an earlier one had trained are not in it.
         price (Price): what it was estimated to take, before it started.
     """
@@ -70,7 +70,7 @@ class Evaluation:
     utility: Utility
     judged: dict[str, Judged]
     leakage: dict[str, LeakageCheck]
-    left_out: int
+    left_out: LeftOut
     seconds: float
     price: Price
 
@@ -87,6 +87,7 @@ def evaluate(
     accept: Filter | None = None,
     max_tries: int = 10,
     draws: Draws | None = None,
+    leave_out_copies: bool = False,
     inception_weights: str | Path | None = None,
     cache_dir: str | Path | None = None,
     processes: int = 1,
@@ -97,24 +98,32 @@ def evaluate(
     Before anything is trained, a few steps are timed, and what all of it will take is logged as a warning. So
     generators of the draws that are still to be trained are trained after that.
 
+    Held-out images that a generator or the classifiers were trained on do not judge: fewer than 1 % are left out, more
+    are refused. Of held-out images of a class that are equal in every pixel, one judges.
+
     Args:
         train, held_out, generators, factory, settings, extra, accept, max_tries, draws, cache_dir, processes:
             see :func:`utility`.
+        leave_out_copies (bool): leave out held-out images that were trained on, however many they are. Default: 1 %
+            and more are refused
         inception_weights (str or Path, optional): file with the weights of the Inception network, or ``"download"``,
             to measure FID and KID too. Default: they are not measured
         budget_minutes (float, optional): leave out what the verdict needs least, until the rest takes no longer than
             this; see :func:`ganaug.evaluation.price.within_budget`. Default: nothing is left out
 
     Raises:
-        InputError: a generator or the classifiers are trained on held-out images, ``budget_minutes`` is not positive
-            and finite or too little for any verdict, or :func:`utility` refuses the input.
+        InputError: a generator or the classifiers are trained on 1 % or more of the held-out images, too few images
+            of a class remain where copies are left out, ``budget_minutes`` is not positive and finite or too little
+            for any verdict, or :func:`utility` refuses the input.
     """
     started = time.monotonic()
     seen_by = [(train, generators), *((draw.train, draw.generators) for draw in (draws.each if draws else ()))]
-    left_out = 0
-    for images, of_images in seen_by:
-        held_out, number = without_overlap(held_out, images, of_images.values())
-        left_out += number
+    held_out, left_out = able_to_judge(
+        held_out,
+        [(images, of_images.values()) for images, of_images in seen_by],
+        leave_out_copies=leave_out_copies,
+        least=LEAST_HELD_OUT,
+    )
     checked = [
         {name: check_leakage(generator, images, held_out) for name, generator in of_images.items()}
         for images, of_images in seen_by

@@ -1,12 +1,13 @@
-"""Whether a generator has seen the images that its utility is judged on."""
+"""Which held-out images can judge: none that a classifier or a generator was trained on, and each image once."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,10 @@ from ganaug.generators.base import Generator
 logger = logging.getLogger(__name__)
 
 ACCIDENTAL = 0.01  # a smaller share of held-out images that are copies is taken for a flaw of a published split
+_WAY_ON = (
+    "Leave them out with --leave_out_copies (in Python with leave_out_copies=True in ganaug.evaluation.evaluate or "
+    "choose_ratio)"
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,34 @@ class LeakageCheck:
     note: str
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Held-out images that do not judge, because they are copies.
+
+    Attributes:
+        given (int): how many held-out images there were.
+        trained_on (int): of these, that a classifier or a generator was trained on.
+        repeated (int): of the others, that are equal to an earlier one of their class.
+    """
+
+    given: int
+    trained_on: int
+    repeated: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """How many of how many, and why."""
+        number = self.trained_on + self.repeated
+        if not number:
+            return "No held-out image had to be left out."
+        trained_on, repeated = "of what a classifier or a generator was trained on", "of another of the same class"
+        why = f" {trained_on if self.trained_on else repeated}"
+        if self.trained_on and self.repeated:
+            why = f": {self.trained_on:,} {trained_on}, and {self.repeated:,} {repeated}"
+        left_out = "was left out as a copy" if number == 1 else "were left out as copies"
+        return f"{number:,} of the {self.given:,} held-out images {left_out}{why}."
+
+
 def check_leakage(generator: Any, train: LabelledImages, held_out: LabelledImages) -> LeakageCheck:
     """Refuse held-out images that the generator or the classifiers were trained on.
 
@@ -56,8 +89,8 @@ def check_leakage(generator: Any, train: LabelledImages, held_out: LabelledImage
     if shared:
         raise InputError(
             f"{_share(shared, held_out)} are among the training images too ({train.name}): classifiers would be asked "
-            "about images they were trained on, so no verdict would hold for new images. Leave these out of one of "
-            "the two, or give other held-out images"
+            f"about images they were trained on, so no verdict would hold for new images. {_WAY_ON}, or give other "
+            "held-out images"
         )
     seen = _seen_images(generator, train, held_out)
     if seen is None:
@@ -67,37 +100,91 @@ def check_leakage(generator: Any, train: LabelledImages, held_out: LabelledImage
         raise InputError(
             f"{_share(shared, held_out)} are among the images that the generator was trained on: it can repeat them, "
             "and classifiers that learn from its images would be judged on what they have seen, so no verdict would "
-            "hold for new images. Train a generator without them (hold images out first, or train on another split), "
-            "or give other held-out images"
+            f"hold for new images. {_WAY_ON}, give other held-out images, or train a generator without these (hold "
+            "images out first, or train on another split)"
         )
     own = train.image_hashes.unique()
     return LeakageCheck(True, torch.equal(seen, own), len(seen), 0, _note(seen, own, len(held_out)))
 
 
+def able_to_judge(
+    held_out: LabelledImages,
+    trained: Sequence[tuple[LabelledImages, Collection[Any]]],
+    *,
+    leave_out_copies: bool,
+    least: int,
+) -> tuple[LabelledImages, LeftOut]:
+    """Leave out the held-out images that were trained on, and all but the first of those that repeat each other.
+
+    An image that is there twice tells no more than one, and the interval of a verdict takes images for independent.
+    A repetition with another label stays: which of the two labels is wrong is not known.
+
+    Args:
+        held_out, trained, leave_out_copies: see :func:`without_overlap`.
+        least (int): how many images of each class must remain.
+
+    Returns:
+        tuple of LabelledImages and LeftOut: the remaining images, and what was left out.
+
+    Raises:
+        InputError: fewer than ``least`` images of a class remain, because others were left out.
+    """
+    unseen, trained_on = without_overlap(held_out, trained, leave_out_copies=leave_out_copies)
+    remaining, repeated = _without_repeats(unseen)
+    left_out = LeftOut(len(held_out), trained_on, repeated)
+    for name, before, after in zip(held_out.classes, held_out.class_counts, remaining.class_counts, strict=True):
+        if after < before and after < least:
+            raise InputError(
+                f"{before - after:,} of the {before:,} held-out images of class {name} ({held_out.name}) are copies "
+                f"and are left out, which leaves {after or 'none'}; at least {least} are needed. Give more held-out "
+                "images of this class that nothing was trained on"
+            )
+    return remaining, left_out
+
+
 def without_overlap(
-    held_out: LabelledImages, train: LabelledImages, generators: Iterable[Any]
+    held_out: LabelledImages,
+    trained: Sequence[tuple[LabelledImages, Collection[Any]]],
+    *,
+    leave_out_copies: bool = False,
 ) -> tuple[LabelledImages, int]:
     """Leave out the held-out images that :func:`check_leakage` would refuse, if there are few of them.
 
     Published splits may share a few images. An overlap of 1 % or more of the held-out images is no accident: then
-    ``held_out`` is returned unchanged, and :func:`check_leakage` refuses it.
+    ``held_out`` is returned unchanged, and :func:`check_leakage` refuses it, unless they are to be left out anyway.
 
     Args:
-        held_out, train (LabelledImages): see :func:`check_leakage`.
-        generators (iterable): all generators that ``held_out`` will judge.
+        held_out (LabelledImages): see :func:`check_leakage`.
+        trained (sequence of tuples): the training images of the classifiers, and the generators they are mixed with;
+            several where there are draws.
+        leave_out_copies (bool): leave them out however many they are. Default: only if they are few
 
     Returns:
         tuple of LabelledImages and int: the remaining held-out images, and how many were left out.
     """
-    seen = (_seen_images(generator, train, held_out) for generator in generators)
-    trained_on = torch.cat([train.image_hashes, *(hashes for hashes in seen if hashes is not None)])
-    copies = torch.isin(held_out.image_hashes, trained_on)
+    seen = [train.image_hashes for train, _ in trained]
+    for train, generators in trained:
+        known = (_seen_images(generator, train, held_out) for generator in generators)
+        seen += [hashes for hashes in known if hashes is not None]
+    copies = torch.isin(held_out.image_hashes, torch.cat(seen))
     number = int(copies.sum())
-    if not 0 < number < ACCIDENTAL * len(held_out):
+    if not number or (number >= ACCIDENTAL * len(held_out) and not leave_out_copies):
         return held_out, 0
     logger.warning("%s are among the images that were trained on, and are left out", _share(number, held_out))
     left = torch.nonzero(~copies).squeeze(1)
     return held_out.subset(left, f"{held_out.name}, without {number:,} that were trained on"), number
+
+
+def _without_repeats(held_out: LabelledImages) -> tuple[LabelledImages, int]:
+    """The first of all equal images of a class, in their order, and how many others there are."""
+    labelled = torch.stack([held_out.image_hashes, held_out.targets], 1).numpy()
+    _, first = np.unique(labelled, axis=0, return_index=True)
+    repeated = len(held_out) - len(first)
+    if not repeated:
+        return held_out, 0
+    logger.warning("%s repeat another of the same class, and are left out", _share(repeated, held_out))
+    name = f"{held_out.name}, without {repeated:,} that repeat another"
+    return held_out.subset(torch.from_numpy(np.sort(first)), name), repeated
 
 
 def _seen_images(generator: Any, train: LabelledImages, held_out: LabelledImages) -> Tensor | None:

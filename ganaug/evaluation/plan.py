@@ -17,6 +17,7 @@ from ganaug.evaluation.study import Arm, Study, UtilitySettings
 from ganaug.hub.config import training_seconds
 
 VALIDATION = 0.25  # share of the held-out images that chooses
+LEAST_HELD_OUT = 3  # images of each class: one chooses, and the variance of those that judge needs two
 SIDELINES = 3  # trainings of an arm that stands beside the verdict
 MOST_JUDGED = 10_000  # images on which fidelity and memorisation are measured
 MOST_TIMES = 4  # the reference's steps, in the arm that is given the generator's training time
@@ -128,6 +129,6 @@ def _split(held_out: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
         if rest < 1 or count - rest < 2:
             raise InputError(
                 f"class {name} has {count} held-out images; a quarter of them chooses the ratio and the rest judge, "
-                "so there must be at least 3, and many more to see small effects. Hold out more"
+                f"so there must be at least {LEAST_HELD_OUT}, and many more to see small effects. Hold out more"
             )
     return validation, test

@@ -12,7 +12,7 @@ from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.cells import Cells, Job, TrainsCells, answers_of
-from ganaug.evaluation.leakage import check_leakage, without_overlap
+from ganaug.evaluation.leakage import able_to_judge, check_leakage
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.price import Tally, in_minutes
 from ganaug.evaluation.search import JUDGES, best_of, choose_ratios, choosing_jobs, scorer, whole
@@ -25,9 +25,10 @@ from ganaug.sampling.inference import ConditionalGenerator
 
 logger = logging.getLogger(__name__)
 
-RULE = 2  # of how a ratio is chosen; raised when that changes, so that no older choice is taken for a new one
+RULE = 3  # of how a ratio is chosen; raised when that changes, so that no older choice is taken for a new one
 CANDIDATES = (0.1, 0.2, 0.3, 0.5, 0.8)
 STEPS = 2000
+LEAST = 4  # validation images of each class: the variance of those that judge needs two
 CHOOSING = 0.5  # share of the validation images that chooses the candidate; the rest judges it
 
 
@@ -63,6 +64,7 @@ def choose_ratio(
     settings: UtilitySettings | None = None,
     accept: Filter | None = None,
     max_tries: int = 10,
+    leave_out_copies: bool = False,
     cache_dir: str | Path | None = None,
     processes: int = 1,
 ) -> RatioChoice:
@@ -83,23 +85,26 @@ def choose_ratio(
         settings (UtilitySettings, optional): of the training, for ``max_steps`` steps; its ratios are not used.
             Default: 5 seeds, 2,000 steps
         accept (Filter, optional), max_tries (int): see :func:`utility`. Default: all images are kept
+        leave_out_copies (bool): leave out validation images that were trained on, however many they are. Default:
+            fewer than 1 % are left out, and more are refused
         cache_dir (str or Path, optional): where the answers of trained classifiers are kept. Default:
             ``~/.cache/ganaug/evaluation``
         processes (int): see :func:`utility`. Default: 1
 
     Raises:
         InputError: ``train`` and ``validation`` differ in classes or image shape, the generator or the classifiers
-            are trained on validation images, a class has too few validation images, or ``accept`` refuses all images
-            drawn for an item.
+            are trained on 1 % or more of the validation images, a class has too few of them, or too few without
+            copies, or ``accept`` refuses all images drawn for an item.
     """
     check_comparable(train, validation)
-    validation, _ = without_overlap(validation, train, [generator])
+    validation, _ = able_to_judge(validation, [(train, [generator])], leave_out_copies=leave_out_copies, least=LEAST)
     check_leakage(generator, train, validation)
     for name, count in zip(validation.classes, validation.class_counts, strict=True):
-        if count < 4:
+        if count < LEAST:
             raise InputError(
                 f"{validation.name} has {count or 'no'} image{'s' * (count != 1)} of class {name} to choose the ratio "
-                "by. Half of them choose and the others judge, so give at least 4, and many more to see small effects"
+                f"by. Half of them choose and the others judge, so give at least {LEAST}, and many more to see small "
+                "effects"
             )
     settings = replace(settings or UtilitySettings(max_steps=STEPS), ratios=tuple(candidates))
     judging, choosing = validation.split(CHOOSING)

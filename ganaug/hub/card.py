@@ -216,6 +216,7 @@ class CardVerdict:
             relative to real images.
         exact_copies, near_copies (float): shares of the generated images.
         leakage (str): what is known about held-out images that the generator saw, in a sentence.
+        left_out (str): how many held-out images of how many were left out as copies, in a sentence.
         ganaug_version (str): that measured it.
         created (str): when, ISO 8601.
     """
@@ -241,6 +242,7 @@ class CardVerdict:
     exact_copies: float
     near_copies: float
     leakage: str
+    left_out: str
     ganaug_version: str
     created: str
 
@@ -333,7 +335,7 @@ A classifier trained on the real training images sees the class that was asked f
 {verdict.label_fidelity:.1%} of the generated images; of real held-out images it sees the class of
 {verdict.real_label_fidelity:.1%}. {diversity}
 {verdict.exact_copies:.1%} are exact copies of training images and {verdict.near_copies:.1%} near ones, of which an
-honest generator has about 1 %. {prose(verdict.leakage)}
+honest generator has about 1 %. {prose(verdict.leakage)} {prose(verdict.left_out)}
 
 Measured by ganaug {verdict.ganaug_version} on {verdict.created[:10]}."""
 

@@ -39,8 +39,8 @@ def auto_ratio(
         float: in [0, 1).
 
     Raises:
-        InputError: the generator or the classifiers train on some of the validation images, or the two datasets have
-            other classes.
+        InputError: the generator or the classifiers train on 1 % or more of the validation images, too few images of
+            a class remain where copies are left out, or the two datasets have other classes.
         DataError: the images cannot be read.
         OSError: ``cache_dir`` cannot be written to or the disk is full.
     """

@@ -69,7 +69,7 @@ def measure(args: Arguments, results: Results) -> Iterator[None]:
     require_known(args.models, [name for name, model in MODELS.items() if model.conditional], "models")
     train = args.data.open()
     held_out = args.data.open_split("test", like=train)
-    held_out = without_overlap(held_out, train, ())[0]  # published splits share a few images
+    held_out = without_overlap(held_out, [(train, ())])[0]  # published splits share a few images
     results.setdefault("data", f"{train}")
     results.setdefault("machine", machine())
     processes = args.processes or set_cpu_threads(None)

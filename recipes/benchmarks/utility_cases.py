@@ -148,7 +148,7 @@ def factory_of(setting: Setting, folder: Path) -> ClassifierFactory:
 
 def held_out_of(setting: Setting) -> LabelledImages:
     """The images that judge. Published splits share a few images; all settings leave out the same ones."""
-    return without_overlap(open_images(setting.source, split="test"), open_images(setting.source), ())[0]
+    return without_overlap(open_images(setting.source, split="test"), [(open_images(setting.source), ())])[0]
 
 
 def prepare(setting: Setting, folder: Path, draw: int) -> Case:

@@ -15,7 +15,8 @@ from helpers.generators import make_generator
 from huggingface_hub import EvalResult, ModelCard
 
 from ganaug import InputError, open_images
-from ganaug.evaluation import Evaluation, add_verdict, evaluate, report_of, write_report
+from ganaug.data import joined
+from ganaug.evaluation import Draw, Draws, Evaluation, add_verdict, evaluate, report_of, write_report
 
 SETTINGS = replace(QUICK, seeds=2, steps=100, max_steps=100, ratios=(0.5,))
 NAMES = ("oracle", "copies", "one picture")
@@ -99,6 +100,34 @@ def test_extra_images_that_judge_or_train_are_left_out_of_the_curve(tmp_path):
     settings = report_of(with_test, sources={"it": ""}, classifier="tiny").settings
     assert settings.filter_of_generated_images == "everything"
     assert not torch.isin(with_test.utility.study.extra.image_hashes, train.image_hashes).any()
+
+
+def test_copies_are_left_out_of_what_judges_whoever_was_trained_on_them(tmp_path):
+    """The classifiers on 30 held-out images, one of two generators on 20, those of the draws on 10 each; 5 repeat."""
+    train, known, _, held_out = digits_in_parts(16, 16)
+    shared = [held_out.subset(torch.arange(first, last), "shared") for first, last in ((0, 30), (30, 50))]
+    drawn = [joined(train, held_out.subset(torch.arange(first, first + 10), "drawn")) for first in (50, 60)]
+    held_out = joined(held_out, held_out.subset(torch.arange(100, 105), "again"))
+    seen = make_generator(train.classes, image_size=8)
+    seen.seen_images = shared[1].image_hashes.unique()
+    generators = {"seen": seen, "it": Replay(known)}
+    arguments = {
+        "factory": TinyClassifier,
+        "settings": replace(SETTINGS, steps=2, max_steps=2, learning_curve=False, augmentations=("none",)),
+        "draws": Draws(tuple(Draw(images, generators) for images in drawn)),
+        "cache_dir": tmp_path,
+    }
+    with pytest.raises(InputError, match=r"30 of the 359 held-out images.*leave_out_copies"):
+        evaluate(joined(train, shared[0]), held_out, generators, **arguments)
+    found = evaluate(joined(train, shared[0]), held_out, generators, leave_out_copies=True, **arguments)
+    report = report_of(found, sources=dict.fromkeys(generators, ""), classifier="tiny")
+    data = asdict(report)["data"]
+    assert (data["left_out"], data["repeated"], data["held_out_images"]) == (70, 5, 364)
+    assert data["validation_images"] + data["test_images"] == 364 - 75
+    (tmp_path / "README.md").write_text("# A generator")
+    add_verdict(tmp_path / "README.md", report, "seen")
+    card = (tmp_path / "README.md").read_text()
+    assert "75 of the 364 held-out images were left out as copies: 70 of what " in card
 
 
 def test_the_verdict_goes_on_the_card_and_replaces_an_older_one(found, tmp_path):
@@ -207,7 +236,11 @@ def test_the_recipe_refuses_what_the_generator_saw(digit_generator, in_process):
     generator.seen_images = open_images("sklearn:digits", split="test").image_hashes.unique()
     generator.save_pretrained(digit_generator)
     message = in_process("--generator", "acgan", *FLAGS, name="evaluate")
-    assert re.match(r"error: 359 of the 359 held-out images .* the generator was trained on", message)
+    assert re.match(
+        r"error: 359 of the 359 held-out images .* the generator was trained on.*leave_out_copies", message
+    )
+    message = in_process("--generator", "acgan", *FLAGS, "--leave_out_copies", name="evaluate")
+    assert re.match(r"error: 36 of the 36 held-out images of class 0 .* leaves none; at least 3", message)
     assert not (digit_generator / "evaluation").exists()
 
 

@@ -11,10 +11,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers.generators import make_generator
 from helpers.images import THREE, small_images
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from ganaug import Generator, InputError, LabelledImages, open_images
-from ganaug.evaluation.leakage import check_leakage, without_overlap
+from ganaug.evaluation.leakage import LeftOut, able_to_judge, check_leakage, without_overlap
 from ganaug.training import GANObjective, GANTrainer, RunFolder, TrainingSettings, train
 
 
@@ -148,7 +150,7 @@ def test_a_few_copies_are_left_out(caplog):
     own, held_out = small_images(), small_images(n=400, seed=1)
     shared = [held_out.subset(torch.tensor([k]), "one") for k in (7, 200, 399)]
     train_set, generators = joined(own, shared[0]), [made(shared[1]), made(joined(*shared[1:])), nn.Identity()]
-    left, number = without_overlap(held_out, train_set, iter(generators))
+    left, number = without_overlap(held_out, [(train_set, generators)])
     assert (len(left), number) == (397, 3)
     assert torch.equal(left.image_hashes, held_out.image_hashes[[k for k in range(400) if k not in (7, 200, 399)]])
     assert left.name == "noise, without 3 that were trained on"
@@ -163,13 +165,71 @@ def test_a_few_copies_are_left_out(caplog):
 def test_no_copies_and_one_percent_stay_as_they_are(caplog, copies):
     own, held_out = small_images(), small_images(n=400, seed=1)
     generators = [made(joined(own, held_out.subset(torch.arange(copies), "copies")))]
-    left, number = without_overlap(held_out, own, generators)
+    left, number = without_overlap(held_out, [(own, generators)])
     assert left is held_out
     assert number == 0
     assert not caplog.messages
     if copies:
-        with pytest.raises(InputError, match="4 of the 400 held-out images"):
+        with pytest.raises(InputError, match="4 of the 400 held-out images .* --leave_out_copies"):
             check_leakage(generators[0], own, left)
+        left, number = without_overlap(held_out, [(own, generators)], leave_out_copies=True)
+        assert (len(left), number) == (396, 4)
+        assert check_leakage(generators[0], own, left).overlap == 0
+
+
+SHARED, SEEING = small_images(90, size=4), make_generator(THREE, image_size=4)
+LABELS = st.lists(st.tuples(st.integers(0, 89), st.integers(0, 2)), min_size=1, max_size=40)
+PICKED = st.lists(st.integers(0, 89), max_size=20)
+
+
+@given(pairs=LABELS, trained=st.tuples(PICKED, PICKED), seen=PICKED)
+def test_each_image_judges_once_and_only_if_nothing_was_trained_on_it(pairs, trained, seen):
+    """Of all draws and generators, the first of each pair of image and label, in the order given."""
+    indices, labels = (torch.tensor(each) for each in zip(*pairs, strict=True))
+    held_out = replace(SHARED.subset(indices, "held out"), targets=labels)
+    one, other, third = (SHARED.subset(torch.tensor(each, dtype=torch.int64), "part") for each in (*trained, seen))
+    SEEING.seen_images = third.image_hashes
+    left, copies = able_to_judge(held_out, [(one, [SEEING]), (other, [nn.Identity()])], leave_out_copies=True, least=0)
+    known = {*trained[0], *trained[1], *seen}
+    wanted = [pair for pair in dict.fromkeys(pairs) if pair[0] not in known]
+    assert torch.equal(left.image_hashes, SHARED.image_hashes[[index for index, _ in wanted]])
+    assert left.targets.tolist() == [label for _, label in wanted]
+    assert copies == LeftOut(len(pairs), sum(index in known for index, _ in pairs), copies.repeated)
+    assert len(left) + copies.trained_on + copies.repeated == copies.given
+
+
+def test_what_was_left_out_is_said():
+    assert LeftOut(400, 0).sentence == "No held-out image had to be left out."
+    assert LeftOut(400, 1).sentence == (
+        "1 of the 400 held-out images was left out as a copy of what a classifier or a generator was trained on."
+    )
+    assert LeftOut(4000, 0, 20).sentence == (
+        "20 of the 4,000 held-out images were left out as copies of another of the same class."
+    )
+    assert LeftOut(4000, 1100, 20).sentence == (
+        "1,120 of the 4,000 held-out images were left out as copies: 1,100 of what a classifier or a generator was "
+        "trained on, and 20 of another of the same class."
+    )
+
+
+@pytest.mark.parametrize(("copies", "repeats"), [(19, 0), (0, 19), (17, 2), (20, 0)])
+def test_too_few_that_remain_of_a_class_are_refused_with_their_number(copies, repeats):
+    """Class 1 has 20 images, of which some were trained on and others are its first one again."""
+    own, held_out = small_images(), small_images(n=60, seed=1)
+    of_class = torch.nonzero(held_out.targets == 1).squeeze(1)
+    images = held_out.images.clone()
+    images[of_class[1 : 1 + repeats]] = images[of_class[0]].clone()
+    held_out = replace(held_out, images=images)
+    trained = joined(own, held_out.subset(of_class[len(of_class) - copies :], "copies"))
+    remaining = 20 - len({*range(1, 1 + repeats), *range(20 - copies, 20)})
+    with pytest.raises(InputError, match=rf"{20 - remaining} of the 20 held-out .* class 1 .*{remaining or 'none'};"):
+        able_to_judge(held_out, [(trained, ())], leave_out_copies=True, least=3)
+    able_to_judge(held_out, [(trained, ())], leave_out_copies=True, least=remaining)
+
+
+def test_a_class_that_was_too_small_before_is_not_blamed_on_copies():
+    held_out = small_images(n=4, seed=1)
+    assert able_to_judge(held_out, [(small_images(), ())], leave_out_copies=True, least=3)[0] is held_out
 
 
 @pytest.mark.parametrize("source", [None, "sklearn:digits", Path("/usr/share/datasets/fashion-mnist")])

@@ -11,6 +11,7 @@ from helpers.evaluated import QUICK, MadeUpCells, NextClass, Replay, TinyClassif
 from helpers.generators import make_generator
 
 from ganaug import ConditionalGANAugment, InputError
+from ganaug.data import joined
 from ganaug.evaluation import choose_ratio, ratio
 from ganaug.evaluation.ratio import judged_ratio
 from ganaug.evaluation.search import JUDGES
@@ -97,6 +98,23 @@ def test_images_that_were_seen_cannot_choose(parts):
     generator.seen_images = held_out.image_hashes.unique()
     with pytest.raises(InputError, match="are among the images that the generator was trained on"):
         choose_ratio(train, held_out, generator, factory=TinyClassifier)
+    with pytest.raises(InputError, match="1 of the 1 .* class 0 .* leaves none; at least 4"):
+        choose_ratio(train, train, Replay(known), factory=TinyClassifier, leave_out_copies=True)
+
+
+def test_validation_images_that_were_seen_can_be_left_out(parts, tmp_path):
+    train, known, _, held_out = parts
+    few = replace(SETTINGS, seeds=2, steps=1, max_steps=1)
+    arguments = {"candidates": (0.5,), "factory": TinyClassifier, "settings": few, "cache_dir": tmp_path}
+    with_copies = joined(held_out, train)
+    found = choose_ratio(train, with_copies, Replay(known), leave_out_copies=True, **arguments)
+    without = choose_ratio(train, held_out, Replay(known), **arguments)
+    assert found == without
+    # With ratio="auto", the error says where they are left out.
+    generator = Replay(known)
+    generator.label_names = train.classes
+    with pytest.raises(InputError, match="leave_out_copies=True in .*choose_ratio"):
+        ConditionalGANAugment(train, generator, "auto", validation=with_copies, cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize(("good", "names"), [(True, "abcdefghij"), (False, "0123456789")])

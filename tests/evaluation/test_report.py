@@ -261,6 +261,13 @@ def test_two_draws_are_too_few_however_many_trainings_there_are(digits):
     assert "were trained 5 times, spread over 2 draws of the training images; what stands beside" in page
 
 
+def test_how_many_held_out_images_of_how_many_were_left_out_is_said(html):
+    """The example has neither their number nor the repetitions, as an older report."""
+    data = example_report().data
+    given = data.validation_images + data.test_images + data.left_out
+    assert f"2 of the {given:,} held-out images were left out as copies of what a classifier or a generator" in html
+
+
 def test_what_a_budget_left_out_is_said(html, digits):
     given_up = ("Augmentations not tried: rand; generated images may look better than they are",)
     page = render_html(replace(example_report(), given_up=given_up), example_pictures(digits))

@@ -18,6 +18,7 @@ from ganaug.evaluation.cells import Cell, Job
 from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.evaluate import Judged
 from ganaug.evaluation.fidelity import Fidelity
+from ganaug.evaluation.leakage import LeftOut
 from ganaug.evaluation.plan import plan_of
 from ganaug.evaluation.price import Price
 from ganaug.evaluation.report.contents import report_of
@@ -59,7 +60,7 @@ def reported(accuracy: Callable[[Arm], float], *, draws: int = 0, **settings) ->
     fidelity = Fidelity(**{name: value for name, value in vars(example.fidelity).items() if name != "inception"})
     judged = Judged(fidelity, None, example.memorization, TRAIN, Image.new("L", (4, 4)))
     price = Price(1.0, 2.0, 40, 60, 0, 1.0, given_up=("There is no learning curve",))
-    evaluation = Evaluation(found, {"flow": judged}, {"flow": example.leakage}, 0, 1.0, price)
+    evaluation = Evaluation(found, {"flow": judged}, {"flow": example.leakage}, LeftOut(260, 15, 5), 1.0, price)
     return report_of(evaluation, sources={"flow": "outputs/flow"}, classifier="tiny")
 
 

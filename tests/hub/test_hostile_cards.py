@@ -270,7 +270,8 @@ def verdict(name: str = "tiny") -> CardVerdict:
         generator=name, sentence=name, covers=name, arms=(arm,), reference=arm, primary=arm, generated_only=arm,
         difference=made, data=name, train_images=10, test_images=5, classifier=name, steps=3,
         batch_size=4, label_fidelity=0.9, real_label_fidelity=0.95, lowest_diversity=0.5, lowest_diversity_class=name,
-        exact_copies=0, near_copies=0, leakage=name, ganaug_version="1", created="2026-01-01",
+        exact_copies=0, near_copies=0, leakage=name, left_out=name, ganaug_version="1",
+        created="2026-01-01",
     )  # fmt: skip
 
 

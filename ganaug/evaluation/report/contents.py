@@ -17,7 +17,7 @@ from ganaug.core.hardware import best_device, has_bf16
 from ganaug.evaluation.evaluate import Evaluation
 from ganaug.evaluation.fidelity import Fidelity
 from ganaug.evaluation.inception import InceptionDistances
-from ganaug.evaluation.leakage import LeakageCheck
+from ganaug.evaluation.leakage import LeakageCheck, LeftOut
 from ganaug.evaluation.learning_curve import PowerLaw, Worth
 from ganaug.evaluation.memorization import Memorization
 from ganaug.evaluation.search import JUDGES, Trial
@@ -41,7 +41,9 @@ class DataFacts:
         classes (tuple of str): class names.
         balanced (bool): whether all classes have equally many training images.
         fingerprint (str): of the training images.
-        left_out (int): held-out images that were left out because they are copies of training images.
+        left_out (int): held-out images that were left out because classifiers or a generator were trained on them.
+        repeated (int): held-out images that were left out because they are equal to another of their class.
+        held_out_images (int, optional): how many were given, with those; None in reports that do not have it.
     """
 
     name: str
@@ -56,6 +58,15 @@ class DataFacts:
     balanced: bool
     fingerprint: str
     left_out: int
+    repeated: int = 0
+    held_out_images: int | None = None
+
+    @property
+    def left_out_in_words(self) -> str:
+        """How many held-out images of how many were left out, and why."""
+        remaining = self.validation_images + self.test_images
+        given = self.held_out_images or remaining + self.left_out + self.repeated
+        return LeftOut(given, self.left_out, self.repeated).sentence
 
 
 @dataclass(frozen=True)
@@ -373,7 +384,9 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
             classes=train.classes,
             balanced=study.balanced,
             fingerprint=train.fingerprint,
-            left_out=evaluation.left_out,
+            left_out=evaluation.left_out.trained_on,
+            repeated=evaluation.left_out.repeated,
+            held_out_images=evaluation.left_out.given,
         ),
         settings=SettingsFacts(
             **settings,
