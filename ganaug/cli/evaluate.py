@@ -153,7 +153,7 @@ def open_splits(
     """The training images, the real ones beside them (None where no image is left out), and the held-out ones.
 
     Raises:
-        InputError: a generator does not draw all classes of the images.
+        InputError: a generator is unconditional, or does not draw all classes of the images.
         DataError: the images cannot be opened.
     """
     # The classifiers see images as the generators make them.
@@ -166,15 +166,20 @@ def open_splits(
     else:
         held_out = replace(flags, train_data_dir=args.test_data_dir, dataset_name=None).open_split("train", like=train)
     for name, generator in generators.items():
+        if not generator.conditional:
+            raise InputError(
+                f"{name} is unconditional, so its images have no class to learn. Give a conditional generator, as "
+                "ganaug train makes by default"
+            )
         missing = [wanted for wanted in train.classes if wanted not in generator.label_names]
         if missing:
             numbered = all(wanted.isdecimal() for wanted in train.classes)
             names = "Name the classes as in training (--class_names)" if numbered else ""
             fewer = "Leave the others out (--classes)" if len(missing) < len(train.classes) else ""
             raise InputError(
-                f"{name} does not draw {', '.join(missing)}. It draws "
-                f"{', '.join(generator.label_names) or 'no classes: it is unconditional'}; {train.name} has "
-                f"{', '.join(train.classes)}. {fewer or names or 'Give images of the classes that it draws'}"
+                f"{name} does not draw {', '.join(missing)}. It draws {', '.join(generator.label_names)}; "
+                f"{train.name} has {', '.join(train.classes)}. "
+                f"{fewer or names or 'Give images of the classes that it draws'}"
             )
     for what, images in (("training", train), ("held-out", held_out)):
         print(f"{what} images: {images}\nclasses: {classes_with_counts(images)}")

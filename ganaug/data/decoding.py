@@ -152,7 +152,9 @@ def convert_images(images: Tensor, conversion: Conversion) -> Tensor:
     """
     count, channels, height, width = images.shape
     if channels not in _MODE_OF_CHANNELS:
-        raise DataError(f"images must have 1 to 4 channels (grey or RGB, with or without alpha), got {channels}")
+        raise DataError(
+            f"images must have 1 to 4 channels (grey or RGB, with or without alpha), got {channels}. Pick some of them"
+        )
     mode = conversion.mode_for([_MODE_OF_CHANNELS[channels]])
     if conversion.resolution is not None:
         height = width = conversion.resolution

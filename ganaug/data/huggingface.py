@@ -65,7 +65,10 @@ def from_saved(folder: Path, *, split: str, columns: Columns) -> Found:
     try:
         saved = load_from_disk(str(folder))
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder} looks like a dataset of save_to_disk, but cannot be opened: {error}") from error
+        raise DataError(
+            f"{folder} looks like a dataset of save_to_disk, but cannot be opened: {error}. Save it again, or give "
+            "its images in Parquet files or in one folder per class"
+        ) from error
     dataset = pick_split(saved, split, name=str(folder))
     return from_hf_dataset(dataset, name=f"saved dataset {folder.name}, {split} split", columns=columns)
 

@@ -55,7 +55,11 @@ def from_torchvision(name: str, *, split: str) -> Found:
     try:
         dataset = make("data", **part, download=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(f"torchvision:{name}, split {split!r}, cannot be opened: {error}") from error
+        raise DataError(
+            f"torchvision:{name}, split {split!r}, cannot be opened: {error}. If it could not be downloaded to the "
+            "folder data, check the connection and the space there; otherwise open it with torchvision and pass the "
+            "object"
+        ) from error
     return from_dataset(dataset, name=f"torchvision {name}, {split} split")
 
 

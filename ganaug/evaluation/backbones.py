@@ -82,7 +82,10 @@ class LibraryClassifier(nn.Module):
                 self.register_buffer(name, torch.tensor(scaled).view(1, 3, 1, 1))
         if frozen:
             if weights is None:
-                raise InputError("a frozen classifier needs weights: without them, its features are random")
+                raise InputError(
+                    "a frozen classifier needs weights: without them, its features are random. Give weights, or leave "
+                    "frozen out"
+                )
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(name in self.head_names)
 

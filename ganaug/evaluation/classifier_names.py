@@ -53,7 +53,10 @@ def classifier_named(name: str, *, weights: Path | None = None, frozen: bool = F
 
     # What is wrong with a model's name or file is found here, not after images and generators have been opened.
     if frozen and weights is None:
-        raise InputError(f"a frozen {name} needs weights, for without them its features are random")
+        raise InputError(
+            f"a frozen {name} needs weights, for without them its features are random. Give their file "
+            "(--classifier_weights), or leave classifier_frozen out"
+        )
     if library == "timm":
         check_timm_name(model)
     elif model not in (known := torchvision_names()):

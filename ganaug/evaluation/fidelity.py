@@ -190,7 +190,9 @@ def label_fidelity(
             classifier has another number of classes.
     """
     if not generator.conditional:
-        raise InputError(f"label fidelity needs a conditional generator; this {generator.architecture} has no classes")
+        raise InputError(
+            f"label fidelity needs a conditional generator; this {generator.architecture} has no classes. Give another"
+        )
     names = generator.label_names if classes is None else tuple(classes)
     labels = torch.arange(num_images) % len(names)
     images = ClassSampler(generator, names, seed=seed).draw(labels, range(num_images))

@@ -92,7 +92,10 @@ def parsed_config(path: Path, content: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise LoadError(f"{path} cannot be read: {in_short(str(error))}") from error
     if not isinstance(config, dict) or type(config.get("format_version")) is not int or config["format_version"] < 1:
-        raise LoadError(f"{path} is not a config of ganaug: it has no format_version")
+        raise LoadError(
+            f"{path} is not a config of ganaug: it has no format_version. Give the folder or Hub id of a generator "
+            "that ganaug saved"
+        )
     if config["format_version"] > FORMAT_VERSION:
         raise LoadError(
             f"{path} has format_version {in_short(config['format_version'])} and this ganaug reads up to "

@@ -172,16 +172,21 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
     except RepositoryNotFoundError as error:
         raise LoadError(f"no folder and no Hub repository {repo_id!r}; a private one needs token=") from error
     except RevisionNotFoundError as error:
-        raise LoadError(f"{repo_id} has no revision {revision!r}") from error
+        raise LoadError(f"{repo_id} has no revision {revision!r}. Leave it out for the newest") from error
     except (TransportError, OSError, ValueError) as error:
         status = status_of(error)
         if status == 401:
-            raise LoadError(f"{repo_id} could not be downloaded: the token is not valid") from error
+            raise LoadError(
+                f"{repo_id} could not be downloaded: the token is not valid. Log in with `hf auth login`, or "
+                "pass token"
+            ) from error
         if status:
             raise LoadError(f"{repo_id} could not be downloaded: the Hub answered {status}. Try again") from error
         if isinstance(error, LocalEntryNotFoundError):
             raise LoadError(
                 f"no folder {repo_id!r} here, and the Hub's {repo_id} is not in the cache; the Hub was not reached: "
-                f"{error}"
+                f"{error}. Give a folder, or try again when it can be reached"
             ) from error
-        raise LoadError(f"no folder {repo_id!r} here, and {repo_id} could not be downloaded: {error}") from error
+        raise LoadError(
+            f"no folder {repo_id!r} here, and {repo_id} could not be downloaded: {error}. Give a folder, or try again"
+        ) from error

@@ -98,7 +98,9 @@ def read_weights(folder: Path, expected: Mapping[str, Tensor], sha256: str) -> d
         raise LoadError(f"{path} cannot be read: {error}") from error
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise LoadError(f"{path} has NaN or infinite values in {broken[0]}; the run that wrote it diverged")
+        raise LoadError(
+            f"{path} has NaN or infinite values in {broken[0]}; the run that wrote it diverged. Train it again"
+        )
     return tensors
 
 

@@ -165,7 +165,10 @@ class InferenceCopy:
         with torch.inference_mode(), autocast, deterministic_passes(self.device):
             images = module(*inputs)[: len(z)]
             if not torch.isfinite(images).all():
-                raise ValueError("the generator returned images with NaN or infinite values; its weights are unusable")
+                raise ValueError(
+                    "the generator returned images with NaN or infinite values; its weights are unusable. "
+                    "Train it again"
+                )
             return to_uint8(images)
 
 

@@ -49,7 +49,7 @@ def init_from(generator: Generator, trained: Generator) -> None:
         raise InputError(
             f"a trained {trained.architecture} has its classes in its layers ({', '.join(others)}), so it can only be "
             f"trained further on the same number of classes: it has {trained.num_classes}, the images have "
-            f"{generator.num_classes}"
+            f"{generator.num_classes}. Start from another generator, or leave init_from out to train a new one"
         )
     before = {name: value.clone() for name, value in own.items()}
     generator.load_state_dict(state)
@@ -58,7 +58,8 @@ def init_from(generator: Generator, trained: Generator) -> None:
         raise InputError(
             f"a trained {trained.architecture} has its classes in its layers, so it can only be trained further on "
             f"the same classes, in the same order: {in_short(', '.join(trained.label_names))}; the images have "
-            f"{in_short(', '.join(generator.label_names))}"
+            f"{in_short(', '.join(generator.label_names))}. Start from another generator, or leave init_from out to "
+            "train a new one"
         )
     generator.seen_images = trained.seen_images
     generator.info = {**generator.info, "training": {"init_from": trained.architecture}}

@@ -17,6 +17,7 @@ from huggingface_hub import EvalResult, ModelCard
 from ganaug import InputError, open_images
 from ganaug.data import joined
 from ganaug.evaluation import Draw, Draws, Evaluation, add_verdict, evaluate, report_of, write_report
+from ganaug.generators import DCGAN32Generator
 
 SETTINGS = replace(QUICK, seeds=2, steps=100, max_steps=100, ratios=(0.5,))
 NAMES = ("oracle", "copies", "one picture")
@@ -270,6 +271,13 @@ def test_classes_that_the_generator_does_not_draw(in_process, tmp_path):
     make_generator(("cat", "dog"), image_size=8).save_pretrained(tmp_path / "pets")
     message = in_process("--generator", "pets", *FLAGS, name="evaluate")
     assert re.match(r"error: pets does not draw 0, 1, .*\. It draws cat, dog; 8x8 digits .* has 0, 1", message)
+
+
+def test_a_generator_that_draws_no_class_is_refused_with_a_way_on(in_process, tmp_path):
+    with torch.random.fork_rng():
+        DCGAN32Generator((), channels=1).save_pretrained(tmp_path / "plain")
+    message = in_process("--generator", "plain", *FLAGS, name="evaluate")
+    assert re.match(r"error: plain is unconditional, .*\. Give a conditional", message)
 
 
 def test_held_out_images_of_another_form_are_refused(tmp_path):
