@@ -114,7 +114,7 @@ def able_to_judge(
     leave_out_copies: bool,
     least: int,
 ) -> tuple[LabelledImages, LeftOut]:
-    """Leave out the held-out images that were trained on, and all but the first of those that repeat each other.
+    """Leave out the few held-out images that were trained on, or refuse them; and let each of the others judge once.
 
     An image that is there twice tells no more than one, and the interval of a verdict takes images for independent.
     A repetition with another label stays: which of the two labels is wrong is not known.
@@ -127,11 +127,25 @@ def able_to_judge(
         tuple of LabelledImages and LeftOut: the remaining images, and what was left out.
 
     Raises:
-        InputError: fewer than ``least`` images of a class remain, because others were left out.
+        InputError: 1 % or more of the images were trained on and are not to be left out, or fewer than ``least``
+            images of a class remain, because others were left out.
     """
-    unseen, trained_on = without_overlap(held_out, trained, leave_out_copies=leave_out_copies)
-    remaining, repeated = _without_repeats(unseen)
-    left_out = LeftOut(len(held_out), trained_on, repeated)
+    # None that was trained on.
+    remaining, trained_on = without_overlap(held_out, trained, leave_out_copies=leave_out_copies)
+    for train, generators in trained:
+        for generator in generators:
+            check_leakage(generator, train, remaining)
+
+    # Of equal images of a class, the first.
+    labelled = torch.stack([remaining.image_hashes, remaining.targets], 1).numpy()
+    first = np.sort(np.unique(labelled, axis=0, return_index=True)[1])
+    repeated = len(remaining) - len(first)
+    if repeated:
+        logger.warning("%s repeat another of the same class, and are left out", _share(repeated, held_out))
+        name = f"{held_out.name}, without {trained_on + repeated:,} copies"
+        remaining = remaining.subset(torch.from_numpy(first), name)
+
+    # Enough of each class.
     for name, before, after in zip(held_out.classes, held_out.class_counts, remaining.class_counts, strict=True):
         if after < before and after < least:
             raise InputError(
@@ -139,7 +153,7 @@ def able_to_judge(
                 f"and are left out, which leaves {after or 'none'}; at least {least} are needed. Give more held-out "
                 "images of this class that nothing was trained on"
             )
-    return remaining, left_out
+    return remaining, LeftOut(len(held_out), trained_on, repeated)
 
 
 def without_overlap(
@@ -173,18 +187,6 @@ def without_overlap(
     logger.warning("%s are among the images that were trained on, and are left out", _share(number, held_out))
     left = torch.nonzero(~copies).squeeze(1)
     return held_out.subset(left, f"{held_out.name}, without {number:,} that were trained on"), number
-
-
-def _without_repeats(held_out: LabelledImages) -> tuple[LabelledImages, int]:
-    """The first of all equal images of a class, in their order, and how many others there are."""
-    labelled = torch.stack([held_out.image_hashes, held_out.targets], 1).numpy()
-    _, first = np.unique(labelled, axis=0, return_index=True)
-    repeated = len(held_out) - len(first)
-    if not repeated:
-        return held_out, 0
-    logger.warning("%s repeat another of the same class, and are left out", _share(repeated, held_out))
-    name = f"{held_out.name}, without {repeated:,} that repeat another"
-    return held_out.subset(torch.from_numpy(np.sort(first)), name), repeated
 
 
 def _seen_images(generator: Any, train: LabelledImages, held_out: LabelledImages) -> Tensor | None:

@@ -12,7 +12,7 @@ from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages, joined
 from ganaug.data.labelled import check_comparable
 from ganaug.evaluation.cells import Cells, Job, TrainsCells, answers_of
-from ganaug.evaluation.leakage import able_to_judge, check_leakage
+from ganaug.evaluation.leakage import able_to_judge
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.price import Tally, in_minutes
 from ganaug.evaluation.search import JUDGES, best_of, choose_ratios, choosing_jobs, scorer, whole
@@ -98,7 +98,6 @@ def choose_ratio(
     """
     check_comparable(train, validation)
     validation, _ = able_to_judge(validation, [(train, [generator])], leave_out_copies=leave_out_copies, least=LEAST)
-    check_leakage(generator, train, validation)
     for name, count in zip(validation.classes, validation.class_counts, strict=True):
         if count < LEAST:
             raise InputError(

@@ -170,7 +170,8 @@ def utility(
 ) -> Utility:
     """Train a classifier with and without generated images, and say whether they helped on held-out real images.
 
-    It is not checked here whether the generators saw held-out images: see :func:`ganaug.evaluation.check_leakage`.
+    It is not checked here whether the generators saw held-out images, or whether one is there several times:
+    :func:`ganaug.evaluation.evaluate` does that.
 
     Args:
         train (LabelledImages): the real training set.

@@ -198,6 +198,22 @@ def test_each_image_judges_once_and_only_if_nothing_was_trained_on_it(pairs, tra
     assert len(left) + copies.trained_on + copies.repeated == copies.given
 
 
+def test_copies_are_refused_whoever_was_trained_on_them_and_counted_of_all_that_were_given(caplog):
+    """1 % of the images, spread over two draws, of which neither has 1 %; and three that repeat another."""
+    own, held_out = small_images(), small_images(n=400, seed=1)
+    repeated = joined(held_out, held_out.subset(torch.arange(10, 13), "again"))
+    draws = [(joined(own, held_out.subset(torch.tensor(few), "few")), [nn.Identity()]) for few in ([0, 1, 2], [3, 4])]
+    with pytest.raises(InputError, match="3 of the 403 held-out images"):
+        able_to_judge(repeated, draws, leave_out_copies=False, least=3)
+    assert not caplog.messages
+    left, copies = able_to_judge(repeated, draws, leave_out_copies=True, least=3)
+    assert copies == LeftOut(403, 5, 3)
+    assert left.name == "joined, without 8 copies"
+    assert caplog.messages[-1] == (
+        "3 of the 403 held-out images (joined) repeat another of the same class, and are left out"
+    )
+
+
 def test_what_was_left_out_is_said():
     assert LeftOut(400, 0).sentence == "No held-out image had to be left out."
     assert LeftOut(400, 1).sentence == (
