@@ -136,6 +136,20 @@ def test_every_command_is_one_that_its_program_reads(monkeypatch, capsys, path, 
     assert len(read) == 1
 
 
+def test_every_flag_that_is_named_is_one_of_a_command(capsys):
+    shown = ["--version --help --nproc_per_node --repo-type"]  # of the last two, one is torchrun's and one is hf's
+    for name in COMMANDS:
+        with as_a_program(), pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+        shown.append(capsys.readouterr().out)
+    flags = set(re.findall(r"--[a-z][\w-]*", " ".join(shown)))
+    for path in READMES:
+        without_blocks = re.sub(r"```.*?```", "", readme(path), flags=re.DOTALL)
+        quoted = " ".join(re.findall(r"`([^`]*)`", without_blocks))
+        named = set(re.findall(r"--[a-z][\w-]*", quoted))
+        assert named <= flags, path
+
+
 def anchors(path: str) -> set[str]:
     """Of a file's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", readme(path), flags=re.DOTALL), re.MULTILINE)
