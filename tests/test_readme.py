@@ -13,13 +13,16 @@ from importlib.metadata import metadata
 from unittest.mock import create_autospec
 
 import pytest
+import torch
 from helpers.generators import make_generator
 from helpers.images import small_images, write_class_folders, write_idx_pair
 from helpers.programs import REPOSITORY, as_a_program, run, run_python
 from helpers.readmes import READMES, code_blocks, readme
+from torch.utils.flop_counter import FlopCounterMode
 
 import ganaug
 from ganaug.cli import COMMANDS, flags, main
+from ganaug.generators import FlowGenerator
 from ganaug.training.presets import measured_utility
 
 LAUNCHERS = r"(?:accelerate launch (?:-m )?|torchrun --nproc_per_node 2 (?:-m )?|python )"  # of a recipe or a module
@@ -77,6 +80,18 @@ def test_the_first_hour_in_python_runs_as_written(tmp_path, monkeypatch):
     monkeypatch.setattr(ganaug, "evaluate", create_autospec(ganaug.evaluate))
     exec(in_python, names)
     assert names["train"].n_fake == 6
+
+
+def test_what_larger_images_cost_is_what_a_step_computes():
+    def operations(width: int, size: int) -> int:
+        with torch.random.fork_rng(), FlopCounterMode(display=False) as counter, torch.no_grad():
+            generator = FlowGenerator(["a", "b"], image_size=size, channels=3, width=width)
+            generator.velocity(torch.zeros(1, 3, size, size), torch.zeros(1), torch.zeros(1, dtype=torch.int64))
+        return counter.get_total_flops()
+
+    narrow, wide = (operations(width, 128) / operations(width, 28) for width in (96, 192))
+    said = " ".join(readme("README.md").split())
+    assert f"computes {narrow:.0f} times as much as at 28, or {wide:.0f} times with the wide network" in said
 
 
 def commands() -> list[tuple[str, str]]:
