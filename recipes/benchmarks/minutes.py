@@ -4,8 +4,8 @@ For each size the networks of the presets are timed for a few seconds of steps, 
 Their speed does not depend on how many images there are, so the minutes are the preset's length over the images per
 second. Opening the images, grids and checkpoints come on top. By default the rounds take about three minutes, on two
 cores as on more, while no step takes longer than 5 seconds; starting the processes comes on top. Sizes that were
-timed on this kind of device are not timed again, so that a command that was stopped goes on; the results of a CPU and of
-a GPU go into one file.
+timed on this kind of device are not timed again, so that a command that was stopped goes on; the results of a CPU and
+of a GPU go into one file.
 
     python recipes/benchmarks/minutes.py
     python recipes/benchmarks/minutes.py --table outputs/minutes/minutes.json
