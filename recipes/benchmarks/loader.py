@@ -6,8 +6,8 @@ Three questions; where there are two arms, they take turns:
 2. Lazy generation: a batch through ``__getitems__``, against the same items one at a time.
 3. Materialising many images: how long it takes, and how the memory of this process grows.
 
-The generator is untrained: speed does not depend on what it draws. At the speeds in the README that is about three
-minutes on two cores, the last question half of it.
+The generator is untrained: speed does not depend on what it draws. At the speeds in recipes/README.md that is about
+three minutes on two cores, the last question half of it.
 """
 
 from __future__ import annotations

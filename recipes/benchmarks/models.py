@@ -114,7 +114,7 @@ def table(results: Results) -> str:
         lines.append(
             f"| `{model}` | {row['data']} | {row['kimg']:g} kimg, batch {row['batch_size']} | "
             f"{row['wall_seconds'] / 60:.1f} min | {fidelity} | {real:.0%} / {fake:.0%} | "
-            f'<img src=".images/{model}.png" width="240" alt="images of {model}"> |'
+            f'<img src="../.images/{model}.png" width="240" alt="images of {model}"> |'
         )
     return "\n".join(lines)
 

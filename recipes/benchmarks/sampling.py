@@ -6,7 +6,8 @@ alone: how speed depends on the number of images in a pass, and how speed and me
 
 A generator is given as the folder of a trained one, or as the name of a model, which is left untrained. The two differ
 in what can be computed in bf16 without a visible change, so take a trained one for a number that counts. At the speeds
-in the README the two by default are about ten minutes on two cores, half of it for the 111,000 images of acgan-64.
+in recipes/README.md the two by default are about ten minutes on two cores, half of it for the 111,000 images of
+acgan-64.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,7 @@ def test_training_on_the_bundled_digits_however_it_is_started(installed, tmp_pat
 def test_what_it_says_of_itself(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
-    assert capsys.readouterr().out == "ganaug 0.1.0\n"
+    assert capsys.readouterr().out == f"ganaug {version('ganaug')}\n"
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     shown = capsys.readouterr().out

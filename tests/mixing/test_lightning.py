@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import warnings
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.images import small_images
-from helpers.programs import REPOSITORY
+from helpers.readmes import code_blocks
 from torch.utils.data import DataLoader
 
 from ganaug import ConditionalGANAugment
@@ -82,8 +81,7 @@ def items_of(dataset: ConditionalGANAugment) -> list[tuple[int, bytes]]:
 
 
 def callback_of_the_readme() -> Any:
-    text = (REPOSITORY / "README.md").read_text()
-    (block,) = [each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "(Callback)" in each]
+    (block,) = [each for each in code_blocks("ganaug/mixing/README.md", "python") if "(Callback)" in each]
     names: dict[str, Any] = {}
     exec(block, names)
     return names["SetEpoch"]()

@@ -12,7 +12,7 @@ import pytest
 from ganaug import InputError
 from ganaug.cli.images import DataArguments
 
-BENCHMARKS = ("import_time", "loader", "models", "quality", "sampling", "selection", "training", "utility")
+BENCHMARKS = ("import_time", "loader", "minutes", "models", "quality", "sampling", "selection", "training", "utility")
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+
+import minutes
+import pytest
+from helpers.programs import REPOSITORY, as_a_program
+from helpers.readmes import readme
+
+from ganaug import InputError
+
+RATES = {"flow": [100.0, 50.0, 200.0], "flow-wide": [10.0, 10.0, 10.0]}
+
+
+def test_minutes_follow_from_the_length_of_a_preset_and_the_speed(monkeypatch, tmp_path, capsys):
+    timed = []
+    monkeypatch.setattr(minutes, "images_per_second", lambda size, models, args: timed.append((size, models)) or RATES)
+    args = minutes.Arguments(sizes=(28,), output_dir=tmp_path)
+    with as_a_program():
+        minutes.main(args)
+        minutes.main(minutes.Arguments(sizes=(28, 64), output_dir=tmp_path))
+    assert timed == [(28, ["flow", "flow-wide"]), (64, ["flow", "flow-wide"])]
+    shown = capsys.readouterr().out
+    # 60 kimg at 100 images a second are 10 minutes; 600 kimg at 10 a second are 1,000.
+    row = "| 28x28 | CPU | 10 [5.0, 20] | 25 [12, 50] | 1,000 [1,000, 1,000] | 50 [25, 100] |"
+    assert shown.count(row) == 2
+    assert "200 images: `flow`, 60 kimg" in shown
+    assert "| any | GPU | not measured |" in shown
+    assert shown.count("| 64x64 | CPU |") == 1
+    assert "CPU: cpu, " in shown
+    with as_a_program(), pytest.raises(InputError, match="28, 32, 64, 128; got 30"):
+        minutes.main(minutes.Arguments(sizes=(30,), output_dir=tmp_path))
+
+
+def test_what_is_timed_is_a_training_step():
+    with as_a_program():
+        step = minutes.steps_of("flow", 8)
+        step()
+        step()
+
+
+def test_the_readme_has_the_table_that_was_measured():
+    recorded = json.loads((REPOSITORY / ".images" / "minutes.json").read_text())
+    assert minutes.table(recorded) in readme("README.md")
