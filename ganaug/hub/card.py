@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ganaug.core.errors import InputError
 from ganaug.core.files import write_text
+from ganaug.core.text import as_text
 from ganaug.data import grids
 from ganaug.hub.markdown import cell, code, fenced, inside, marked, marks, prose, replaced
 from ganaug.hub.metadata import parsed_card, read_card
@@ -21,10 +22,12 @@ UNPUBLISHED = "path/to/this/folder"
 _GENERATOR, _VERDICT = marks("generator"), marks("evaluation")
 _QUESTION = "## Does it help a classifier?\n\n"
 _TASK = "Image classification with generated training images (ganaug)"  # marks our entries in the model-index
-# Metrics of the model-index that say whether generated images help.
-_DIFFERENCE = "Difference made by generated images"
-_LOW, _HIGH = (f"{_DIFFERENCE}, {end} end of its 95 % interval" for end in ("lower", "upper"))
-_HUB_DATASET = re.compile(r"HF dataset ([\w.-]+/[\w.-]+)@[0-9a-f]{40}")  # in the name of the data
+# Our own field of the metadata: the difference that generated images make, which is no metric that the Hub knows.
+_DIFFERENCE = "ganaug_difference"
+# ganaug 0.1 had it in the model-index, as three metrics of these names.
+_OLD = "Difference made by generated images"
+_OLD_NAMES = (_OLD, *(f"{_OLD}, {end} end of its 95 % interval" for end in ("lower", "upper")))
+_HUB_DATASET = re.compile(r"HF dataset ([\w.-]+/[\w.-]+)@([0-9a-f]{40})")  # in the name of the data
 _UNMEASURED = (
     "Not measured yet. `ganaug evaluate` trains classifiers with and without its images, and writes the verdict here."
 )
@@ -41,8 +44,11 @@ def model_card(generator: SavedGenerator, weights_sha256: str, *, source: str = 
     kind = "class-conditional" if generator.conditional else "unconditional"
     header = ModelCardData(
         library_name="ganaug",
+        # The Hub has no task for drawing images of a class. It lists those generators under this one, for the others
+        # that draw images need a text or an image to start from; the tag says which kind it is.
         pipeline_tag="unconditional-image-generation",
-        datasets=sorted(set(_HUB_DATASET.findall(str(generator.info["dataset"].get("name"))))) or None,
+        datasets=sorted({name for name, _ in _HUB_DATASET.findall(str(generator.info["dataset"].get("name")))})
+        or None,
         tags=["ganaug", generator.architecture, kind, *["data-augmentation"] * generator.conditional],
     ).to_yaml()
     size = f"{generator.image_size}x{generator.image_size} pixels"
@@ -78,16 +84,19 @@ def updated_card(card: str, generator: SavedGenerator, weights_sha256: str, *, s
         return card
     if weights_sha256 not in before and inside(card, _VERDICT) is not None:
         card = replaced(card, _UNMEASURED, _VERDICT)
-        if _TASK in card:
+        if _TASK in card or _DIFFERENCE in card:
             loaded = parsed_card(ModelCard, card)
             metadata = cast(ModelCardData, loaded.data)
             metadata.eval_results = _of_others(metadata) or None
+            metadata.pop(_DIFFERENCE)
             card = str(loaded)
     return replaced(card, _generator_block(generator, weights_sha256, source), _GENERATOR)
 
 
 def published_card(ours: str, theirs: str | None, *, licence: str | None) -> str:
     """The card to publish: the one on the Hub, with our blocks and our metadata in it.
+
+    A verdict that ganaug 0.1 wrote is published in today's form.
 
     Args:
         ours (str): README.md of the folder.
@@ -108,7 +117,9 @@ def published_card(ours: str, theirs: str | None, *, licence: str | None) -> str
     metadata.datasets = own.datasets or metadata.datasets
     metadata.tags = list(dict.fromkeys([*(metadata.tags or []), *(own.tags or [])]))
     ours_measured = [result for result in own.eval_results or [] if result.task_name == _TASK]
-    metadata.eval_results = [*_of_others(metadata), *ours_measured] or None
+    metadata[_DIFFERENCE] = _claim(own)
+    kept = [result for result in ours_measured if result.metric_name not in _OLD_NAMES]
+    metadata.eval_results = [*_of_others(metadata), *kept] or None
     metadata.model_name = metadata.model_name or own.model_name
     metadata.license = licence or metadata.license or own.license
     return str(card)
@@ -122,7 +133,7 @@ def _generator_block(generator: SavedGenerator, weights_sha256: str, source: str
         kind, picture = "class-conditional", f"generated images, one class per column{part}"
         imports, use = (
             "ConditionalGANAugment, Generator",
-            f"images = generator.sample([0] * 10, seed=0)  # {shape}, ten with label 0\n"
+            f"images = generator.sample([{as_text(generator.label_names[0])!r}] * 10, seed=0)  # {shape}\n"
             "train = ConditionalGANAugment(dataset, generator, ratio=0.3)",
         )
     else:
@@ -184,14 +195,35 @@ class CardDifference:
 class CardArm:
     """One way of training classifiers: its name, mean and standard deviation of balanced accuracy in [0, 1].
 
-    They are over so many ``trainings``. ``difference`` is to the reference, and None for the reference itself.
+    They are over so many ``trainings``, as is the mean ``accuracy``. ``difference`` is to the reference, and None for
+    the reference itself.
     """
 
     name: str
     mean: float
     sd: float
+    accuracy: float
     trainings: int
     difference: CardDifference | None
+
+
+@dataclass(frozen=True)
+class CardClass:
+    """What is known of a class.
+
+    Attributes:
+        name (str): of the class.
+        reference_recall, primary_recall (float): shares of its held-out images that classifiers find, trained without
+            and with generated images.
+        label_fidelity (float): share of its generated images in which a classifier sees it.
+        diversity (float, optional): of its generated images, relative to real ones; None if it could not be measured.
+    """
+
+    name: str
+    reference_recall: float
+    primary_recall: float
+    label_fidelity: float
+    diversity: float | None
 
 
 @dataclass(frozen=True)
@@ -214,6 +246,7 @@ class CardVerdict:
             the right class.
         lowest_diversity (float, optional), lowest_diversity_class (str, optional): of the least diverse class,
             relative to real images.
+        classes (tuple of CardClass): what is known of each.
         exact_copies, near_copies (float): shares of the generated images.
         leakage (str): what is known about held-out images that the generator saw, in a sentence.
         left_out (str): how many held-out images of how many were left out as copies, in a sentence.
@@ -239,6 +272,7 @@ class CardVerdict:
     real_label_fidelity: float
     lowest_diversity: float | None
     lowest_diversity_class: str | None
+    classes: tuple[CardClass, ...]
     exact_copies: float
     near_copies: float
     leakage: str
@@ -263,35 +297,47 @@ def write_verdict(card: str | Path, verdict: CardVerdict) -> None:
     loaded = parsed_card(ModelCard, read_card(card))
     metadata = cast(ModelCardData, loaded.data)
     loaded.text = replaced(loaded.text, _verdict_block(verdict), _VERDICT, title=_QUESTION)
-    scores = {
-        f"Balanced accuracy, {verdict.reference.name} (without generated images)": verdict.reference.mean,
-        f"Balanced accuracy, {verdict.primary.name}": verdict.primary.mean,
-        f"Balanced accuracy, {verdict.generated_only.name} (CAS)": verdict.generated_only.mean,
-        _DIFFERENCE: verdict.difference.estimate,
-        _LOW: verdict.difference.low,
-        _HIGH: verdict.difference.high,
-    }
-    ours = [
-        EvalResult(
-            task_type="image-classification",
-            task_name=_TASK,
-            dataset_type="images",
-            dataset_name=verdict.data,
-            dataset_config=f"{verdict.train_images} training images",
-            dataset_split="held out",
-            metric_type="balanced_accuracy",
-            metric_name=name,
-            metric_value=round(value, 4),
-        )
-        for name, value in scores.items()
-    ]
-    metadata.eval_results = _of_others(metadata) + ours
+    metadata.eval_results = [*_of_others(metadata), *_results(verdict)]
+    metadata[_DIFFERENCE] = {end: round(value, 4) for end, value in asdict(verdict.difference).items()}
     metadata.model_name = metadata.model_name or verdict.generator
     write_text(card, str(loaded))
 
 
+def _results(verdict: CardVerdict) -> list[EvalResult]:
+    """The model-index: accuracies that classifiers reach with generated images, without them, and on them alone.
+
+    Metrics are those of https://hf.co/metrics. Balanced accuracy is recall, averaged over the classes.
+    """
+    on_hub = _HUB_DATASET.search(verdict.data)
+    arms = {
+        f"{verdict.primary.name} (with generated images)": verdict.primary,
+        f"{verdict.reference.name} (without generated images)": verdict.reference,
+        f"{verdict.generated_only.name} (CAS)": verdict.generated_only,
+    }
+    return [
+        EvalResult(
+            task_type="image-classification",
+            task_name=_TASK,
+            dataset_type=on_hub[1] if on_hub else "images",
+            dataset_name=verdict.data,
+            dataset_revision=on_hub[2] if on_hub else None,
+            dataset_config=f"{verdict.train_images} training images",
+            dataset_split="held out",
+            metric_type=metric,
+            metric_args=args,
+            metric_name=f"{title}, {name}",
+            metric_value=round(value, 4),
+        )
+        for name, arm in arms.items()
+        for metric, args, title, value in (
+            ("accuracy", None, "Accuracy", arm.accuracy),
+            ("recall", {"average": "macro"}, "Balanced accuracy", arm.mean),
+        )
+    ]
+
+
 def claimed_difference(card: str) -> CardDifference | None:
-    """The difference that the ``model-index`` of a card claims; None if the card has no such claim.
+    """The difference that the metadata of a card claims; None if the card has no such claim.
 
     Args:
         card (str): a README.md, whoever wrote it.
@@ -299,20 +345,35 @@ def claimed_difference(card: str) -> CardDifference | None:
     Raises:
         InputError: its metadata cannot be read, or claims what cannot be.
     """
-    results = cast(ModelCardData, parsed_card(ModelCard, card).data).eval_results or []
-    values = {str(result.metric_name): result.metric_value for result in results}
-    if not values.keys() >= {_DIFFERENCE, _LOW, _HIGH}:
+    claim = _claim(cast(ModelCardData, parsed_card(ModelCard, card).data))
+    if claim is None:
         return None
-    made, low, high = values[_DIFFERENCE], values[_LOW], values[_HIGH]
-    if not all(type(value) in (int, float) and -1 <= value <= 1 for value in (made, low, high)):
-        raise InputError(f"the {_DIFFERENCE.lower()} must be three numbers from -1 to 1")
-    return CardDifference(float(made), float(low), float(high))
+    names = [field.name for field in fields(CardDifference)]
+    values: list[Any] = [claim.get(name) for name in names] if isinstance(claim, dict) else [None]
+    if not all(type(value) in (int, float) and -1 <= value <= 1 for value in values):
+        raise InputError(f"{_DIFFERENCE} must have {', '.join(names)}, three numbers from -1 to 1")
+    return CardDifference(*map(float, values))
+
+
+def _claim(metadata: ModelCardData) -> Any:
+    """The difference that metadata claim, whatever they say, in today's form; None if they claim none."""
+    if (claim := metadata.get(_DIFFERENCE)) is not None:
+        return claim
+    values = {str(result.metric_name): result.metric_value for result in metadata.eval_results or []}
+    if not values.keys() >= set(_OLD_NAMES):
+        return None
+    return {field.name: values[old] for field, old in zip(fields(CardDifference), _OLD_NAMES, strict=True)}
 
 
 def _verdict_block(verdict: CardVerdict) -> str:
     rows = "\n".join(
         f"| {cell(arm.name)} | {arm.mean:.1%} ± {arm.sd:.1%} | {_in_points(arm.difference)} | {arm.trainings} |"
         for arm in verdict.arms
+    )
+    classes = "\n".join(
+        f"| {cell(each.name)} | {each.reference_recall:.1%} | {each.primary_recall:.1%} | {each.label_fidelity:.1%} | "
+        f"{'not measured' if each.diversity is None else f'{each.diversity:.2f}'} |"
+        for each in verdict.classes
     )
     diversity = "Diversity could not be measured."
     if verdict.lowest_diversity is not None:
@@ -336,6 +397,17 @@ A classifier trained on the real training images sees the class that was asked f
 {verdict.real_label_fidelity:.1%}. {diversity}
 {verdict.exact_copies:.1%} are exact copies of training images and {verdict.near_copies:.1%} near ones, of which an
 honest generator has about 1 %. {prose(verdict.leakage)} {prose(verdict.left_out)}
+
+<details><summary>Class by class</summary>
+
+Recall: share of the class's held-out images that classifiers find, trained without generated images and with them.
+Label fidelity: share of its generated images in which a classifier sees it. Diversity: relative to real images.
+
+| class | recall without | recall with | label fidelity | diversity |
+|---|---|---|---|---|
+{classes}
+
+</details>
 
 Measured by ganaug {verdict.ganaug_version} on {verdict.created[:10]}."""
 

@@ -16,6 +16,7 @@ from ganaug.training.interruption import StoppedError
 from ganaug.training.loop import train
 from ganaug.training.losses import GANObjective, Objective
 from ganaug.training.models import CLASSIC_MODELS, MODELS, Model, make_trainer
+from ganaug.training.monitoring import TrainingEvent
 from ganaug.training.presets import (
     Preset,
     choose_preset,
@@ -44,6 +45,7 @@ __all__ = [
     "RunFolder",
     "StoppedError",
     "Trainer",
+    "TrainingEvent",
     "TrainingSettings",
     "check_same_run",
     "choose_preset",

@@ -17,6 +17,7 @@ from ganaug.training.distributed import start_accelerator
 from ganaug.training.loop import train
 from ganaug.training.losses import GANObjective
 from ganaug.training.models import make_trainer
+from ganaug.training.monitoring import Hook
 from ganaug.training.run_folder import RunFolder
 from ganaug.training.settings import TrainingSettings
 
@@ -31,6 +32,8 @@ def fit(
     *,
     resume: bool = False,
     held_out: LabelledImages | None = None,
+    on_grid: Hook | None = None,
+    on_checkpoint: Hook | None = None,
 ) -> Generator:
     """Train a generator on all images, and save the last one unless images are given to choose one by.
 
@@ -44,13 +47,15 @@ def fit(
             the settings say. Default: False, so nothing is written before the end
         held_out (LabelledImages, optional): other real images, by which the generator that is saved is chosen; see
             :func:`train`. Default: the last one is saved
+        on_grid, on_checkpoint (callable, optional): called along the way; see :func:`train`. Checkpoints are only
+            written with ``resume``. Default: nothing is called
 
     Returns:
         Generator: the averaged generator.
 
     Raises:
-        InputError: the folder already holds a run or cannot be written to; its checkpoint is of another run; or the
-            held-out images cannot be used.
+        InputError: the folder already holds a run or cannot be written to; its checkpoint is of another run; the
+            held-out images cannot be used; or ``on_checkpoint`` is given without ``resume``.
         FloatingPointError: training diverged.
         StoppedError: a signal ended training; only with ``resume``.
     """
@@ -67,7 +72,12 @@ def fit(
         check_same_run(checkpoint, trainer, override=True)  # another machine may compute in another precision
     after = checkpoint.facts["kimg"] if checkpoint else 0
     trained = train(
-        trainer, RunFolder(folder, after_kimg=after if resume else None), resume=checkpoint, held_out=held_out
+        trainer,
+        RunFolder(folder, after_kimg=after if resume else None),
+        resume=checkpoint,
+        held_out=held_out,
+        on_grid=on_grid,
+        on_checkpoint=on_checkpoint,
     )
     accelerator.end_training()
     return trained

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +21,7 @@ from ganaug.generators.base import Generator
 from ganaug.hub.folder import check_round_trip
 from ganaug.training.checkpoints import Candidate, Checkpoint, check_held_out
 from ganaug.training.interruption import StoppedError, StopSignals
-from ganaug.training.monitoring import RunningMeans, Watch
+from ganaug.training.monitoring import FINAL_SCORE, Hook, RunningMeans, Watch
 from ganaug.training.recovery import Recovery
 from ganaug.training.run_folder import RunFolder
 from ganaug.training.selection import Selection
@@ -32,12 +35,18 @@ def train(
     *,
     resume: Checkpoint | None = None,
     held_out: LabelledImages | None = None,
+    on_grid: Hook | None = None,
+    on_checkpoint: Hook | None = None,
 ) -> Generator:
     """Train to the end, with monitors, grids and checkpoints along the way, and save the averaged generator.
 
     With held-out images, the generator that is saved is the one that :class:`Selection` chose along the run, and the
     last one is saved too, in ``training/last``. If the settings ask for checkpoints, the first SIGTERM or SIGINT ends
     training after the current step with one more checkpoint, and a second signal ends the program at once.
+
+    Hooks are functions of your own that are called along the way with a :class:`TrainingEvent`, on the main process,
+    while the others wait. What they draw at random changes nothing in the run. If one raises an exception, training
+    ends with it, after one more checkpoint if the settings ask for checkpoints, so that it can be resumed.
 
     Args:
         trainer (Trainer): before its first step.
@@ -48,14 +57,19 @@ def train(
         held_out (LabelledImages, optional): real images by which a generator is chosen, the same on all processes; see
             :class:`ganaug.evaluation.GeneratorScore`. They count as seen by the generator. Default: the last one is
             saved
+        on_grid (callable, optional): called after each step whose generator is drawn in a grid, that is, when one is
+            due (``sample_kimg``) and when a generator was scored. Not for steps that are undone. Default: nothing is
+            called
+        on_checkpoint (callable, optional): called after each checkpoint. Default: nothing is called
 
     Returns:
         Generator: the averaged generator.
 
     Raises:
         InputError: the held-out images have other classes or another form than the training images, are too few, or
-            are not those of the checkpoint; or, before the first step, the networks' weights cannot be trained, or the
-            generator cannot be saved in its folder and loaded again.
+            are not those of the checkpoint; ``on_checkpoint`` is given, but no checkpoints are written; or, before the
+            first step, the networks' weights cannot be trained, or the generator cannot be saved in its folder and
+            loaded again.
         FloatingPointError: gradients are not finite, even after going back to the last checkpoint with half the
             learning rate.
         StoppedError: a signal ended training.
@@ -64,6 +78,11 @@ def train(
     """
     if resume is not None:
         check_held_out(resume, held_out)
+    if on_checkpoint and trainer.settings.checkpointing_kimg is None:
+        raise InputError(
+            "on_checkpoint would never be called, for no checkpoints are written. Set checkpointing_kimg (and in fit, "
+            "resume=True), or leave on_checkpoint out"
+        )
     accelerator = trainer.accelerator
     monitors, watch, recovery = RunningMeans(accelerator), Watch(trainer, folder, resume), Recovery(trainer, resume)
     stop = StopSignals(accelerator, handle=trainer.settings.checkpointing_kimg is not None)
@@ -76,7 +95,8 @@ def train(
     with torch.random.fork_rng(), _progress_bar(trainer, step) as bar, stop:
         # A signal may have broken off the score that was due when the run stopped.
         if selection.missed(step):
-            _look(step, _Due(evaluation=True), {}, watch, selection, bar)
+            drawn = _look(step, _Due(evaluation=True), {}, watch, selection, bar)
+            _call([(on_grid, watch.grid)] * drawn, step, watch)
             _end_if(stop.received(), step, watch, trainer)
 
         while step < trainer.total_steps and not selection.exhausted:
@@ -93,7 +113,7 @@ def train(
             means, skipped = monitors.take(), monitors.skipped_in_a_row()
             if skipped:
                 due = replace(due, evaluation=False)
-            _look(step, due, means, watch, selection, bar)
+            drawn = _look(step, due, means, watch, selection, bar)
             signal = signal or stop.received()
 
             # Go back if too many steps in a row were skipped; otherwise write a checkpoint, unless this one was.
@@ -102,11 +122,20 @@ def train(
                 monitors = RunningMeans(accelerator)
                 bar.reset()
                 bar.update(step * trainer.images_per_step)
-            elif not skipped and (due.checkpoint or signal or selection.exhausted):
-                watch.save_checkpoint(step, selection, rollbacks=recovery.rollbacks)
+                _end_if(signal, step, watch, trainer)
+                continue
+            save, written = partial(watch.save_checkpoint, step, selection, rollbacks=recovery.rollbacks), False
+            if not skipped and (due.checkpoint or signal or selection.exhausted):
+                written = save()
+
+            # Hooks come last: if one fails, there is a checkpoint of this step, unless it was skipped.
+            hooks = [(on_grid, watch.grid)] * drawn + [(on_checkpoint, watch.saved)] * written
+            _call(hooks, step, watch, save=None if written or skipped else save)
             _end_if(signal, step, watch, trainer)
 
     generator = _finish(trainer, folder, watch, selection, held_out)
+    if selection.chosen:
+        watch.trackers.log({FINAL_SCORE: selection.chosen.scores["score"]}, step * trainer.images_per_step)
     watch.trackers.finish()
     accelerator.wait_for_everyone()
     return generator
@@ -162,11 +191,35 @@ def _load(checkpoint: Checkpoint, trainer: Trainer, selection: Selection) -> int
     return checkpoint.step
 
 
-def _look(step: int, due: _Due, monitors: dict[str, float], watch: Watch, selection: Selection, bar: Any) -> None:
-    """Report the monitors, with a grid or a score if one is due; a candidate always comes with a grid."""
+def _look(step: int, due: _Due, monitors: dict[str, float], watch: Watch, selection: Selection, bar: Any) -> bool:
+    """Report the monitors, with a grid or a score if one is due, and say whether there is a new grid.
+
+    A candidate always comes with a grid.
+    """
     closer, signs = watch.closer_look(step) if due.grid or due.evaluation else ({}, [])
     scores = selection.consider(step, signs) if due.evaluation else {}
-    watch.report(step, {**monitors, **closer, **scores}, bar, grid=due.grid or bool(scores))
+    drawn = due.grid or bool(scores)
+    watch.report(step, {**monitors, **closer, **scores}, bar, grid=drawn)
+    return drawn
+
+
+def _call(
+    hooks: Sequence[tuple[Hook | None, Path | None]],
+    step: int,
+    watch: Watch,
+    *,
+    save: Callable[[], object] | None = None,
+) -> None:
+    """Call hooks, those that there are, with their paths; if one fails, save what there is and end training."""
+    try:
+        for hook, path in hooks:
+            if hook:
+                watch.tell(hook, step, path)
+    except Exception:
+        if save:
+            save()
+        watch.trackers.finish()
+        raise
 
 
 def _end_if(signal: int, step: int, watch: Watch, trainer: Trainer) -> None:

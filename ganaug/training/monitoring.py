@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from ganaug.core.files import naming
 from ganaug.data import grids
+from ganaug.generators.base import Generator
 from ganaug.training.checkpoints import Checkpoint, Checkpoints, Progress, run_settings
 from ganaug.training.failure import signs_of_failure
 from ganaug.training.run_folder import RunFolder
@@ -27,6 +30,7 @@ from ganaug.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
+FINAL_SCORE = "chosen_score"  # of the generator that a run ends with, as in config.json
 ON_PROGRESS_BAR = ("loss", "D_loss", "G_loss", "D(x)", "D(G(z))_before", "D(G(z))_after", "class_accuracy_fake")
 
 
@@ -75,19 +79,33 @@ class Trackers:
     Args:
         accelerator (Accelerator): has the trackers that were asked for.
         folder (Path, optional): where trackers that write files write them.
-        settings (dict): the settings of the run, which trackers show.
+        hyperparameters (mapping): what sets this run apart from others, which trackers show: bool, int, float, str,
+            sequences of them, and None, which is left out.
     """
 
-    def __init__(self, accelerator: Accelerator, folder: Path | None, settings: dict[str, Any]) -> None:
+    def __init__(self, accelerator: Accelerator, folder: Path | None, hyperparameters: Mapping[str, Any]) -> None:
         self._accelerator, self._folder = accelerator, folder
         if folder:
             accelerator.project_configuration.logging_dir = str(folder)
-        plain = {name: _plain(value) for name, value in settings.items() if value is not None}
         try:
-            accelerator.init_trackers("ganaug", plain)
+            accelerator.init_trackers("ganaug")
         except Exception as error:  # a tracker may raise anything
             _warn(", ".join(str(getattr(kind, "name", kind)) for kind in accelerator.log_with), error)
             accelerator.trackers.clear()
+        plain = {name: _plain(value) for name, value in hyperparameters.items() if value is not None}
+        self._each(lambda tracker: self._describe(tracker, plain))
+
+    def _describe(self, tracker: Any, hyperparameters: dict[str, bool | int | float | str]) -> None:
+        """Tell a tracker the hyperparameters of the run."""
+        if tracker.name != "tensorboard" or find_spec("tensorboard") is None:  # else it is tensorboardX
+            tracker.store_init_configuration(hyperparameters)
+        elif self._accelerator.is_main_process:
+            from torch.utils.tensorboard.summary import hparams
+
+            # accelerate would make another run of them, in which the tab HParams finds no metric.
+            experiment, start, _ = hparams(hyperparameters, {FINAL_SCORE: None})
+            for summary in (experiment, start):
+                tracker.writer.file_writer.add_summary(summary)
 
     def log(self, values: dict[str, float], seen: int) -> None:
         """Log values; ``seen`` is the number of real images shown so far."""
@@ -119,14 +137,39 @@ class Trackers:
                 self._accelerator.trackers.remove(tracker)
 
 
-def _plain(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else value  # TensorBoard takes no tuples
+def _plain(value: Any) -> bool | int | float | str:
+    """A value as trackers take it: none of them takes a list."""
+    return value if isinstance(value, bool | int | float | str) else ", ".join(map(str, value))
 
 
 def _warn(name: str, error: Exception) -> None:
     logger.warning(
         "the tracker %s failed, and the run continues without it: %s: %s", name, type(error).__name__, error
     )
+
+
+@dataclass(frozen=True)
+class TrainingEvent:
+    """What a hook of :func:`ganaug.training.train` is given.
+
+    Attributes:
+        step (int): number of steps taken.
+        kimg (float): thousands of real images shown.
+        generator (Generator): a copy of the averaged generator, on the device that it is trained on, in evaluation
+            mode. Training goes on whatever is done with it.
+        monitors (dict): the latest values by name, as in ``training/metrics.jsonl``.
+        path (Path, optional): the sample grid, a PNG file, or the folder of the checkpoint; None for a grid of a run
+            that writes nothing.
+    """
+
+    step: int
+    kimg: float
+    generator: Generator
+    monitors: dict[str, float]
+    path: Path | None
+
+
+Hook = Callable[[TrainingEvent], object]
 
 
 class Watch:
@@ -139,24 +182,33 @@ class Watch:
 
     Attributes:
         latest (dict): the latest values of the monitors.
+        grid (Path, optional): the last sample grid.
         saved (Path, optional): the last checkpoint.
     """
 
     def __init__(self, trainer: Trainer, folder: RunFolder | None, resume: Checkpoint | None) -> None:
         self._trainer, self._folder = trainer, folder
         self.trackers = Trackers(
-            trainer.accelerator, folder.training / "logs" if folder else None, asdict(trainer.settings)
+            trainer.accelerator,
+            folder.training / "logs" if folder else None,
+            {
+                "architecture": trainer.bare_generator.architecture,
+                "num_images": len(trainer.data),
+                **asdict(trainer.settings),
+                **trainer.facts(),
+            },
         )
         self._started = time.monotonic()
         self.latest: dict[str, float] = {}
+        self.grid: Path | None = None
         self.saved: Path | None = None
         if resume is not None:
             progress = Progress.of(resume)
             self._started -= progress.seconds
             self.latest, self.saved = progress.monitors, resume.path
-        self._checkpoints = (
-            Checkpoints(folder.checkpoints, trainer.settings.checkpoints_total_limit) if folder else None
-        )
+        self._checkpoints: Checkpoints | None = None
+        if folder and trainer.settings.checkpointing_kimg is not None:
+            self._checkpoints = Checkpoints(folder.checkpoints, trainer.settings.checkpoints_total_limit)
 
     @property
     def seconds(self) -> float:
@@ -186,22 +238,33 @@ class Watch:
         if self._folder:
             if grid:
                 picture = grids.sample_grid(self._trainer.averaged_generator, rows=7)
-                self.show(picture, f"{seen // 1000:06d}kimg", "generated", seen)
+                self.grid = self.show(picture, f"{seen // 1000:06d}kimg", "generated", seen)
             self._folder.append_metrics(
                 {"kimg": self._trainer.kimg(step), "seconds": round(self.seconds, 1), **monitors}
             )
         self.trackers.log(monitors, seen)
 
-    def show(self, picture: Image, file_name: str, tag: str, seen: int) -> None:
+    def show(self, picture: Image, file_name: str, tag: str, seen: int) -> Path | None:
         """Save a picture in the run's folder, and log it to the trackers that take pictures."""
-        if self._folder:
-            self._folder.save_picture(file_name, picture)
-            self.trackers.show(tag, picture, seen)
+        if not self._folder:
+            return None
+        path = self._folder.save_picture(file_name, picture)
+        self.trackers.show(tag, picture, seen)
+        return path
 
-    def save_checkpoint(self, step: int, selection: Selection, *, rollbacks: int) -> None:
-        """Write a checkpoint. If that fails, a warning says so and training continues; the last one is still there."""
+    def tell(self, hook: Hook, step: int, path: Path | None) -> None:
+        """Call a hook, on the main process."""
+        if self._trainer.accelerator.is_main_process:
+            generator = copy.deepcopy(self._trainer.averaged_generator).eval()
+            hook(TrainingEvent(step, self._trainer.kimg(step), generator, dict(self.latest), path))
+
+    def save_checkpoint(self, step: int, selection: Selection, *, rollbacks: int) -> bool:
+        """Write a checkpoint, if the settings ask for any, and say whether there is a new one.
+
+        If it cannot be written, a warning says so and training continues; the last one is still there.
+        """
         if not self._checkpoints:
-            return
+            return False
         progress = Progress(
             settings=run_settings(self._trainer),
             kimg=self._trainer.kimg(step),
@@ -215,6 +278,8 @@ class Watch:
             self.saved = self._checkpoints.save(step, self._trainer.state() | selection.state(), asdict(progress))
         except OSError as error:
             logger.warning("a checkpoint could not be written: %s. The last one is %s", error, self.saved)
+            return False
+        return True
 
 
 def _check_finite(monitors: dict[str, float], seen: int) -> None:

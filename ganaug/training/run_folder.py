@@ -135,10 +135,12 @@ class RunFolder:
         finally:
             os.close(file)
 
-    def save_picture(self, name: str, picture: Image) -> None:
-        """Write ``samples/<name>.png``."""
-        with atomic_path(self.path / "samples" / f"{name}.png") as path:
+    def save_picture(self, name: str, picture: Image) -> Path:
+        """Write ``samples/<name>.png``, and return its path."""
+        whole = self.path / "samples" / f"{name}.png"
+        with atomic_path(whole) as path:
             picture.save(path)
+        return whole
 
     def _drop_metrics(self, kimg: float) -> None:
         if (self.path / METRICS).exists():

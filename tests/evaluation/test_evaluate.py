@@ -18,6 +18,7 @@ from ganaug import InputError, open_images
 from ganaug.data import joined
 from ganaug.evaluation import Draw, Draws, Evaluation, add_verdict, evaluate, report_of, write_report
 from ganaug.generators import DCGAN32Generator
+from ganaug.hub.card import claimed_difference
 
 SETTINGS = replace(QUICK, seeds=2, steps=100, max_steps=100, ratios=(0.5,))
 NAMES = ("oracle", "copies", "one picture")
@@ -156,7 +157,14 @@ def test_the_verdict_goes_on_the_card_and_replaces_an_older_one(found, tmp_path)
     assert data.model_name == "mine"
     ours = {result.metric_name: result.metric_value for result in data.eval_results if result.task_type != "other"}
     assert len(data.eval_results) == 1 + len(ours) == 7
-    assert ours["Difference made by generated images"] == round(verdict.difference.estimate, 4)
+    arms = {"with": report.arm(verdict.arm), "without": report.reference_arm}
+    for which, arm in arms.items():
+        assert ours[f"Accuracy, {arm.name} ({which} generated images)"] == round(arm.accuracy, 4)
+        assert ours[f"Balanced accuracy, {arm.name} ({which} generated images)"] == round(arm.mean, 4)
+    assert claimed_difference(text).estimate == round(verdict.difference.estimate, 4)
+    for name in report.data.classes:
+        recalls = " | ".join(f"{arms[which].recall[name]:.1%}" for which in ("without", "with"))
+        assert f"| {name} | {recalls} | " in text
     assert data.tags[0] == "ganaug"
 
 

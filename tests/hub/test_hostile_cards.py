@@ -17,11 +17,12 @@ from helpers import loopback_hub
 from helpers.generators import make_generator
 from helpers.limits import soon_and_small
 from helpers.loopback_hub import LoopbackHub
+from helpers.verdict_example import example_verdict
 from PIL import Image
 
 from ganaug import Generator, InputError, LoadError, PublishError, generate_dataset, publish, publish_dataset
 from ganaug.__main__ import main
-from ganaug.hub.card import CardArm, CardDifference, CardVerdict, model_card, write_verdict
+from ganaug.hub.card import model_card, write_verdict
 from ganaug.hub.dataset_card import dataset_card, facts_of
 
 
@@ -119,7 +120,7 @@ def test_metadata_that_cannot_be_read(folder, put, hub, name, monkeypatch, tmp_p
     assert len(str(caught.value)) < 400
     assert str(caught.value).isprintable()
     with soon_and_small(), pytest.raises(InputError, match="the metadata of README.md"):
-        write_verdict(card, verdict())
+        write_verdict(card, example_verdict())
     with soon_and_small():
         main(["inspect", str(folder)])
     assert "the card cannot be read" in capsys.readouterr().out
@@ -146,17 +147,30 @@ def test_metadata_with_one_tag_or_one_licence_is_kept(folder, put):
     assert "- mine" in dataset_card(facts_of(generated()), theirs=card.read_text())
 
 
-@pytest.mark.parametrize("value", [".nan", ".inf", "1" + "0" * 400, "1.5", "x", "[1]", "true", "null"])
-def test_a_claim_that_cannot_be(folder, value, capsys):
+BAD_CLAIMS = [".nan", ".inf", "1" + "0" * 400, "1.5", "x", "[1]", "true", "null"]
+
+
+def claim_of_0_1(value: str) -> str:
     results = "".join(
         f"    - type: balanced_accuracy\n      value: {value}\n      name: Difference made by generated images{end}\n"
         for end in ("", ", lower end of its 95 % interval", ", upper end of its 95 % interval")
     )
-    with_metadata(
-        folder,
+    return (
         "model-index:\n- name: a\n  results:\n  - task:\n      type: t\n    dataset:\n      type: d\n      name: n\n"
-        f"    metrics:\n{results}".rstrip(),
+        f"    metrics:\n{results}".rstrip()
     )
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        *map(claim_of_0_1, BAD_CLAIMS),
+        *(f"ganaug_difference: {{estimate: {value}, low: 0, high: 0}}" for value in BAD_CLAIMS),
+        *(f"ganaug_difference: {value}" for value in ("1", "x", "[]", "{}", "[0, 0, 0]", "{estimate: 0.1}")),
+    ],
+)
+def test_a_claim_that_cannot_be(folder, claim, capsys):
+    with_metadata(folder, claim)
     main(["inspect", str(folder)])
     assert "the card cannot be read" in capsys.readouterr().out
 
@@ -257,22 +271,10 @@ def test_what_others_named_is_escaped():
 
 def test_a_verdict_escapes_names(folder):
     harm = "<script>|<!-- ganaug evaluation: end -->"
-    write_verdict(folder / "README.md", verdict(harm))
+    write_verdict(folder / "README.md", example_verdict(harm))
     card = (folder / "README.md").read_text().split("---\n", 2)[2]
     assert card.count("<!-- ganaug evaluation: end -->") == 1
     assert all("<script>" not in line.replace("`<script>", "") for line in card.splitlines())
-
-
-def verdict(name: str = "tiny") -> CardVerdict:
-    made = CardDifference(0.1, 0.05, 0.15)
-    arm = CardArm(name, 0.8, 0.01, 2, made)
-    return CardVerdict(
-        generator=name, sentence=name, covers=name, arms=(arm,), reference=arm, primary=arm, generated_only=arm,
-        difference=made, data=name, train_images=10, test_images=5, classifier=name, steps=3,
-        batch_size=4, label_fidelity=0.9, real_label_fidelity=0.95, lowest_diversity=0.5, lowest_diversity_class=name,
-        exact_copies=0, near_copies=0, leakage=name, left_out=name, ganaug_version="1",
-        created="2026-01-01",
-    )  # fmt: skip
 
 
 # Ids and revisions.

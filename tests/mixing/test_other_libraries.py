@@ -245,6 +245,26 @@ def test_a_trainer_of_items_in_a_wrapper(folder, tmp_path, caplog):
     assert sum("epoch 0 is read again" in message for message in caplog.messages) == 1
 
 
+def test_a_trainer_tells_a_wrapped_wrapper_by_a_callback(folder, tmp_path, caplog):
+    from transformers import TrainerCallback
+
+    class SetEpoch(TrainerCallback):
+        def __init__(self, train: ConditionalGANAugment):
+            self.train = train
+
+        def on_epoch_begin(self, args, state, control, **kwargs):
+            self.train.set_epoch(int(state.epoch))
+
+    train = half_generated(ImageFolder(folder, v2.Compose([v2.Resize(12), *TO_FLOAT])), resample=True)
+    model = trained(AsDicts(train), tmp_path, epochs=3, callbacks=[SetEpoch(train)])
+    for epoch in range(3):
+        train.set_epoch(epoch)
+        images, _ = all_of(model.given[6 * epoch : 6 * (epoch + 1)])
+        wanted = (train[index][0] for index in range(len(train)))
+        assert sorted(image.numpy().tobytes() for image in images) == sorted(each.numpy().tobytes() for each in wanted)
+    assert "is read again" not in caplog.text
+
+
 def test_a_trainer_with_a_collator(folder, tmp_path, caplog):
     """It tells the wrapper the epoch, by accelerate's loader."""
     train = half_generated(ImageFolder(folder, v2.Compose([v2.Resize(12), *TO_FLOAT])), resample=True)

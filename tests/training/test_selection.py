@@ -88,6 +88,12 @@ def test_a_generator_with_signs_of_failure_is_the_last_choice(run, tmp_path, cap
     assert Generator.from_pretrained(tmp_path / "all").info["training"]["chosen_score"] == 0.9
 
 
+def test_patience_ends_a_run_without_checkpoints(run, tmp_path):
+    run([0.5, 0.1], patience=1, checkpointing_kimg=None)
+    assert Generator.from_pretrained(tmp_path / "run").info["training"]["chosen_score"] == 0.5
+    assert not (tmp_path / "run" / "training" / "checkpoints").exists()
+
+
 def test_patience_ends_a_run(run, tmp_path):
     run([0.2, 0.5, 0.1, 0.4], patience=2)
     folder = tmp_path / "run"

@@ -15,7 +15,7 @@ from ganaug.evaluation.evaluate import Evaluation
 from ganaug.evaluation.report.contents import ArmFacts, Report, report_of
 from ganaug.evaluation.report.html import Picture, render_html
 from ganaug.evaluation.report.wording import drawn_by
-from ganaug.hub.card import CardArm, CardDifference, CardVerdict, write_verdict
+from ganaug.hub.card import CardArm, CardClass, CardDifference, CardVerdict, write_verdict
 
 _COLUMNS = 10  # classes in a grid; more would be too small to see
 
@@ -114,6 +114,16 @@ def add_verdict(card: str | Path, report: Report, name: str) -> None:
             real_label_fidelity=found.fidelity.real_label_fidelity,
             lowest_diversity=found.fidelity.lowest_diversity,
             lowest_diversity_class=found.fidelity.lowest_diversity_class,
+            classes=tuple(
+                CardClass(
+                    name,
+                    report.reference_arm.recall[name],
+                    report.arm(found.verdict.arm).recall[name],
+                    found.fidelity.label_fidelity_per_class[name],
+                    found.fidelity.diversity.get(name),
+                )
+                for name in data.classes
+            ),
             exact_copies=found.memorization.exact_copies,
             near_copies=found.memorization.near_copies,
             leakage=found.leakage.note,
@@ -128,4 +138,4 @@ def _card_arm(arm: ArmFacts) -> CardArm:
     difference = None
     if arm.difference is not None:
         difference = CardDifference(arm.difference.estimate, arm.difference.low, arm.difference.high)
-    return CardArm(arm.name, arm.mean, arm.sd, len(arm.scores), difference)
+    return CardArm(arm.name, arm.mean, arm.sd, arm.accuracy, len(arm.scores), difference)
