@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 
+from ganaug.cli.hints import command_like
+
 COMMANDS = {
     "train": "train a generator on labelled images",
     "evaluate": "measure whether a generator's images help a classifier",
@@ -39,14 +41,29 @@ def main(words: Sequence[str] | None = None) -> None:
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ganaug {version('ganaug')}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
+    parser.add_argument(
+        "--completion",
+        choices=("bash", "zsh", "fish"),
+        help="print what completes commands and flags in this shell, for the file where it looks for that",
+    )
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help="one of the commands below")
     parser.add_argument("flags", nargs=REMAINDER, metavar="...", help="its flags")
-    if not (sys.argv[1:] if words is None else words):
-        parser.error(f"give a command: {', '.join(COMMANDS)}")
     given = parser.parse_args(words)
-    for name in NEEDED[given.command]:
-        if find_spec(name) is None:
-            sys.exit(
-                f"error: ganaug {given.command} needs {name}, which is not installed: pip install 'ganaug[recipes]'"
-            )
+    if given.completion and given.command:
+        parser.error(f"--completion is of all commands. Leave {given.command} out")
+    if given.completion:
+        _check_installed("--completion", _JUDGING)
+        import_module("ganaug.cli.completion").print_completion(given.completion)
+        return
+    if given.command not in COMMANDS:
+        wrong = f"there is no command {given.command!r}; " if given.command else ""
+        like = command_like(given.command, COMMANDS) if given.command else None
+        parser.error(wrong + (f"did you mean {like}?" if like else f"give a command: {', '.join(COMMANDS)}"))
+    _check_installed(given.command, NEEDED[given.command])
     import_module(f"ganaug.cli.{given.command}").main(given.flags)
+
+
+def _check_installed(what: str, needed: Sequence[str]) -> None:
+    for name in needed:
+        if find_spec(name) is None:
+            sys.exit(f"error: ganaug {what} needs {name}, which is not installed: pip install 'ganaug[recipes]'")
