@@ -22,6 +22,11 @@ COMMANDS = {
 _JUDGING = ("tyro", "scipy", "matplotlib")
 NEEDED = {"train": _JUDGING, "evaluate": _JUDGING, "generate": ("tyro",), "publish": ("tyro",), "inspect": ()}
 
+_COMPLETION = """Completion, from the next shell on:
+  ganaug --completion bash > ~/.local/share/bash-completion/completions/ganaug
+  ganaug --completion zsh > FOLDER/_ganaug, where FOLDER is in $fpath
+  ganaug --completion fish > ~/.config/fish/completions/ganaug.fish"""
+
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run ``ganaug COMMAND ...``.
@@ -37,14 +42,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = ArgumentParser(
         prog="ganaug",
         description="Data augmentation by a class-conditional generator of one's own.",
-        epilog=f"commands:\n{listing}\n\nganaug COMMAND --help explains the flags of one.",
+        epilog=f"commands:\n{listing}\n\nganaug COMMAND --help explains the flags of one.\n\n{_COMPLETION}",
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ganaug {version('ganaug')}")
     parser.add_argument(
         "--completion",
         choices=("bash", "zsh", "fish"),
-        help="print what completes commands and flags in this shell, for the file where it looks for that",
+        help="print a script that completes commands and flags in this shell",
     )
     parser.add_argument("command", nargs="?", metavar="COMMAND", help="one of the commands below")
     parser.add_argument("flags", nargs=REMAINDER, metavar="...", help="its flags")

@@ -39,9 +39,10 @@ def print_completion(shell: Literal["bash", "zsh", "fish"]) -> None:
         if name != "inspect":
             found = with_config_flag(getattr(import_module(f"ganaug.cli.{name}"), f"{name.capitalize()}Arguments"))
         commands.append(Annotated[found, tyro.conf.subcommand(name, description=what)])
+    any_of_them: Any = Union[tuple(commands)]  # noqa: UP007 - their number is not known here
     try:
         tyro.cli(
-            Union[tuple(commands)],
+            any_of_them,
             prog="ganaug",
             args=["--tyro-print-completion", shell],
             use_underscores=True,

@@ -33,16 +33,17 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """As usual, but a key that is given twice is an error."""
-        keys = [key.value for key, _ in node.value]
+        keys: list[Any] = []
         for key, _ in node.value:
-            if keys.count(key.value) > 1:
+            if key.value in keys:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+            keys.append(key.value)
         found: dict[Any, Any] = super().construct_mapping(node, deep)
         return found
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("null|Null|NULL|~|"), ["n", "N", "~", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(?i:true|false)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("(?i:null|~|)$"), ["n", "N", "~", ""])
 
 
 def names_of_flags(words: Sequence[str]) -> list[str]:
@@ -119,7 +120,8 @@ def read_config(
     except OSError as error:
         raise InputError(f"--config {file} cannot be read: {error.strerror}. Give a YAML file of flags") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        why = " ".join(str(error).split())
+        what, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+        why = f"{what} in line {mark.line + 1}" if what and mark else " ".join(str(error).split())
         raise InputError(f"--config {file} is not YAML: {why}. Write a line for each flag, as in seed: 1") from error
     if not isinstance(config, dict | None):
         raise InputError(f"--config {file} has no names of flags in it. Write a line for each, as in seed: 1")
@@ -194,6 +196,6 @@ def _instead(name: str, value: Any, arguments: type) -> str:
         return f"Write {name.removeprefix('no_')}: false"
     if name in {field.name for field in fields(arguments)}:
         return "Give it in the command"
-    close = get_close_matches(name, list(flags), n=1)
+    close = get_close_matches(name, list(flags), n=1, cutoff=0.75)
     hint = hint_for(name, flags) or (f"did you mean {close[0]}?" if close else "leave it out; --help has all flags")
     return hint[0].upper() + hint[1:]

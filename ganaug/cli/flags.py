@@ -62,7 +62,7 @@ def parse(
 
 def with_config_flag(arguments: type[Any]) -> type[Any]:
     """The dataclass with a flag more, which :func:`without_config` reads; here it is for ``--help`` alone."""
-    what = "YAML file of flags by name, as in seed: 1; what is in the command too goes before."
+    what = "YAML file of flags by name, such as seed: 1; flags in the command go before those in the file."
     flag = ("config", Annotated[Path | None, tyro.conf.arg(help=what)], None)
     frozen = arguments.__dataclass_params__.frozen
     return make_dataclass(
@@ -73,10 +73,11 @@ def with_config_flag(arguments: type[Any]) -> type[Any]:
 def tell_other_names(words: Sequence[str], arguments: type) -> None:
     """Print what flags that the command does not have are called here, if other programs have them."""
     flags = flags_of(arguments)
-    for name in dict.fromkeys(names_of_flags(words)):
-        hint = None if name in flags else hint_for(name, flags)
+    for word in words:
+        given, name = word.partition("=")[0], "".join(names_of_flags([word]))
+        hint = hint_for(name, flags) if name and name not in flags else None
         if hint:
-            print(f"--{name}: {hint}", file=sys.stderr)
+            print(f"{given}: {hint}", file=sys.stderr)
 
 
 def run(
