@@ -26,6 +26,7 @@ from ganaug.cli.publish import PublishArguments
 from ganaug.cli.runs import with_preset
 from ganaug.cli.train import ModelName, TrainArguments
 from ganaug.cli.train_flags import parse_training, with_saved_flags
+from ganaug.data import reduce_images
 from ganaug.training import MODELS, Checkpoint, TrainingSettings, presets
 from ganaug.training.presets import Preset
 
@@ -216,6 +217,11 @@ def test_help_shows_the_numbers_that_will_be_used(capsys, model):
         value = getattr(settings, flag)
         shown = default_shown(told, f"no_{flag}" if isinstance(value, bool) else flag)
         assert shown == str(value) or float(shown) == value
+
+
+def test_a_chosen_presets_settings_are_among_those_that_help_is_about(digits):
+    for images in (digits, reduce_images(digits, images_per_class=20)[0]):
+        assert presets.choose_preset(images).settings in presets.possible_settings()
 
 
 def test_what_help_shows_leaves_no_trace_in_the_settings():
