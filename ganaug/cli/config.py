@@ -6,8 +6,10 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass, make_dataclass
 from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -165,7 +167,8 @@ def _takes(name: str, hint: Any, value: Any) -> bool:
     # What it takes of words is up to the parser, which reads them as it reads a command with this flag alone.
     alone = make_dataclass("Alone", [(name, hint)])
     try:
-        tyro.cli(alone, args=words_of(name, value), use_underscores=True, add_help=False, console_outputs=False)
+        with redirect_stderr(StringIO()):
+            tyro.cli(alone, args=words_of(name, value), use_underscores=True, add_help=False)
     except SystemExit:
         return False
     return True

@@ -129,10 +129,11 @@ def test_other_commands_have_it_too(written):
         ("[" * 500 + "]" * 500, "is not YAML"),
     ],
 )
-def test_what_no_flag_takes_is_refused_with_file_and_key(written, text, told):
+def test_what_no_flag_takes_is_refused_with_file_and_key(written, capsys, text, told):
     file = written(text)
     with pytest.raises(InputError, match=f"(?s)flags.yaml.*{told}"):
         training("--config", file)
+    assert capsys.readouterr() == ("", "")  # what the parser says of it names no file
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, written):
