@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 
+from ganaug.cli.hints import command_like
+
 COMMANDS = {
     "train": "train a generator on labelled images",
     "evaluate": "measure whether a generator's images help a classifier",
@@ -19,6 +21,11 @@ COMMANDS = {
 # What they import that only an extra brings. Looked for first: an evaluation must not fail after an hour of training.
 _JUDGING = ("tyro", "scipy", "matplotlib")
 NEEDED = {"train": _JUDGING, "evaluate": _JUDGING, "generate": ("tyro",), "publish": ("tyro",), "inspect": ()}
+
+_COMPLETION = """Completion, from the next shell on:
+  ganaug --completion bash > ~/.local/share/bash-completion/completions/ganaug
+  ganaug --completion zsh > FOLDER/_ganaug, where FOLDER is in $fpath
+  ganaug --completion fish > ~/.config/fish/completions/ganaug.fish"""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -35,18 +42,33 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = ArgumentParser(
         prog="ganaug",
         description="Data augmentation by a class-conditional generator of one's own.",
-        epilog=f"commands:\n{listing}\n\nganaug COMMAND --help explains the flags of one.",
+        epilog=f"commands:\n{listing}\n\nganaug COMMAND --help explains the flags of one.\n\n{_COMPLETION}",
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ganaug {version('ganaug')}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
+    parser.add_argument(
+        "--completion",
+        choices=("bash", "zsh", "fish"),
+        help="print a script that completes commands and flags in this shell",
+    )
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help="one of the commands below")
     parser.add_argument("flags", nargs=REMAINDER, metavar="...", help="its flags")
-    if not (sys.argv[1:] if words is None else words):
-        parser.error(f"give a command: {', '.join(COMMANDS)}")
     given = parser.parse_args(words)
-    for name in NEEDED[given.command]:
-        if find_spec(name) is None:
-            sys.exit(
-                f"error: ganaug {given.command} needs {name}, which is not installed: pip install 'ganaug[recipes]'"
-            )
+    if given.completion and given.command:
+        parser.error(f"--completion is of all commands. Leave {given.command} out")
+    if given.completion:
+        _check_installed("--completion", _JUDGING)
+        import_module("ganaug.cli.completion").print_completion(given.completion)
+        return
+    if given.command not in COMMANDS:
+        wrong = f"there is no command {given.command!r}; " if given.command else ""
+        like = command_like(given.command, COMMANDS) if given.command else None
+        parser.error(wrong + (f"did you mean {like}?" if like else f"give a command: {', '.join(COMMANDS)}"))
+    _check_installed(given.command, NEEDED[given.command])
     import_module(f"ganaug.cli.{given.command}").main(given.flags)
+
+
+def _check_installed(what: str, needed: Sequence[str]) -> None:
+    for name in needed:
+        if find_spec(name) is None:
+            sys.exit(f"error: ganaug {what} needs {name}, which is not installed: pip install 'ganaug[recipes]'")

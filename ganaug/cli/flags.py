@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields, make_dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from ganaug.cli.config import flags_of, names_of_flags, split_config, without_config
+from ganaug.cli.hints import hint_for
 from ganaug.core.errors import InputError
 from ganaug.training import StoppedError
 
@@ -35,16 +38,46 @@ def parse(
 
     Raises:
         SystemExit: after ``--help``, or after telling which flag is wrong.
+        InputError: the file of ``--config`` cannot be used.
     """
-    return tyro.cli(
-        arguments,
-        prog=prog,
-        description=description,
-        args=words,
-        default=tyro.MISSING_NONPROP if default is None else default,
-        use_underscores=True,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    words, from_file = without_config(sys.argv[1:] if words is None else words, arguments)
+    flags = with_config_flag(arguments)
+    found: Any
+    try:
+        found = tyro.cli(
+            flags,
+            prog=prog,
+            description=description,
+            args=[*words, *from_file],
+            default=tyro.MISSING_NONPROP if default is None else flags(**vars(default)),
+            use_underscores=True,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except SystemExit as ended:
+        if ended.code:
+            tell_other_names(words, arguments)
+        raise
+    return arguments(**{field.name: getattr(found, field.name) for field in fields(arguments)})  # type: ignore[arg-type]
+
+
+def with_config_flag(arguments: type[Any]) -> type[Any]:
+    """The dataclass with a flag more, which :func:`without_config` reads; here it is for ``--help`` alone."""
+    what = "YAML file of flags by name, such as seed: 1; flags in the command go before those in the file."
+    flag = ("config", Annotated[Path | None, tyro.conf.arg(help=what)], None)
+    frozen = arguments.__dataclass_params__.frozen
+    return make_dataclass(
+        arguments.__name__, [flag], bases=(arguments,), namespace={"__doc__": arguments.__doc__}, frozen=frozen
     )
+
+
+def tell_other_names(words: Sequence[str], arguments: type) -> None:
+    """Print what flags that the command does not have are called here, if other programs have them."""
+    flags = flags_of(arguments)
+    for word in words:
+        given, name = word.partition("=")[0], "".join(names_of_flags([word]))
+        hint = hint_for(name, flags) if name and name not in flags else None
+        if hint:
+            print(f"{given}: {hint}", file=sys.stderr)
 
 
 def run(
@@ -72,14 +105,18 @@ def run(
         sys.exit(stopped.exit_code)
 
 
-def command() -> str:
+def command(from_file: Sequence[str] = ()) -> str:
     """The command that starts this program again.
 
     Absolute paths are cut to their last name, since the command is published on the generator's card.
+
+    Args:
+        from_file (sequence of str): what ``--config`` stood for; the file may not be there again.
     """
     program = Path(sys.argv[0])
     words = ["ganaug"] if program.stem in ("ganaug", "__main__") else ["python", f"recipes/{program.name}"]
-    for word in sys.argv[1:]:
+    given, _ = split_config(sys.argv[1:])
+    for word in [*given, *from_file]:
         flag, equals, value = word.rpartition("=")
         words.append(f"{flag}{equals}{Path(value).name if Path(value).is_absolute() else value}")
     return shlex.join(words)

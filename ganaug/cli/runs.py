@@ -142,7 +142,7 @@ def run_folder(args: TrainingArguments, trainer: Trainer, checkpoint: Checkpoint
         # The card has the settings of the end; it shows the commands that changed them too.
         commands: dict[str, Any] = {name: old[name] for name in ("command", "resumed_with") if name in old}
         if any(old.get(field.name) != flags[field.name] for field in fields(TrainingSettings)):
-            commands["resumed_with"] = [*commands.get("resumed_with", []), command()]
+            commands["resumed_with"] = [*commands.get("resumed_with", []), command(args.from_file)]
         if {**commands, **flags} != before:
             folder.write_settings({**commands, **flags})
         return folder
@@ -150,7 +150,7 @@ def run_folder(args: TrainingArguments, trainer: Trainer, checkpoint: Checkpoint
     # A run that was stopped before its first checkpoint starts over in the same folder.
     again = args.resume_from_checkpoint == "latest" and not (wanted / WEIGHTS).exists()
     folder = RunFolder(wanted, after_kimg=0 if again else None)
-    folder.write_settings({"command": command(), **flags})
+    folder.write_settings({"command": command(args.from_file), **flags})
     return folder
 
 

@@ -3,7 +3,8 @@
 For example: ganaug train --train_data_dir photos --resolution 64
 
 Without flags: the default preset on the bundled MNIST digits, in a few minutes on two cores. On several devices:
-accelerate launch -m ganaug train, or torchrun --nproc_per_node 2 -m ganaug train.
+accelerate launch -m ganaug train, or torchrun --nproc_per_node 2 -m ganaug train. As --config, the
+training/settings.json of a run starts it again.
 """
 
 from __future__ import annotations

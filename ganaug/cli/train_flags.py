@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
+from functools import partial
+from inspect import signature
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 
 from ganaug import InputError
+from ganaug.cli.config import fields_of_flags, flags_of, without_config
 from ganaug.cli.flags import parse
 from ganaug.cli.images import DataArguments
 from ganaug.hub.missing import CHECKPOINTS, RUNS, SETTINGS
 from ganaug.training import MODELS, Checkpoint, GANObjective, TrainingSettings, find_checkpoint
 from ganaug.training.checkpoints import Progress
-from ganaug.training.presets import QUICK
+from ganaug.training.presets import QUICK, possible_settings
 from ganaug.training.run_folder import read_settings
+
+PARTS = ("objective", "data", "network")  # of a run's settings, whose other flags stand side by side
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class TrainingArguments:
         hub_private_repo: Make a new repository private.
         licence: Of the generator, for its card, such as mit.
         given: Names of the flags that the user gave; not a flag.
+        from_file: Words that the file of config stood for; not a flag.
     """
 
     model: str = "auto"
@@ -70,6 +76,7 @@ class TrainingArguments:
     hub_private_repo: bool = False
     licence: str | None = None
     given: tyro.conf.Suppress[tyro.conf.Fixed[frozenset[str]]] = frozenset()
+    from_file: tyro.conf.Suppress[tyro.conf.Fixed[tuple[str, ...]]] = ()
 
     def network_options(self) -> dict[str, Any]:
         """Arguments of the generator beside those that the images give."""
@@ -92,10 +99,12 @@ def parse_training(
         arguments (type): its field ``model`` is a Literal of names in :data:`ganaug.training.MODELS`, or auto.
         description, words, prog: as of :func:`ganaug.cli.flags.parse`.
     """
-    words = sys.argv[1:] if words is None else words
+    flags_in = partial(_flags_in_config, arguments=arguments)
+    words, from_file = without_config(sys.argv[1:] if words is None else words, arguments, flags_in)
+    words += from_file
     if "--" in words or any(word.startswith("--tyro-") for word in words):
         # A shell asks for completion, or -- ends the flags, which tyro refuses: both are for the parser below.
-        name, others = arguments.model, list(words)
+        name, others = arguments.model, words
     else:
         # --model is taken out of the words first: it decides what the other flags are by default.
         choice = make_dataclass("Choice", [("model", get_type_hints(arguments)["model"], arguments.model)])
@@ -106,17 +115,61 @@ def parse_training(
     default = arguments(
         model=name,
         data=DataArguments(resolution=model.resolution),
-        training=model.settings,
+        training=shown_as_presets(model.settings) if name == "auto" else model.settings,
         objective=model.objective,
-        given=names_of_flags(words),
+        given=fields_of_flags(words),
+        from_file=tuple(from_file),
     )
-    return parse(arguments, description, default=default, words=others, prog=prog)
+    args = parse(arguments, description, default=default, words=others, prog=prog)
+    return replace(args, training=TrainingSettings(**vars(args.training)))
 
 
-def names_of_flags(words: Sequence[str]) -> frozenset[str]:
-    """Fields that are given by the words of a command; tyro knows no abbreviations, and no value begins with --."""
-    flags = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
-    return frozenset(name.removeprefix("no_") for name in flags)
+def shown_as_presets(settings: TrainingSettings) -> TrainingSettings:
+    """The settings, whose ``--help`` says what is left to the preset that is chosen for the images."""
+    possible = possible_settings()
+    hinted = []
+    for name, hint in get_type_hints(TrainingSettings).items():
+        values = sorted({getattr(each, name) for each in possible}, key=str)
+        if len(values) > 1:
+            shown = f"(default: from the preset, {min(values):g} {'to' if len(values) > 2 else 'or'} {max(values):g})"
+            hinted.append((name, Annotated[hint, tyro.conf.arg(help_behavior_hint=shown)], getattr(settings, name)))
+    described = {"__doc__": TrainingSettings.__doc__}
+    cls = make_dataclass("TrainingSettings", hinted, bases=(TrainingSettings,), namespace=described, frozen=True)
+    shown_so: TrainingSettings = cls(**vars(settings))
+    return shown_so
+
+
+def flags_in_settings(saved: Mapping[str, Any], arguments: type) -> dict[str, Any]:
+    """The flags by name in what a run writes as ``training/settings.json``.
+
+    Options of the network that are no flags are left out: they follow from the model, or from init_from.
+
+    Raises:
+        KeyError, TypeError, AttributeError: it is not as a run writes it.
+    """
+    flags = {name: value for name, value in saved.items() if name not in (*PARTS, "command", "resumed_with")}
+    network = {name: value for name, value in saved["network"].items() if name in flags_of(arguments)}
+    return {**flags, **saved["objective"], **saved["data"], **network}
+
+
+def _flags_in_config(file: Path, config: Mapping[str, Any], *, arguments: type) -> Mapping[str, Any]:
+    """The flags in a file of flags, which may be the settings of a run."""
+    if not set(PARTS) <= config.keys():
+        return config
+    try:
+        flags = flags_in_settings(config, arguments)
+        model = MODELS[flags["model"]]
+        usual = {name: parameter.default for name, parameter in signature(model.generator).parameters.items()}
+        for name, value in config["network"].items():
+            expected = {**usual, **model.network}.get(name)
+            if name not in flags and "init_from" not in flags and str(value) != str(expected):
+                raise InputError(
+                    f"{file}: the run's network had {name} {value}, and {flags['model']} has {expected} now. No flag "
+                    f"changes that, so leave {name} out to train this one"
+                )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file} is not as a run writes it. Give the settings.json of a run as it is") from error
+    return flags
 
 
 def with_defaults(args: Arguments, **defaults: Any) -> Arguments:
@@ -214,24 +267,18 @@ def _under(saved: dict[str, Any], args: Arguments, run: Path) -> Arguments:
             f"{run} trains {saved['model']}, which this recipe cannot train. Resume it with: ganaug train "
             f"--resume_from_checkpoint {run}"
         )
-    data: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in saved["data"].items()
-    }
-    if "train_data_dir" in data:
-        data["train_data_dir"] = where = Path(data["train_data_dir"])
+    values = flags_in_settings(saved, type(args))
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    if "train_data_dir" in values:
+        values["train_data_dir"] = where = Path(values["train_data_dir"])
         if not where.exists() and "train_data_dir" not in args.given:
             raise InputError(f"the images of {run} were in {where}, which is not there. Give --train_data_dir")
-    own = {field.name for field in fields(args)}
-    args = with_defaults(
-        args,
-        **{name: value for name, value in saved["network"].items() if name in own},
-        model=saved["model"],
-        training=TrainingSettings(**{field.name: saved[field.name] for field in fields(TrainingSettings)}),
-        objective=GANObjective(**saved["objective"]),
-        data=DataArguments(**data),
-        unlabeled_data=saved.get("unlabeled_data"),
-        init_from=saved.get("init_from"),
+    training = TrainingSettings(**{field.name: values.pop(field.name) for field in fields(TrainingSettings)})
+    objective, data = (
+        cls(**{field.name: values.pop(field.name) for field in fields(cls) if field.name in values})
+        for cls in (GANObjective, DataArguments)
     )
+    args = with_defaults(args, training=training, objective=objective, data=data, **values)
     return replace(args, budget_minutes=None)  # total_kimg was already fitted to it when the run started
 
 

@@ -54,8 +54,7 @@ class UtilitySettings:
         ratios: Fractions of the training set that are generated.
         margin: Smallest worthwhile difference, in points of balanced accuracy, fixed beforehand.
         horizontal_flip: Mirror images in classic augmentation; only where a mirrored image is still of its class.
-        learning_curve: Train with other numbers of real images too, to tell what a gain is worth in images;
-            --no_learning_curve leaves that out.
+        learning_curve: Train with other numbers of real images too, to tell what a gain is worth in images.
 
     Raises:
         InputError: a value is out of range.

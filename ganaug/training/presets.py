@@ -78,13 +78,9 @@ def choose_preset(
     lengths = next(lengths for most, lengths in LENGTHS if distinct <= most)
     model = WIDE if WIDE in lengths and not quick else QUICK
     kimg = lengths[model]
-    # A shorter run has as many grids.
-    own = MODELS[model].settings
-    own = replace(own, total_kimg=kimg, sample_kimg=own.sample_kimg * kimg / own.total_kimg)
     largest, smallest = max(images.class_counts), max(1, min(images.class_counts))
     imbalanced = largest > IMBALANCED * smallest
-    if imbalanced:
-        own = replace(own, class_sampling=0.5)
+    own = _settings(model, kimg, imbalanced)
 
     held = settings or own
     times = 1000 * held.total_kimg / distinct
@@ -108,6 +104,19 @@ def choose_preset(
     if held.total_kimg < kimg:
         expectation += f". That was after the preset's own length: expect less after {held.total_kimg:g} kimg"
     return Preset(model, held, reason, expectation)
+
+
+def possible_settings() -> list[TrainingSettings]:
+    """The settings of all presets, for whatever images."""
+    lengths = [length for _, lengths in LENGTHS for length in lengths.items()]
+    return [_settings(model, kimg, imbalanced) for model, kimg in lengths for imbalanced in (False, True)]
+
+
+def _settings(model: str, kimg: float, imbalanced: bool) -> TrainingSettings:
+    own = MODELS[model].settings
+    # A shorter run has as many grids.
+    own = replace(own, total_kimg=kimg, sample_kimg=own.sample_kimg * kimg / own.total_kimg)
+    return replace(own, class_sampling=0.5) if imbalanced else own
 
 
 @cache

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+from contextlib import redirect_stdout
+from dataclasses import is_dataclass
+from io import StringIO
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from helpers.programs import REPOSITORY, as_a_program
+from helpers.programs import run as run_program
 
-from ganaug.cli.flags import command
+from ganaug.cli import COMMANDS, main
+from ganaug.cli.completion import InspectArguments
+from ganaug.cli.config import flags_of
+from ganaug.cli.evaluate import EvaluateArguments
+from ganaug.cli.flags import command, parse
+from ganaug.cli.generate import GenerateArguments
+from ganaug.cli.hints import OTHER_NAMES, hint_for
+from ganaug.cli.publish import PublishArguments
 from ganaug.cli.runs import with_preset
 from ganaug.cli.train import ModelName, TrainArguments
 from ganaug.cli.train_flags import parse_training, with_saved_flags
-from ganaug.training import MODELS, Checkpoint, TrainingSettings
+from ganaug.data import reduce_images
+from ganaug.training import MODELS, Checkpoint, TrainingSettings, presets
 from ganaug.training.presets import Preset
 
 
@@ -113,6 +126,166 @@ def test_flags_after_two_dashes_are_refused(capsys):
         with pytest.raises(SystemExit, match="2"):
             parsed(*words)
         assert refused in capsys.readouterr().err
+
+
+ARGUMENTS = {"train": TrainArguments, "evaluate": EvaluateArguments, "generate": GenerateArguments}
+ARGUMENTS |= {"publish": PublishArguments}
+
+
+def words_told(told: str) -> str:
+    """What stands in tyro's boxes, on one line."""
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", told).split())
+
+
+def refusal(capsys, command: str, *words: str) -> str:
+    with as_a_program(), pytest.raises(SystemExit, match="2"):
+        main([command, *words])
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "told"),
+    [
+        ("train", ["--num_epochs", "10"], "--num_epochs: use --total_kimg"),
+        ("train", ["--max-train-steps=9", "--seed", "1"], "--max-train-steps: use --total_kimg"),
+        ("train", ["--lr", "1e-3"], "--lr: use --learning_rate"),
+        ("train", ["--batch_size", "8"], "--batch_size: use --train_batch_size"),
+        ("train", ["--random_flip"], "--random_flip: use --augment flip"),
+        ("train", ["--center_crop"], "--center_crop: leave it out, --resolution"),
+        ("evaluate", ["--generator", "x", "--num_epochs", "10"], "--num_epochs: use --steps"),
+        ("evaluate", ["--checkpoint", "x"], "--checkpoint: use --generator"),
+        ("generate", ["--num_samples", "5"], "--num_samples: use --num_images"),
+        ("publish", ["a", "b/c", "--license", "mit"], "--license: use --licence"),
+    ],
+)
+def test_a_flag_of_other_programs_is_refused_with_its_name_here(capsys, command, words, told):
+    lines = refusal(capsys, command, *words).splitlines()
+    assert lines[-1].startswith(told)
+    assert sum(": use " in line or ": leave " in line for line in lines) == 1
+
+
+def test_no_hint_where_nothing_is_known(capsys):
+    assert "Perhaps you meant" in refusal(capsys, "train", "--learning_rat", "1")
+    assert refusal(capsys, "train", "--sieve", "1", "--batch", "lr").count(": use ") == 1  # not of a value
+    assert ": use " not in refusal(capsys, "generate", "--num_epochs", "1")
+
+
+@pytest.mark.parametrize("command", ARGUMENTS)
+def test_hints_name_flags_that_the_command_has(command):
+    flags = flags_of(ARGUMENTS[command])
+    for others, needed, _ in OTHER_NAMES:
+        assert any(needed in flags_of(arguments) for arguments in ARGUMENTS.values())
+        for name in set(others.split()) - flags.keys():
+            told = hint_for(name, flags) or ""
+            assert set(re.findall(r"--(\w+)", told)) <= flags.keys(), name
+
+
+def test_a_misspelt_command_is_refused_with_the_right_one(capsys):
+    for given, meant in (("trian", "train"), ("evalute", "evaluate"), ("Publish", "publish"), ("sample", "generate")):
+        assert f"did you mean {meant}?" in refusal(capsys, given)
+    told = refusal(capsys, "fly")
+    assert "did you mean" not in told
+    assert "'fly'" in told
+
+
+def helped(capsys, *words: str) -> str:
+    with as_a_program(), pytest.raises(SystemExit, match="0"):
+        main([*words, "--help"])
+    return words_told(capsys.readouterr().out)
+
+
+def default_shown(told: str, flag: str) -> str:
+    return re.search(rf" --{flag} .*?\(default: (.*?)\)", told).group(1)
+
+
+@pytest.mark.parametrize("model", [None, "flow", "acgan-28", "dcgan-32"])
+def test_help_shows_the_numbers_that_will_be_used(capsys, model):
+    told = helped(capsys, "train", *(["--model", model] if model else []))
+    if model is None:
+        possible = presets.possible_settings()
+        for flag in ("total_kimg", "sample_kimg", "class_sampling"):
+            values = [getattr(settings, flag) for settings in possible]
+            least, word, most = re.search(r"from the preset, (\S+) (to|or) (\S+)$", default_shown(told, flag)).groups()
+            assert (float(least), float(most)) == (min(values), max(values))
+            assert (word == "or") == (len(set(values)) == 2)
+        same = {name for name in vars(possible[0]) if len({getattr(each, name) for each in possible}) == 1}
+    else:
+        assert "from the preset" not in told
+        same = set(vars(MODELS[model].settings))
+    settings = MODELS[model or presets.QUICK].settings
+    for flag in same - {"augment"}:
+        value = getattr(settings, flag)
+        shown = default_shown(told, f"no_{flag}" if isinstance(value, bool) else flag)
+        assert shown == str(value) or float(shown) == value
+
+
+def test_a_chosen_presets_settings_are_among_those_that_help_is_about(digits):
+    for images in (digits, reduce_images(digits, images_per_class=20)[0]):
+        assert presets.choose_preset(images).settings in presets.possible_settings()
+
+
+def test_what_help_shows_leaves_no_trace_in_the_settings():
+    assert type(parsed().training) is TrainingSettings
+    assert parsed().training == MODELS[presets.QUICK].settings
+
+
+@pytest.mark.parametrize("command", ARGUMENTS)
+def test_every_switch_goes_both_ways(command):
+    """Whatever its default is: a file or a preset may have turned it on."""
+    needed = {"evaluate": ["--generator=x"], "generate": ["--generator=x", "--num_images=1", "--output_dir=o"]}
+    needed["publish"] = ["folder", "user/repo"]
+    switches = [name for name, hint in flags_of(ARGUMENTS[command]).items() if hint is bool]
+    assert not any(name.startswith(("no_", "not_")) for name in switches)  # whose negative would be a double one
+    for value in (True, False):
+        words = [f"--{name}" if value else f"--no_{name}" for name in switches]
+        with as_a_program():
+            args = parse(ARGUMENTS[command], words=[*needed.get(command, []), *words])
+        parts = [args, *(part for part in vars(args).values() if is_dataclass(part))]
+        found = {name: getattr(part, name) for part in parts for name in switches if hasattr(part, name)}
+        assert found == dict.fromkeys(switches, value)
+
+
+def test_help_says_of_a_switch_what_it_does_when_on(capsys):
+    told = helped(capsys, "evaluate")
+    shown = re.search(r"--learning_curve, --no_learning_curve (.*?)\(default: True\)", told).group(1)
+    assert shown.startswith("Train with other numbers")
+    assert "no_" not in shown
+
+
+@pytest.fixture(scope="module")
+def completion_script(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("completion") / "ganaug"
+    with as_a_program(), redirect_stdout(StringIO()) as out:
+        main(["--completion", "bash"])
+    path.write_text(out.getvalue())
+    run_program("bash", "-n", str(path), cwd=path.parent)
+    return path
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+def test_bash_completes_commands_flags_and_values(completion_script):
+    typed = [["ev"], ["train", "--total_k"], ["evaluate", "--no_lear"], ["train", "--model", "acgan"]]
+    typed += [["train", "--conf"], ["inspect", "--tok"]]
+    program = f"source {completion_script}; complete -p ganaug; "
+    for words in typed:
+        program += f"COMP_WORDS=(ganaug {' '.join(words)}); COMP_CWORD={len(words)}; _tyro_ganaug; "
+        program += 'echo "${COMPREPLY[@]}"; '
+    registered, *found = run_program("bash", "-c", program, cwd=completion_script.parent).splitlines()
+    assert registered == "complete -F _tyro_ganaug ganaug"
+    assert found == ["evaluate", "--total_kimg", "--no_learning_curve", "acgan-28 acgan-64", "--config", "--token"]
+
+
+def test_completion_knows_every_command_and_flag(completion_script, capsys):
+    script = completion_script.read_text()
+    assert all(f"'{name}': {{'description'" in script for name in COMMANDS)
+    for arguments in ARGUMENTS.values():
+        assert all(f"'--{flag}'" in script for flag in flags_of(arguments))
+    inspects = helped(capsys, "inspect")
+    assert set(re.findall(r"--\w+", inspects)) - {"--help"} == {f"--{flag}" for flag in flags_of(InspectArguments)}
+
+
+def test_completion_of_one_command_is_refused(capsys):
+    assert "Leave train out" in refusal(capsys, "--completion", "bash", "train")
 
 
 def test_a_shell_completes_all_flags(capsys):
