@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ganaug import Generator, InputError, LabelledImages
+from ganaug import Generator, LabelledImages
 from ganaug.cli.draws import make_draws
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
@@ -84,8 +84,6 @@ class EvaluateArguments:
 
 def judge(args: EvaluateArguments) -> None:
     """Evaluate, write the report, and print the verdict."""
-    if not args.generator:
-        raise InputError("--generator names no generator. Give a folder or Hub id, or several")
     sources, factory = by_short_names(args.generator), args.factory
     folder = report_folder(args)
     generators = {name: Generator.from_pretrained(source) for name, source in sources.items()}

@@ -17,7 +17,13 @@ def place(source: str | Path) -> str:
 
 
 def by_short_names(sources: Sequence[str | Path]) -> dict[str, str]:
-    """Short name of each generator to its :func:`place`; the whole place where short names are the same."""
+    """Short name of each generator to its :func:`place`; the whole place where short names are the same.
+
+    Raises:
+        InputError: there is no source.
+    """
+    if not sources:
+        raise InputError("generator (--generator) names no generator. Give a folder or Hub id, or several")
     places = [place(source) for source in sources]
     short = [Path(each).name for each in places]
     return {each if short.count(name) > 1 else name: each for name, each in zip(short, places, strict=True)}
