@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
+from filelock import FileLock
 from torch.utils.data import get_worker_info
 
 from ganaug.core.errors import DataError, InputError
@@ -107,6 +108,7 @@ def fit_preset(
     # This makes a generator here too: it refuses class names that cannot be.
     recipe = Recipe.of(preset, images)
 
+    minutes = None if minutes is None else float(minutes)  # 10 and 10.0 are found by one name
     cache = Path(cache_dir or user_cache()) / "fitted"
     kept = folder_of(recipe, images, cache, minutes=minutes)
     if run_folder is not None:
@@ -123,7 +125,11 @@ def fit_preset(
         )  # fmt: skip
 
     train_once(recipe, images, cache, Wording("fitting a generator", instead, begin), minutes=minutes)
-    return kept if run_folder is None else _with_page(kept, Path(run_folder))
+    if run_folder is None:
+        return kept
+    with FileLock(kept.with_name(f".{kept.name}.lock")):  # processes that ask at once copy one after the other
+        _copy_with_page(kept, Path(run_folder))
+    return Path(run_folder)
 
 
 def suitable_resolution(height: int, width: int) -> int:
@@ -165,7 +171,7 @@ def _begun(folder: Path, kept: Path) -> bool:
     return ours.is_file() and theirs.is_file() and ours.read_bytes() == theirs.read_bytes()
 
 
-def _with_page(kept: Path, folder: Path) -> Path:
+def _copy_with_page(kept: Path, folder: Path) -> None:
     """Copy a run, and write its page there; a copy that is whole stays as it is."""
     if not (_begun(folder, kept) and (folder / WEIGHTS).exists()):
         # First the config, by which a copy that was broken off is known; last the weights, by which a whole one is.
@@ -181,4 +187,3 @@ def _with_page(kept: Path, folder: Path) -> Path:
         logger.warning("%s has no page, training/run.html: that takes pip install 'ganaug[evaluation]'", folder)
     elif not (folder / "training" / "run.html").exists():
         write_run_page(folder)
-    return folder

@@ -539,7 +539,7 @@ def test_what_is_fitted_is_found_by_all_that_was_asked_for(cache, monkeypatch):
         assert len(kept(cache)) == number
     assert fit_generator(data).name in kept(cache)  # without choices, the one that a dataset without a generator gets
     monkeypatch.setattr(sys, "executable", "no-such-python")
-    for options in asked:
+    for options in (*asked, {"minutes": 10.0}):
         ganaug.fit(data, **options)
 
 
