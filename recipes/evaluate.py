@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from ganaug import Generator
 from ganaug.cli.draws import make_draws
-from ganaug.cli.evaluate import EvaluateArguments, named, open_splits, processes_of, report_folder, tell
+from ganaug.cli.evaluate import EvaluateArguments, open_splits, processes_of, report_folder, tell
 from ganaug.cli.flags import run
 from ganaug.evaluation import evaluate, write_report
+from ganaug.evaluation.inputs import by_short_names
 
 
 def main(args: EvaluateArguments) -> None:
     """Evaluate, write the report, and print the verdict."""
     # The generators: one, or several that are compared.
-    sources = named(args.generator)
+    sources = by_short_names(args.generator)
     folder = report_folder(args)
     generators = {name: Generator.from_pretrained(source) for name, source in sources.items()}
 

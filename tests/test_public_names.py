@@ -11,7 +11,8 @@ PUBLIC = {
     "ganaug": [
         "ConditionalGANAugment", "ConditionalGANStream", "DataError", "GANMix", "Generator", "InputError",
         "LabelledImages", "LoadError", "MixedBatchSampler", "PublishError", "augment_dataset", "bundled_digits",
-        "generate_dataset", "open_images", "publish", "publish_dataset", "register_generator", "sample",
+        "evaluate", "fit", "generate_dataset", "open_images", "publish", "publish_dataset", "register_generator",
+        "sample",
     ],
     "ganaug.data": [
         "LabelledImages", "bundled_digits", "joined", "long_tail_counts", "open_images", "open_unlabeled",

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, cast
 
-from ganaug import Generator, InputError, LabelledImages
+from ganaug import Generator, LabelledImages
 from ganaug.cli.draws import make_draws
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
@@ -24,11 +23,12 @@ from ganaug.evaluation import (
     ClassifierFactory,
     Report,
     UtilitySettings,
-    add_verdict,
     classifier_named,
     evaluate,
     write_report,
 )
+from ganaug.evaluation.inputs import by_short_names, check_drawn, form_of
+from ganaug.evaluation.report.files import add_verdicts
 from ganaug.hub.missing import RUNS
 
 
@@ -87,7 +87,7 @@ class EvaluateArguments:
 
 def judge(args: EvaluateArguments) -> None:
     """Evaluate, write the report, and print the verdict."""
-    sources, factory = named(args.generator), args.factory
+    sources, factory = by_short_names(args.generator), args.factory
     folder = report_folder(args)
     generators = {name: Generator.from_pretrained(source) for name, source in sources.items()}
     train, extra, held_out = open_splits(args, generators)
@@ -119,20 +119,6 @@ def processes_of(args: EvaluateArguments) -> int:
     return processes
 
 
-def named(sources: Sequence[str]) -> dict[str, str]:
-    """Short name of each generator to where it is; the whole source where short names would be the same.
-
-    Raises:
-        InputError: there is no source.
-    """
-    if not sources:
-        raise InputError("--generator names no generator. Give a folder or Hub id, or several")
-    # Folders by their expanded path, at which their card is found later.
-    sources = [str(path) if (path := Path(source).expanduser()).is_dir() else source for source in sources]
-    short = [Path(source).name for source in sources]
-    return {source if short.count(name) > 1 else name: source for name, source in zip(short, sources, strict=True)}
-
-
 def report_folder(args: EvaluateArguments) -> Path:
     """Where the report goes.
 
@@ -156,31 +142,14 @@ def open_splits(
         InputError: a generator is unconditional, or does not draw all classes of the images.
         DataError: the images cannot be opened.
     """
-    # The classifiers see images as the generators make them.
-    first = next(iter(generators.values()))
-    channels = cast(Literal[1, 3], first.channels)
-    flags = replace(args.data, resolution=args.data.resolution or first.image_size, channels=channels)
+    resolution, channels = form_of(generators)
+    flags = replace(args.data, resolution=args.data.resolution or resolution, channels=channels)
     train, extra = flags.open_with_rest()
     if args.test_data_dir is None:
         held_out = flags.open_split(args.test_split, like=train)
     else:
         held_out = replace(flags, train_data_dir=args.test_data_dir, dataset_name=None).open_split("train", like=train)
-    for name, generator in generators.items():
-        if not generator.conditional:
-            raise InputError(
-                f"{name} is unconditional, so its images have no class to learn. Give a conditional generator, as "
-                "ganaug train makes by default"
-            )
-        missing = [wanted for wanted in train.classes if wanted not in generator.label_names]
-        if missing:
-            numbered = all(wanted.isdecimal() for wanted in train.classes)
-            names = "Name the classes as in training (--class_names)" if numbered else ""
-            fewer = "Leave the others out (--classes)" if len(missing) < len(train.classes) else ""
-            raise InputError(
-                f"{name} does not draw {', '.join(missing)}. It draws {', '.join(generator.label_names)}; "
-                f"{train.name} has {', '.join(train.classes)}. "
-                f"{fewer or names or 'Give images of the classes that it draws'}"
-            )
+    check_drawn(train.classes, generators, images=train.name)
     for what, images in (("training", train), ("held-out", held_out)):
         print(f"{what} images: {images}\nclasses: {classes_with_counts(images)}")
     return train, extra, held_out
@@ -188,13 +157,9 @@ def open_splits(
 
 def tell(report: Report, folder: Path) -> None:
     """Print each generator's verdict, and write it into the card of one in a folder."""
+    for problem in add_verdicts(report):
+        print(f"\n{problem}")
     for found in report.generators:
-        card = Path(found.source) / "README.md"
-        if card.is_file():
-            try:
-                add_verdict(card, report, found.name)
-            except (InputError, OSError) as error:  # the evaluation is done, and its other results are told
-                print(f"\nthe verdict was not written into {card}: {error}")
         print(f"\n{found.name}: {found.verdict.sentence}")
     print(f"\n{report.covers}")
     print(f"\nThe report: {folder / 'report.html'}")

@@ -29,13 +29,13 @@ from ganaug.training import (
     Trainer,
     TrainingSettings,
     check_same_run,
-    choose_preset,
     init_from,
     kimg_within,
     new_run_folder,
+    preset_within,
 )
 from ganaug.training.checkpoints import check_held_out
-from ganaug.training.presets import ENOUGH, WIDE, Preset
+from ganaug.training.presets import Preset
 from ganaug.training.run_folder import read_settings
 
 SOURCES = ("train_data_dir", "dataset_name")  # of labelled images; either can be a folder
@@ -89,13 +89,13 @@ def with_choices(
 
     if args.model != "auto":
         return within_budget(args)
-    preset, quick = choose_preset(images, labelled=labelled), False
-    chosen = within_budget(with_preset(args, preset, accelerator.num_processes))
-    if preset.model == WIDE and chosen.training.total_kimg < ENOUGH * preset.settings.total_kimg:
-        preset, quick = choose_preset(images, labelled=labelled, quick=True), True
-        chosen = within_budget(with_preset(args, preset, accelerator.num_processes))
-    accelerator.print(choose_preset(images, labelled=labelled, quick=quick, settings=chosen.training))
-    return chosen
+
+    def settings_of(preset: Preset) -> TrainingSettings:
+        return within_budget(with_preset(args, preset, accelerator.num_processes)).training
+
+    preset = preset_within(images, settings_of, labelled=labelled)
+    accelerator.print(preset)
+    return replace(args, model=preset.model, training=preset.settings)
 
 
 def with_preset(args: Arguments, preset: Preset, num_processes: int) -> Arguments:

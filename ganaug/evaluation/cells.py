@@ -6,6 +6,8 @@ import inspect
 import logging
 import multiprocessing
 import os
+import pickle
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
@@ -194,7 +197,8 @@ class Cells:
         with ProcessPoolExecutor(
             min(self.processes, len(jobs)), multiprocessing.get_context("spawn"), _start_worker, (jobs, pools)
         ) as pool:
-            running = {pool.submit(_run_in_worker, number): number for number in range(len(jobs))}
+            with self._main_left_out():
+                running = {pool.submit(_run_in_worker, number): number for number in range(len(jobs))}
             try:
                 for future in as_completed(running):
                     yield running[future], future.result()
@@ -223,7 +227,27 @@ class Cells:
                 return [work()]
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.processes, spawn, _start_worker, ([], Path())) as pool:
-            return [each.result() for each in [pool.submit(work) for _ in range(self.processes)]]
+            with self._main_left_out():
+                answers = [pool.submit(work) for _ in range(self.processes)]
+            return [each.result() for each in answers]
+
+    @contextmanager
+    def _main_left_out(self) -> Iterator[None]:
+        """Let processes that start inside not run the user's script once more, so that it needs no guard.
+
+        A new process imports the program's own file. It must where a classifier or generator is defined there.
+        """
+        first = self.studies[0]
+        own = first.factory, first.accept, *(each for study in self.studies for each in study.generators.values())
+        if any(b"__main__" in pickle.dumps(each) for each in own):
+            yield
+            return
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
     def path(self, job: Job) -> Path:
         """File of a cell, named by everything that it depends on."""

@@ -284,9 +284,9 @@ def within_budget(plan: Plan, cells: Cells, timings: Timings, minutes: float) ->
             width = price_of(plan, cells, timings).half_width
             return settings, replace(price, given_up=tuple(_given_up(before, settings)), full_half_width=width)
     raise InputError(
-        f"budget_minutes is {minutes:g}, but the least that gives a verdict takes up to {_up(price.most_minutes)} "
-        f"minutes here, with {settings.seeds} seeds and {settings.steps:,} steps. Give it that much, or take a "
-        "smaller classifier or smaller images"
+        f"{minutes:g} {'minute is' if minutes == 1 else 'minutes are'} too little for a verdict (budget_minutes): it "
+        f"takes up to {_up(price.most_minutes)} minutes here, even with {settings.seeds} seeds and "
+        f"{settings.steps:,} steps. Give it that much, or take a smaller classifier or smaller images"
     )
 
 

@@ -1,18 +1,26 @@
-"""Fitting a generator to a dataset that came without one, once, in a separate process; the generator is kept."""
+"""Fitting the default preset's generator to images, once, in a separate process; the generator is kept."""
 
 from __future__ import annotations
 
 import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
+from filelock import FileLock
 from torch.utils.data import get_worker_info
 
 from ganaug.core.errors import DataError, InputError
-from ganaug.core.files import user_cache
+from ganaug.core.files import check_writable, user_cache
 from ganaug.data import LabelledImages, open_images
-from ganaug.training import MODELS, choose_preset
+from ganaug.hub.config import CONFIG
+from ganaug.hub.weights import WEIGHTS
+from ganaug.training import choose_preset, new_run_folder, write_run_page
+from ganaug.training.diffaug import Operation
+from ganaug.training.flow_trainer import check_flow_settings
 from ganaug.training.own_process import Recipe, Wording, folder_of, train_once
 
 logger = logging.getLogger(__name__)
@@ -27,11 +35,7 @@ _INSTEAD = (
 
 
 def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str | Path | None = None) -> Path:
-    """Fit a generator to a dataset with the default preset, or find the one fitted to the same images before.
-
-    It is trained in a separate process, which takes no part in the accelerate state, the random state or the process
-    group of this one. Of several processes that ask at once, one trains and the others wait. If it is stopped or
-    killed, the next call for the same images resumes it from the last checkpoint, to the same generator bit for bit.
+    """Fit a generator to a dataset that came without one, or find the one fitted to the same images before.
 
     Args:
         dataset: an object that :func:`ganaug.open_images` takes; its images before any transform.
@@ -43,6 +47,50 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
 
     Raises:
         InputError: the images cannot be read, or have a size that the preset does not draw.
+        ValueError, RuntimeError, OSError: see :func:`fit_preset`.
+    """
+    return fit_preset(
+        _open(dataset, resolution),
+        cache_dir=cache_dir,
+        why="No generator was given, so one is fitted first",
+        hint=". A generator of your own goes in as the second argument",
+        instead=_INSTEAD,
+    )
+
+
+def fit_preset(
+    images: LabelledImages,
+    *,
+    why: str,
+    instead: str,
+    hint: str = "",
+    augment: Sequence[str] = (),
+    minutes: float | None = None,
+    run_folder: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+) -> Path:
+    """Fit the default preset's generator to images, or find the one fitted to the same images before.
+
+    It is trained in a separate process, which takes no part in the accelerate state, the random state or the process
+    group of this one. Of several processes that ask at once, one trains and the others wait. If it is stopped or
+    killed, the next call for the same images resumes it from the last checkpoint, to the same generator bit for bit.
+
+    Args:
+        images (LabelledImages): what it is trained on.
+        why (str): said before training: what is done; "to" and the images follow.
+        instead (str): what the user can do if it fails, a sentence.
+        hint (str): follows on where the generator is kept.
+        augment (sequence of str): see :class:`ganaug.training.TrainingSettings`. Default: nothing
+        minutes (float, optional): train for no longer than about this. Default: for as long as the preset says
+        run_folder (str or Path, optional): copy the run there, with its page. Default: it is kept in the cache alone
+        cache_dir (str or Path, optional): where generators are kept. Default: :func:`ganaug.core.files.user_cache`
+
+    Returns:
+        Path: folder of the generator: ``run_folder``, or that in the cache.
+
+    Raises:
+        InputError: the network does not draw this size, a flow is not trained with this augmentation, or
+            ``run_folder`` holds another run or cannot be written to.
         ValueError: the dataset's class names cannot be a generator's.
         RuntimeError: this is a DataLoader worker, the training was stopped, or it failed; then nothing is kept.
         OSError: the folder cannot be written to or the disk is full.
@@ -52,26 +100,36 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
             "a DataLoader worker cannot fit a generator. Make the dataset before the loader starts, or pass a "
             "generator"
         )
-    images = _open(dataset, resolution)
     preset = choose_preset(images)
-    model = MODELS[preset.model]
-    # The generator is made here too: it refuses class names that cannot be, and knows its network's options.
-    with torch.random.fork_rng(devices=[]):
-        generator = model.make_generator(images)
-    recipe = Recipe(generator.architecture, generator.network_options(), preset.settings, model.objective)
+    if augment:
+        settings = replace(preset.settings, augment=cast(tuple[Operation, ...], augment))
+        check_flow_settings(settings)
+        preset = replace(preset, settings=settings)
+    # This makes a generator here too: it refuses class names that cannot be.
+    recipe = Recipe.of(preset, images)
+
+    minutes = None if minutes is None else float(minutes)  # 10 and 10.0 are found by one name
+    cache = Path(cache_dir or user_cache()) / "fitted"
+    kept = folder_of(recipe, images, cache, minutes=minutes)
+    if run_folder is not None:
+        _check_free(Path(run_folder), kept)
+    if kept.exists():
+        logger.info("using the generator that was fitted to these images before: %s", kept)
 
     def begin(folder: Path, how_long: str) -> None:
         logger.warning(
-            "No generator was given, so one is fitted first to %s: %d images of %dx%d pixels, %d classes. %s, is kept "
-            "in %s and used again for the same images. A generator of your own goes in as the second argument\n%s",
-            images.name, len(images), images.image_size, images.image_size, len(images.classes), how_long, folder,
-            preset,
+            "%s to %s: %d images of %dx%d pixels, %d classes. %s, is kept in %s and used again for the same images%s"
+            "\n%s",
+            why, images.name, len(images), images.image_size, images.image_size, len(images.classes), how_long, folder,
+            hint, preset if minutes is None else "What fits into that is said once it is timed",
         )  # fmt: skip
 
-    cache = Path(cache_dir or user_cache()) / "fitted"
-    if folder_of(recipe, images, cache).exists():
-        logger.info("using the generator that was fitted to these images before: %s", folder_of(recipe, images, cache))
-    return train_once(recipe, images, cache, Wording("fitting a generator", _INSTEAD, begin))
+    train_once(recipe, images, cache, Wording("fitting a generator", instead, begin), minutes=minutes)
+    if run_folder is None:
+        return kept
+    with FileLock(kept.with_name(f".{kept.name}.lock")):  # processes that ask at once copy one after the other
+        _copy_with_page(kept, Path(run_folder))
+    return Path(run_folder)
 
 
 def suitable_resolution(height: int, width: int) -> int:
@@ -95,3 +153,37 @@ def _open(dataset: Any, resolution: int | None) -> LabelledImages:
             f"at most {LARGEST} pixels, and these images are {width}x{height}. {_INSTEAD}"
         )
     return images
+
+
+def _check_free(folder: Path, kept: Path) -> None:
+    """Refuse, before training, a folder that the run cannot be copied to."""
+    if new_run_folder(folder) != folder and not _begun(folder, kept):
+        raise InputError(
+            f"{folder} already holds a run, and not that of these images and choices. Give another folder, move that "
+            f"one away, or load its generator: Generator.from_pretrained({str(folder)!r})"
+        )
+    check_writable(folder)
+
+
+def _begun(folder: Path, kept: Path) -> bool:
+    """Whether the folder is a copy of the run that is kept, be it a whole one or not."""
+    ours, theirs = kept / CONFIG, folder / CONFIG
+    return ours.is_file() and theirs.is_file() and ours.read_bytes() == theirs.read_bytes()
+
+
+def _copy_with_page(kept: Path, folder: Path) -> None:
+    """Copy a run, and write its page there; a copy that is whole stays as it is."""
+    if not (_begun(folder, kept) and (folder / WEIGHTS).exists()):
+        # First the config, by which a copy that was broken off is known; last the weights, by which a whole one is.
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(kept / CONFIG, folder)
+        for each in kept.iterdir():
+            if each.is_dir():
+                shutil.copytree(each, folder / each.name, dirs_exist_ok=True)
+            elif each.name not in (CONFIG, WEIGHTS):
+                shutil.copy2(each, folder)
+        shutil.copy2(kept / WEIGHTS, folder)
+    if find_spec("matplotlib") is None:
+        logger.warning("%s has no page, training/run.html: that takes pip install 'ganaug[evaluation]'", folder)
+    elif not (folder / "training" / "run.html").exists():
+        write_run_page(folder)

@@ -23,6 +23,7 @@ from ganaug.training.presets import (
     expected_utility,
     kimg_within,
     measured_utility,
+    preset_within,
 )
 from ganaug.training.pseudo_labels import pseudo_label
 from ganaug.training.run_folder import RunFolder, new_run_folder
@@ -59,6 +60,7 @@ __all__ = [
     "measured_utility",
     "new_run_folder",
     "open_checkpoint",
+    "preset_within",
     "pseudo_label",
     "start_accelerator",
     "train",

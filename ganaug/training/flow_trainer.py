@@ -14,6 +14,21 @@ from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer, mean_over_parts
 
 
+def check_flow_settings(settings: TrainingSettings) -> None:
+    """Refuse settings that a flow cannot be trained with.
+
+    Raises:
+        InputError: they ask for augmentation other than flip, or for what only a discriminator can have.
+    """
+    others = [name for name in settings.augment if name != "flip"]
+    if others:
+        raise InputError(
+            f"a flow learns to draw all it is shown, so its augment may only be flip; got {', '.join(others)}"
+        )
+    if settings.half_batches or settings.discriminator_steps > 1:
+        raise InputError("a flow has no discriminator: leave out half_batches and discriminator_steps")
+
+
 class FlowTrainer(Trainer):
     """A generator that learns the velocity from noise to images.
 
@@ -35,13 +50,7 @@ class FlowTrainer(Trainer):
     def __init__(
         self, generator: FlowGenerator, data: LabelledImages, settings: TrainingSettings, accelerator: Accelerator
     ) -> None:
-        others = [name for name in settings.augment if name != "flip"]
-        if others:
-            raise InputError(
-                f"a flow learns to draw all it is shown, so its augment may only be flip; got {', '.join(others)}"
-            )
-        if settings.half_batches or settings.discriminator_steps > 1:
-            raise InputError("a flow has no discriminator: leave out half_batches and discriminator_steps")
+        check_flow_settings(settings)
         super().__init__(generator, data, settings, accelerator)
         self.velocity = self._prepare(_Velocity(generator))
         self.optimizer = self._adam("generator", generator, settings.learning_rate)

@@ -17,13 +17,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
+from accelerate.utils import set_seed
 from filelock import FileLock
 from safetensors.torch import load_file
 from tqdm import tqdm
@@ -37,9 +38,12 @@ from ganaug.hub.config import FORMAT_VERSION
 from ganaug.hub.folder import load
 from ganaug.hub.missing import CHECKPOINTS
 from ganaug.hub.registry import registered_generators
+from ganaug.training.distributed import start_accelerator
 from ganaug.training.fit import fit
 from ganaug.training.interruption import StoppedError
 from ganaug.training.losses import GANObjective
+from ganaug.training.models import MODELS, make_trainer
+from ganaug.training.presets import Preset, kimg_within, preset_within
 from ganaug.training.selection import hold_back
 from ganaug.training.settings import TrainingSettings
 
@@ -49,6 +53,7 @@ _JOB, _IMAGES = "job.json", "images.safetensors"
 # -c, because -m would run this module a second time besides the one that the package has imported.
 _RUN_JOB = "import sys; from ganaug.training.own_process import run_job; run_job(*sys.argv[1:])"
 _LOCK = ".lock"  # held in a run's folder by the process that trains there
+_FITTED = ".recipe.json"  # in a run's folder: the recipe as it fits into the time that was given
 _BAR = "{n}/{total}\n"  # the training's progress bar, as _PROGRESS reads it
 _PROGRESS = re.compile(r"\s*(\d+)/(\d+)\s*")
 TIMED = 5.0  # seconds of training before it says how long the rest takes
@@ -77,6 +82,18 @@ class Recipe:
     settings: TrainingSettings
     objective: GANObjective
 
+    @classmethod
+    def of(cls, preset: Preset, images: LabelledImages) -> Recipe:
+        """That of a preset.
+
+        Raises:
+            ValueError: its network cannot draw these images, or have these class names.
+        """
+        model = MODELS[preset.model]
+        with torch.random.fork_rng(devices=[]):
+            generator = model.make_generator(images)
+        return cls(generator.architecture, generator.network_options(), preset.settings, model.objective)
+
 
 @dataclass(frozen=True)
 class Wording:
@@ -93,8 +110,8 @@ class Wording:
     begin: Callable[[Path, str], None]
 
 
-def folder_of(recipe: Recipe, images: LabelledImages, cache: Path) -> Path:
-    """Where :func:`train_once` keeps the generator of a recipe and images."""
+def folder_of(recipe: Recipe, images: LabelledImages, cache: Path, *, minutes: float | None = None) -> Path:
+    """Where :func:`train_once` keeps the generator of a recipe, images and time."""
     key = fingerprints.of_values(
         images.fingerprint,
         recipe.architecture,
@@ -102,11 +119,14 @@ def folder_of(recipe: Recipe, images: LabelledImages, cache: Path) -> Path:
         asdict(recipe.settings),
         asdict(recipe.objective),
         [FORMAT_VERSION, version("ganaug"), torch.__version__],
+        *([] if minutes is None else [minutes]),
     )
     return cache.absolute() / key[:32]
 
 
-def train_once(recipe: Recipe, images: LabelledImages, cache: Path, wording: Wording) -> Path:
+def train_once(
+    recipe: Recipe, images: LabelledImages, cache: Path, wording: Wording, *, minutes: float | None = None
+) -> Path:
     """Train a generator in a separate process, or find the one trained by the same recipe on the same images before.
 
     Of several processes that ask at once, one trains and the others wait. If it is stopped or killed, the next call
@@ -117,6 +137,9 @@ def train_once(recipe: Recipe, images: LabelledImages, cache: Path, wording: Wor
         images (LabelledImages): what it is trained on.
         cache (Path): where generators are kept, each in a folder of its own.
         wording (Wording): for messages and the progress bar.
+        minutes (float, optional): train for no longer than about this, see :func:`kimg_within`. The recipe is then the
+            default preset's; where the time is short for its network, the narrow one is trained. Default: the recipe
+            says how long
 
     Returns:
         Path: folder of the generator.
@@ -125,11 +148,11 @@ def train_once(recipe: Recipe, images: LabelledImages, cache: Path, wording: Wor
         RuntimeError: the training was stopped, or it failed; then nothing is kept.
         OSError: the folder cannot be written to or the disk is full.
     """
-    folder = folder_of(recipe, images, cache)
+    folder = folder_of(recipe, images, cache, minutes=minutes)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     build_once(
         folder,
-        partial(_train, recipe, images, wording, folder, unfinished),
+        partial(_train, recipe, images, wording, minutes, folder, unfinished),
         what=f"a generator for {images.name}",
         problem=_problem_of,
     )
@@ -146,16 +169,23 @@ def _problem_of(folder: Path) -> str | None:
 
 
 def _train(
-    recipe: Recipe, images: LabelledImages, wording: Wording, kept_in: Path, unfinished: Path, output: Path
+    recipe: Recipe,
+    images: LabelledImages,
+    wording: Wording,
+    minutes: float | None,
+    kept_in: Path,
+    unfinished: Path,
+    output: Path,
 ) -> None:
     """Fill the folder ``output`` with a generator, trained in a separate process in the folder ``unfinished``."""
     stopped_before = any(unfinished.glob(f"{CHECKPOINTS}/step-*"))
-    wording.begin(kept_in, "It goes on where an earlier call stopped" if stopped_before else "It takes minutes")
+    how_long = "It takes minutes" if minutes is None else f"It takes {minutes:g} minutes or less"
+    wording.begin(kept_in, "It goes on where an earlier call stopped" if stopped_before else how_long)
     folder = output / "job"  # inside, so that it is cleaned up with the rest if this process is killed
     folder.mkdir(parents=True)
     unfinished.mkdir(exist_ok=True)
     write_tensors(folder / _IMAGES, {"images": images.images, "targets": images.targets})
-    write_json(folder / _JOB, {**asdict(recipe), "classes": images.classes, "name": images.name})
+    write_json(folder / _JOB, {**asdict(recipe), "minutes": minutes, "classes": images.classes, "name": images.name})
 
     command = [sys.executable, "-c", _RUN_JOB, str(folder), str(unfinished)]
     try:
@@ -176,7 +206,7 @@ def _train(
             f"{then}. {wording.instead}"
         )
     shutil.rmtree(folder)
-    without = shutil.ignore_patterns(_LOCK, CHECKPOINTS.name)
+    without = shutil.ignore_patterns(_LOCK, _FITTED, CHECKPOINTS.name)
     shutil.copytree(unfinished, output, ignore=without, dirs_exist_ok=True)
 
 
@@ -251,13 +281,41 @@ def run_job(job_folder: str, run: str) -> None:
     job = json.loads(Path(job_folder, _JOB).read_text(encoding="utf-8"))
     stored = load_file(Path(job_folder, _IMAGES))
     everything = LabelledImages(stored["images"], stored["targets"], tuple(job["classes"]), job["name"])
-    settings, objective = TrainingSettings(**job["settings"]), GANObjective(**job["objective"])
-    images, held_out = hold_back(settings, everything, everything)
-    cls = cast(type[Generator], registered_generators()[job["architecture"]])
-    make = partial(cls, images.classes, image_size=images.image_size, channels=images.channels, **job["network"])
+    recipe = _recipe_from(job)
     # The training of a call that was killed may still be in its last step.
     with FileLock(Path(run, _LOCK)):
+        if (minutes := job.get("minutes")) is not None:
+            recipe = _fitted(recipe, everything, minutes, Path(run, _FITTED))
+        images, held_out = hold_back(recipe.settings, everything, everything)
+        cls = cast(type[Generator], registered_generators()[recipe.architecture])
+        make = partial(cls, images.classes, image_size=images.image_size, channels=images.channels, **recipe.network)
         try:
-            fit(make, objective, images, settings, run, resume=True, held_out=held_out)
+            fit(make, recipe.objective, images, recipe.settings, run, resume=True, held_out=held_out)
         except StoppedError as stopped:
             sys.exit(stopped.exit_code)
+
+
+def _fitted(recipe: Recipe, images: LabelledImages, minutes: float, kept: Path) -> Recipe:
+    """The default preset's recipe as it fits into a time; ``kept`` has what an earlier call found, to be resumed."""
+    if kept.exists():
+        return _recipe_from(json.loads(kept.read_text(encoding="utf-8")))
+
+    def settings_of(preset: Preset) -> TrainingSettings:
+        settings, model = replace(preset.settings, augment=recipe.settings.augment), MODELS[preset.model]
+        accelerator = start_accelerator(settings)
+        set_seed(settings.seed)
+        trainer = make_trainer(model.make_generator(images), model.objective, images, settings, accelerator)
+        kimg = kimg_within(minutes, trainer)
+        logger.warning("%s: %.3g kimg take %g minutes here", preset.model, kimg, minutes)
+        return replace(settings, total_kimg=min(kimg, settings.total_kimg))
+
+    preset = preset_within(images, settings_of)
+    logger.warning("%s", preset)
+    found = Recipe.of(preset, images)
+    write_json(kept, asdict(found))
+    return found
+
+
+def _recipe_from(written: Mapping[str, Any]) -> Recipe:
+    settings, objective = TrainingSettings(**written["settings"]), GANObjective(**written["objective"])
+    return Recipe(written["architecture"], written["network"], settings, objective)

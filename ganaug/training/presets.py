@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -35,6 +35,7 @@ IMBALANCED = 5  # largest class over smallest, above which images count as imbal
 
 WARM_UP = 3  # first steps, which are slower and not timed
 TIMED = 10.0  # seconds, roughly, for which steps are timed
+MOST_TIMED = 0.1  # of the minutes that are given
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,28 @@ def choose_preset(
     if held.total_kimg < kimg:
         expectation += f". That was after the preset's own length: expect less after {held.total_kimg:g} kimg"
     return Preset(model, held, reason, expectation)
+
+
+def preset_within(
+    images: LabelledImages,
+    settings_of: Callable[[Preset], TrainingSettings],
+    *,
+    labelled: LabelledImages | None = None,
+) -> Preset:
+    """The default preset with the settings that a run will have; the narrow network's if time is short for the wide.
+
+    Args:
+        images (LabelledImages), labelled (LabelledImages, optional): see :func:`choose_preset`.
+        settings_of (callable): from a preset to what its model is trained with after all: with what the user chose,
+            and for no longer than the user has. It is called for the wide network, and for the narrow one if that
+            gets less than half of the wide one's own length.
+    """
+    preset = choose_preset(images, labelled=labelled)
+    settings, quick = settings_of(preset), False
+    if preset.model == WIDE and settings.total_kimg < ENOUGH * preset.settings.total_kimg:
+        quick = True
+        settings = settings_of(choose_preset(images, labelled=labelled, quick=True))
+    return choose_preset(images, labelled=labelled, quick=quick, settings=settings)
 
 
 def possible_settings() -> list[TrainingSettings]:
@@ -183,9 +206,10 @@ def kimg_within(minutes: float, trainer: Trainer) -> float:
     with torch.random.fork_rng():
         _time_steps(trainer, 0, WARM_UP)
         one = _time_steps(trainer, WARM_UP, 1)
-        steps = max(1, min(100, round(TIMED / one)))
+        steps = max(1, min(100, round(min(TIMED, MOST_TIMED * 60 * minutes) / one)))
         each = _time_steps(trainer, WARM_UP + 1, steps) / steps
-    return max(minutes * 60 / each, 1) * trainer.images_per_step / 1000
+    kimg = max(minutes * 60 / each, 1) * trainer.images_per_step / 1000
+    return float(f"{kimg:.3g}")  # no more digits than are measured, so that what is told is what is trained
 
 
 def _time_steps(trainer: Trainer, first: int, count: int) -> float:

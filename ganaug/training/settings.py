@@ -79,6 +79,8 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.augment, str):
+            raise InputError(f"augment must be a list of names, got {self.augment!r}. Write [{self.augment!r}]")
         object.__setattr__(self, "augment", tuple(self.augment))  # JSON has lists
         for field in fields(self):
             value = getattr(self, field.name)

@@ -212,7 +212,7 @@ def test_what_is_given_up_is_said_with_what_it_costs(plan, cells):
 
 
 def test_a_budget_that_is_too_small_says_what_would_do(plan, cells):
-    with pytest.raises(InputError, match="least") as refused:
+    with pytest.raises(InputError, match="too little") as refused:
         budget(plan, cells, 1)
     enough = float(str(refused.value).split("up to ")[1].split()[0])
     settings, _ = budget(plan, cells, enough)

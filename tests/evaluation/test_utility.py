@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -509,8 +511,36 @@ def test_the_same_answers_from_two_processes(parts, tmp_path, monkeypatch):
         assert torch.equal(one.confidence, two.confidence)
 
 
+SCRIPT = """
+from pathlib import Path
+from types import ModuleType
+from helpers.evaluated import TinyClassifier
+Path(__file__).with_suffix(".ran").touch()
+class Own(TinyClassifier):
+    pass
+"""
+
+
+def test_workers_run_the_users_script_only_for_what_it_defines(parts, tmp_path, monkeypatch):
+    script, quicker = tmp_path / "script.py", forkserver()
+    script.write_text(SCRIPT)
+    main = ModuleType("__main__")
+    main.__file__ = str(script)
+    exec(SCRIPT, main.__dict__)
+    (ran := tmp_path / "script.ran").unlink()
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr("ganaug.evaluation.cells.multiprocessing.get_context", lambda method: quicker)
+    for factory in (TinyClassifier, main.Own):
+        study = Study(parts[0], parts[3], {}, factory=factory, settings=replace(QUICK, steps=3))
+        jobs = [Job(study, study.augmented_arms()[1], seed) for seed in (0, 1)]
+        assert len(Cells([study], tmp_path / factory.__name__, processes=2).run(jobs, "cells")) == 2
+        assert ran.exists() == (factory is main.Own)
+        assert sys.modules["__main__"] is main
+
+
 PROGRAM = """
 from pathlib import Path
+from types import ModuleType
 from helpers.evaluated import QUICK, TinyClassifier, digits_in_parts
 from ganaug.evaluation.cells import Cells, Job
 from ganaug.evaluation.study import Arm, Study

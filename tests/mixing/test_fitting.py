@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -34,6 +35,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import to_pil_image
 from tqdm import tqdm
 
+import ganaug
 from ganaug import ConditionalGANAugment, DataError, Generator, InputError, LabelledImages
 from ganaug.generators import CGANMLPGenerator
 from ganaug.mixing import fitting
@@ -496,3 +498,102 @@ def test_the_wrapper_without_a_generator(stand_in, monkeypatch, tmp_path):
     assert lengths == [(16, 4, (1, 16, 16))] * 2
     (images,) = tmp_path.glob("fitted/*/copy/images.safetensors")
     assert load_file(images)["images"].shape == (12, 1, 30, 30)
+
+
+def test_a_given_time_is_kept_to_and_kept_when_the_training_goes_on(job, tmp_path):
+    values = json.loads((tmp_path / "job" / "job.json").read_text())
+    values["settings"]["augment"] = ["flip"]
+    for minutes in (1e-5, 60):  # the second time it goes on with the length that was found the first time
+        (tmp_path / "job" / "job.json").write_text(json.dumps({**values, "minutes": minutes}))
+        assert job().wait() == 0
+        config = json.loads((tmp_path / "run" / "config.json").read_text())
+        assert config["training"]["total_kimg"] == 0.064  # a step; the preset's own length is 60 kimg
+        assert config["training"]["augment"] == ["flip"]
+
+
+@pytest.fixture
+def cache(stand_in, monkeypatch, tmp_path) -> Path:
+    """Where :func:`ganaug.fit` keeps generators, one of which stands in for what is trained."""
+    with torch.random.fork_rng():
+        CGANMLPGenerator(THREE, image_size=12, channels=1).save_pretrained(tmp_path / "made")
+    stand_in(f"mkdir $OUTPUT/training; cp -r {shlex.quote(str(tmp_path))}/made/. $OUTPUT; cp $JOB/job.json $OUTPUT")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(fitting, "write_run_page", lambda folder: (folder / "training" / "run.html").touch())
+    return tmp_path / "cache" / "ganaug"
+
+
+def test_fitting_in_one_line(cache, caplog):
+    generator = ganaug.fit(small_images(), minutes=10, augment=["flip"])
+    assert (generator.label_names, generator.training) == (THREE, False)
+    assert "A generator is fitted to noise: 60 images of 12x12 pixels, 3 classes. It takes 10 minutes" in caplog.text
+    (folder,) = (cache / "fitted" / name for name in kept(cache))
+    job = json.loads((folder / "job.json").read_text())
+    assert (job["minutes"], job["settings"]["augment"]) == (10, ["flip"])
+
+
+def test_what_is_fitted_is_found_by_all_that_was_asked_for(cache, monkeypatch):
+    data = small_images()
+    asked = ({}, {"minutes": 10}, {"minutes": 20}, {"augment": ["flip"]}, {"resolution": 8})
+    for number, options in enumerate(asked, 1):
+        ganaug.fit(data, **options)
+        assert len(kept(cache)) == number
+    assert fit_generator(data).name in kept(cache)  # without choices, the one that a dataset without a generator gets
+    monkeypatch.setattr(sys, "executable", "no-such-python")
+    for options in (*asked, {"minutes": 10.0}):
+        ganaug.fit(data, **options)
+
+
+def test_a_run_is_kept_where_the_user_says(cache, stand_in, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "notes.txt").write_text("mine")
+    ganaug.fit(small_images(), folder=run)
+    (folder,) = (cache / "fitted" / name for name in kept(cache))
+    names = {path.relative_to(run).as_posix() for path in run.rglob("*")}
+    assert names == {"notes.txt", "training/run.html", *(p.relative_to(folder).as_posix() for p in folder.rglob("*"))}
+
+    # The same call again finds it there, and leaves the card as it is by now.
+    (run / "README.md").write_text("with a verdict")
+    assert ganaug.fit(small_images(), folder=str(run)).label_names == THREE
+    assert (run / "README.md").read_text() == "with a verdict"
+
+    # A copy that was broken off is made whole.
+    (run / "model.safetensors").unlink()
+    shutil.rmtree(run / "training")
+    ganaug.fit(small_images(), folder=run)
+    assert names == {path.relative_to(run).as_posix() for path in run.rglob("*")}
+
+    # Another one does not go there, which is said before it is trained.
+    stand_in("exit 1")
+    with pytest.raises(InputError, match=r"run already holds a run, .* Give another folder"):
+        ganaug.fit(small_images(seed=1), folder=run)
+    (tmp_path / "begun" / "training").mkdir(parents=True)  # by ganaug train, which is not through
+    with pytest.raises(InputError, match="already holds a run"):
+        ganaug.fit(small_images(), folder=tmp_path / "begun")
+    with pytest.raises(InputError, match="is a file"):
+        ganaug.fit(small_images(), folder=run / "notes.txt")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"minutes": 0}, "minutes must be positive and finite, got 0"),
+        ({"minutes": float("nan")}, "minutes must be positive and finite, got nan"),
+        ({"augment": "flip"}, r"augment must be a list of names, got 'flip'\. Write \['flip'\]"),
+        ({"augment": ["mirror"]}, "augment takes shift, flip"),
+        ({"augment": ["cutout"]}, "may only be flip; got cutout"),
+        ({"resolution": 11}, "11"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_before_it_is_trained(cache, options, message):
+    with pytest.raises(InputError, match=message):
+        ganaug.fit(small_images(), **options)
+    assert not cache.exists()
+
+
+def test_no_generator_is_fitted_to_images_that_judge(cache):
+    with pytest.raises(InputError, match="noise is for evaluation.*Give the training images"):
+        ganaug.fit(replace(small_images(), train=False))
+    with pytest.raises(DataError, match="no folder nowhere"):
+        ganaug.fit(Path("nowhere"))
+    assert not cache.exists()

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ganaug.core.errors import InputError
 from ganaug.core.hardware import best_device, has_bf16
 from ganaug.evaluation.evaluate import Evaluation
 from ganaug.evaluation.fidelity import Fidelity
@@ -281,9 +282,11 @@ class Cost:
     machine: Machine
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """A whole report; shares and scores are in [0, 1]. ``dataclasses.asdict`` gives what ``report.json`` holds.
+
+    Shown in a notebook or printed, it is the verdict on each generator, in a sentence.
 
     Attributes:
         format_version (int): of ``report.json``.
@@ -333,6 +336,21 @@ class Report:
             KeyError: there is none.
         """
         return {generator.name: generator for generator in self.generators}[name]
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{generator.name}: {generator.verdict.sentence}" for generator in self.generators)
+
+    @property
+    def verdict(self) -> VerdictFacts:
+        """The verdict, of a report on one generator.
+
+        Raises:
+            InputError: it is on several; see :meth:`generator`.
+        """
+        if len(self.generators) > 1:
+            names = ", ".join(generator.name for generator in self.generators)
+            raise InputError(f"the report has a verdict on each of {names}. Say which: report.generator(NAME).verdict")
+        return self.generators[0].verdict
 
     @property
     def reference_arm(self) -> ArmFacts:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from PIL.Image import Image
 
+from ganaug.core.errors import InputError
 from ganaug.core.files import write_json, write_text
 from ganaug.data import LabelledImages, grids
 from ganaug.evaluation.evaluate import Evaluation
@@ -74,6 +75,23 @@ def _grid(data: LabelledImages) -> Image:
     some = torch.nonzero(data.targets < _COLUMNS).squeeze(1)
     classes = data.classes[:_COLUMNS]
     return grids.real_grid(LabelledImages(data.images[some], data.targets[some], classes, data.name), rows=8)
+
+
+def add_verdicts(report: Report) -> list[str]:
+    """Write each verdict into the model card of its generator, where that came from a folder.
+
+    Returns:
+        list of str: for each card that it could not be written into, a sentence that says why.
+    """
+    problems = []
+    for found in report.generators:
+        card = Path(found.source) / "README.md"
+        if card.is_file():
+            try:
+                add_verdict(card, report, found.name)
+            except (InputError, OSError) as error:  # the evaluation is done, and its other results are told
+                problems.append(f"the verdict was not written into {card}: {error}")
+    return problems
 
 
 def add_verdict(card: str | Path, report: Report, name: str) -> None:

@@ -1,0 +1,189 @@
+"""What ``ganaug train`` and ``ganaug evaluate`` do, as a line of Python each: :func:`fit` and :func:`evaluate`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ganaug.core.errors import InputError
+from ganaug.core.files import check_writable
+from ganaug.core.hardware import cpu_threads
+from ganaug.data import open_images
+from ganaug.evaluation import Report, UtilitySettings, classifier_named, report_of, write_report
+from ganaug.evaluation import evaluate as evaluate_images
+from ganaug.evaluation.inputs import by_short_names, check_drawn, form_of, place
+from ganaug.evaluation.report.files import add_verdicts
+from ganaug.generators.base import Generator
+
+logger = logging.getLogger(__name__)
+
+CLASSIFIER = "small-cnn"
+IN_MEMORY = "an object in Python"  # where a generator comes from that was not loaded here
+
+
+def fit(
+    dataset: Any,
+    *,
+    minutes: float | None = None,
+    resolution: int | None = None,
+    augment: Sequence[str] = (),
+    folder: str | Path | None = None,
+) -> Generator:
+    """Train a generator on labelled images with the preset of ``ganaug train``, or find the one trained before.
+
+    It is trained in a process of its own, so a notebook or a script needs nothing around the call. It is kept in
+    :func:`ganaug.core.files.user_cache` and found again for the same images and arguments. A call that is stopped or
+    killed is resumed by the next one. ``ganaug train`` has more choices; :func:`ganaug.training.fit` is for networks
+    and losses of your own.
+
+    Args:
+        dataset: anything that :func:`ganaug.open_images` opens: a folder, the name of a dataset, arrays (X, y), a
+            dataset object, :class:`ganaug.LabelledImages`. Its training split is taken.
+        minutes (float, optional): train for no longer than about this on this machine, which is timed first; as
+            ``--budget_minutes``. Default: for as long as the preset says
+        resolution (int, optional): side to resize and crop the images to, in pixels. Default: the images' own
+        augment (sequence of str): ``["flip"]`` mirrors half of the images; only where a mirrored image is still of its
+            class, as with photos but not with digits. Default: nothing
+        folder (str or Path, optional): keep the run there too, as ``ganaug train`` does: the generator with its card,
+            sample grids, metrics and, where matplotlib is installed, the page ``training/run.html``. Default: it is
+            kept in the cache alone
+
+    Returns:
+        Generator: in evaluation mode, on the CPU.
+
+    Raises:
+        InputError: the images cannot be opened, are for evaluation, or have a size that the network does not draw;
+            ``minutes`` is not positive and finite; ``augment`` has another name; or ``folder`` holds another run or
+            cannot be written to.
+        ValueError: the class names cannot be a generator's.
+        RuntimeError: the training was stopped or failed, or this is a DataLoader worker.
+        OSError: a folder cannot be written to or the disk is full.
+    """
+    from ganaug.mixing import fitting  # training is imported where it is needed
+
+    _check_minutes(minutes)
+    images = open_images(dataset, resolution=resolution)
+    if not images.train:
+        raise InputError(
+            f"{images.name} is for evaluation: judged on images that the generator was trained on, it would look "
+            "better than it is. Give the training images"
+        )
+    found = fitting.fit_preset(
+        images,
+        why="A generator is fitted",
+        instead="With ganaug train --train_data_dir FOLDER you can choose how it is trained",
+        augment=augment,
+        minutes=minutes,
+        run_folder=None if folder is None else Path(folder).expanduser(),
+    )
+    return Generator.from_pretrained(found)
+
+
+def evaluate(
+    generator: Generator | str | Path | Mapping[str, Generator | str | Path],
+    train: Any,
+    held_out: Any = None,
+    *,
+    minutes: float | None = None,
+    horizontal_flip: bool = False,
+    folder: str | Path | None = None,
+) -> Report:
+    """Find out whether a generator's images help a classifier, with the presets of ``ganaug evaluate``.
+
+    A small CNN is trained on the images with and without generated ones. Every trained classifier is kept, so a call
+    that is stopped goes on where it was. ``ganaug evaluate`` has more choices, and so has the function behind both,
+    :func:`ganaug.evaluation.evaluate`: classifiers, settings, generators that are any module. That one takes images
+    that are open, and returns an Evaluation, of which :func:`ganaug.evaluation.report_of` makes this report.
+
+    Args:
+        generator (Generator, str, Path or mapping): a generator, or the folder or Hub id of one; {name: generator} to
+            compare several. In a folder, the verdict is added to the generator's card.
+        train: the images that the classifiers are trained on, and usually the generator was: anything that
+            :func:`ganaug.open_images` opens. It is opened in the generator's resolution and channels.
+        held_out (optional): other real images, which judge; opened likewise. Default: the test split of ``train``
+        minutes (float, optional): take no longer than about this: what the verdict needs least is left out, and what
+            that costs is said before anything is trained; as ``--budget_minutes``. Default: nothing is left out
+        horizontal_flip (bool): mirror images in the classifiers' augmentation; only where a mirrored image is still of
+            its class. Default: False
+        folder (str or Path, optional): write ``report.html`` and ``report.json`` there. Default: nothing is written
+
+    Returns:
+        Report: shown in a notebook, it is the verdict in a sentence. ``report.verdict`` has its ``outcome``
+        (``"helps"``, ``"no worthwhile effect"``, ``"hurts"`` or ``"cannot tell yet"``), ``sentence``,
+        ``recommended_ratio`` and ``difference``; of several generators, it is ``report.generator(name).verdict``.
+
+    Raises:
+        InputError: images or a generator cannot be opened, do not go together, or one of the classifiers or generators
+            was trained on held-out images; ``minutes`` is not positive and finite or too little for any verdict; or
+            ``folder`` cannot be written to.
+        TypeError: a generator is something else.
+        ImportError: scipy is not installed, or matplotlib, which a report needs.
+        OSError: a folder cannot be written to or the disk is full.
+    """
+    # What can be refused is refused before anything takes minutes.
+    _check_minutes(minutes)
+    if folder is not None:
+        check_writable(folder := Path(folder).expanduser())
+    missing = [name for name in ("scipy", *(["matplotlib"] if folder else [])) if find_spec(name) is None]
+    if missing:
+        raise ImportError(f"ganaug.evaluate needs {' and '.join(missing)}: pip install 'ganaug[evaluation]'")
+    generators, sources = _opened(generator)
+
+    # The images, as the generators make them.
+    resolution, channels = form_of(generators)
+    opened = partial(open_images, resolution=resolution, channels=channels)
+    images = opened(train)
+    judges = opened(train, split="test", like=images) if held_out is None else opened(held_out, like=images)
+    check_drawn(images.classes, generators, images=images.name)
+
+    found = evaluate_images(
+        images,
+        judges,
+        generators,
+        factory=classifier_named(CLASSIFIER),
+        settings=UtilitySettings(horizontal_flip=horizontal_flip),
+        processes=cpu_threads(None)[0],
+        budget_minutes=minutes,
+    )
+    written = report_of if folder is None else partial(write_report, folder=folder)
+    report = written(found, sources=sources, classifier=CLASSIFIER)
+    for problem in add_verdicts(report):
+        logger.warning("%s", problem)
+    return report
+
+
+def _check_minutes(minutes: float | None) -> None:
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise InputError(f"minutes must be positive and finite, got {minutes}")
+
+
+def _opened(generator: Any) -> tuple[dict[str, Generator], dict[str, str]]:
+    """Generators by name, and where each comes from.
+
+    Raises:
+        InputError: a folder or Hub id cannot be loaded, or there is no generator.
+        TypeError: a generator is something else.
+    """
+    if isinstance(generator, str | Path):
+        generator = by_short_names([generator])
+    elif not isinstance(generator, Mapping):
+        generator = {getattr(generator, "architecture", "generator"): generator}
+    if not generator:
+        raise InputError("there is no generator to evaluate. Give one, or a folder or Hub id, or {name: generator}")
+    generators, sources = {}, {}
+    for name, given in generator.items():
+        if isinstance(given, str | Path):
+            sources[name] = place(given)
+            generators[name] = Generator.from_pretrained(sources[name])
+        elif isinstance(given, Generator):
+            sources[name], generators[name] = IN_MEMORY, given
+        else:
+            raise TypeError(
+                "generator must be a ganaug.Generator, a folder or Hub id, or {name: generator}; got "
+                f"{type(given).__name__}. Other modules are evaluated by ganaug.evaluation.evaluate"
+            )
+    return generators, sources
