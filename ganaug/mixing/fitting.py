@@ -14,6 +14,7 @@ from ganaug.core.files import user_cache
 from ganaug.data import LabelledImages, open_images
 from ganaug.training import MODELS, choose_preset
 from ganaug.training.own_process import Recipe, Wording, folder_of, train_once
+from ganaug.training.preflight import Preflight
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def fit_generator(dataset: Any, *, resolution: int | None = None, cache_dir: str
             "No generator was given, so one is fitted first to %s: %d images of %dx%d pixels, %d classes. %s, is kept "
             "in %s and used again for the same images. A generator of your own goes in as the second argument\n%s",
             images.name, len(images), images.image_size, images.image_size, len(images.classes), how_long, folder,
-            preset,
+            Preflight(images, preset, "minutes and memory are said after the first seconds of training"),
         )  # fmt: skip
 
     cache = Path(cache_dir or user_cache()) / "fitted"
