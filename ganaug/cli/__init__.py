@@ -10,6 +10,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 COMMANDS = {
+    "check": "say what is wrong with labelled images, and what a generator could do for them",
     "train": "train a generator on labelled images",
     "evaluate": "measure whether a generator's images help a classifier",
     "generate": "draw labelled images into files",
@@ -18,7 +19,14 @@ COMMANDS = {
 }
 # What they import that only an extra brings. Looked for first: an evaluation must not fail after an hour of training.
 _JUDGING = ("tyro", "scipy", "matplotlib")
-NEEDED = {"train": _JUDGING, "evaluate": _JUDGING, "generate": ("tyro",), "publish": ("tyro",), "inspect": ()}
+NEEDED = {
+    "check": _JUDGING,
+    "train": _JUDGING,
+    "evaluate": _JUDGING,
+    "generate": ("tyro",),
+    "publish": ("tyro",),
+    "inspect": (),
+}
 
 
 def main(words: Sequence[str] | None = None) -> None:
