@@ -15,8 +15,8 @@ PUBLIC = {
         "sample",
     ],
     "ganaug.data": [
-        "LabelledImages", "bundled_digits", "joined", "long_tail_counts", "open_images", "open_unlabeled",
-        "reduce_images",
+        "Audit", "LabelledImages", "audit_images", "bundled_digits", "joined", "long_tail_counts", "open_images",
+        "open_unlabeled", "reduce_images",
     ],
     "ganaug.evaluation": ["evaluate", "report_of", "utility", "write_report"],
     "ganaug.filters": ["ClassifierAgreement", "DiscriminatorScore", "Filter", "StarvedFilterError"],

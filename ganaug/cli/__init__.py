@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from ganaug.cli.hints import command_like
 
 COMMANDS = {
+    "check": "say what is wrong with labelled images, and what a generator could do for them",
     "train": "train a generator on labelled images",
     "evaluate": "measure whether a generator's images help a classifier",
     "generate": "draw labelled images into files",
@@ -20,7 +21,14 @@ COMMANDS = {
 }
 # What they import that only an extra brings. Looked for first: an evaluation must not fail after an hour of training.
 _JUDGING = ("tyro", "scipy", "matplotlib")
-NEEDED = {"train": _JUDGING, "evaluate": _JUDGING, "generate": ("tyro",), "publish": ("tyro",), "inspect": ()}
+NEEDED = {
+    "check": _JUDGING,
+    "train": _JUDGING,
+    "evaluate": _JUDGING,
+    "generate": ("tyro",),
+    "publish": ("tyro",),
+    "inspect": (),
+}
 
 _COMPLETION = """Completion, from the next shell on:
   ganaug --completion bash > ~/.local/share/bash-completion/completions/ganaug

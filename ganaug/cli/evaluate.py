@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from ganaug import Generator, LabelledImages
 from ganaug.cli.draws import make_draws
 from ganaug.cli.flags import run
@@ -30,6 +32,8 @@ from ganaug.evaluation import (
 from ganaug.evaluation.inputs import by_short_names, check_drawn, form_of
 from ganaug.evaluation.report.files import add_verdicts
 from ganaug.hub.missing import RUNS
+from ganaug.training import expected_utility
+from ganaug.training.presets import OTHERS, SAME
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,16 @@ def open_splits(
     check_drawn(train.classes, generators, images=train.name)
     for what, images in (("training", train), ("held-out", held_out)):
         print(f"{what} images: {images}\nclasses: {classes_with_counts(images)}")
+    for name, generator in generators.items():
+        print(f"generator {name}: {generator.architecture}, {kind_of(generator, train)}")
     return train, extra, held_out
+
+
+def kind_of(generator: Generator, train: LabelledImages) -> str:
+    """What a generator was trained on, as far as it says, and what was measured with generators like it."""
+    own = generator.seen_images is not None and torch.equal(generator.seen_images, train.image_hashes.unique())
+    trained_on = "trained on these images" if own else "trained on other images than these, as far as it says"
+    return f"{trained_on}. {expected_utility(train.distinct_counts, generator_from=SAME if own else OTHERS)}"
 
 
 def tell(report: Report, folder: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from ganaug import DataError, LabelledImages, open_images
-from ganaug.data import reduce_images
+from ganaug.data import Audit, audit_images, reduce_images
 
 
 @dataclass(frozen=True)
@@ -70,22 +71,55 @@ class DataArguments:
         Raises:
             DataError: two sources are given, or :func:`ganaug.open_images` finds nothing usable.
         """
+        return open_images(
+            self.source,
+            split=split,
+            like=like,
+            resolution=self.resolution,
+            channels=self.channels,
+            skip_bad_images=self.skip_bad_images,
+            **self._how(),
+        )
+
+    def audit_split(
+        self, split: str, resolution: Callable[[int, int], int], *, like: LabelledImages | None = None
+    ) -> Audit:
+        """Find out what may be wrong with the images of a split.
+
+        Args:
+            split (str): which one.
+            resolution (callable): chooses a side, where no flag does; see :func:`ganaug.data.audit_images`.
+            like (LabelledImages, optional): the training images, whose form and classes held-out ones get.
+
+        Raises:
+            DataError: two sources are given, or there is nothing usable.
+        """
+        side, channels = self.resolution or resolution, self.channels
+        if like is not None:
+            side, channels = like.image_size, cast(Literal[1, 3], like.channels)
+        return audit_images(self.source, split=split, like=like, resolution=side, channels=channels, **self._how())
+
+    @property
+    def source(self) -> Path | str | None:
+        """Where the images are, as :func:`ganaug.open_images` takes it.
+
+        Raises:
+            DataError: two sources are given.
+        """
         if self.train_data_dir is not None and self.dataset_name is not None:
             raise DataError(
                 f"give train_data_dir ({self.train_data_dir}) or dataset_name ({self.dataset_name}), not both: they "
                 "are two sources"
             )
-        return open_images(
-            self.dataset_name if self.train_data_dir is None else self.train_data_dir,
-            config_name=self.dataset_config_name,
-            split=split,
-            classes=self.classes,
-            class_names=self.class_names,
-            image_column=self.image_column,
-            label_column=self.label_column,
-            like=like,
-            resolution=self.resolution,
-            channels=self.channels,
-            background=self.background,
-            skip_bad_images=self.skip_bad_images,
-        )
+        return self.dataset_name if self.train_data_dir is None else self.train_data_dir
+
+    def _how(self) -> dict[str, Any]:
+        """What is read of a source, and how."""
+        return {
+            "config_name": self.dataset_config_name,
+            "classes": self.classes,
+            "class_names": self.class_names,
+            "image_column": self.image_column,
+            "label_column": self.label_column,
+            "background": self.background,
+        }

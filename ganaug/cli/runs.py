@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,12 @@ from ganaug.training import (
     TrainingSettings,
     check_same_run,
     init_from,
-    kimg_within,
     new_run_folder,
     preset_within,
 )
 from ganaug.training.checkpoints import check_held_out
-from ganaug.training.presets import Preset
+from ganaug.training.preflight import Preflight, cost, cost_of
+from ganaug.training.presets import Preset, check_minutes, seconds_to_time, time_training
 from ganaug.training.run_folder import read_settings
 
 SOURCES = ("train_data_dir", "dataset_name")  # of labelled images; either can be a folder
@@ -72,6 +73,8 @@ def with_choices(
 ) -> Arguments:
     """The flags, with what the user left open filled in: a preset, and a length that fits the budget.
 
+    What is known before the training starts is printed.
+
     Args:
         args (TrainingArguments): the flags.
         images (LabelledImages): what will be trained on.
@@ -80,21 +83,31 @@ def with_choices(
         new_trainer (callable): makes a trainer of the flags' model, of which a few steps are timed.
     """
 
-    def within_budget(args: Arguments) -> Arguments:
+    if args.budget_minutes is not None:
+        check_minutes(args.budget_minutes)
+
+    def within_budget(args: Arguments) -> tuple[Arguments, str]:
+        """The flags with a length that fits, and what that takes."""
         if args.budget_minutes is None:
-            return args
-        kimg = kimg_within(args.budget_minutes, new_trainer(args, images, accelerator))
-        accelerator.print(f"{args.model}: {kimg:.3g} kimg take {args.budget_minutes:g} minutes here")
-        return replace(args, training=replace(args.training, total_kimg=min(kimg, args.training.total_kimg)))
+            return args, cost_of(partial(new_trainer, args, images, accelerator), args.training)
+        pace = time_training(new_trainer(args, images, accelerator), seconds=seconds_to_time(args.budget_minutes))
+        kimg = min(pace.kimg_within(args.budget_minutes), args.training.total_kimg)
+        return replace(args, training=replace(args.training, total_kimg=kimg)), cost(pace, kimg)
 
     if args.model != "auto":
-        return within_budget(args)
+        chosen, takes = within_budget(args)
+        accelerator.print(Preflight(labelled, args.model, takes))
+        return chosen
+
+    told: list[str] = []  # the last is of the preset that is taken
 
     def settings_of(preset: Preset) -> TrainingSettings:
-        return within_budget(with_preset(args, preset, accelerator.num_processes)).training
+        chosen, takes = within_budget(with_preset(args, preset, accelerator.num_processes))
+        told.append(takes)
+        return chosen.training
 
     preset = preset_within(images, settings_of, labelled=labelled)
-    accelerator.print(preset)
+    accelerator.print(Preflight(labelled, preset, told[-1]))
     return replace(args, model=preset.model, training=preset.settings)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.cli.train_flags import TrainingArguments
 from ganaug.core.files import atomic_path, write_tensors
-from ganaug.data import classes_with_counts, joined, open_unlabeled
+from ganaug.data import joined, open_unlabeled
 from ganaug.training import Checkpoint, RunFolder
 from ganaug.training.pseudo_labels import pseudo_label
 
@@ -27,7 +27,7 @@ def open_all(
     """What is trained on, and those of it that came with labels."""
     with accelerator.local_main_process_first():  # what is downloaded is downloaded once
         images = args.data.open()
-        accelerator.print(f"opened: {images}\nclasses: {classes_with_counts(images)}")
+        accelerator.print(f"opened: {images}")
         if args.unlabeled_data is None:
             return images, images
         unlabeled = open_unlabeled(

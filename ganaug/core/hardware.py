@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 from torch.utils.data import get_worker_info
@@ -133,6 +134,23 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_threshold = -1, -3  # glibc's malloc.h
         ctypes.CDLL(None).mallopt(mmap_threshold, 2**30)
         ctypes.CDLL(None).mallopt(trim_threshold, 2**31 - 1)
+
+
+def memory_held(process: int | None = None) -> int:
+    """Bytes of memory that a process holds now, or 0 if it has ended.
+
+    Args:
+        process (int, optional): its number. Default: this process
+    """
+    try:
+        return int(psutil.Process(process).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def in_gibibytes(size: int) -> str:
+    """A number of bytes, in words."""
+    return f"{size / 2**30:.1f} GiB"
 
 
 class _OneThreadEach:

@@ -6,7 +6,7 @@ import logging
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -99,7 +99,39 @@ class UnreadImage:
     open: Callable[[], AbstractContextManager[Image.Image]]
 
 
-def read_images(unread: Sequence[UnreadImage], conversion: Conversion) -> tuple[Tensor, Tensor]:
+@dataclass
+class Headers:
+    """What the headers of images say, by their index.
+
+    Attributes:
+        modes (dict): PIL modes.
+        sizes (dict): upright (width, height) in pixels.
+        failures (dict): what went wrong where an image cannot be read; :func:`read_images` adds those that it finds.
+    """
+
+    modes: dict[int, str] = field(default_factory=dict)
+    sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    failures: dict[int, Exception] = field(default_factory=dict)
+
+
+def read_headers(unread: Sequence[UnreadImage], conversion: Conversion) -> Headers:
+    """Read the headers of images.
+
+    Args:
+        unread (sequence of UnreadImage): one or more.
+        conversion (Conversion): what is to be done with them. With a resolution, sizes may be those before the image
+            is turned upright, which are not needed then.
+    """
+    headers = Headers()
+    for i, item in enumerate(tqdm(unread, "reading headers", unit="img", disable=len(unread) < 5000)):
+        with _noting_failure(headers.failures, i), item.open() as image:
+            headers.modes[i], headers.sizes[i] = _header(image, conversion)
+    return headers
+
+
+def read_images(
+    unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers | None = None
+) -> tuple[Tensor, Tensor]:
     """Read images straight into one tensor.
 
     Headers are read first: they decide between grey and RGB, and the tensor is made once.
@@ -107,6 +139,7 @@ def read_images(unread: Sequence[UnreadImage], conversion: Conversion) -> tuple[
     Args:
         unread (sequence of UnreadImage): one or more.
         conversion (Conversion): how to convert them, and what to do about those that cannot be decoded.
+        headers (Headers, optional): of these images. Default: they are read first
 
     Returns:
         (Tensor, Tensor): images, uint8 (N, C, H, W), and their indices in ``unread``, int64 (N,), ascending.
@@ -114,19 +147,15 @@ def read_images(unread: Sequence[UnreadImage], conversion: Conversion) -> tuple[
     Raises:
         DataError: images cannot be decoded, or differ in size and no resolution is given.
     """
-    quiet = len(unread) < 5000
-    failures: dict[int, Exception] = {}
-    headers: dict[int, tuple[str, tuple[int, int]]] = {}
-    for i, item in enumerate(tqdm(unread, "reading headers", unit="img", disable=quiet)):
-        with _noting_failure(failures, i), item.open() as image:
-            headers[i] = _header(image, conversion)
-    if not headers:
+    headers = read_headers(unread, conversion) if headers is None else headers
+    failures = headers.failures
+    if not headers.sizes:
         _report_failures(failures, unread, conversion)
-    width, height = _common_size(unread, headers, conversion)
-    mode = conversion.mode_for([mode for mode, _ in headers.values()])
-    images = torch.empty(len(headers), Image.getmodebands(mode), height, width, dtype=torch.uint8)
+    width, height = _common_size(unread, headers.sizes, conversion)
+    mode = conversion.mode_for(list(headers.modes.values()))
+    images = torch.empty(len(headers.sizes), Image.getmodebands(mode), height, width, dtype=torch.uint8)
     kept: list[int] = []
-    for i in tqdm(headers, "decoding", unit="img", disable=quiet):
+    for i in tqdm(headers.sizes, "decoding", unit="img", disable=len(unread) < 5000):
         with _noting_failure(failures, i), unread[i].open() as image:
             pixels = conversion.convert(image, mode)
             if pixels.shape != images.shape[1:]:
@@ -179,13 +208,13 @@ def _header(image: Image.Image, conversion: Conversion) -> tuple[str, tuple[int,
 
 
 def _common_size(
-    unread: Sequence[UnreadImage], headers: dict[int, tuple[str, tuple[int, int]]], conversion: Conversion
+    unread: Sequence[UnreadImage], sizes: dict[int, tuple[int, int]], conversion: Conversion
 ) -> tuple[int, int]:
     """(width, height) that all images get."""
     if conversion.resolution is not None:
         return conversion.resolution, conversion.resolution
-    first, (_, size) = next(iter(headers.items()))
-    for i, (_, other) in headers.items():
+    first, size = next(iter(sizes.items()))
+    for i, other in sizes.items():
         if other != size:
             raise DataError(
                 f"images differ in size: {unread[first].name} is {size[0]}x{size[1]}, {unread[i].name} is "

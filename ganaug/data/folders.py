@@ -39,7 +39,7 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
         wanted (tuple of str, optional): the classes whose folders are read. Default: all
 
     Raises:
-        DataError: there are no class folders or no such split, or a class folder to train on has no image.
+        DataError: there are no class folders or no such split.
     """
     splits = _splits(folder)
     split = _pick(splits, split, folder)
@@ -61,22 +61,19 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
         )
     files: list[Path] = []
     targets: list[int] = []
+    empty: list[str] = []
     for k, name in enumerate(classes):
         if name not in read:
             continue
         found = walk.image_files(picked.classes[name])
         if not found and not is_evaluation_name(split):
-            walk.report(folder)
-            raise DataError(
-                f"class folder {picked.classes[name]} has no image in a format that Pillow opens. Add some, "
-                "remove the folder, or name the classes to keep (classes)"
-            )
+            empty.append(str(picked.classes[name]))
         files += found
         targets += [k] * len(found)
-    walk.report(folder)
     name = f"class folders {folder.name}" + (f", {split} split" if picked.of_splits else "")
     labels = torch.tensor(targets, dtype=torch.int64)
-    return Found(unread_files(files), labels, classes, name, not is_evaluation_name(folder.name))
+    train = not is_evaluation_name(folder.name)
+    return Found(unread_files(files), labels, classes, name, train, walk.left_out(), tuple(empty))
 
 
 def unread_files(files: list[Path]) -> list[UnreadImage]:
@@ -142,14 +139,19 @@ class FolderWalk:
                     elif not _is_folder(entry):
                         self._extensions[Path(entry.name).suffix.lower()] += 1
 
-    def report(self, folder: Path) -> None:
-        """Log what was left out so far, if anything was."""
+    def left_out(self) -> str:
+        """What was left out so far, in words; empty if nothing was."""
         kinds = [f"{count:,} {kind}" for kind, count in self._left_out.items()]
         if self._extensions:
             names = shortened([name or "none" for name, _ in self._extensions.most_common()], most=5)
             kinds.append(f"{self._extensions.total():,} without an image's extension ({names})")
-        if kinds:
-            logger.warning("%s: left out: %s", folder, ", ".join(kinds))
+        return ", ".join(kinds)
+
+
+def tell_left_out(source: object, what: str) -> None:
+    """Log what was left out of a source of images, if anything was."""
+    if what:
+        logger.warning("%s: left out: %s", source, what)
 
 
 @dataclass(frozen=True)

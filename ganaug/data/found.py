@@ -29,6 +29,8 @@ class Found:
         classes (tuple of str): class names; a class may have no image.
         name (str): where the images come from, in words.
         train (bool): whether they are for training. Default: True
+        left_out (str): which files the reader left out, in words. Default: none
+        empty_folders (tuple of str): class folders to train on that have no image. Default: none
 
     Raises:
         DataError: two classes have the same name.
@@ -39,6 +41,8 @@ class Found:
     classes: tuple[str, ...]
     name: str
     train: bool = True
+    left_out: str = ""
+    empty_folders: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = tuple(map(composed, self.classes))

@@ -16,7 +16,7 @@ from ganaug.data import inspection
 from ganaug.data.arrays import from_arrays, is_arrays
 from ganaug.data.decoding import Conversion
 from ganaug.data.examination import ExaminedItems
-from ganaug.data.folders import from_class_folders
+from ganaug.data.folders import from_class_folders, tell_left_out
 from ganaug.data.found import Found
 from ganaug.data.huggingface import Columns, from_hf_dataset, from_hub, from_saved, is_hf_object, pick_split
 from ganaug.data.labelled import LabelledImages
@@ -78,6 +78,48 @@ def open_images(
             found and what to do.
     """
     conversion = Conversion(resolution, channels, background, skip_bad_images)
+    found = find_images(
+        source,
+        config_name=config_name,
+        split=split,
+        classes=classes,
+        class_names=class_names,
+        image_column=image_column,
+        label_column=label_column,
+        like=like,
+    )
+    tell_left_out(source, found.left_out)
+    if found.empty_folders:
+        raise DataError(
+            f"class folder {found.empty_folders[0]} has no image in a format that Pillow opens. Add some, "
+            "remove the folder, or name the classes to keep (classes)"
+        )
+    found = found.read(conversion)
+    if like is None:
+        found = found.without_empty(found.classes)  # one may have lost its images to skip_bad_images
+    held_out = inspection.is_evaluation_name(split) or inspection.evaluation_split(source) or like is not None
+    return found.labelled(train=found.train and not held_out)
+
+
+def find_images(
+    source: Any,
+    *,
+    config_name: str | None = None,
+    split: str = "train",
+    classes: Iterable[str] | None = None,
+    class_names: Iterable[str] | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    like: LabelledImages | None = None,
+) -> Found:
+    """The images that :func:`open_images` would read, with their labels.
+
+    Args:
+        source, config_name, split, classes, class_names, image_column, label_column, like: as for open_images.
+
+    Raises:
+        DataError: as open_images, but for what is seen only when images are read, and for empty class folders.
+    """
     asked, columns = _names(classes, "classes"), Columns(image_column, label_column)
     names = None if class_names is None else _names(class_names, "class_names")
     try:
@@ -86,11 +128,7 @@ def open_images(
         raise DataError(f"{error.filename} may not be read: {error.strerror}. Make it readable for you") from error
     if names and names != found.classes and (like is None or found.numbered):  # held-out images may have them already
         found = found.named(names, at_least=like is not None)
-    found = _of_classes(found, asked, like).read(conversion)
-    if like is None:
-        found = found.without_empty(found.classes)  # one may have lost its images to skip_bad_images
-    held_out = inspection.is_evaluation_name(split) or inspection.evaluation_split(source) or like is not None
-    return found.labelled(train=found.train and not held_out)
+    return _of_classes(found, asked, like)
 
 
 def _names(given: Iterable[str] | None, argument: str) -> tuple[str, ...]:

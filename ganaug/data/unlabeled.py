@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganaug.core.errors import DataError
 from ganaug.data.decoding import Conversion, convert_images, read_images
-from ganaug.data.folders import FolderWalk, training_part, unread_files
+from ganaug.data.folders import FolderWalk, tell_left_out, training_part, unread_files
 from ganaug.data.labelled import LabelledImages
 from ganaug.data.sources import open_images
 
@@ -39,7 +39,7 @@ def open_unlabeled(
     walk = FolderWalk()
     files = walk.image_files(training_part(Path(source))) if Path(source).is_dir() else []
     if files:
-        walk.report(Path(source))
+        tell_left_out(source, walk.left_out())
         images = convert_images(read_images(unread_files(files), conversion)[0], conversion)
     else:
         images = open_images(source, **asdict(conversion)).images

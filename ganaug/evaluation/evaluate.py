@@ -15,7 +15,7 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from ganaug.core.defaults import usual_defaults
-from ganaug.core.hardware import best_device
+from ganaug.core.hardware import best_device, in_gibibytes, memory_held
 from ganaug.data import LabelledImages, joined
 from ganaug.evaluation.classifier import train_classifier
 from ganaug.evaluation.draws import Draws
@@ -148,6 +148,8 @@ def evaluate(
         fitting, price = within_budget(plan, cells, timings, budget_minutes)
         plan = plan.with_settings(fitting)
     logger.warning(price.sentence)
+    several = f" in each of {cells.processes + 1} processes" if cells.processes > 1 else ""
+    logger.warning("memory: about %s%s, estimated by the timed steps", in_gibibytes(memory_held()), several)
 
     # Generators of the draws, in whose place the given ones stood so far.
     if draws is not None and draws.train_generators is not None:

@@ -90,6 +90,7 @@ def evaluate(
     *,
     minutes: float | None = None,
     horizontal_flip: bool = False,
+    leave_out_copies: bool = False,
     folder: str | Path | None = None,
 ) -> Report:
     """Find out whether a generator's images help a classifier, with the presets of ``ganaug evaluate``.
@@ -109,6 +110,8 @@ def evaluate(
             that costs is said before anything is trained; as ``--budget_minutes``. Default: nothing is left out
         horizontal_flip (bool): mirror images in the classifiers' augmentation; only where a mirrored image is still of
             its class. Default: False
+        leave_out_copies (bool): leave out held-out images that are among the training images or that a generator was
+            trained on, instead of refusing them where they are 1 % or more. Default: False
         folder (str or Path, optional): write ``report.html`` and ``report.json`` there. Default: nothing is written
 
     Returns:
@@ -148,6 +151,7 @@ def evaluate(
         settings=UtilitySettings(horizontal_flip=horizontal_flip),
         processes=cpu_threads(None)[0],
         budget_minutes=minutes,
+        leave_out_copies=leave_out_copies,
     )
     written = report_of if folder is None else partial(write_report, folder=folder)
     report = written(found, sources=sources, classifier=CLASSIFIER)

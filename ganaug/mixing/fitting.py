@@ -22,6 +22,7 @@ from ganaug.training import choose_preset, new_run_folder, write_run_page
 from ganaug.training.diffaug import Operation
 from ganaug.training.flow_trainer import check_flow_settings
 from ganaug.training.own_process import Recipe, Wording, folder_of, train_once
+from ganaug.training.preflight import Preflight
 
 logger = logging.getLogger(__name__)
 
@@ -117,11 +118,13 @@ def fit_preset(
         logger.info("using the generator that was fitted to these images before: %s", kept)
 
     def begin(folder: Path, how_long: str) -> None:
+        later = "minutes and memory are said after the first seconds of training"
+        known = Preflight(images, preset, later) if minutes is None else "What fits into that is said once it is timed"
         logger.warning(
             "%s to %s: %d images of %dx%d pixels, %d classes. %s, is kept in %s and used again for the same images%s"
             "\n%s",
             why, images.name, len(images), images.image_size, images.image_size, len(images.classes), how_long, folder,
-            hint, preset if minutes is None else "What fits into that is said once it is timed",
+            hint, known,
         )  # fmt: skip
 
     train_once(recipe, images, cache, Wording("fitting a generator", instead, begin), minutes=minutes)

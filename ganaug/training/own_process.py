@@ -32,6 +32,7 @@ from tqdm import tqdm
 from ganaug.core import fingerprints
 from ganaug.core.errors import LoadError
 from ganaug.core.files import build_once, write_json, write_tensors
+from ganaug.core.hardware import in_gibibytes, memory_held
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
 from ganaug.hub.config import FORMAT_VERSION
@@ -226,7 +227,7 @@ def _run_with_bar(command: list[str], *, cwd: Path, doing: str, kimg: float) -> 
         try:
             for line in output:
                 if state := _PROGRESS.fullmatch(line):
-                    bar.follow(*map(int, state.groups()))
+                    bar.follow(*map(int, state.groups()), process.pid)
                 elif line.strip():
                     last.append(line)
                     bar.write(line.rstrip(), file=sys.stderr)
@@ -241,7 +242,7 @@ def _run_with_bar(command: list[str], *, cwd: Path, doing: str, kimg: float) -> 
 
 
 class _ProgressBar(tqdm):  # type: ignore[misc]
-    """A progress bar that follows that of a training, and says once, after some seconds, how long the rest takes."""
+    """A progress bar that follows that of a training, and says once, after some seconds, what the rest takes."""
 
     def __init__(self, doing: str, total: float) -> None:
         # tqdm's ten updates a second would be too many in a file, where each is a line of its own.
@@ -249,8 +250,8 @@ class _ProgressBar(tqdm):  # type: ignore[misc]
         self._training_began: float | None = None
         self._said = False
 
-    def follow(self, done: int, total: int) -> None:
-        """Take over the state of the other bar."""
+    def follow(self, done: int, total: int, process: int) -> None:
+        """Take over the state of the other bar, which is that of a process with this number."""
         now = time.monotonic()
         if self._training_began is None:  # what is done by now was done in an earlier call
             self._training_began, self.initial, self.n, self.total = now, done, done, total
@@ -260,8 +261,10 @@ class _ProgressBar(tqdm):  # type: ignore[misc]
         if not self._said and seconds >= TIMED and images > 0:
             self._said = True
             minutes = round(seconds / images * (total - done) / 60)
+            takes = f"about {minutes} minutes" if minutes > 1 else "a minute or less"
+            takes += f", and {in_gibibytes(memory_held(process))} of memory"
             with self.external_write_mode(sys.stderr):
-                logger.warning("the rest takes %s", f"about {minutes} minutes" if minutes > 1 else "a minute or less")
+                logger.warning("the rest takes %s", takes)
 
 
 def _environment() -> dict[str, str]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
 import torch
 
 from ganaug.core.errors import InputError
+from ganaug.core.hardware import memory_held
 from ganaug.data import LabelledImages
 from ganaug.training.models import MODELS
 from ganaug.training.settings import TrainingSettings
@@ -30,8 +31,11 @@ LENGTHS: tuple[tuple[float, dict[str, float]], ...] = (  # for up to so many ima
 # What generators were trained on, in the table of measured utility.
 SAME, OTHERS, UNLABELED = "the same images", "all other training images", "the same and unlabelled images"
 PSEUDO_LABELLED = "those images"  # which the classifiers were trained on too
+IN_WORDS = {SAME: "own images", OTHERS: "a published generator of these classes", UNLABELED: "unlabelled images"}
 CLASSIFIER = "small-cnn"  # the default of ganaug evaluate
 IMBALANCED = 5  # largest class over smallest, above which images count as imbalanced
+
+FAR = 3  # times as many images of each class, or a third: what was measured there says little
 
 WARM_UP = 3  # first steps, which are slower and not timed
 TIMED = 10.0  # seconds, roughly, for which steps are timed
@@ -54,8 +58,13 @@ class Preset:
     reason: str
     expectation: str
 
+    @property
+    def choice(self) -> str:
+        """The model and length, and why."""
+        return f"preset: {self.model}, {self.settings.total_kimg:g} kimg. {self.reason}."
+
     def __str__(self) -> str:
-        return f"preset: {self.model}, {self.settings.total_kimg:g} kimg. {self.reason}.\n{self.expectation}."
+        return f"{self.choice}\n{self.expectation}."
 
 
 def choose_preset(
@@ -79,8 +88,8 @@ def choose_preset(
     lengths = next(lengths for most, lengths in LENGTHS if distinct <= most)
     model = WIDE if WIDE in lengths and not quick else QUICK
     kimg = lengths[model]
-    largest, smallest = max(images.class_counts), max(1, min(images.class_counts))
-    imbalanced = largest > IMBALANCED * smallest
+    present = [count for count in images.class_counts if count]
+    largest, smallest, imbalanced = max(present), min(present), is_imbalanced(present)
     own = _settings(model, kimg, imbalanced)
 
     held = settings or own
@@ -101,9 +110,9 @@ def choose_preset(
         if held.class_sampling != own.class_sampling:
             how = f"how often small ones are shown is up to class_sampling, {held.class_sampling:g}"
         reason += f". Classes have {smallest:,} to {largest:,} images: {how}"
-    expectation = expected_utility(known, unlabeled=sum(known) < distinct)
+    expectation = expected_utility(known, generator_from=UNLABELED if sum(known) < distinct else SAME)
     if held.total_kimg < kimg:
-        expectation += f". That was after the preset's own length: expect less after {held.total_kimg:g} kimg"
+        expectation += f". What was measured had the preset's own length: expect less after {held.total_kimg:g} kimg"
     return Preset(model, held, reason, expectation)
 
 
@@ -153,37 +162,154 @@ def measured_utility() -> dict[str, Any]:
     return table
 
 
-def expected_utility(class_counts: Sequence[int], *, unlabeled: bool = False) -> str:
-    """The gain measured for a preset with about this many real images, in a sentence or two.
+def expected_utility(class_counts: Sequence[int], *, generator_from: str = SAME) -> str:
+    """What was measured with about this many real images, and what has helped: a sentence or two.
 
-    In the settings considered, the generator was trained on the images that it augments, and the classifier is the one
-    that ``ganaug evaluate`` takes if it is told no other.
+    In the settings considered, the classifier is the one that ``ganaug evaluate`` takes if it is told no other.
 
     Args:
         class_counts (sequence of int): number of labelled images of each class.
-        unlabeled (bool): whether the generator is trained on unlabelled images too. Default: False
+        generator_from (str): what the generator was trained on, in the table's words. Default: the images that it
+            augments
     """
-    present = [count for count in class_counts if count]
-    imbalanced = max(present) > IMBALANCED * min(present)
-    table = [row for row in measured_utility()["rows"].values() if row["classifier"] == CLASSIFIER]
-    own, helped_by_unlabeled = ([row for row in table if row["generator_from"] == what] for what in (SAME, UNLABELED))
-    rows = helped_by_unlabeled if unlabeled and helped_by_unlabeled else own
-    rows = [row for row in rows if (row["imbalance"] > IMBALANCED) == imbalanced] or rows
-    mean = sum(class_counts) / len(class_counts)
-    # Of several settings of one size, take the one that promises least.
-    row = min(rows, key=lambda row: (abs(math.log(mean / row["images_per_class"])), row["difference"]["estimate"]))
+    row = nearest_row(class_counts, generator_from)
     estimate, low, high = (100 * row["difference"][key] for key in ("estimate", "low", "high"))
-    found = f"{estimate:+.1f} points [{low:.1f}, {high:.1f}] of balanced accuracy"
-    advice = {
-        "helps": f"Expect about as much, at ratio {row['ratio']:g}",
-        "no worthwhile effect": "Expect no worthwhile gain",
-        "cannot tell yet": "Whether they help there is not known",
-        "hurts": "Expect harm",
-    }[row["outcome"]]
-    return (
-        f"what to expect: of the settings that were measured, the nearest to your images is {row['name']}. There, "
-        f"images of this preset brought {found}. {advice}, and measure it: ganaug evaluate"
+    at = f" at ratio {row['ratio']:g}" if row["outcome"] == "helps" else ""
+    found = f"{estimate:+.1f} points [{low:.1f}, {high:.1f}] of balanced accuracy{at}"
+    mean, measured = sum(class_counts) / len(class_counts), row["images_per_class"]
+    far = f", which has far {'fewer' if measured < mean else 'more'}" if not 1 / FAR <= measured / mean <= FAR else ""
+    told = (
+        f"measured: the nearest to your images is {row['name']}{far}. There, {IN_WORDS[row['generator_from']]}: "
+        f"{row['outcome']} ({found})"
     )
+    if row["outcome"] == "helps":
+        return told
+    return f"{told}. What has helped: {what_has_helped(class_counts, IN_WORDS) or 'nothing that was measured'}"
+
+
+def what_has_helped(class_counts: Sequence[int], kinds: Iterable[str]) -> str:
+    """Which generators have helped, with the gain at the nearest number of images; empty if none has.
+
+    Args:
+        class_counts (sequence of int): number of labelled images of each class.
+        kinds (iterable of str): what the generators were trained on, in the table's words.
+    """
+    helped = []
+    for kind in kinds:
+        if rows := [row for row in _rows(kind) if row["outcome"] == "helps"]:
+            row = min(rows, key=partial(_distance, class_counts))
+            gain, size = 100 * row["difference"]["estimate"], row["images_per_class"]
+            helped.append(f"{IN_WORDS[kind]} ({gain:+.1f} at {size:g} of each class)")
+    return ", ".join(helped)
+
+
+def nearest_row(class_counts: Sequence[int], generator_from: str) -> dict[str, Any]:
+    """The row of the table whose images are most like these in number and balance."""
+    imbalanced = is_imbalanced(class_counts)
+    rows = _rows(generator_from) or _rows(SAME)
+    rows = [row for row in rows if (row["imbalance"] > IMBALANCED) == imbalanced] or rows
+    return min(rows, key=partial(_distance, class_counts))
+
+
+def least_measured() -> float:
+    """The least number of images of each class for which a generator of one's own images was judged."""
+    return float(min(row["images_per_class"] for row in _rows(SAME)))
+
+
+def is_imbalanced(class_counts: Sequence[int]) -> bool:
+    """Whether the largest class has more than :data:`IMBALANCED` times the images of the smallest that has any."""
+    present = [count for count in class_counts if count]
+    return max(present) > IMBALANCED * min(present)
+
+
+def _rows(generator_from: str) -> list[dict[str, Any]]:
+    """Rows of the usual classifier in which generated images are added to real ones, not put in their place."""
+    return [
+        row
+        for row in measured_utility()["rows"].values()
+        if row["classifier"] == CLASSIFIER and row["generator_from"] == generator_from and row["ratio"] < 1
+    ]
+
+
+def _distance(class_counts: Sequence[int], row: dict[str, Any]) -> tuple[float, float]:
+    """How far a row's number of images is from these; of rows equally far, the one that promises least is nearest."""
+    mean = sum(class_counts) / len(class_counts)
+    return abs(math.log(mean / row["images_per_class"])), row["difference"]["estimate"]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a training runs on this machine.
+
+    Attributes:
+        seconds_per_step (float): as a mean over the processes.
+        images_per_step (int): real images shown in a step by all processes together.
+        memory (int): bytes that a process of the training holds.
+        device_memory (int): bytes of an accelerator's own memory that it took; 0 on the CPU.
+    """
+
+    seconds_per_step: float
+    images_per_step: int
+    memory: int
+    device_memory: int
+
+    def kimg_within(self, minutes: float) -> float:
+        """How many thousand images it shows in so many minutes, at least those of one step.
+
+        Raises:
+            InputError: ``minutes`` is not positive and finite.
+        """
+        check_minutes(minutes)
+        kimg = max(minutes * 60 / self.seconds_per_step, 1) * self.images_per_step / 1000
+        return float(f"{kimg:.3g}")  # no more digits than are measured, so that what is told is what is trained
+
+    def minutes(self, kimg: float) -> float:
+        """How long it takes to show so many thousand images."""
+        return 1000 * kimg / self.images_per_step * self.seconds_per_step / 60
+
+
+def time_training(trainer: Trainer, *, seconds: float) -> Pace:
+    """Time a few steps of a training, after some that are not timed.
+
+    All processes must call this together.
+
+    Args:
+        trainer (Trainer): takes the steps, and must not be used afterwards.
+        seconds (float): for about how long steps are timed.
+    """
+    accelerator = trainer.accelerator
+    on_cuda = accelerator.device.type == "cuda"
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats(accelerator.device)
+    with torch.random.fork_rng():
+        _time_steps(trainer, 0, WARM_UP)
+        one = _time_steps(trainer, WARM_UP, 1)
+        steps = max(1, min(100, round(seconds / one)))
+        each = _time_steps(trainer, WARM_UP + 1, steps) / steps
+    memory = memory_held()
+    on_device = torch.cuda.max_memory_allocated(accelerator.device) if on_cuda else 0
+    accelerator.free_memory()  # which holds on to the networks otherwise
+    return Pace(each, trainer.images_per_step, memory, on_device)
+
+
+def seconds_to_time(minutes: float) -> float:
+    """For how long to time steps where so many minutes are given.
+
+    Raises:
+        InputError: ``minutes`` is not positive and finite.
+    """
+    check_minutes(minutes)
+    return min(TIMED, MOST_TIMED * 60 * minutes)
+
+
+def check_minutes(minutes: float) -> None:
+    """Refuse a budget that is none.
+
+    Raises:
+        InputError: ``minutes`` is not positive and finite.
+    """
+    if not 0 < minutes < float("inf"):
+        raise InputError(f"budget_minutes must be positive and finite, got {minutes}")
 
 
 def kimg_within(minutes: float, trainer: Trainer) -> float:
@@ -201,15 +327,7 @@ def kimg_within(minutes: float, trainer: Trainer) -> float:
     Raises:
         InputError: ``minutes`` is not positive and finite.
     """
-    if not 0 < minutes < float("inf"):
-        raise InputError(f"budget_minutes must be positive and finite, got {minutes}")
-    with torch.random.fork_rng():
-        _time_steps(trainer, 0, WARM_UP)
-        one = _time_steps(trainer, WARM_UP, 1)
-        steps = max(1, min(100, round(min(TIMED, MOST_TIMED * 60 * minutes) / one)))
-        each = _time_steps(trainer, WARM_UP + 1, steps) / steps
-    kimg = max(minutes * 60 / each, 1) * trainer.images_per_step / 1000
-    return float(f"{kimg:.3g}")  # no more digits than are measured, so that what is told is what is trained
+    return time_training(trainer, seconds=seconds_to_time(minutes)).kimg_within(minutes)
 
 
 def _time_steps(trainer: Trainer, first: int, count: int) -> float:

@@ -97,7 +97,7 @@ def test_what_it_says_of_itself(capsys):
         main(["--help"])
     shown = capsys.readouterr().out
     assert all(re.search(rf"{name} +{what}", shown) for name, what in COMMANDS.items())
-    for words, told in ((["fly"], "'fly'"), ([], "give a command: train, ")):
+    for words, told in ((["fly"], "'fly'"), ([], "give a command: check, train, ")):
         with pytest.raises(SystemExit, match="2"):
             main(words)
         assert told in capsys.readouterr().err

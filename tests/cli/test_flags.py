@@ -18,6 +18,7 @@ from helpers.programs import run as run_program
 from ganaug.cli import COMMANDS, main
 from ganaug.cli.completion import InspectArguments
 from ganaug.cli.config import flags_of
+from ganaug.cli.check import CheckArguments
 from ganaug.cli.evaluate import EvaluateArguments
 from ganaug.cli.flags import command, parse
 from ganaug.cli.generate import GenerateArguments
@@ -129,7 +130,7 @@ def test_flags_after_two_dashes_are_refused(capsys):
 
 
 ARGUMENTS = {"train": TrainArguments, "evaluate": EvaluateArguments, "generate": GenerateArguments}
-ARGUMENTS |= {"publish": PublishArguments}
+ARGUMENTS |= {"publish": PublishArguments, "check": CheckArguments}
 
 
 def words_told(told: str) -> str:

@@ -212,6 +212,7 @@ def test_the_recipe_writes_report_and_card_and_goes_on_where_it_was(digit_genera
     assert in_process("--generator", "acgan", *FLAGS, name="evaluate") is None
     printed = capsys.readouterr().out
     sentence = re.search(r"\nacgan: (.*)\n", printed)[1]
+    assert "generator acgan: acgan-28, trained on other images than these, as far as it says. measured: " in printed
     answers = "helps|hurts|no worthwhile effect|cannot tell yet"
     assert re.match(rf"({answers}): [+-]\d+\.\d points \[-?\d+\.\d, -?\d+\.\d\] at ratio 0\.5", sentence)
     report = json.loads((digit_generator / "evaluation" / "report.json").read_text())

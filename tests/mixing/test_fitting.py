@@ -105,6 +105,7 @@ def test_a_generator_is_fitted_once_whatever_surrounds_it(monkeypatch, tmp_path,
     assert "to noise: 60 images of 12x12 pixels, 3 classes. It takes minutes" in warning
     assert "preset: flow, 0.032 kimg. For the test" in warning
     assert "what to expect: nothing" in warning
+    assert "\nclasses: class 0 20, class 1 20, class 2 20\n" in warning
     assert str(folder) in warning
     assert "second argument" in warning
 
@@ -320,7 +321,7 @@ def test_the_bar_and_the_minutes(stand_in, monkeypatch, tmp_path, capsys, caplog
     assert (bars[0], bars[1], bars[-1]) == ("0.00", "8.00", "24.0")
     assert "diverged …\n" in shown
     said = [message for message in caplog.messages if message.startswith("the rest takes")]
-    assert said == ["the rest takes a minute or less"]
+    assert re.fullmatch(r"the rest takes a minute or less, and \d\.\d GiB of memory", *said)
 
     # A thousandth of the images took 0.2 seconds.
     caplog.clear()
@@ -328,7 +329,7 @@ def test_the_bar_and_the_minutes(stand_in, monkeypatch, tmp_path, capsys, caplog
     stand_in(r"printf '\r0/1000000\n'; sleep 0.2; printf '\r1000/1000000\n'")
     fit_generator(small_images(), cache_dir=tmp_path)
     (said,) = [message for message in caplog.messages if message.startswith("the rest takes")]
-    assert 3 <= int(re.fullmatch(r"the rest takes about (\d+) minutes", said)[1]) < 60
+    assert 3 <= int(re.match(r"the rest takes about (\d+) minutes, and .* of memory", said)[1]) < 60
 
 
 def test_ctrl_c_ends_the_training_and_keeps_its_run(stand_in, tmp_path):

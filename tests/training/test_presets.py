@@ -106,6 +106,7 @@ ROWS = [
     ("tail", 100, 100, "the same images", 0.5, -0.02, "hurts"),
     ("some", 100, 1, "the same images", 0.3, 0.004, "cannot tell yet"),
     ("others'", 20, 1, "all other training images", 0.5, 0.08, "helps"),
+    ("others' alone", 300, 1, "all other training images", 1.0, -0.03, "hurts"),
     ("another classifier's", 20, 1, "the same images", 0.5, -0.01, "hurts", "small-vit"),
 ]
 KEYS = ("name", "images_per_class", "imbalance", "generator_from", "ratio", "estimate", "outcome", "classifier")
@@ -114,11 +115,16 @@ KEYS = ("name", "images_per_class", "imbalance", "generator_from", "ratio", "est
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        ([30, 30], r"is few\. There, .* \+1\.2 points \[0\.7, 1\.7\] .*Expect about as much, at ratio 0\.3"),
-        ([5, 5, 0], "is few"),
-        ([100, 100], r"is some\..*Whether they help there is not known"),
-        ([300, 300], r"is many\. There, .* -0\.1 points \[-0\.6, 0\.4\] .*Expect no worthwhile gain"),
-        ([100, 10], "is tail.*Expect harm"),
+        ([30, 30], r"is few\. There, own images: helps \(\+1\.2 points \[0\.7, 1\.7\] .* at ratio 0\.3\)$"),
+        ([5, 5, 0], "is few, which has far more"),
+        ([100, 100], r"is some\. There, own images: cannot tell yet \(.*has helped: .*own images"),
+        ([300, 300], r"is many\. There, own images: no worthwhile effect \(-0\.1 points \[-0\.6, 0\.4\]"),
+        (
+            [300, 300],
+            r"What has helped: own images \(\+1\.2 at 20 of each class\), a published gen.* \(\+8\.0 at 20 of",
+        ),
+        ([9000, 9000], r"is many, which has far fewer\. There, own images: no worthwhile effect"),
+        ([100, 10], r"is tail\. There, own images: hurts"),
     ],
 )
 def test_the_nearest_of_what_was_measured_is_expected(monkeypatch, counts, expected):

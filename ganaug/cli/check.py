@@ -1,0 +1,284 @@
+"""Say what is wrong with labelled images, and what a generator could do for them. Nothing is trained.
+
+For example: ganaug check photos
+"""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from ganaug import InputError, LabelledImages
+from ganaug.cli.flags import run
+from ganaug.cli.images import DataArguments
+from ganaug.core.text import shortened
+from ganaug.data import Audit, reduce_images
+from ganaug.evaluation.leakage import ACCIDENTAL
+from ganaug.hub.missing import RUNS
+from ganaug.mixing.fitting import suitable_resolution
+from ganaug.training import MODELS, Preset, Trainer, choose_preset, make_trainer, start_accelerator
+from ganaug.training.preflight import Preflight, cost_of, too_few_or_too_short
+from ganaug.training.presets import IMBALANCED, is_imbalanced, least_measured
+
+WIDTH = 80  # columns
+MOST_CLASSES = 40  # that are listed
+NAMED = 3  # files of a kind
+
+
+@dataclass(frozen=True)
+class CheckArguments:
+    """Flags of ``ganaug check``.
+
+    Args:
+        folder: The folder that --train_data_dir names elsewhere.
+        test_data_dir: Folder of held-out images, where the data has no split for them; read as the first one is.
+        test_split: Split of held-out images, where there is no test_data_dir.
+    """
+
+    folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = None
+    data: DataArguments = field(default_factory=DataArguments)
+    test_data_dir: Path | None = None
+    test_split: str = "test"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence about the images, and whether it is a warning."""
+
+    text: str
+    warning: bool = True
+
+
+def check(args: CheckArguments) -> None:
+    """Read all images, and print what they are like, what a training would take, and what was measured."""
+    if args.folder is not None and args.data.train_data_dir is not None:
+        raise InputError(f"give the folder once: {args.folder} or --train_data_dir {args.data.train_data_dir}")
+    data = args.data if args.folder is None else replace(args.data, train_data_dir=args.folder)
+
+    train = data.audit_split("train", suitable_resolution)
+    held_out, why_none = open_held_out(args, data, train.images)
+    print(f"{train.images.name}: {len(train.images):,} images of {len(train.images.classes)} classes\n")
+    print(class_table(train.images, None if held_out is None else held_out.images))
+
+    found = [*of_training(train), *of_classes(train.images)]
+    if held_out is None:
+        found.append(Finding(f"No held-out images: {why_none}"))
+    else:
+        found += of_held_out(held_out, train)
+
+    # The images to train on may be a part of all.
+    images, _ = reduce_images(train.images, images_per_class=data.images_per_class, long_tail=data.long_tail)
+    preset, takes = choose_preset(images), ""
+    try:
+        takes = what_it_takes(images, preset)
+    except (InputError, ValueError) as error:  # a side that the network does not draw
+        found.append(Finding(f"Images like these cannot be trained on: {error}"))
+
+    print()
+    for finding in found:
+        print(wrapped(finding.text, "! " if finding.warning else "  "))
+    if not takes:
+        return
+    print()
+    for line in Preflight(images, preset, takes).lines:
+        print(wrapped(line))
+    print("an evaluation: ganaug evaluate times it, and says what it takes before it starts")
+    print(wrapped(f"too few images, or too little training? {too_few_or_too_short(images, preset)}."))
+    print(f"\nNext{', once what is marked ! is looked at' if any(each.warning for each in found) else ''}:")
+    for command in next_commands(args, data, train, held_out):
+        print(f"  {command}")
+
+
+def open_held_out(args: CheckArguments, data: DataArguments, train: LabelledImages) -> tuple[Audit | None, str]:
+    """The held-out images; where the flags name none and the data has none, None and why.
+
+    Raises:
+        DataError: the flags name some, and they cannot be opened.
+    """
+    if args.test_data_dir is not None:
+        held_out = replace(data, train_data_dir=args.test_data_dir, dataset_name=None)
+        return held_out.audit_split("train", suitable_resolution, like=train), ""
+    try:
+        return data.audit_split(args.test_split, suitable_resolution, like=train), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def class_table(images: LabelledImages, held_out: LabelledImages | None) -> str:
+    """Numbers of images of each class, in columns."""
+    shown = min(len(images.classes), MOST_CLASSES)
+    columns: list[tuple[Any, ...]] = [("class", *images.classes[:shown]), ("training", *images.class_counts[:shown])]
+    if held_out is not None:
+        columns.append(("held out", *held_out.class_counts[:shown]))
+    wide = min(WIDTH - 26, max(map(len, columns[0])))
+    rows = []
+    for name, *numbers in zip(*columns, strict=True):
+        short = name if len(name) <= wide else f"{name[: wide - 3]}..."
+        rows.append(f"  {short:<{wide}}" + "".join(f"{_number(each):>10}" for each in numbers))
+    if more := images.class_counts[shown:]:
+        rows.append(f"  and {len(more):,} more with {min(more):,} to {max(more):,} images")
+    return "\n".join(rows)
+
+
+def _number(value: int | str) -> str:
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def of_files(audit: Audit) -> Iterator[Finding]:
+    """What reading the files showed."""
+    if audit.unreadable:
+        first = "; ".join(audit.unreadable[:NAMED])
+        yield Finding(
+            f"Unreadable: {in_number(len(audit.unreadable))}. Training ends there, unless it is told "
+            f"--skip_bad_images. The first: {first}"
+        )
+    if audit.left_out:
+        yield Finding(f"Left out: {audit.left_out}", warning=False)
+    if audit.empty_classes and audit.images.train:
+        yield Finding(
+            f"No image of {shortened(audit.empty_classes, most=NAMED)}: remove these folders, or name the classes to "
+            "train on (--classes)"
+        )
+
+
+def of_training(audit: Audit) -> Iterator[Finding]:
+    """Sizes, files, copies, and labels that contradict each other."""
+    side, total = audit.images.image_size, audit.sizes.total()
+    sizes = [f"{width}x{height} ({count:,})" for (width, height), count in audit.sizes.most_common()]
+    yield Finding(f"Sizes: {shortened(sizes, most=4)}; looked at as {side}x{side}", warning=False)
+    if not_square := sum(count for (width, height), count in audit.sizes.items() if width != height):
+        yield Finding(f"Not square: {not_square:,} of {in_number(total)}. Their edges are cropped")
+    if smaller := sum(count for size, count in audit.sizes.items() if min(size) < side):
+        yield Finding(f"Smaller than {side}x{side}: {smaller:,} of {in_number(total)}. They are enlarged")
+    yield from of_files(audit)
+
+    same = f"every pixel equal at {side}x{side}"
+    if copies := sum(audit.copies_within):
+        yield Finding(
+            f"Copies within a class: {in_number(copies)} ({same}). What is there several times counts once below"
+        )
+    if conflicts := audit.label_conflicts:
+        labels = audit.images.targets.tolist()  # an image is named once for each label
+        first = "; ".join(
+            " and ".join(audit.names[i] for i in sorted({labels[i]: i for i in reversed(group)}.values()))
+            for group in conflicts[:NAMED]
+        )
+        yield Finding(f"Contradicting labels: {in_number(len(conflicts))} ({same}). The first: {first}")
+    if not copies and not conflicts:
+        yield Finding(f"No copies ({same})", warning=False)
+
+
+def of_classes(images: LabelledImages) -> Iterator[Finding]:
+    """Classes that are small, or much smaller than others."""
+    counts, least = images.distinct_counts, least_measured()
+    if len(counts) == 1:
+        yield Finding("There is one class, so there is nothing for a classifier to learn")
+    if is_imbalanced(counts):
+        smallest, largest = images.classes[counts.index(min(counts))], images.classes[counts.index(max(counts))]
+        yield Finding(
+            f"Imbalanced: {largest} has {max(counts):,} different images and {smallest} {min(counts):,}, more than "
+            f"{IMBALANCED} to 1. Training shows small classes more often"
+        )
+    if few := [f"{name} ({count})" for name, count in zip(images.classes, counts, strict=True) if count < least]:
+        yield Finding(
+            f"Few images: {shortened(few, most=5)}. Nothing was measured with fewer than {least:g} different images "
+            "of each class"
+        )
+
+
+def of_held_out(audit: Audit, train: Audit) -> Iterator[Finding]:
+    """Files that cannot be read, missing classes, and copies of training images."""
+    for finding in of_files(audit):
+        yield replace(finding, text=f"Held out: {finding.text[0].lower()}{finding.text[1:]}")
+    if audit.empty_classes:
+        yield Finding(f"Held out: no image of {shortened(audit.empty_classes, most=NAMED)}")
+    leaked = audit.copies_of(train.images)
+    if not leaked.any():
+        yield Finding(f"None of the {len(leaked):,} held-out images is a copy of a training image", warning=False)
+        return
+    share = float(leaked.float().mean())
+    names = [audit.names[i] for i in leaked.nonzero().flatten()[:NAMED].tolist()]
+    then = (
+        "So few are left out by ganaug evaluate itself"
+        if share < ACCIDENTAL
+        else "So many are refused by ganaug evaluate, or left out with --leave_out_copies"
+    )
+    yield Finding(
+        f"Leak: {int(leaked.sum()):,} of {len(leaked):,} held-out images ({share:.1%}) are copies of training images, "
+        f"every pixel equal. {then}. The first: {', '.join(names)}"
+    )
+
+
+def what_it_takes(images: LabelledImages, preset: Preset) -> str:
+    """What training the preset takes here, in words.
+
+    Raises:
+        InputError, ValueError: the model does not draw images of this form.
+    """
+    accelerator = start_accelerator(preset.settings)
+    model = MODELS[preset.model]
+    with torch.random.fork_rng():
+        model.make_generator(images)
+
+    def new_trainer() -> Trainer:
+        return make_trainer(model.make_generator(images), model.objective, images, preset.settings, accelerator)
+
+    with torch.random.fork_rng():
+        return cost_of(new_trainer, preset.settings)
+
+
+def next_commands(args: CheckArguments, data: DataArguments, train: Audit, held_out: Audit | None) -> Iterator[str]:
+    """What to type next."""
+    side = data.resolution or train.images.image_size
+    needed = data.resolution is not None or set(train.sizes) != {(side, side)}
+    flags = replace(
+        data,
+        resolution=side if needed else None,
+        skip_bad_images=data.skip_bad_images or bool(train.unreadable),
+    )
+    words: list[str] = []
+    for name, value in asdict(flags).items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value != getattr(DataArguments(), name):
+            words += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    yield shlex.join(["ganaug", "train", *words])
+    if held_out is None:
+        return
+    if args.test_data_dir is not None:
+        words += ["--test_data_dir", str(args.test_data_dir)]
+    elif args.test_split != "test":
+        words += ["--test_split", args.test_split]
+    leaked = float(held_out.copies_of(train.images).float().mean())
+    words += ["--leave_out_copies"] if leaked >= ACCIDENTAL else []
+    generator = str(RUNS / MODELS[choose_preset(train.images).model].generator.architecture)
+    yield shlex.join(["ganaug", "evaluate", "--generator", generator, *words])
+
+
+def in_number(images: int) -> str:
+    """How many images, in words."""
+    return f"{images:,} image{'s' if images != 1 else ''}"
+
+
+def wrapped(text: str, mark: str = "") -> str:
+    """A text in lines of at most 80 columns, the first one marked; long paths are left whole."""
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=mark,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def main(words: Sequence[str]) -> None:
+    """Run the command with these words after its name."""
+    run(CheckArguments, check, __doc__, words=words, prog="ganaug check")

@@ -1,0 +1,133 @@
+"""``ganaug check``: what is wrong with a folder, what a training takes and would bring, and what to type next."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.images import small_images, write_class_folders
+from helpers.programs import as_a_program
+from PIL import Image
+
+from ganaug.cli import check, main
+from ganaug.training import preflight
+
+
+@pytest.fixture
+def checked(capsys, monkeypatch) -> Callable[..., tuple[str, list[str]]]:
+    """Run the command without timing anything: what it says in one line, and the commands to type next."""
+    monkeypatch.setattr(preflight, "FEW_STEPS", 10**9)
+
+    def run(*words: str) -> tuple[str, list[str]]:
+        with as_a_program():
+            main(["check", *words])
+        told = capsys.readouterr().out
+        assert all(len(line) <= check.WIDTH or "/" in line for line in told.splitlines())  # long paths are left whole
+        what, _, following = told.partition("\nNext")
+        return " ".join(what.split()), [line.strip() for line in following.splitlines()[1:]]
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Path:
+    """Folders photos/train and photos/test, of 40 and 20 images."""
+    monkeypatch.chdir(tmp_path)
+    train, test = small_images().split(1 / 3)
+    write_class_folders(tmp_path / "photos" / "train", train)
+    write_class_folders(tmp_path / "photos" / "test", test)
+    return Path("photos")
+
+
+def test_a_good_folder_has_no_warning(checked, photos):
+    told, following = checked("photos")
+    assert "!" not in told
+    assert "class training held out class 0 13 7 class 1 13 7 class 2 13 7" in told
+    assert "Sizes: 12x12 (39); looked at as 12x12" in told
+    assert "None of the 21 held-out images is a copy" in told
+    assert re.search(
+        r"preset: flow, [\d.]+ kimg\..* takes: .* measured: .* too few images, or too little training\? ", told
+    )
+    assert following == [
+        "ganaug train --train_data_dir photos",
+        "ganaug evaluate --generator outputs/flow --train_data_dir photos",
+    ]
+
+
+def test_what_is_wrong_is_marked_and_the_next_command_deals_with_it(checked, photos):
+    (photos / "train" / "class 0" / "broken.png").write_bytes(b"no image")
+    (photos / "train" / "class 0" / "notes.txt").touch()
+    (photos / "train" / "class 3").mkdir()
+    Image.new("L", (6, 4), 200).save(photos / "train" / "class 1" / "wide.png")
+    for number in range(50):
+        Image.new("L", (12, 12), number).save(photos / "train" / "class 2" / f"more{number}.png")
+    first = next((photos / "train" / "class 0").glob("0*.png"))
+    shutil.copy(first, first.with_name("again.png"))
+    shutil.copy(first, photos / "train" / "class 1" / "other.png")
+    shutil.copy(first, photos / "test" / "class 2" / "leak.png")
+    told, following = checked("photos", "--resolution", "12")
+    for warning in (
+        r"! Not square: 1 of 92 images",
+        r"! Smaller than 12x12: 1 of 92 images",
+        r"! Unreadable: 1 image\. .* The first: photos/train/class 0/broken\.png: ",
+        r"Left out: 1 without an image's extension \(\.txt\)",
+        r"! No image of class 3",
+        r"! Copies within a class: 1 image \(every pixel equal at 12x12\)",
+        r"! Contradicting labels: 1 image .* The first: \S+ 0/(0\d+|again)\.png and \S+ 1/other\.png",
+        r"! Leak: 1 of 22 held-out images \(4\.5%\) .* photos/test/class 2/leak\.png",
+    ):
+        assert re.search(warning, told), told
+    flags = "--train_data_dir photos --resolution 12 --skip_bad_images"
+    assert following == [
+        f"ganaug train {flags}",
+        f"ganaug evaluate --generator outputs/flow {flags} --leave_out_copies",
+    ]
+
+
+def test_classes_that_are_small_are_named(checked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_class_folders(tmp_path / "photos", small_images(n=45, classes=1))
+    write_class_folders(tmp_path / "photos", small_images(n=6, classes=3, seed=1))
+    told, following = checked("photos", "--classes", "class 0", "class 1")
+    assert "! Imbalanced: class 0 has 45 different images and class 1 2" in told
+    assert "! Few images: class 1 (2). Nothing was measured with fewer than" in told
+    assert "! No held-out images: class folders photos" in told or "! No held-out images: photos has no split" in told
+    assert following == ["ganaug train --train_data_dir photos --classes 'class 0' 'class 1'"]
+    assert "! There is one class" in checked("photos", "--classes", "class 0")[0]
+
+
+def test_images_of_different_sizes_get_a_resolution_that_the_preset_draws(checked, photos, tmp_path):
+    Image.new("L", (300, 200)).save(photos / "train" / "class 1" / "large.png")
+    told, following = checked("photos")
+    assert "Sizes: 12x12 (39), 300x200 (1); looked at as 12x12" in told
+    assert following[0] == "ganaug train --train_data_dir photos --resolution 12"
+    held_out = str(photos / "test")
+    told, following = checked(str(photos / "train"), "--test_data_dir", held_out, "--resolution", "9")
+    assert "! Images like these cannot be trained on: flow enlarges 2 times" in told
+    assert not following
+
+
+def test_many_classes_are_listed_in_short(checked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_class_folders(tmp_path / "photos", small_images(n=check.MOST_CLASSES + 9, classes=check.MOST_CLASSES + 4))
+    told, _ = checked("photos")
+    assert "and 4 more with 1 to 1 images" in told
+    assert "class 9 " not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["photos", "--train_data_dir", "photos"], "give the folder once"),
+        (["nowhere"], "no folder nowhere"),
+        (["photos", "--test_data_dir", "nowhere"], "no folder nowhere"),
+        (["photos", "--dataset_name", "sklearn:digits"], "not both"),
+    ],
+)
+def test_images_that_cannot_be_opened_end_it_in_a_line(photos, words, message):
+    with as_a_program(), pytest.raises(SystemExit) as ended:
+        main(["check", *words])
+    assert re.match(rf"error: .*{message}", ended.value.code)
