@@ -16,9 +16,9 @@ from helpers.programs import REPOSITORY, as_a_program
 from helpers.programs import run as run_program
 
 from ganaug.cli import COMMANDS, main
+from ganaug.cli.check import CheckArguments
 from ganaug.cli.completion import InspectArguments
 from ganaug.cli.config import flags_of
-from ganaug.cli.check import CheckArguments
 from ganaug.cli.evaluate import EvaluateArguments
 from ganaug.cli.flags import command, parse
 from ganaug.cli.generate import GenerateArguments
