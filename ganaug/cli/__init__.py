@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 
+from ganaug.cli.console import spell_out
+
 COMMANDS = {
     "train": "train a generator on labelled images",
     "evaluate": "measure whether a generator's images help a classifier",
@@ -30,6 +32,7 @@ def main(words: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with another code than 0 where the command cannot be run, or ends with an error.
     """
+    spell_out()
     # argparse, not tyro, which only an extra brings: --version and inspect need none.
     listing = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
     parser = ArgumentParser(
@@ -47,6 +50,6 @@ def main(words: Sequence[str] | None = None) -> None:
     for name in NEEDED[given.command]:
         if find_spec(name) is None:
             sys.exit(
-                f"error: ganaug {given.command} needs {name}, which is not installed: pip install 'ganaug[recipes]'"
+                f'error: ganaug {given.command} needs {name}, which is not installed: pip install "ganaug[recipes]"'
             )
     import_module(f"ganaug.cli.{given.command}").main(given.flags)

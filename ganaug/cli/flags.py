@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import tyro
 
+from ganaug.cli.console import spell_out
 from ganaug.core.errors import InputError
 from ganaug.training import StoppedError
 
@@ -63,6 +64,7 @@ def run(
         main (callable): the program.
         parse (callable): reads the flags, with the same arguments. Default: :func:`parse`
     """
+    spell_out()
     try:
         main(parse(arguments, description, words=words, prog=prog))
     except (InputError, FloatingPointError, OSError) as error:
