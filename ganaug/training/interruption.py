@@ -29,7 +29,8 @@ class StoppedError(Exception):
         checkpoint (Path, optional): the last one; None if there is none.
 
     Attributes:
-        exit_code (int): the usual one of a program that this signal stopped: 143 for SIGTERM, 130 for SIGINT.
+        exit_code (int): the usual one of a program that this signal stopped: 143 for SIGTERM, 130 for SIGINT, 149 for
+            SIGBREAK.
     """
 
     def __init__(self, number: int, kimg: float, checkpoint: Path | None) -> None:
