@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import sys
+from contextlib import suppress
 
 _ALIKE = str.maketrans(
     {
@@ -34,7 +35,8 @@ def spell_out() -> None:
     for stream in (sys.stdout, sys.stderr):
         # Python's own ways: of output, of output in the locale C, and of errors.
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape", "backslashreplace"):
-            stream.reconfigure(errors="ganaug")
+            with suppress(OSError):  # it was opened on a file and leads to a pipe now, where no position can be asked
+                stream.reconfigure(errors="ganaug")
 
 
 def _spelt_out(error: UnicodeError) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 import pytest
@@ -47,6 +48,19 @@ def test_a_minus_stays_a_minus_and_names_can_be_told_apart(output, encoding, sho
     spell_out()
     sys.stdout.write(SAID)
     assert read() == shown
+
+
+def test_output_that_leads_to_a_pipe_since_it_was_opened_is_no_obstacle(monkeypatch, tmp_path):
+    """As that of a program which another one forked."""
+    with open(tmp_path / "file", "w", encoding="ascii") as stream:
+        reader, writer = os.pipe()
+        os.dup2(writer, stream.fileno())
+        os.close(writer)
+        monkeypatch.setattr(sys, "stdout", stream)
+        spell_out()
+        stream.write("said")
+    with open(reader, encoding="ascii") as written:
+        assert written.read() == "said"
 
 
 def test_what_the_user_asked_for_stays(output):
