@@ -67,7 +67,8 @@ def as_a_program() -> Iterator[None]:
 
 def without_page(patch: pytest.MonkeyPatch) -> None:
     """Leave out the page of a run, whose curves take longer to draw than a test's run takes to train."""
-    for module in ("ganaug.training.run_page", "ganaug.cli.train"):
+    # In this order: imported now, the command would keep the patched function for ever.
+    for module in ("ganaug.cli.train", "ganaug.training.run_page"):
         patch.setattr(f"{module}.write_run_page", lambda folder: None)
 
 
