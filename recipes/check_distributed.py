@@ -16,12 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ganaug import InputError, open_images
 from ganaug.cli.flags import run
-from ganaug.core.files import write_tensors
+from ganaug.core.files import read_tensors, write_tensors
 from ganaug.training import MODELS, make_trainer, start_accelerator
 
 STEPS = 10
@@ -66,8 +65,9 @@ def main(args: Arguments) -> None:
                 raise InputError(f"{number} processes could not train:\n{done.stderr}")
         good = []
         for name in args.systems:
-            together = [load_file(f"{temporary}/{processes}/{name}-{rank}.safetensors") for rank in range(processes)]
-            good.append(compare(name, together, load_file(f"{temporary}/1/{name}-0.safetensors")))
+            of_ranks = [Path(temporary, str(processes), f"{name}-{rank}.safetensors") for rank in range(processes)]
+            alone = read_tensors(Path(temporary, "1", f"{name}-0.safetensors"))
+            good.append(compare(name, [read_tensors(path) for path in of_ranks], alone))
     if not all(good):
         raise InputError("training on several processes differs from training on one; see the lines that say NO")
 

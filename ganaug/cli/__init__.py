@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 
+from ganaug.cli.console import spell_out
 from ganaug.cli.hints import command_like
 
 COMMANDS = {
@@ -45,6 +46,7 @@ def main(words: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with another code than 0 where the command cannot be run, or ends with an error.
     """
+    spell_out()
     # argparse, not tyro, which only an extra brings: --version and inspect need none.
     listing = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
     parser = ArgumentParser(
@@ -79,4 +81,4 @@ def main(words: Sequence[str] | None = None) -> None:
 def _check_installed(what: str, needed: Sequence[str]) -> None:
     for name in needed:
         if find_spec(name) is None:
-            sys.exit(f"error: ganaug {what} needs {name}, which is not installed: pip install 'ganaug[recipes]'")
+            sys.exit(f'error: ganaug {what} needs {name}, which is not installed: pip install "ganaug[recipes]"')

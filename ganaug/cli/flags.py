@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from ganaug.cli.config import flags_of, names_of_flags, split_config, without_config
+from ganaug.cli.console import spell_out
 from ganaug.cli.hints import hint_for
 from ganaug.core.errors import InputError
 from ganaug.training import StoppedError
@@ -96,6 +97,7 @@ def run(
         main (callable): the program.
         parse (callable): reads the flags, with the same arguments. Default: :func:`parse`
     """
+    spell_out()
     try:
         main(parse(arguments, description, words=words, prog=prog))
     except (InputError, FloatingPointError, OSError) as error:

@@ -202,7 +202,7 @@ def _table(network: nn.Module, *inputs: torch.Tensor) -> str:
     try:
         from torchinfo import summary  # takes a moment to import
     except ImportError as error:
-        raise InputError("--summary needs torchinfo: pip install 'ganaug[recipes]'") from error
+        raise InputError('--summary needs torchinfo: pip install "ganaug[recipes]"') from error
 
     columns = ("output_size", "num_params", "trainable")
     return str(summary(network, input_data=inputs, col_names=columns, depth=4, verbose=0, device="cpu"))

@@ -8,12 +8,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.cli.train_flags import TrainingArguments
-from ganaug.core.files import atomic_path, write_tensors
+from ganaug.core.files import atomic_path, read_tensors, write_tensors
 from ganaug.data import joined, open_unlabeled
 from ganaug.training import Checkpoint, RunFolder
 from ganaug.training.pseudo_labels import pseudo_label
@@ -71,7 +70,7 @@ def kept_labels(path: Path, count: int, classes: int) -> Tensor:
         InputError: the file is damaged, or of another number of images.
     """
     try:
-        labels = load_file(path)["labels"]
+        labels = read_tensors(path)["labels"]
     except (OSError, SafetensorError, KeyError) as error:
         raise InputError(f"{path} cannot be read: {error}. Start another run") from error
     inside = labels.dtype == torch.int64 and labels.ndim == 1 and bool(((labels >= 0) & (labels < classes)).all())

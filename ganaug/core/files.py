@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -17,13 +18,15 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ganaug.core.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+WINDOWS = os.name == "nt"
+PATIENCE = 2.0  # seconds that Windows is given to close a file that something else looked at
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk is full, a quota used up, or a limit on files reached
 
 
@@ -62,7 +65,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
                 _sync(written)
             if path.is_dir():  # a folder cannot be replaced
                 remove(path)
-            temporary.replace(path)
+            move(temporary, path)
             _sync(path.parent)
     except BaseException:
         _delete(temporary)
@@ -169,13 +172,13 @@ def user_cache() -> Path:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8, atomically.
+    """Write ``text`` as UTF-8, atomically; the same bytes on every system, with lines that end in a line feed.
 
     Raises:
         OSError: the file cannot be written or the disk is full.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -229,6 +232,19 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
             header = {**json.loads(file.read(size)), "__metadata__": dict(sorted(metadata.items()))}
             file.seek(8)
             file.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file by name, on the CPU and in memory of their own.
+
+    safetensors itself maps the file for as long as a tensor lives, and meanwhile Windows neither replaces nor removes
+    it: no checkpoint that a run was resumed from, no generator that is saved to where it was loaded from.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        SafetensorError: it is damaged, or of another kind.
+    """
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
 
 
 @contextmanager
@@ -300,8 +316,31 @@ def remove(folder: Path) -> None:
     """Remove a folder so that nobody finds half of it: under its name it is complete, or gone."""
     doomed = folder.with_name(f".{folder.name}.tmp-{os.getpid()}-removed")
     _delete(doomed)  # left by a killed process that had this number, as each has the same in its own container
-    folder.rename(doomed)
+    move(folder, doomed)
     _delete(doomed)
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file or folder another name on the same disk; a file of that name is replaced.
+
+    Windows refuses while one of the files is open. That is waited for a moment, which is how long virus scanners and
+    indexers look at what is new.
+
+    Raises:
+        OSError: it may not be renamed, or on Windows a file is open for longer.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError as error:
+            if not WINDOWS:
+                raise
+            if time.monotonic() > end:
+                why = f"{source.name} cannot get this name. If a program has one of them open, close it and try again"
+                raise PermissionError(error.errno, why, str(target)) from error
+        time.sleep(0.05)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -315,11 +354,10 @@ def remove_leftovers(folder: Path) -> None:
 
 def _sync(path: Path) -> None:
     """Wait until a file's content is on the disk; of a folder, its list of files, if the system can tell."""
-    windows = os.name == "nt"  # needs a handle that may write, and cannot sync folders
-    if windows and not os.access(path, os.W_OK):
+    if WINDOWS and not os.access(path, os.W_OK):  # it needs a handle that may write, and cannot sync folders
         return
     with suppress(OSError) if path.is_dir() else nullcontext():
-        file = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
+        file = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
         try:
             os.fsync(file)
         finally:
@@ -327,6 +365,10 @@ def _sync(path: Path) -> None:
 
 
 def _delete(path: Path) -> None:
+    if WINDOWS:  # which does not delete what is read-only, as materialised images are
+        for each in [path, *path.rglob("*")]:
+            with suppress(OSError):
+                each.chmod(stat.S_IREAD | stat.S_IWRITE | stat.S_IEXEC)
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

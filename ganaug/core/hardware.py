@@ -101,13 +101,18 @@ def cpu_threads(requested: int | None) -> tuple[int, str]:
     told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # "4,2" is for nested regions
     if told.isdecimal() and int(told) and not (int(told) == 1 and _launcher_set_omp()):
         return int(told), "OMP_NUM_THREADS"
-    # The affinity mask reflects taskset and many schedulers; not every system has one.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     reason = f"of {cores} cores, for {processes} processes" if processes > 1 else f"of {cores} cores"
     if told == "1":
         reason += "; OMP_NUM_THREADS=1 is the launcher's"
     return max(1, cores // processes), reason
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; on macOS and Windows, which do not tell, how many there are."""
+    # The affinity mask, which taskset and many schedulers set.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _launcher_set_omp() -> bool:

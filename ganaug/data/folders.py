@@ -125,7 +125,7 @@ class FolderWalk:
                         files.append(Path(entry.path))
                     else:
                         self._extensions[Path(entry.name).suffix.lower()] += 1
-        return sorted(files)
+        return sorted(files, key=lambda path: path.parts)  # Windows' paths have an order without upper case
 
     def count_beside(self, parents: list[Path]) -> None:
         """Count the files beside class folders, which belong to no class."""

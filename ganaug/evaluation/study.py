@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ganaug.core import fingerprints
 from ganaug.core.errors import InputError
-from ganaug.core.files import build_once, write_tensors
+from ganaug.core.files import build_once, read_tensors, write_tensors
 from ganaug.core.hardware import best_device
 from ganaug.core.integers import positive_int
 from ganaug.data import LabelledImages, joined
@@ -306,7 +305,7 @@ class Study:
             write_tensors(path, {"images": self.sampler(generator, seed=seed).draw(labels, range(len(labels)))})
 
         path = cache_dir / f"{fingerprints.of_callable(source)[:32]}-{seed}-{each}.safetensors"
-        images = load_file(build_once(path, draw, what=f"images of {generator}"))["images"]
+        images = read_tensors(build_once(path, draw, what=f"images of {generator}"))["images"]
         return LabelledImages(images, labels, self.train.classes, f"images of {generator}")
 
 

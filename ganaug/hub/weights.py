@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from ganaug.core.errors import LoadError
-from ganaug.core.files import regular_file, sha256_of
+from ganaug.core.files import read_tensors, regular_file, sha256_of
 from ganaug.core.text import in_short
 from ganaug.hub.strict_json import strict_json
 
@@ -93,7 +92,7 @@ def read_weights(folder: Path, expected: Mapping[str, Tensor], sha256: str) -> d
                 f"{path} is not the file that config.json describes (SHA-256 differs): "
                 "the download or the last save was cut short. Download or save it again"
             )
-        tensors = load_file(path)
+        tensors = read_tensors(path)
     except (SafetensorError, OSError) as error:
         raise LoadError(f"{path} cannot be read: {error}") from error
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
@@ -132,7 +131,7 @@ def read_hashes(path: Path, name: str) -> Tensor:
                 if not (values[1:] > values[:-1]).all():
                     raise LoadError(f"{right}; its values are not. Download or save it again")
                 before = values[-1:]
-        return load_file(path)[name]
+        return read_tensors(path)[name]
     except (SafetensorError, OSError) as error:
         raise LoadError(f"{path} cannot be read: {error}. Download or save it again") from error
 

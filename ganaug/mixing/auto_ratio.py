@@ -80,6 +80,6 @@ def auto_ratio(
 
     known_by = [train.fingerprint, held_out.fingerprint, sampler.fingerprint, version("ganaug"), RULE, CANDIDATES]
     path = cache_dir / "ratios" / f"{fingerprints.of_values(*known_by)[:32]}.json"
-    choice = json.loads(build_once(path, choose, what="the choice of a ratio").read_text())
+    choice = json.loads(build_once(path, choose, what="the choice of a ratio").read_text(encoding="utf-8"))
     logger.warning(choice["sentence"])
     return float(choice["ratio"])

@@ -133,7 +133,7 @@ def evaluate(
         check_writable(folder := Path(folder).expanduser())
     missing = [name for name in ("scipy", *(["matplotlib"] if folder else [])) if find_spec(name) is None]
     if missing:
-        raise ImportError(f"ganaug.evaluate needs {' and '.join(missing)}: pip install 'ganaug[evaluation]'")
+        raise ImportError(f'ganaug.evaluate needs {" and ".join(missing)}: pip install "ganaug[evaluation]"')
     generators, sources = _opened(generator)
 
     # The images, as the generators make them.

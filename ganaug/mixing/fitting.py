@@ -187,6 +187,6 @@ def _copy_with_page(kept: Path, folder: Path) -> None:
                 shutil.copy2(each, folder)
         shutil.copy2(kept / WEIGHTS, folder)
     if find_spec("matplotlib") is None:
-        logger.warning("%s has no page, training/run.html: that takes pip install 'ganaug[evaluation]'", folder)
+        logger.warning('%s has no page, training/run.html: that takes pip install "ganaug[evaluation]"', folder)
     elif not (folder / "training" / "run.html").exists():
         write_run_page(folder)

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ganaug.core.errors import InputError
-from ganaug.core.files import atomic_path, write_json, write_text
+from ganaug.core.files import atomic_path, move, write_json, write_text
 from ganaug.core.hardware import one_thread_each
 from ganaug.core.integers import positive_int
 from ganaug.core.pixels import to_pil
@@ -284,7 +284,7 @@ class _Generation:
             )
         if not self._complete() and self.format == "parquet":
             write_text(self.folder / CARD, dataset_card(DatasetFacts((self.sampler.provenance,), self._counts)))
-            self._unfinished.rename(self._results[0])
+            move(self._unfinished, self._results[0])
         elif not self._complete():
             self._join()
         shutil.rmtree(self._unfinished, ignore_errors=True)

@@ -14,12 +14,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ganaug.core import fingerprints
 from ganaug.core.errors import InputError, LoadError
-from ganaug.core.files import atomic_path, json_text, remove, sha256_of, write_json, write_tensors
+from ganaug.core.files import atomic_path, json_text, read_tensors, remove, sha256_of, write_json, write_tensors
 from ganaug.data import LabelledImages
 from ganaug.hub.missing import CHECKPOINTS
 from ganaug.training.trainer import Trainer
@@ -67,7 +66,7 @@ class Checkpoint:
             LoadError: a file cannot be read.
         """
         try:
-            return {file.stem: load_file(file) for file in sorted(self.path.glob("*.safetensors"))}
+            return {file.stem: read_tensors(file) for file in sorted(self.path.glob("*.safetensors"))}
         except (OSError, SafetensorError) as error:
             raise LoadError(f"checkpoint {self.path} cannot be read: {error}") from error
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT during training: the run ends after the current step, with a checkpoint."""
+"""SIGTERM, SIGINT or Windows' SIGBREAK during training: the run ends after the current step, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# On Windows the first can only come from the process itself, and the last is what others can send it, or Ctrl+Break.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name))
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")  # what accelerate launch and torchrun set
 
 
@@ -28,7 +29,8 @@ class StoppedError(Exception):
         checkpoint (Path, optional): the last one; None if there is none.
 
     Attributes:
-        exit_code (int): the usual one of a program that this signal stopped: 143 for SIGTERM, 130 for SIGINT.
+        exit_code (int): the usual one of a program that this signal stopped: 143 for SIGTERM, 130 for SIGINT, 149 for
+            SIGBREAK.
     """
 
     def __init__(self, number: int, kimg: float, checkpoint: Path | None) -> None:
@@ -42,11 +44,11 @@ class BrokenOffError(Exception):
 
 
 class StopSignals:
-    """A context in which the first SIGTERM or SIGINT is noted, and a second one ends the program at once.
+    """A context in which the first of :data:`SIGNALS` is noted, and a second one ends the program at once.
 
     :meth:`received` returns the same on all processes, so that they stop after the same step. If the launcher has
-    died, that counts as SIGTERM, because ``accelerate launch`` does not pass signals on. Outside the main thread
-    Python cannot handle signals, so they keep their usual effect.
+    died, which Windows does not tell, that counts as SIGTERM, because ``accelerate launch`` does not pass signals on.
+    Outside the main thread Python cannot handle signals, so they keep their usual effect.
 
     Args:
         accelerator (Accelerator): the processes.

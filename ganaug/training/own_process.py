@@ -12,11 +12,13 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -26,12 +28,11 @@ from typing import IO, Any, cast
 import torch
 from accelerate.utils import set_seed
 from filelock import FileLock
-from safetensors.torch import load_file
 from tqdm import tqdm
 
 from ganaug.core import fingerprints
 from ganaug.core.errors import LoadError
-from ganaug.core.files import build_once, write_json, write_tensors
+from ganaug.core.files import build_once, read_tensors, write_json, write_tensors
 from ganaug.core.hardware import in_gibibytes, memory_held
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
@@ -58,6 +59,9 @@ _FITTED = ".recipe.json"  # in a run's folder: the recipe as it fits into the ti
 _BAR = "{n}/{total}\n"  # the training's progress bar, as _PROGRESS reads it
 _PROGRESS = re.compile(r"\s*(\d+)/(\d+)\s*")
 TIMED = 5.0  # seconds of training before it says how long the rest takes
+# What asks a training to stop. Windows' terminate() would end it at once; a process group there can be sent a break.
+_STOP = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
+_OWN_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 LAST_STEP = 30.0  # seconds that a stopped training has for its last step and a checkpoint
 # Variables by which launchers tell a process its rank, and those by which users change what progress bars look like.
 _NOT_PASSED_ON = re.compile(
@@ -220,7 +224,9 @@ def _run_with_bar(command: list[str], *, cwd: Path, doing: str, kimg: float) -> 
     none, pipe, same = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
     with (
         _ProgressBar(doing, 1000 * kimg) as bar,
-        subprocess.Popen(command, cwd=cwd, env=_environment(), stdin=none, stdout=pipe, stderr=same) as process,
+        subprocess.Popen(
+            command, cwd=cwd, env=_environment(), stdin=none, stdout=pipe, stderr=same, creationflags=_OWN_GROUP
+        ) as process,
         io.TextIOWrapper(cast(IO[bytes], process.stdout), "utf-8", "replace") as output,
     ):
         last = deque[str](maxlen=10)
@@ -232,9 +238,10 @@ def _run_with_bar(command: list[str], *, cwd: Path, doing: str, kimg: float) -> 
                     last.append(line)
                     bar.write(line.rstrip(), file=sys.stderr)
         except BaseException:
-            process.terminate()  # it writes a checkpoint, as long as its output is read meanwhile
+            process.send_signal(_STOP)  # it writes a checkpoint, as long as its output is read meanwhile
             try:
-                process.communicate(timeout=LAST_STEP)
+                with suppress(subprocess.TimeoutExpired):
+                    process.communicate(timeout=LAST_STEP)
             finally:
                 process.kill()
             raise
@@ -271,7 +278,8 @@ def _environment() -> dict[str, str]:
     """This process's environment, without a launcher's variables, and importing from the same places."""
     kept = {name: value for name, value in os.environ.items() if not _NOT_PASSED_ON.fullmatch(name)}
     paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-    return {**kept, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "TQDM_BAR_FORMAT": _BAR}
+    ours = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "TQDM_BAR_FORMAT": _BAR}
+    return {**kept, "PYTHONPATH": paths, **ours}
 
 
 def run_job(job_folder: str, run: str) -> None:
@@ -282,7 +290,7 @@ def run_job(job_folder: str, run: str) -> None:
         run (str): folder of the run, which goes on from its last checkpoint if it has one.
     """
     job = json.loads(Path(job_folder, _JOB).read_text(encoding="utf-8"))
-    stored = load_file(Path(job_folder, _IMAGES))
+    stored = read_tensors(Path(job_folder, _IMAGES))
     everything = LabelledImages(stored["images"], stored["targets"], tuple(job["classes"]), job["name"])
     recipe = _recipe_from(job)
     # The training of a call that was killed may still be in its last step.

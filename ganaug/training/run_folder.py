@@ -125,15 +125,11 @@ class RunFolder:
         """
         line = (json.dumps(row) + "\n").encode()
         path = self.path / METRICS
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            size = os.fstat(file).st_size
-            with naming(path):
-                if os.write(file, line) < len(line):  # the disk is full, and took what fitted
-                    os.ftruncate(file, size)
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(file)
+        with naming(path), open(path, "ab", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if file.write(line) < len(line):  # the disk is full, and took what fitted
+                file.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def save_picture(self, name: str, picture: Image) -> Path:
         """Write ``samples/<name>.png``, and return its path."""

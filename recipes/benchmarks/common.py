@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -18,6 +17,7 @@ import torch
 from ganaug import InputError
 from ganaug.cli.images import DataArguments
 from ganaug.core.files import write_json
+from ganaug.core.hardware import usable_cores
 
 RECIPES = Path(__file__).parents[1]
 Results = dict[str, Any]  # as in the JSON file
@@ -42,7 +42,7 @@ def fill_and_show(
         plot: called with the results and the path of a PNG whenever the file is written.
     """
     path = args.table or args.output_dir / f"{name}.json"
-    results: Results = json.loads(path.read_text()) if path.exists() or args.table else {}
+    results: Results = json.loads(path.read_text(encoding="utf-8")) if path.exists() or args.table else {}
     if not args.table:
         for _ in measure(args, results):
             write_json(path, results)
@@ -86,7 +86,7 @@ def data_flags(data: DataArguments) -> list[str]:
 
 def machine() -> str:
     """Processor and version of torch that results were measured with."""
-    return f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, torch {torch.__version__}"
+    return f"{usable_cores()} cores, {platform.machine()}, torch {torch.__version__}"
 
 
 def spread(values: Sequence[float]) -> str:

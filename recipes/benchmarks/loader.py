@@ -170,7 +170,7 @@ def many(args: Arguments, cache: Path) -> dict[str, Any]:
 def main(args: Arguments) -> None:
     """Answer the three questions, and print medians, ranges and ratios."""
     print(f"{hardware(torch.device('cpu'))}, {args.rounds} rounds")
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:  # Windows keeps what is mapped
         found = {"epoch": epochs(args, Path(cache)), "lazy": lazy_generation(args)}
         if args.materialize:
             found["materialize"] = many(args, Path(cache))

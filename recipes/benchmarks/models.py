@@ -71,7 +71,7 @@ def train_and_judge(model: str, args: Arguments) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     generator = Generator.from_pretrained(folder)
     shutil.copyfile(folder / "samples" / "grid.png", args.output_dir / f"{model}.png")
-    last = json.loads((folder / "training" / "metrics.jsonl").read_text().splitlines()[-1])
+    last = json.loads((folder / "training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     dataset, training = generator.info["dataset"], generator.info["training"]
     return {
         "data": f"{dataset['num_images']:,} MNIST digits, {generator.image_size}x{generator.image_size}",

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import platform
-import re
 import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
+import psutil  # which accelerate brings
 import torch
 from tqdm import tqdm
 
@@ -86,9 +85,8 @@ def report(title: str, arms: dict[str, list[float]], unit: str = "s") -> dict[st
 
 
 def memory() -> float:
-    """Resident memory of this process, in MB; Linux only."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+    """Resident memory of this process, in MB."""
+    return float(psutil.Process().memory_info().rss) / 2**20
 
 
 def peak_memory(action: Callable[[], Any]) -> float:

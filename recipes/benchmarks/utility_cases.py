@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ganaug import Generator, LabelledImages, open_images
-from ganaug.core.files import build_once, write_tensors
+from ganaug.core.files import build_once, read_tensors, write_tensors
 from ganaug.core.hardware import best_device
 from ganaug.data import joined
 from ganaug.data.subsets import long_tail_counts
@@ -211,7 +210,7 @@ def pseudo_labelled(images: LabelledImages, unlabeled: Tensor, path: Path, setti
     def build(path: Path) -> None:
         write_tensors(path, {"targets": pseudo_label(images, unlabeled, horizontal_flip=setting.flip).targets})
 
-    targets = load_file(build_once(path, build, what="the pseudo-labels"))["targets"]
+    targets = read_tensors(build_once(path, build, what="the pseudo-labels"))["targets"]
     return LabelledImages(unlabeled, targets, images.classes, f"{len(unlabeled):,} pseudo-labelled images")
 
 
@@ -227,5 +226,5 @@ def agreement(images: LabelledImages, path: Path, setting: Setting) -> Classifie
         write_tensors(path, classifier.state_dict())
 
     classifier = SmallCNN(len(images.classes), channels=images.channels, image_size=images.image_size)
-    classifier.load_state_dict(load_file(build_once(path, build, what="the classifier that selects")))
+    classifier.load_state_dict(read_tensors(build_once(path, build, what="the classifier that selects")))
     return ClassifierAgreement(classifier)

@@ -108,7 +108,7 @@ def test_without_the_extra_a_command_says_which_in_a_line(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "tyro", None)
     with pytest.raises(SystemExit) as told:
         main([name, "--help"])
-    line = f"error: ganaug {name} needs tyro, which is not installed: pip install 'ganaug[recipes]'"
+    line = f'error: ganaug {name} needs tyro, which is not installed: pip install "ganaug[recipes]"'
     assert told.value.code == line
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ganaug.core.files import build_once, remove, write_tensors
+from ganaug.core.files import build_once, move, read_tensors, remove, write_json, write_tensors
 
 TENSORS = {"b.weight": torch.arange(6.0).view(2, 3).T, "a": torch.tensor(3), "none": torch.empty(0, 2)}
 
@@ -33,6 +34,7 @@ def test_the_same_tensors_give_the_same_bytes_and_are_read_back(metadata):
             assert (file.metadata() or {}) == metadata
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there is no umask")
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
 def test_who_may_read_a_file_is_up_to_the_umask(tmp_path, umask):
     path = tmp_path / "model.safetensors"
@@ -134,3 +136,84 @@ def test_killed_between_notes_and_rename_it_is_made_again(tmp_path):
     assert json.loads((tmp_path / NOTES).read_text())
     assert text_of(kept(tmp_path, as_file=True)) == "whole"
     assert len(list(tmp_path.iterdir())) == 3  # thing, notes, lock
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what is mapped")
+def test_what_was_read_holds_no_file(tmp_path):
+    """Windows could neither replace nor remove it."""
+    path = tmp_path / "model.safetensors"
+    write_tensors(path, {**TENSORS, "large": torch.ones(300, 300)})
+    mapped = load_file(path)
+    assert str(path) in Path("/proc/self/maps").read_text(encoding="utf-8")  # as safetensors reads it
+    found = read_tensors(path)
+    assert found.keys() == mapped.keys()
+    assert all(torch.equal(found[name], mapped[name]) for name in mapped)
+    del mapped
+    assert str(path) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def open_elsewhere(monkeypatch):
+    """Stands in for Windows: so many times, a file cannot get its name because another program has it open."""
+
+    def times(count: float) -> list[str]:
+        refused, rename = [], Path.replace
+
+        def replace(self, target):
+            if len(refused) < count:
+                refused.append(self.name)
+                raise PermissionError(13, "The process cannot access the file", str(self))
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "replace", replace)
+        return refused
+
+    return times
+
+
+def test_windows_is_given_a_moment_to_close_a_file(tmp_path, monkeypatch, open_elsewhere):
+    monkeypatch.setattr("ganaug.core.files.WINDOWS", True)
+    refused = open_elsewhere(2)
+    write_json(tmp_path / "settings.json", 1)
+    assert len(refused) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+
+
+def test_a_file_that_stays_open_is_named_and_the_old_one_is_left(tmp_path, monkeypatch, open_elsewhere):
+    path = tmp_path / "settings.json"
+    write_json(path, "old")
+    monkeypatch.setattr("ganaug.core.files.PATIENCE", 0.01)
+    monkeypatch.setattr("ganaug.core.files.WINDOWS", True)
+    open_elsewhere(float("inf"))
+    with pytest.raises(PermissionError, match="open, close it") as raised:
+        write_json(path, "new")
+    assert raised.value.filename == str(path)
+    assert {each.name: json.loads(each.read_bytes()) for each in tmp_path.iterdir()} == {"settings.json": "old"}
+
+
+def test_elsewhere_nothing_is_waited_for(tmp_path, monkeypatch, open_elsewhere):
+    monkeypatch.setattr("ganaug.core.files.WINDOWS", False)
+    refused = open_elsewhere(float("inf"))
+    (tmp_path / "a").touch()
+    with pytest.raises(PermissionError, match="cannot access"):
+        move(tmp_path / "a", tmp_path / "b")
+    assert refused == ["a"]
+
+
+def test_what_is_read_only_is_removed_where_that_keeps_it(tmp_path, monkeypatch):
+    """As Windows does."""
+    path = kept(tmp_path)
+    (path / "inner" / "content").chmod(0o444)
+    unlink = os.unlink
+
+    def as_windows(name, *, dir_fd=None):
+        if not os.stat(name, dir_fd=dir_fd).st_mode & stat.S_IWRITE:
+            raise PermissionError(13, "Access is denied", name)
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", as_windows)
+    monkeypatch.setattr("ganaug.core.files.WINDOWS", True)
+    remove(path)
+    assert not [
+        left for left in tmp_path.iterdir() if "thing" in left.name and left.name not in (NOTES, ".thing.lock")
+    ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 from contextlib import contextmanager
 
@@ -17,6 +16,8 @@ from pyarrow import parquet
 
 from ganaug.core.files import atomic_path, build_once, write_json, write_tensors
 from ganaug.training import RunFolder
+
+resource = pytest.importorskip("resource", reason="no limit on the size of files on Windows")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from ganaug.core.hardware import cpu_threads, one_thread_each
+from ganaug.core.hardware import cpu_threads, keep_freed_memory, one_thread_each, usable_cores
 
 
 @pytest.mark.parametrize("first_to_leave", ["the first", "the second"])
@@ -153,3 +153,32 @@ def test_a_launchers_one_thread_is_told_from_the_users(monkeypatch, launcher, st
         assert cpu_threads(None) == expected
         assert cpu_threads(2) == (2, "cpu_threads")
         parent.stdin.close()
+
+
+def test_where_the_system_does_not_tell_which_cores_may_be_used_all_count(monkeypatch):
+    if hasattr(os, "sched_getaffinity"):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: {2, 5, 7})
+        assert usable_cores() == 3
+        monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    assert usable_cores() == 12
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert usable_cores() == 1
+
+
+def test_where_the_launchers_environment_cannot_be_read_its_one_thread_is_the_launchers(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr("os.getppid", lambda: 2**30)  # no process has this number
+    monkeypatch.setattr("ganaug.core.hardware.usable_cores", lambda: 8)
+    assert cpu_threads(None) == (4, "of 8 cores, for 2 processes; OMP_NUM_THREADS=1 is the launcher's")
+
+
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_only_glibc_is_told_to_keep_freed_memory(monkeypatch, platform):
+    def missing(_):
+        raise TypeError("LoadLibrary() argument 1 must be str, not None")
+
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    keep_freed_memory()

@@ -299,3 +299,10 @@ def test_names_and_counts_of_many_classes_fit_in_a_line():
     told = classes_with_counts(many)
     assert told.startswith("class 0 4, class 1 4")
     assert told.endswith("class 9 4 and 290 more with 3 to 4 images")
+
+
+def test_images_are_in_the_order_of_their_code_points(tmp_path):
+    """On every system: Windows' paths by themselves compare without upper case, which would draw other subsets."""
+    for k, name in enumerate(("B.png", "Z/b.png", "a/B.png", "a/a.png", "a.png", "é.png")):
+        write(tmp_path / "pets" / "x" / name, k)
+    assert open_images(tmp_path / "pets").images[:, 0, 0, 0].tolist() == list(range(6))

@@ -197,7 +197,7 @@ def test_digits_of_scikit_learn(monkeypatch):
     bright = {pixels.tobytes() for pixels in np.rint(load_digits().images * 255 / 16).astype(np.uint8)}
     assert {image.numpy().tobytes() for image in torch.cat([train.images, test.images])} == bright
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DataError, match=r"scikit-learn: pip install 'ganaug\[recipes\]'"):
+    with pytest.raises(DataError, match=r'scikit-learn: pip install "ganaug\[recipes\]"'):
         open_images("sklearn:digits")
 
 

@@ -245,7 +245,7 @@ def test_inception_distances_that_cannot_be_computed(inception_weights, monkeypa
     with pytest.raises(InputError, match=r"cannot be loaded from .*bad\.pth"):
         inception_distances(noise, noise, bad, CPU)
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
-    with pytest.raises(InputError, match=r"pip install 'ganaug\[inception\]'"):
+    with pytest.raises(InputError, match=r'pip install "ganaug\[inception\]"'):
         inception_distances(noise, noise, inception_weights, CPU)
 
 

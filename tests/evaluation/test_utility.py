@@ -538,6 +538,16 @@ def test_workers_run_the_users_script_only_for_what_it_defines(parts, tmp_path, 
         assert sys.modules["__main__"] is main
 
 
+def test_windows_waits_for_no_more_than_61_processes(parts, tmp_path, monkeypatch):
+    study = Study(parts[0], parts[3], {}, factory=TinyClassifier, settings=QUICK)
+    monkeypatch.setattr("ganaug.evaluation.cells.best_device", lambda: torch.device("cpu"))
+    found = {}
+    for windows in (False, True):
+        monkeypatch.setattr("ganaug.evaluation.cells.WINDOWS", windows)
+        found[windows] = [Cells([study], tmp_path, processes=n).processes for n in (2, 64)]
+    assert found == {False: [2, 64], True: [2, 61]}
+
+
 PROGRAM = """
 from pathlib import Path
 from types import ModuleType

@@ -309,6 +309,23 @@ def test_a_training_waits_for_one_that_is_in_its_last_step(job, tmp_path):
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
+def test_a_training_that_does_not_stop_in_time_leaves_the_users_interrupt(stand_in, monkeypatch, tmp_path, caplog):
+    """And it speaks UTF-8, whatever the console does."""
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    monkeypatch.setattr(own_process, "LAST_STEP", 0.1)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(own_process.tqdm, "write", interrupted)
+    said = shlex.quote(str(tmp_path / "encoding"))
+    stand_in(f"trap '' TERM; mkdir $OUTPUT/training; echo $PYTHONIOENCODING > {said}; echo begun; exec sleep 60")
+    with pytest.raises(KeyboardInterrupt):
+        fit_generator(small_images(), cache_dir=tmp_path)
+    assert "was stopped. The next call" in caplog.text
+    assert (tmp_path / "encoding").read_text(encoding="utf-8") == "utf-8\n"
+
+
 def test_the_bar_and_the_minutes(stand_in, monkeypatch, tmp_path, capsys, caplog):
     """They follow what the training says; its bar is not among its last lines."""
     monkeypatch.setattr(own_process, "TIMED", 0.02)
