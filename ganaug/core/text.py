@@ -12,6 +12,13 @@ _BREAKS = ("Cc", "Cs", "Zl", "Zp")  # control characters, half characters, ends 
 _TURNS = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
+def in_points(estimate: float, low: float, high: float, *, unit: str = "") -> str:
+    """A difference of shares in points, with its interval: ``+1.4 [0.9, 1.9]``, or ``+1.4 points [0.9, 1.9]``."""
+    # Not -0.0, which looks as if it were below zero.
+    middle, least, most = (round(100 * value, 1) + 0.0 for value in (estimate, low, high))
+    return f"{middle:+.1f}{unit} [{least:.1f}, {most:.1f}]"
+
+
 def is_text(value: object, *, most: int) -> bool:
     """Whether a value is a string of at most ``most`` characters, none of which affects the text around it."""
     if type(value) is not str or len(value) > most:

@@ -20,11 +20,13 @@ def by_short_names(sources: Sequence[str | Path]) -> dict[str, str]:
     """Short name of each generator to its :func:`place`; the whole place where short names are the same.
 
     Raises:
-        InputError: there is no source.
+        InputError: there is no source, or one is named twice.
     """
     if not sources:
         raise InputError("generator (--generator) names no generator. Give a folder or Hub id, or several")
     places = [place(source) for source in sources]
+    if twice := [each for each in places if places.count(each) > 1]:
+        raise InputError(f"generator (--generator) names {twice[0]} twice. Name each once")
     short = [Path(each).name for each in places]
     return {each if short.count(name) > 1 else name: each for name, each in zip(short, places, strict=True)}
 

@@ -19,7 +19,7 @@ from ganaug.evaluation.search import JUDGES, best_of, choose_ratios, choosing_jo
 from ganaug.evaluation.statistics import Difference, paired_difference
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
 from ganaug.evaluation.timings import time_parts
-from ganaug.evaluation.verdict import Outcome, answer, in_points
+from ganaug.evaluation.verdict import Outcome, answer, in_words
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
@@ -159,7 +159,7 @@ def judged_ratio(study: Study, choosing: int, cells: TrainsCells) -> RatioChoice
     judging = len(with_it.targets)
     outcome, note = answer(difference, settings.margin, repeated="seeds", test_images=judging)
     ratio = best.ratio if outcome == "helps" else 0.0
-    sentence = f"ratio {ratio:g}: {outcome}, {in_points(difference)} at ratio {best.ratio:g}"
+    sentence = f"ratio {ratio:g}: {outcome}, {in_words(difference)} at ratio {best.ratio:g}"
     return RatioChoice(
         ratio,
         outcome,

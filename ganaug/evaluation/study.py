@@ -83,6 +83,9 @@ class UtilitySettings:
             raise InputError(f"margin must be between 0 and 100, in points of balanced accuracy; got {self.margin}")
         if not self.ratios or not all(0 < ratio < 1 for ratio in self.ratios):
             raise InputError(f"ratios must be fractions between 0 and 1, one or more; got {list(self.ratios)}")
+        for name in ("augmentations", "ratios"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise InputError(f"{name} has {list(getattr(self, name))}; name each once")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ganaug.evaluation.plan import SIDELINES, Plan, plan_of
 from ganaug.evaluation.search import Trial, best_of, choose_ratios, scorer, search_reference, whole
 from ganaug.evaluation.statistics import Difference, calibration_error, macro_f1, paired_difference, recalls
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
-from ganaug.evaluation.verdict import Outcome, answer, in_points
+from ganaug.evaluation.verdict import Outcome, answer, in_words
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
@@ -318,7 +318,7 @@ def _verdict(found: Utility, arm: Arm) -> Verdict:
         test_images=len(found.test),
     )
     worth = found.curve.worth(difference, len(study.train))
-    parts = [f"{outcome}: {in_points(difference)} at ratio {arm.ratio:g}"]
+    parts = [f"{outcome}: {in_words(difference)} at ratio {arm.ratio:g}"]
     if worth and outcome in ("helps", "hurts"):
         parts.append(in_images(worth))
     if study.filter_name:

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Literal
 
+from ganaug.core.text import in_points
 from ganaug.evaluation.statistics import Difference
 
 Outcome = Literal["helps", "hurts", "no worthwhile effect", "cannot tell yet"]
@@ -93,9 +94,9 @@ def _rounded_up(images: float) -> int:
     return math.ceil(images / unit) * unit
 
 
-def in_points(difference: Difference) -> str:
+def in_words(difference: Difference) -> str:
     """A difference in points of balanced accuracy with its interval: ``+1.4 points [0.9, 1.9]``."""
-    return f"{100 * difference.estimate:+.1f} points [{100 * difference.low:.1f}, {100 * difference.high:.1f}]"
+    return in_points(difference.estimate, difference.low, difference.high, unit=" points")
 
 
 def margin_in_words(margin: float) -> str:

@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ganaug.core.errors import InputError
 from ganaug.core.files import write_text
-from ganaug.core.text import as_text
+from ganaug.core.text import as_text, in_points
 from ganaug.data import grids
 from ganaug.hub.markdown import cell, code, fenced, inside, marked, marks, prose, replaced
 from ganaug.hub.metadata import parsed_card, read_card
@@ -415,4 +415,4 @@ Measured by ganaug {verdict.ganaug_version} on {verdict.created[:10]}."""
 def _in_points(difference: CardDifference | None) -> str:
     if difference is None:
         return "reference"
-    return f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+    return in_points(difference.estimate, difference.low, difference.high)

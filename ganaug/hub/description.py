@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ganaug.core.errors import InputError
+from ganaug.core.text import in_points
 from ganaug.hub.card import claimed_difference
 from ganaug.hub.config import read_config, training_seconds
 from ganaug.hub.folder import CARD, check
@@ -60,5 +61,5 @@ def _verdict(card: Path) -> str:
         return "the card cannot be read"
     if difference is None:
         return "not measured"
-    made, low, high = (100 * value for value in (difference.estimate, difference.low, difference.high))
-    return f"by its own card, {made:+.1f} points of balanced accuracy [{low:.1f}, {high:.1f}]"
+    ends = difference.estimate, difference.low, difference.high
+    return f"by its own card, {in_points(*ends, unit=' points of balanced accuracy')}"

@@ -15,6 +15,7 @@ import torch
 
 from ganaug.core.errors import InputError
 from ganaug.core.hardware import memory_held
+from ganaug.core.text import in_points
 from ganaug.data import LabelledImages
 from ganaug.training.models import MODELS
 from ganaug.training.settings import TrainingSettings
@@ -173,9 +174,9 @@ def expected_utility(class_counts: Sequence[int], *, generator_from: str = SAME)
             augments
     """
     row = nearest_row(class_counts, generator_from)
-    estimate, low, high = (100 * row["difference"][key] for key in ("estimate", "low", "high"))
+    difference = [row["difference"][key] for key in ("estimate", "low", "high")]
     at = f" at ratio {row['ratio']:g}" if row["outcome"] == "helps" else ""
-    found = f"{estimate:+.1f} points [{low:.1f}, {high:.1f}] of balanced accuracy{at}"
+    found = f"{in_points(*difference, unit=' points')} of balanced accuracy{at}"
     mean, measured = sum(class_counts) / len(class_counts), row["images_per_class"]
     far = f", which has far {'fewer' if measured < mean else 'more'}" if not 1 / FAR <= measured / mean <= FAR else ""
     told = (

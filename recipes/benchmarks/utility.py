@@ -24,6 +24,7 @@ from utility_cases import SETTINGS, factory_of, held_out_of, prepare
 from ganaug import LabelledImages
 from ganaug.cli.flags import run
 from ganaug.core.hardware import set_cpu_threads
+from ganaug.core.text import in_points
 from ganaug.evaluation import Draw, Draws, UtilitySettings, utility
 from ganaug.evaluation.statistics import paired_difference
 from ganaug.evaluation.verdict import answer
@@ -144,7 +145,7 @@ def table(results: Results) -> str:
             f"| {found['classifier']} "
             f"| {found['best_without']}, {found['steps']:,} steps: {spread(scores[found['best_without']])} "
             f"| {spread(scores[found['with']])} at {found['ratio']:g} "
-            f"| **{100 * gain['estimate']:+.1f}** [{100 * gain['low']:.1f}, {100 * gain['high']:.1f}] "
+            f"| {in_points(gain['estimate'], gain['low'], gain['high'])} "
             f"| {found['outcome']}{note} |"
         )
     return "\n".join(lines)

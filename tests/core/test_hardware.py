@@ -148,7 +148,10 @@ def test_a_launchers_one_thread_is_told_from_the_users(monkeypatch, launcher, st
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv(launcher, "1")
     own = {launcher if name == "launched" else name: value for name, value in started_with.items()}
-    with subprocess.Popen(["cat"], env={"PATH": os.defpath, **own}, stdin=subprocess.PIPE) as parent:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(["cat"], env={"PATH": os.defpath, **own}, bufsize=0, **pipes) as parent:
+        parent.stdin.write(b"1")
+        assert parent.stdout.read(1) == b"1"  # it runs: just after it was started, its environment is still empty
         monkeypatch.setattr("os.getppid", lambda: parent.pid)
         assert cpu_threads(None) == expected
         assert cpu_threads(2) == (2, "cpu_threads")

@@ -17,6 +17,7 @@ from huggingface_hub import EvalResult, ModelCard
 from ganaug import InputError, open_images
 from ganaug.data import joined
 from ganaug.evaluation import Draw, Draws, Evaluation, add_verdict, evaluate, report_of, write_report
+from ganaug.evaluation.inputs import by_short_names
 from ganaug.generators import DCGAN32Generator
 from ganaug.hub.card import claimed_difference
 
@@ -294,3 +295,8 @@ def test_held_out_images_of_another_form_are_refused(tmp_path):
     double = replace(held_out, images=held_out.images.repeat(1, 1, 2, 2))
     with pytest.raises(InputError, match=r"\(1, 8, 8\)"):
         evaluate(train, double, {"it": Replay(known)}, factory=TinyClassifier, settings=SETTINGS, cache_dir=tmp_path)
+
+
+def test_a_generator_is_named_once(tmp_path):
+    with pytest.raises(InputError, match="twice"):
+        by_short_names([tmp_path, "user/one", str(tmp_path)])

@@ -321,8 +321,8 @@ def test_the_choice_of_a_ratio_says_how_many_minutes(study, tmp_path, caplog):
     assert "minute" in caplog.text
 
 
-@pytest.mark.parametrize("wrong", [(), ("none", "best"), ("own",)])
-def test_augmentations_are_named(wrong):
+@pytest.mark.parametrize("wrong", [(), ("none", "best"), ("own",), ("none", "rand", "none")])
+def test_augmentations_are_named_each_once(wrong):
     with pytest.raises(InputError, match="augmentations"):
         UtilitySettings(augmentations=wrong)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganaug.evaluation.statistics import Difference
-from ganaug.evaluation.verdict import answer, outcome_of, what_would_tell
+from ganaug.evaluation.verdict import answer, in_words, outcome_of, what_would_tell
 
 
 def difference(points: float, of_repeats: float, of_images: float, repeats: int = 5) -> Difference:
@@ -93,3 +93,7 @@ def test_what_would_tell_in_words():
     )
     assert words(0.1, 10, 0.05) == "more than 100 seeds would be needed to tell"
     assert words(1.0, 0.5, 1.0, 2).startswith("no number of seeds")
+
+
+def test_what_rounds_to_zero_has_no_minus():
+    assert in_words(Difference(-0.0004, -0.0102, -0.0001, 0.5, 5, 1e-4, 1e-4, 2000.0)) == "+0.0 points [-1.0, 0.0]"

@@ -30,7 +30,7 @@ from ganaug.evaluation.report.contents import (
 from ganaug.evaluation.report.html import Picture
 from ganaug.evaluation.statistics import Difference
 from ganaug.evaluation.utility import METHOD
-from ganaug.evaluation.verdict import answer, in_points
+from ganaug.evaluation.verdict import answer, in_words
 
 TRAIN_IMAGES, TEST_IMAGES, SEEDS, SIDELINES, STEPS, BATCH = 1000, 748, 5, 3, 2000, 64
 DIGITS = tuple("0123456789")
@@ -233,7 +233,7 @@ def generator(
     images = {"helps": 1240, "hurts": -410}.get(outcome, 40)
     worth = Worth(images, low=images - 380, high=None, extrapolated=False, beyond=False)
     tail = {"helps": ", worth 1,240 extra real images", "hurts": ", as if there were 410 fewer real images"}
-    sentence = f"{outcome}: {in_points(difference)} at ratio {ratio:g}{tail.get(outcome, '') if fit else ''}"
+    sentence = f"{outcome}: {in_words(difference)} at ratio {ratio:g}{tail.get(outcome, '') if fit else ''}"
     lowest = 0.41 if outcome == "hurts" else 0.78
     diversity = {k: lowest if i == len(classes) // 2 else 0.8 + 0.01 * (i % 20) for i, k in enumerate(classes)}
     known = outcome != "cannot tell yet"

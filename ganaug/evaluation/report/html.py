@@ -17,7 +17,7 @@ from ganaug.evaluation.report import figures
 from ganaug.evaluation.report.contents import GeneratorFacts, Report, TrialFacts, VerdictFacts
 from ganaug.evaluation.report.drawing import data_uri
 from ganaug.evaluation.report.wording import FILTERS, MINUS, SPACE, count, drawn_by, interval, percent, points
-from ganaug.evaluation.verdict import in_points, margin_in_words, within
+from ganaug.evaluation.verdict import in_words, margin_in_words, within
 
 LEAST_DIVERSITY = 0.5  # of a class, relative to real images; the report warns of less
 FEW_REPEATS = 2  # seeds or draws; the report warns of so few
@@ -91,7 +91,7 @@ def render_html(report: Report, pictures: Mapping[str, Picture]) -> str:
 
 def _headline(verdict: VerdictFacts) -> str:
     """The verdict's sentence without its answer, with the minus signs of the page."""
-    made = in_points(verdict.difference)
+    made = in_words(verdict.difference)
     return verdict.sentence.removeprefix(f"{verdict.outcome}: ").replace(made, made.replace("-", MINUS), 1)
 
 
