@@ -18,7 +18,9 @@ PUBLIC = {
         "Audit", "LabelledImages", "audit_images", "bundled_digits", "joined", "long_tail_counts", "open_images",
         "open_unlabeled", "reduce_images",
     ],
-    "ganaug.evaluation": ["evaluate", "report_of", "utility", "write_report"],
+    "ganaug.evaluation": [
+        "closest_pairs", "closest_pairs_picture", "evaluate", "forest_plot", "report_of", "utility", "write_report",
+    ],
     "ganaug.filters": ["ClassifierAgreement", "DiscriminatorScore", "Filter", "StarvedFilterError"],
     "ganaug.generators": [
         "ACGAN28Discriminator", "ACGAN28Generator", "ACGAN64Discriminator", "ACGAN64Generator",

@@ -10,10 +10,17 @@ from ganaug.evaluation.evaluate import Evaluation, evaluate
 from ganaug.evaluation.fidelity import Fidelity, LabelFidelity, fidelity, label_fidelity
 from ganaug.evaluation.generator_score import GeneratorScore
 from ganaug.evaluation.leakage import LeakageCheck, check_leakage
-from ganaug.evaluation.memorization import Memorization, memorization
+from ganaug.evaluation.memorization import (
+    ClosestPairs,
+    Memorization,
+    closest_pairs,
+    closest_pairs_picture,
+    memorization,
+)
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN, SmallViT
 from ganaug.evaluation.ratio import RatioChoice, choose_ratio
 from ganaug.evaluation.report.contents import Report, report_of
+from ganaug.evaluation.report.figures import forest_plot
 from ganaug.evaluation.report.files import add_verdict, write_report
 from ganaug.evaluation.study import UtilitySettings
 from ganaug.evaluation.utility import Utility, Verdict, classification_accuracy, utility
@@ -21,6 +28,7 @@ from ganaug.evaluation.utility import Utility, Verdict, classification_accuracy,
 __all__ = [
     "Answers",
     "ClassifierFactory",
+    "ClosestPairs",
     "Draw",
     "Draws",
     "Evaluation",
@@ -47,9 +55,12 @@ __all__ = [
     "choose_ratio",
     "classification_accuracy",
     "classifier_named",
+    "closest_pairs",
+    "closest_pairs_picture",
     "draw_images",
     "evaluate",
     "fidelity",
+    "forest_plot",
     "kind_of_draws",
     "label_fidelity",
     "memorization",

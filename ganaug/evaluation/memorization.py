@@ -151,10 +151,30 @@ def memorization(
         nearest_train_features=features.nearest_train,
         nearest_held_out_features=features.nearest_held_out,
     )
-    first = _closest(distances, nearest)[:pairs]
-    return measured, ClosestPairs(
-        generated.images[first], train.images[nearest[first]], generated.targets[first], distances[first], exact[first]
-    )
+    return measured, _pairs(generated, train, distances, nearest, most=pairs)
+
+
+def closest_pairs(generated: LabelledImages, train: LabelledImages, *, pairs: int = 20) -> ClosestPairs:
+    """The generated images that are closest to a training image, pixel by pixel, to see whether they are copies.
+
+    Args:
+        generated (LabelledImages): at least one image.
+        train (LabelledImages): the real images that the generator was trained on; at least one.
+        pairs (int): how many, or fewer if there are not so many. Default: 20
+
+    Returns:
+        ClosestPairs: closest first; :func:`closest_pairs_picture` shows them.
+
+    Raises:
+        InputError: classes or image shapes differ, or a set is empty.
+    """
+    check_comparable(generated, train)
+    if not len(generated) or not len(train):
+        raise InputError(
+            f"there is nothing to compare: {generated.name} has {len(generated)} images, and {train.name} has "
+            f"{len(train)}. Give more"
+        )
+    return _pairs(generated, train, *_nearest_pixels(generated.images, train.images), most=pairs)
 
 
 def closest_pairs_picture(pairs: ClosestPairs, classes: Sequence[str]) -> Image.Image:
@@ -188,6 +208,15 @@ def _nearest_pixels(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor
     """Root mean square distance, in [0, 1], to the nearest of some uint8 images, and the index of that image."""
     distances, indices = nearest_distances(queries.flatten(1), references.flatten(1))
     return distances / (255 * queries[0].numel() ** 0.5), indices
+
+
+def _pairs(
+    generated: LabelledImages, train: LabelledImages, distances: Tensor, nearest: Tensor, *, most: int
+) -> ClosestPairs:
+    """The closest pairs of generated images and the training images that are nearest to them, at these distances."""
+    first = _closest(distances, nearest)[:most]
+    ours, theirs = generated.images[first], train.images[nearest[first]]
+    return ClosestPairs(ours, theirs, generated.targets[first], distances[first], distances[first] == 0)
 
 
 def _closest(distances: Tensor, nearest: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ from scipy.stats import binomtest
 
 from ganaug import LabelledImages, open_images
 from ganaug.core.errors import InputError
-from ganaug.evaluation import SmallCNN, train_classifier
+from ganaug.evaluation import SmallCNN, closest_pairs, closest_pairs_picture, train_classifier
 from ganaug.evaluation.distances import nearest_distances
-from ganaug.evaluation.memorization import closest_pairs_picture, memorization
+from ganaug.evaluation.memorization import memorization
 from ganaug.evaluation.study import joined
 
 
@@ -164,6 +164,18 @@ def test_closest_pairs_are_the_closest_and_distinct(parts, classifier):
     difference = (pairs.generated.double() - pairs.train.double()) / 255
     assert pairs.distances.numpy() == pytest.approx(difference.square().mean((1, 2, 3)).sqrt().numpy())
     assert pairs.distances.diff().min() >= 0
+    alone = closest_pairs(other, train, pairs=40)
+    assert all(
+        torch.equal(ours, theirs) for ours, theirs in zip(vars(alone).values(), vars(pairs).values(), strict=True)
+    )
+
+
+def test_copies_are_the_closest_pairs_and_are_marked(parts):
+    train, _, other = parts
+    copies = joined(other, train.subset(torch.arange(3), "copies"))
+    pairs = closest_pairs(copies, train, pairs=5)
+    assert pairs.exact.tolist() == [True] * 3 + [False] * 2
+    assert torch.equal(pairs.generated[:3], pairs.train[:3])
 
 
 def test_the_picture_shows_each_pair(parts, classifier):
@@ -187,6 +199,9 @@ def test_what_cannot_be_compared_is_refused(parts, classifier):
     nothing = other.subset(torch.arange(0), "nothing")
     with pytest.raises(InputError, match="there is nothing to compare: nothing has 0 images"):
         memorization(nothing, train, held_out, classifier)
+    for ours, theirs in ((nothing, train), (other, nothing)):
+        with pytest.raises(InputError, match="there is nothing to compare: .* Give more"):
+            closest_pairs(ours, theirs)
     with pytest.raises(InputError, match="there is nothing to compare: .* have 0 of the same classes. Give more"):
         memorization(other, train, nothing, classifier)
     with pytest.raises(InputError, match="classes differ"):

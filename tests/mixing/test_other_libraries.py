@@ -7,6 +7,7 @@ The libraries are imported where they are used, for some take seconds.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from helpers.generators import LEVELS, Honest
 from helpers.programs import as_a_program
+from helpers.readmes import code_blocks
 from PIL import Image
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, default_collate
@@ -245,18 +247,12 @@ def test_a_trainer_of_items_in_a_wrapper(folder, tmp_path, caplog):
     assert sum("epoch 0 is read again" in message for message in caplog.messages) == 1
 
 
-def test_a_trainer_tells_a_wrapped_wrapper_by_a_callback(folder, tmp_path, caplog):
-    from transformers import TrainerCallback
-
-    class SetEpoch(TrainerCallback):
-        def __init__(self, train: ConditionalGANAugment):
-            self.train = train
-
-        def on_epoch_begin(self, args, state, control, **kwargs):
-            self.train.set_epoch(int(state.epoch))
-
+def test_a_trainer_tells_a_wrapped_wrapper_by_the_callback_of_the_readme(folder, tmp_path, caplog):
+    (block,) = [each for each in code_blocks("ganaug/mixing/README.md", "python") if "TrainerCallback" in each]
+    names: dict[str, Any] = {}
+    exec(block, names)
     train = half_generated(ImageFolder(folder, v2.Compose([v2.Resize(12), *TO_FLOAT])), resample=True)
-    model = trained(AsDicts(train), tmp_path, epochs=3, callbacks=[SetEpoch(train)])
+    model = trained(AsDicts(train), tmp_path, epochs=3, callbacks=[names["SetEpoch"](train)])
     for epoch in range(3):
         train.set_epoch(epoch)
         images, _ = all_of(model.given[6 * epoch : 6 * (epoch + 1)])

@@ -16,7 +16,17 @@ _AXIS = 0.75  # inches below a plot, for its ticks and label
 
 
 def forest_plot(report: Report) -> str:
-    """Differences of all arms to the reference with their 95 % intervals, as SVG; primary arms are marked."""
+    """Differences of all arms to the reference with their 95 % intervals; primary arms are marked.
+
+    Args:
+        report (Report): of :func:`ganaug.evaluate` or :func:`ganaug.evaluation.report_of`.
+
+    Returns:
+        str: the text of an SVG file. In a notebook, ``IPython.display.SVG`` shows it.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
     arms, primary = report.arms, report.primary_arms
     names = [generator.name for generator in report.generators]
 
