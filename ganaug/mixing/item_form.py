@@ -76,7 +76,16 @@ class ItemForm:
             ValueError: the number of channels differs, or the size does and no transforms follow.
         """
         real = self.shape
-        if real is not None and (real[0] != made[0] or (real != made and not resizable)):
+        if real is None:
+            return
+        if real[0] != made[0]:
+            # As of grey files, which torchvision's ImageFolder opens as RGB.
+            raise ValueError(
+                f"the dataset's images have {real[0]} channels, the generator's {made[0]}. Train a generator with "
+                f"ganaug train --channels {real[0]}, or by ganaug.fit(dataset); or pass fake_transform, which turns a "
+                "uint8 (C, H, W) tensor into what the dataset gives"
+            )
+        if real != made and not resizable:
             raise ValueError(
                 f"the dataset's images are (C, H, W) = {real}, the generator's {made}. Train a generator on images of "
                 "that shape, give the dataset a transform that resizes, or pass fake_transform"
