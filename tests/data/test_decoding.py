@@ -220,6 +220,7 @@ def test_images_in_memory_follow_the_same_rule(tmp_path, channels):
     [
         ({"channels": 2}, r"channels must be 1 \(grey\) or 3 \(RGB\), got 2"),
         ({"resolution": 0}, "resolution must be a positive number of pixels, got 0"),
+        ({"resolution": 32.0}, "resolution must be a positive number of pixels, got 32.0"),
         ({"background": "snwo"}, "background must be an opaque colour .*, got 'snwo'"),
         ({"background": "#ffffff80"}, "background must be an opaque colour .*, got '#ffffff80'"),
     ],
