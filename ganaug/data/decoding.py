@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ganaug.core.errors import DataError
+from ganaug.core.hardware import in_gibibytes
 from ganaug.core.integers import to_int
 from ganaug.core.pixels import from_pil, to_pil
 
@@ -147,7 +148,7 @@ def read_images(
         (Tensor, Tensor): images, uint8 (N, C, H, W), and their indices in ``unread``, int64 (N,), ascending.
 
     Raises:
-        DataError: images cannot be decoded, or differ in size and no resolution is given.
+        DataError: images cannot be decoded, differ in size and no resolution is given, or do not fit into memory.
     """
     alone = headers is None
     headers = read_headers(unread, conversion) if headers is None else headers
@@ -156,7 +157,7 @@ def read_images(
         _refuse_failures(failures, unread, conversion)
     width, height = _common_size(unread, headers.sizes, conversion)
     mode = conversion.mode_for(list(headers.modes.values()))
-    images = torch.empty(len(headers.sizes), Image.getmodebands(mode), height, width, dtype=torch.uint8)
+    images = _room_for(len(headers.sizes), Image.getmodebands(mode), height, width)
     kept: list[int] = []
     for i in tqdm(headers.sizes, "decoding", unit="img", disable=len(unread) < 5000):
         with _noting_failure(failures, i), unread[i].open() as image:
@@ -182,7 +183,7 @@ def convert_images(images: Tensor, conversion: Conversion) -> Tensor:
         Tensor: uint8 (N, C, H, W) with C of 1 or 3.
 
     Raises:
-        DataError: there are not 1 to 4 channels.
+        DataError: there are not 1 to 4 channels, or the converted images do not fit into memory.
     """
     count, channels, height, width = images.shape
     if channels not in _MODE_OF_CHANNELS:
@@ -195,10 +196,26 @@ def convert_images(images: Tensor, conversion: Conversion) -> Tensor:
     shape = (count, Image.getmodebands(mode), height, width)
     if images.shape == shape:
         return images
-    converted = torch.empty(shape, dtype=torch.uint8)
+    converted = _room_for(*shape)
     for i, image in enumerate(tqdm(images, "converting", unit="img", disable=count < 5000)):
         converted[i] = conversion.convert(to_pil(image), mode)
     return converted
+
+
+def _room_for(count: int, channels: int, height: int, width: int) -> Tensor:
+    """A tensor that images are written to.
+
+    Raises:
+        DataError: there is no memory for so many of this size.
+    """
+    try:
+        return torch.empty(count, channels, height, width, dtype=torch.uint8)
+    except RuntimeError as error:
+        size = in_gibibytes(count * channels * height * width)
+        raise DataError(
+            f"{count:,} images of {width}x{height} pixels take {size}, which does not fit into memory. Give a smaller "
+            "resolution (--resolution)"
+        ) from error
 
 
 def _header(image: Image.Image, conversion: Conversion) -> tuple[str, tuple[int, int]]:
