@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -18,12 +18,12 @@ import tyro
 from ganaug import InputError, LabelledImages
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
-from ganaug.core.text import shortened
+from ganaug.core.text import as_text, shortened
 from ganaug.data import Audit, reduce_images
 from ganaug.evaluation.leakage import ACCIDENTAL
 from ganaug.hub.missing import RUNS
 from ganaug.mixing.fitting import suitable_resolution
-from ganaug.training import MODELS, Preset, Trainer, choose_preset, make_trainer, start_accelerator
+from ganaug.training import MODELS, Preset, Trainer, choose_preset, make_trainer, new_run_folder, start_accelerator
 from ganaug.training.preflight import Preflight, cost_of, too_few_or_too_short
 from ganaug.training.presets import IMBALANCED, is_imbalanced, least_measured
 
@@ -64,18 +64,20 @@ def check(args: CheckArguments) -> None:
 
     train = data.audit_split("train", suitable_resolution)
     held_out, why_none = open_held_out(args, data, train.images)
-    print(f"{train.images.name}: {len(train.images):,} images of {len(train.images.classes)} classes\n")
+    # The images to train on may be a part of all.
+    images, _ = reduce_images(train.images, images_per_class=data.images_per_class, long_tail=data.long_tail)
+
+    print(f"{train.images.name}: {in_number(len(train.images))} of {in_number(len(train.images.classes), 'class')}\n")
     print(class_table(train.images, None if held_out is None else held_out.images))
 
-    found = [*of_training(train), *of_classes(train.images)]
+    found = [*of_training(train), *of_classes(images)]
     if held_out is None:
         found.append(Finding(f"No held-out images: {why_none}"))
     else:
         found += of_held_out(held_out, train)
 
-    # The images to train on may be a part of all.
-    images, _ = reduce_images(train.images, images_per_class=data.images_per_class, long_tail=data.long_tail)
     preset, takes = choose_preset(images), ""
+    architecture = MODELS[preset.model].generator.architecture
     try:
         takes = what_it_takes(images, preset)
     except (InputError, ValueError) as error:  # a side that the network does not draw
@@ -92,7 +94,7 @@ def check(args: CheckArguments) -> None:
     print("an evaluation: ganaug evaluate times it, and says what it takes before it starts")
     print(wrapped(f"too few images, or too little training? {too_few_or_too_short(images, preset)}."))
     print(f"\nNext{', once what is marked ! is looked at' if any(each.warning for each in found) else ''}:")
-    for command in next_commands(args, data, train, held_out):
+    for command in next_commands(args, data, train, held_out, new_run_folder(RUNS / architecture)):
         print(f"  {command}")
 
 
@@ -105,6 +107,8 @@ def open_held_out(args: CheckArguments, data: DataArguments, train: LabelledImag
     if args.test_data_dir is not None:
         held_out = replace(data, train_data_dir=args.test_data_dir, dataset_name=None)
         return held_out.audit_split("train", suitable_resolution, like=train), ""
+    if args.test_split != CheckArguments.test_split:
+        return data.audit_split(args.test_split, suitable_resolution, like=train), ""
     try:
         return data.audit_split(args.test_split, suitable_resolution, like=train), ""
     except InputError as error:
@@ -120,10 +124,13 @@ def class_table(images: LabelledImages, held_out: LabelledImages | None) -> str:
     wide = min(WIDTH - 26, max(map(len, columns[0])))
     rows = []
     for name, *numbers in zip(*columns, strict=True):
+        name = as_text(name)
         short = name if len(name) <= wide else f"{name[: wide - 3]}..."
         rows.append(f"  {short:<{wide}}" + "".join(f"{_number(each):>10}" for each in numbers))
     if more := images.class_counts[shown:]:
-        rows.append(f"  and {len(more):,} more with {min(more):,} to {max(more):,} images")
+        same = min(more) == max(more)
+        each = f"{in_number(min(more))} each" if same else f"{min(more):,} to {in_number(max(more))}"
+        rows.append(f"  and {len(more):,} more with {each}")
     return "\n".join(rows)
 
 
@@ -234,9 +241,11 @@ def what_it_takes(images: LabelledImages, preset: Preset) -> str:
         return cost_of(new_trainer, preset.settings)
 
 
-def next_commands(args: CheckArguments, data: DataArguments, train: Audit, held_out: Audit | None) -> Iterator[str]:
-    """What to type next."""
-    side = data.resolution or train.images.image_size
+def next_commands(
+    args: CheckArguments, data: DataArguments, train: Audit, held_out: Audit | None, run_folder: Path
+) -> Iterator[str]:
+    """What to type next; ``run_folder`` is where the training will keep its generator."""
+    side = train.images.image_size
     needed = data.resolution is not None or set(train.sizes) != {(side, side)}
     flags = replace(
         data,
@@ -258,19 +267,23 @@ def next_commands(args: CheckArguments, data: DataArguments, train: Audit, held_
         words += ["--test_split", args.test_split]
     leaked = float(held_out.copies_of(train.images).float().mean())
     words += ["--leave_out_copies"] if leaked >= ACCIDENTAL else []
-    generator = str(RUNS / MODELS[choose_preset(train.images).model].generator.architecture)
-    yield shlex.join(["ganaug", "evaluate", "--generator", generator, *words])
+    words += ["--skip_bad_images"] if held_out.unreadable and not flags.skip_bad_images else []
+    yield shlex.join(["ganaug", "evaluate", "--generator", str(run_folder), *words])
 
 
-def in_number(images: int) -> str:
-    """How many images, in words."""
-    return f"{images:,} image{'s' if images != 1 else ''}"
+def in_number(count: int, what: Literal["image", "class"] = "image") -> str:
+    """How many images or classes, in words."""
+    several = {"image": "images", "class": "classes"}
+    return f"{count:,} {what if count == 1 else several[what]}"
 
 
 def wrapped(text: str, mark: str = "") -> str:
-    """A text in lines of at most 80 columns, the first one marked; long paths are left whole."""
+    """A text in lines of at most 80 columns, the first one marked; long paths are left whole.
+
+    Names of files and classes in it may have characters that would move a terminal's cursor or colour it.
+    """
     return textwrap.fill(
-        text,
+        as_text(" ".join(text.split())),
         WIDTH,
         initial_indent=mark,
         subsequent_indent="  ",

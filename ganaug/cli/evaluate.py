@@ -147,7 +147,9 @@ def open_splits(
         DataError: the images cannot be opened.
     """
     resolution, channels = form_of(generators)
-    flags = replace(args.data, resolution=args.data.resolution or resolution, channels=channels)
+    if args.data.resolution is not None:
+        resolution = args.data.resolution
+    flags = replace(args.data, resolution=resolution, channels=channels)
     train, extra = flags.open_with_rest()
     if args.test_data_dir is None:
         held_out = flags.open_split(args.test_split, like=train)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, make_dataclass
@@ -15,6 +16,7 @@ from ganaug.cli.config import flags_of, names_of_flags, split_config, without_co
 from ganaug.cli.console import spell_out
 from ganaug.cli.hints import hint_for
 from ganaug.core.errors import InputError
+from ganaug.core.text import as_text
 from ganaug.training import StoppedError
 
 Arguments = TypeVar("Arguments")
@@ -90,7 +92,7 @@ def run(
     prog: str | None = None,
     parse: Callable[..., Arguments] = parse,
 ) -> None:
-    """Read the flags and call ``main`` with them; wrong input ends the program in one line, without a traceback.
+    """Read the flags and call ``main`` with them; wrong input and Ctrl-C end the program in one line, no traceback.
 
     Args:
         arguments, description, words, prog: as of :func:`parse`.
@@ -101,7 +103,11 @@ def run(
     try:
         main(parse(arguments, description, words=words, prog=prog))
     except (InputError, FloatingPointError, OSError) as error:
-        sys.exit(f"error: {error}")
+        # Names of files and classes, which others may have chosen, must not move the cursor or colour the terminal.
+        sys.exit("\n".join(map(as_text, f"error: {error}".splitlines())))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except StoppedError as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.exit_code)

@@ -94,7 +94,8 @@ class DataArguments:
         Raises:
             DataError: two sources are given, or there is nothing usable.
         """
-        side, channels = self.resolution or resolution, self.channels
+        side = resolution if self.resolution is None else self.resolution
+        channels = self.channels
         if like is not None:
             side, channels = like.image_size, cast(Literal[1, 3], like.channels)
         return audit_images(self.source, split=split, like=like, resolution=side, channels=channels, **self._how())

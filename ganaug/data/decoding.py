@@ -15,6 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ganaug.core.errors import DataError
+from ganaug.core.hardware import in_gibibytes
+from ganaug.core.integers import to_int
 from ganaug.core.pixels import from_pil, to_pil
 
 logger = logging.getLogger(__name__)
@@ -56,8 +58,8 @@ class Conversion:
     skip_bad_images: bool = False
 
     def __post_init__(self) -> None:
-        if self.resolution is not None and self.resolution < 1:
-            raise DataError(f"resolution must be a positive number of pixels, got {self.resolution}")
+        if self.resolution is not None and (to_int(self.resolution) or 0) < 1:
+            raise DataError(f"resolution must be a positive number of pixels, got {self.resolution!r}")
         if self.channels not in (None, 1, 3):
             raise DataError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels!r}")
         try:
@@ -139,21 +141,23 @@ def read_images(
     Args:
         unread (sequence of UnreadImage): one or more.
         conversion (Conversion): how to convert them, and what to do about those that cannot be decoded.
-        headers (Headers, optional): of these images. Default: they are read first
+        headers (Headers, optional): of these images; failures are noted in them, and no warning is logged. Default:
+            they are read first
 
     Returns:
         (Tensor, Tensor): images, uint8 (N, C, H, W), and their indices in ``unread``, int64 (N,), ascending.
 
     Raises:
-        DataError: images cannot be decoded, or differ in size and no resolution is given.
+        DataError: images cannot be decoded, differ in size and no resolution is given, or do not fit into memory.
     """
+    alone = headers is None
     headers = read_headers(unread, conversion) if headers is None else headers
     failures = headers.failures
     if not headers.sizes:
-        _report_failures(failures, unread, conversion)
+        _refuse_failures(failures, unread, conversion)
     width, height = _common_size(unread, headers.sizes, conversion)
     mode = conversion.mode_for(list(headers.modes.values()))
-    images = torch.empty(len(headers.sizes), Image.getmodebands(mode), height, width, dtype=torch.uint8)
+    images = _room_for(len(headers.sizes), Image.getmodebands(mode), height, width)
     kept: list[int] = []
     for i in tqdm(headers.sizes, "decoding", unit="img", disable=len(unread) < 5000):
         with _noting_failure(failures, i), unread[i].open() as image:
@@ -162,7 +166,9 @@ def read_images(
                 raise ValueError(f"its pixels are {pixels.shape[2]}x{pixels.shape[1]}, its header says otherwise")
             images[len(kept)] = pixels
             kept.append(i)
-    _report_failures(failures, unread, conversion)
+    found = _refuse_failures(failures, unread, conversion)
+    if failures and alone:
+        logger.warning("%s. They are left out", found)
     return images[: len(kept)], torch.tensor(kept, dtype=torch.int64)
 
 
@@ -177,7 +183,7 @@ def convert_images(images: Tensor, conversion: Conversion) -> Tensor:
         Tensor: uint8 (N, C, H, W) with C of 1 or 3.
 
     Raises:
-        DataError: there are not 1 to 4 channels.
+        DataError: there are not 1 to 4 channels, or the converted images do not fit into memory.
     """
     count, channels, height, width = images.shape
     if channels not in _MODE_OF_CHANNELS:
@@ -190,10 +196,26 @@ def convert_images(images: Tensor, conversion: Conversion) -> Tensor:
     shape = (count, Image.getmodebands(mode), height, width)
     if images.shape == shape:
         return images
-    converted = torch.empty(shape, dtype=torch.uint8)
+    converted = _room_for(*shape)
     for i, image in enumerate(tqdm(images, "converting", unit="img", disable=count < 5000)):
         converted[i] = conversion.convert(to_pil(image), mode)
     return converted
+
+
+def _room_for(count: int, channels: int, height: int, width: int) -> Tensor:
+    """A tensor that images are written to.
+
+    Raises:
+        DataError: there is no memory for so many of this size.
+    """
+    try:
+        return torch.empty(count, channels, height, width, dtype=torch.uint8)
+    except RuntimeError as error:
+        size = in_gibibytes(count * channels * height * width)
+        raise DataError(
+            f"{count:,} images of {width}x{height} pixels take {size}, which does not fit into memory. Give a smaller "
+            "resolution (--resolution)"
+        ) from error
 
 
 def _header(image: Image.Image, conversion: Conversion) -> tuple[str, tuple[int, int]]:
@@ -244,15 +266,17 @@ def _noting_failure(failures: dict[int, Exception], index: int) -> Iterator[None
         failures[index] = error
 
 
-def _report_failures(failures: dict[int, Exception], unread: Sequence[UnreadImage], conversion: Conversion) -> None:
-    """Raise one error for all failures; or log one warning, if bad images may be skipped and good ones are left."""
+def _refuse_failures(failures: dict[int, Exception], unread: Sequence[UnreadImage], conversion: Conversion) -> str:
+    """Raise one error for all failures, unless bad images may be skipped and good ones are left: what was found."""
     if not failures:
-        return
+        return ""
     first = min(failures)
     found = (
         f"{len(failures)} of {len(unread)} images cannot be decoded; the first is {unread[first].name}: "
         f"{failures[first]}"
     )
-    if not conversion.skip_bad_images or len(failures) == len(unread):
+    if len(failures) == len(unread):
+        raise DataError(f"{found}. Replace them, or open others")
+    if not conversion.skip_bad_images:
         raise DataError(f"{found}. Remove or replace them, or leave them out (skip_bad_images)")
-    logger.warning("%s. They are left out", found)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,10 @@ def _read(
     asked: tuple[str, ...] | None,
     names: tuple[str, ...] | None,
 ) -> Found:
+    if isinstance(source, str | Path):
+        source = type(source)(os.path.expanduser(source))  # which a shell does not do within quotes or after an =
+        if Path(source).is_file():
+            raise DataError(f"{source} is a file. Give a folder, of an archive the one that it unpacks to")
     name = _name_for_load_dataset(source)
     if name is not None:
         return from_hub(name, config_name, split=split, columns=columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -36,8 +37,8 @@ def open_unlabeled(
         DataError: all images of the source are among the labelled ones, or one cannot be decoded.
     """
     conversion = Conversion(like.image_size, like.channels, background, skip_bad_images)
-    walk = FolderWalk()
-    files = walk.image_files(training_part(Path(source))) if Path(source).is_dir() else []
+    walk, folder = FolderWalk(), Path(os.path.expanduser(source))
+    files = walk.image_files(training_part(folder)) if folder.is_dir() else []
     if files:
         tell_left_out(source, walk.left_out())
         images = convert_images(read_images(unread_files(files), conversion)[0], conversion)

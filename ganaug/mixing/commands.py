@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,10 @@ def evaluate(
 
 
 def _check_minutes(minutes: float | None) -> None:
-    if minutes is not None and not 0 < minutes < float("inf"):
-        raise InputError(f"minutes must be positive and finite, got {minutes}")
+    if minutes is None:
+        return
+    if isinstance(minutes, bool) or not isinstance(minutes, Real) or not 0 < minutes < float("inf"):
+        raise InputError(f"minutes must be positive and finite, got {minutes!r}")
 
 
 def _opened(generator: Any) -> tuple[dict[str, Generator], dict[str, str]]:

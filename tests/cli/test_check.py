@@ -39,6 +39,7 @@ def photos(tmp_path, monkeypatch) -> Path:
     train, test = small_images().split(1 / 3)
     write_class_folders(tmp_path / "photos" / "train", train)
     write_class_folders(tmp_path / "photos" / "test", test)
+    (tmp_path / "photos.zip").touch()
     return Path("photos")
 
 
@@ -87,6 +88,22 @@ def test_what_is_wrong_is_marked_and_the_next_command_deals_with_it(checked, pho
     ]
 
 
+def test_the_next_evaluation_is_of_the_run_that_comes_next_and_reads_what_is_there(checked, photos):
+    (photos / "test" / "class 0" / "broken.png").write_bytes(b"no image")
+    Path("outputs/flow/training").mkdir(parents=True)
+    _, following = checked("photos", "--images_per_class", "9")
+    flags = "--train_data_dir photos --images_per_class 9"
+    assert following == [
+        f"ganaug train {flags}",
+        f"ganaug evaluate --generator outputs/flow-2 {flags} --skip_bad_images",
+    ]
+    assert list(Path("outputs").iterdir()) == [Path("outputs/flow")]
+
+
+def test_few_images_are_those_that_are_trained_on(checked, photos):
+    assert "! Few images: class 0 (4), class 1 (4), class 2 (4)" in checked("photos", "--images_per_class", "4")[0]
+
+
 def test_classes_that_are_small_are_named(checked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_class_folders(tmp_path / "photos", small_images(n=45, classes=1))
@@ -114,7 +131,7 @@ def test_many_classes_are_listed_in_short(checked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_class_folders(tmp_path / "photos", small_images(n=check.MOST_CLASSES + 9, classes=check.MOST_CLASSES + 4))
     told, _ = checked("photos")
-    assert "and 4 more with 1 to 1 images" in told
+    assert "and 4 more with 1 image each" in told
     assert "class 9 " not in told
 
 
@@ -123,11 +140,51 @@ def test_many_classes_are_listed_in_short(checked, tmp_path, monkeypatch):
     [
         (["photos", "--train_data_dir", "photos"], "give the folder once"),
         (["nowhere"], "no folder nowhere"),
+        (["photos.zip"], "photos.zip is a file"),
+        (["--dataset_name", "photos.zip"], "photos.zip is a file"),
+        (["photos", "--test_split", "nowhere"], "has no split 'nowhere'"),
+        (["photos", "--resolution", "0"], "resolution must be a positive number of pixels, got 0"),
+        (["photos", "--images_per_class", "99"], "images_per_class is 99"),
         (["photos", "--test_data_dir", "nowhere"], "no folder nowhere"),
         (["photos", "--dataset_name", "sklearn:digits"], "not both"),
     ],
 )
-def test_images_that_cannot_be_opened_end_it_in_a_line(photos, words, message):
+def test_images_that_cannot_be_opened_end_it_in_a_line(photos, capsys, words, message):
     with as_a_program(), pytest.raises(SystemExit) as ended:
         main(["check", *words])
     assert re.match(rf"error: .*{message}", ended.value.code)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mred", "two\nlines", "not \udcff UTF-8"])
+def test_names_are_shown_without_what_a_terminal_would_obey_or_could_not_show(checked, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write_class_folders(tmp_path / "photos", small_images())
+    (tmp_path / "photos" / "class 0").rename(tmp_path / "photos" / name)
+    (tmp_path / "photos" / name / "broken.png").write_bytes(b"")
+    told, following = checked("photos")
+    assert told.isprintable()
+    assert "Unreadable: 1 image" in told
+    assert "Images like these cannot be trained on" in told
+    assert not following
+
+
+def test_a_folder_without_a_readable_image_is_not_told_to_leave_all_out(tmp_path):
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "photos" / "cat" / "0.png").write_bytes(b"\x1b[31m")
+    with as_a_program(), pytest.raises(SystemExit) as ended:
+        main(["check", str(tmp_path / "photos")])
+    assert re.match("error: 1 of 1 images cannot be decoded", ended.value.code)
+    assert "skip_bad_images" not in ended.value.code
+
+
+def test_ctrl_c_ends_it_in_a_line(capsys, monkeypatch):
+    monkeypatch.setattr(check, "check", stopped)
+    with as_a_program(), pytest.raises(SystemExit) as ended:
+        main(["check"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def stopped(_: object) -> None:
+    raise KeyboardInterrupt

@@ -220,6 +220,7 @@ def test_images_in_memory_follow_the_same_rule(tmp_path, channels):
     [
         ({"channels": 2}, r"channels must be 1 \(grey\) or 3 \(RGB\), got 2"),
         ({"resolution": 0}, "resolution must be a positive number of pixels, got 0"),
+        ({"resolution": 32.0}, "resolution must be a positive number of pixels, got 32.0"),
         ({"background": "snwo"}, "background must be an opaque colour .*, got 'snwo'"),
         ({"background": "#ffffff80"}, "background must be an opaque colour .*, got '#ffffff80'"),
     ],
@@ -333,3 +334,11 @@ def test_decoded_images_are_held_once(tmp_path):
     assert peak_growth(lambda: open_images(tmp_path, resolution=900)) < 1.4
     data = open_images(tmp_path)
     assert peak_growth(lambda: open_images(data, resolution=900)) < 1.4
+
+
+@pytest.mark.parametrize("in_files", [True, False])
+def test_images_that_do_not_fit_into_memory_are_refused_with_their_size(tmp_path, in_files):
+    data = small_images(n=3)
+    write_class_folders(tmp_path, data)
+    with pytest.raises(DataError, match=r"3 images of 10000000x10000000 .* GiB"):
+        open_images(tmp_path if in_files else data, resolution=10**7)

@@ -175,7 +175,7 @@ def test_evaluation_finds_the_test_split_and_keeps_the_classes(tmp_path, capsys)
 
 @pytest.mark.parametrize(
     ("names", "advice"),
-    [(("a", "x"), r"Leave the others out \(--classes\)"), (("x", "y"), "Give images of the classes that it draws")],
+    [(("a", "x"), r"Leave the others out.*--classes"), (("x", "y"), "Give images of the classes that it draws")],
 )
 def test_evaluation_on_other_classes_says_which_flag_helps(tmp_path, names, advice):
     root = write_splits(tmp_path / "data", "{split}/{name}", {"train": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}})
@@ -184,7 +184,7 @@ def test_evaluation_on_other_classes_says_which_flag_helps(tmp_path, names, advi
         open_splits(flags, {"g": make_generator(names, image_size=8)})
     numbered = write_splits(tmp_path / "n", "{split}/{name}", {"train": {"0": 2, "1": 2}, "test": {"0": 1, "1": 1}})
     flags = EvaluateArguments((), DataArguments(train_data_dir=numbered))
-    with pytest.raises(InputError, match=r"as in training \(--class_names\)"):
+    with pytest.raises(InputError, match="as in training.*--class_names"):
         open_splits(flags, {"g": make_generator(names, image_size=8)})
     with pytest.raises(DataError, match="--test_data_dir"):
         open_splits(EvaluateArguments((), DataArguments(train_data_dir=root / "train")), {"g": make_generator()})

@@ -19,6 +19,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from ganaug import DataError, LabelledImages, open_images
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
+from ganaug.data import open_unlabeled
 
 
 def assert_equal(found: LabelledImages, data: LabelledImages) -> None:
@@ -120,6 +121,20 @@ def test_a_str_that_is_neither_a_folder_nor_a_dataset(tmp_path):
         DataError, match=r"dataset '.*missing', split 'train', cannot be opened.*Give an existing folder"
     ):
         open_images(str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_the_home_folder_can_be_written_short_and_a_file_is_no_folder(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    data = small_images()
+    write_class_folders(tmp_path / "photos", data)
+    assert_same(open_images(kind("~/photos")), open_images(tmp_path / "photos"))
+    other = small_images(seed=1)
+    assert len(open_unlabeled(kind("~/photos"), other)) == len(data)
+    (tmp_path / "photos.zip").touch()
+    with pytest.raises(DataError, match="is a file"):
+        open_images(kind("~/photos.zip"))
 
 
 def test_a_configuration_is_for_datasets_that_have_some(tmp_path):

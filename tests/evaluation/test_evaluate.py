@@ -270,6 +270,7 @@ def test_the_recipe_refuses_what_the_generator_saw(digit_generator, in_process):
         (["--generator", "nowhere"], "no folder 'nowhere', and it is not a Hub id"),
         (["--generator", "acgan", *FLAGS, "--test_split", "spare"], "have the splits train and test, got 'spare'"),
         (["--generator", "acgan", *FLAGS, "--test_data_dir", "nowhere"], "no folder nowhere"),
+        (["--generator", "acgan", *FLAGS, "--resolution", "0"], "resolution must be a positive number of pixels"),
         (["--generator", "acgan", *FLAGS, "--classifier", "resnet19"], "classifier 'resnet19' is not known"),
     ],
 )

@@ -597,6 +597,8 @@ def test_a_run_is_kept_where_the_user_says(cache, stand_in, tmp_path):
     [
         ({"minutes": 0}, "minutes must be positive and finite, got 0"),
         ({"minutes": float("nan")}, "minutes must be positive and finite, got nan"),
+        ({"minutes": "10"}, "minutes must be positive and finite, got '10'"),
+        ({"resolution": "64"}, "resolution must be a positive number of pixels, got '64'"),
         ({"augment": "flip"}, r"augment must be a list of names, got 'flip'\. Write \['flip'\]"),
         ({"augment": ["mirror"]}, "augment takes shift, flip"),
         ({"augment": ["cutout"]}, "may only be flip; got cutout"),
