@@ -88,6 +88,19 @@ class Found:
             images = images[kept] if isinstance(images, Tensor) else [images[k] for k in kept.tolist()]
         return replace(self, images=images, targets=targets[kept], classes=classes)
 
+    def check_folders(self) -> None:
+        """Refuse empty class folders to train on.
+
+        Raises:
+            DataError: there is one.
+        """
+        if self.empty_folders:
+            others = f"; left out: {self.left_out}" if self.left_out else ""
+            raise DataError(
+                f"class folder {self.empty_folders[0]} has no image in a format that Pillow opens{others}. Add some, "
+                "remove the folder, or name the classes to keep (classes)"
+            )
+
     def without_empty(self, asked: Sequence[str]) -> Found:
         """The same without the classes that have no image; a line of the log names them.
 
@@ -103,11 +116,13 @@ class Found:
         if not empty:
             return self
         if len(empty) == len(self.classes):
+            self.check_folders()
             raise DataError(f"{self.name}: there is no image of any class. Add some, or open another split")
-        logger.warning(
-            "%s: %d of %d classes have no image and are left out: %s",
-            self.name, len(empty), len(self.classes), shortened(empty),
-        )  # fmt: skip
+        if not self.empty_folders:  # which are refused, or told otherwise
+            logger.warning(
+                "%s: %d of %d classes have no image and are left out: %s",
+                self.name, len(empty), len(self.classes), shortened(empty),
+            )  # fmt: skip
         return self.only(name for name, count in zip(self.classes, counts, strict=True) if count)
 
     def read(self, conversion: Conversion) -> Found:

@@ -89,12 +89,8 @@ def open_images(
         label_column=label_column,
         like=like,
     )
+    found.check_folders()
     tell_left_out(source, found.left_out)
-    if found.empty_folders:
-        raise DataError(
-            f"class folder {found.empty_folders[0]} has no image in a format that Pillow opens. Add some, "
-            "remove the folder, or name the classes to keep (classes)"
-        )
     found = found.read(conversion)
     if like is None:
         found = found.without_empty(found.classes)  # one may have lost its images to skip_bad_images

@@ -60,9 +60,9 @@ REFUSALS = [
         "other channels",
         lambda: mix(images(channels=3)),
         [
-            "dataset's images are (C, H, W) = (3, 12, 12)",
-            "the generator's (1, 12, 12)",
-            "Train a generator on images of that",
+            "dataset's images have 3 channels",
+            "the generator's 1",
+            "Train a generator with ganaug train --channels 3",
         ],
     ),
     (
