@@ -213,9 +213,9 @@ def of_held_out(audit: Audit, train: Audit) -> Iterator[Finding]:
     share = float(leaked.float().mean())
     names = [audit.names[i] for i in leaked.nonzero().flatten()[:NAMED].tolist()]
     then = (
-        "So few are left out by ganaug evaluate itself"
+        "They are few, and ganaug evaluate leaves them out"
         if share < ACCIDENTAL
-        else "So many are refused by ganaug evaluate, or left out with --leave_out_copies"
+        else "With so many, ganaug evaluate refuses to run, unless it is told --leave_out_copies"
     )
     yield Finding(
         f"Leak: {int(leaked.sum()):,} of {len(leaked):,} held-out images ({share:.1%}) are copies of training images, "
