@@ -152,6 +152,27 @@ class Utility:
     cells: int
     cell_seconds: float
 
+    @property
+    def too_short(self) -> str:
+        """That the reference is better by more than chance if it is trained for longer, in words; empty if it is not.
+
+        Then a comparison with it may not hold for classifiers that are trained as long as they should be.
+        """
+        arm = self.reference.arm
+        longer = [
+            result
+            for result in self.arms.values()
+            if result.arm == replace(arm, name=result.arm.name, steps=result.arm.steps)
+        ]
+        better = [result for result in longer if result.difference and result.difference.low > 0]
+        if not better:
+            return ""
+        most = max(better, key=lambda result: result.arm.steps)
+        times, gain = most.arm.steps // arm.steps, in_words(cast(Difference, most.difference))
+        return (
+            f"the classifiers were trained too briefly: without generated images, {times} times the steps bring {gain}"
+        )
+
 
 @usual_defaults()
 def utility(
@@ -323,7 +344,7 @@ def _verdict(found: Utility, arm: Arm) -> Verdict:
         parts.append(in_images(worth))
     if study.filter_name:
         parts.append(f"with images that {study.filter_name} kept")
-    sentence = "; ".join([", ".join(parts), *([note] if note else [])])
+    sentence = "; ".join(filter(None, [", ".join(parts), note, found.too_short]))
     recommended = arm.ratio if outcome == "helps" else 0.0
     return Verdict(outcome, primary, difference, recommended, worth, note, sentence)
 

@@ -224,6 +224,16 @@ def test_a_reference_that_more_steps_would_help_is_warned_of_at_both_places(html
     assert "--max_steps" not in html
 
 
+def test_classifiers_that_were_trained_too_briefly_are_warned_of(digits):
+    report = example_report()
+    report = replace(
+        report, search=replace(report.search, rising=None, too_short="four times the steps bring 9 points")
+    )
+    page = render_html(report, example_pictures(digits))
+    assert "trained too briefly" in verdicts(page)
+    assert "is not known" not in verdicts(page)
+
+
 def test_the_method_says_how_often_what_was_trained(html):
     assert "were trained 5 times; what stands beside them 3 times" in html
     assert "1000 to 1004" in html

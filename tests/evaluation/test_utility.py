@@ -279,6 +279,20 @@ def test_the_generators_time_is_spent_on_a_longer_training_too(parts):
     assert names == {0.5: 2, 2.5: 4, 100.0: 4}
 
 
+def test_a_verdict_says_that_the_classifiers_were_trained_too_briefly(parts):
+    generator = Replay(parts[1])
+    generator.info = {"training": {"seconds": 100.0}}
+    found = made_up(parts, MadeUpCells(), generator=generator)
+    (name,) = [name for name in found.arms if "times the steps" in name]
+    said = []
+    for gain in (0.05, -0.05):
+        result = found.arms[name]
+        difference = replace(result.difference, estimate=gain, low=gain - 0.02, high=gain + 0.02)
+        said.append(replace(found, arms={**found.arms, name: replace(result, difference=difference)}).too_short)
+    assert said[0].endswith("4 times the steps bring +5.0 points [3.0, 7.0]")
+    assert said[1] == ""
+
+
 def test_several_generators_share_the_reference(parts, cells):
     train, known, further, held_out = parts
     options = {"factory": TinyClassifier, "settings": STEEP, "extra": further, "cache_dir": cells}

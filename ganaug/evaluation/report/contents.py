@@ -135,11 +135,14 @@ class SearchFacts:
         cross_validated (bool): whether the training images, too, chose the reference.
         rising (bool, optional): whether more steps would still help the reference, because the last doubling did and
             the search had to end there; None if it was not given twice the steps.
+        too_short (str): that the reference was better by more than chance when it was trained for longer, in words;
+            empty if it was not.
     """
 
     trials: tuple[TrialFacts, ...]
     cross_validated: bool
     rising: bool | None
+    too_short: str = ""
 
 
 @dataclass(frozen=True)
@@ -419,6 +422,7 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
             tuple(_trial(trial, trial.arm in chosen) for trial in found.search),
             found.cross_validated,
             _rising(found.reference, found.search),
+            found.too_short,
         ),
         arms=tuple(_arm(result, found) for result in found.arms.values()),
         skipped_arms=found.left_out | (balanced if study.balanced else {}),
