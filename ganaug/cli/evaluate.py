@@ -29,6 +29,7 @@ from ganaug.evaluation import (
     evaluate,
     write_report,
 )
+from ganaug.evaluation.classifier_names import DEFAULT
 from ganaug.evaluation.inputs import by_short_names, check_drawn, form_of
 from ganaug.evaluation.report.files import add_verdicts
 from ganaug.hub.missing import RUNS
@@ -66,7 +67,7 @@ class EvaluateArguments:
     settings: UtilitySettings = field(default_factory=UtilitySettings)
     test_data_dir: Path | None = None
     test_split: str = "test"
-    classifier: str = "small-cnn"
+    classifier: str = DEFAULT
     classifier_weights: Path | None = None
     classifier_frozen: bool = False
     inception_weights: str | None = None

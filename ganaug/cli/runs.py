@@ -20,6 +20,7 @@ from ganaug.cli.flags import command
 from ganaug.cli.train_flags import Arguments, TrainingArguments, with_defaults
 from ganaug.core.files import json_text
 from ganaug.core.hardware import cpu_threads
+from ganaug.core.integers import check_minutes
 from ganaug.hub.missing import RUNS
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training import (
@@ -36,7 +37,7 @@ from ganaug.training import (
 )
 from ganaug.training.checkpoints import check_held_out
 from ganaug.training.preflight import Preflight, cost, cost_of
-from ganaug.training.presets import Preset, check_minutes, seconds_to_time, time_training
+from ganaug.training.presets import Preset, seconds_to_time, time_training
 from ganaug.training.run_folder import read_settings
 
 SOURCES = ("train_data_dir", "dataset_name")  # of labelled images; either can be a folder
@@ -84,7 +85,7 @@ def with_choices(
     """
 
     if args.budget_minutes is not None:
-        check_minutes(args.budget_minutes)
+        check_minutes("budget_minutes", args.budget_minutes)
 
     def within_budget(args: Arguments) -> tuple[Arguments, str]:
         """The flags with a length that fits, and what that takes."""

@@ -1,8 +1,10 @@
-"""Ints that callers pass: Python's own, or those of numpy, pandas and torch."""
+"""Numbers that callers pass: ints, Python's own or those of numpy, pandas and torch, and minutes."""
 
 from __future__ import annotations
 
+import math
 import operator
+from numbers import Real
 from typing import Any
 
 from ganaug.core.errors import InputError
@@ -40,3 +42,13 @@ def unsigned_int(name: str, value: Any, *, bits: int) -> int:
     if number is None or not 0 <= number < 2**bits:
         raise InputError(f"{name} must be an int from 0 to 2**{bits} - 1, got {value!r}")
     return number
+
+
+def check_minutes(name: str, value: Any) -> None:
+    """Refuse a budget that is none.
+
+    Raises:
+        InputError: it is not a number of minutes, positive and finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        raise InputError(f"{name} must be positive and finite, got {value!r}")

@@ -20,7 +20,8 @@ from ganaug.evaluation.backbones import (
 )
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN, SmallViT
 
-BUILT_IN: dict[str, ClassifierFactory] = {"small-cnn": SmallCNN, "small-vit": SmallViT}
+DEFAULT = "small-cnn"
+BUILT_IN: dict[str, ClassifierFactory] = {DEFAULT: SmallCNN, "small-vit": SmallViT}
 
 
 def classifier_named(name: str, *, weights: Path | None = None, frozen: bool = False) -> ClassifierFactory:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from ganaug.core.errors import InputError
+from ganaug.core.integers import check_minutes
 from ganaug.evaluation.cells import Cell, Cells, Job
 from ganaug.evaluation.plan import MOST_JUDGED, Plan
 from ganaug.evaluation.search import (
@@ -275,8 +276,7 @@ def within_budget(plan: Plan, cells: Cells, timings: Timings, minutes: float) ->
     Raises:
         InputError: ``minutes`` is not positive and finite, or even the least does not fit.
     """
-    if not 0 < minutes < float("inf"):
-        raise InputError(f"budget_minutes must be positive and finite, got {minutes}")
+    check_minutes("budget_minutes", minutes)
     before = plan.study.settings
     for settings in (before, *_ever_less(before, len(plan.judged))):
         price = price_of(plan.with_settings(settings), cells, timings)

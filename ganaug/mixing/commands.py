@@ -6,23 +6,23 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from ganaug.core.errors import InputError
 from ganaug.core.files import check_writable
 from ganaug.core.hardware import cpu_threads
+from ganaug.core.integers import check_minutes
 from ganaug.data import open_images
 from ganaug.evaluation import Report, UtilitySettings, classifier_named, report_of, write_report
 from ganaug.evaluation import evaluate as evaluate_images
+from ganaug.evaluation.classifier_names import DEFAULT
 from ganaug.evaluation.inputs import by_short_names, check_drawn, form_of, place
 from ganaug.evaluation.report.files import add_verdicts
 from ganaug.generators.base import Generator
 
 logger = logging.getLogger(__name__)
 
-CLASSIFIER = "small-cnn"
 IN_MEMORY = "an object in Python"  # where a generator comes from that was not loaded here
 
 
@@ -66,7 +66,8 @@ def fit(
     """
     from ganaug.mixing import fitting  # training is imported where it is needed
 
-    _check_minutes(minutes)
+    if minutes is not None:
+        check_minutes("minutes", minutes)
     images = open_images(dataset, resolution=resolution)
     if not images.train:
         raise InputError(
@@ -129,7 +130,8 @@ def evaluate(
         OSError: a folder cannot be written to or the disk is full.
     """
     # What can be refused is refused before anything takes minutes.
-    _check_minutes(minutes)
+    if minutes is not None:
+        check_minutes("minutes", minutes)
     if folder is not None:
         check_writable(folder := Path(folder).expanduser())
     missing = [name for name in ("scipy", *(["matplotlib"] if folder else [])) if find_spec(name) is None]
@@ -148,24 +150,17 @@ def evaluate(
         images,
         judges,
         generators,
-        factory=classifier_named(CLASSIFIER),
+        factory=classifier_named(DEFAULT),
         settings=UtilitySettings(horizontal_flip=horizontal_flip),
         processes=cpu_threads(None)[0],
         budget_minutes=minutes,
         leave_out_copies=leave_out_copies,
     )
     written = report_of if folder is None else partial(write_report, folder=folder)
-    report = written(found, sources=sources, classifier=CLASSIFIER)
+    report = written(found, sources=sources, classifier=DEFAULT)
     for problem in add_verdicts(report):
         logger.warning("%s", problem)
     return report
-
-
-def _check_minutes(minutes: float | None) -> None:
-    if minutes is None:
-        return
-    if isinstance(minutes, bool) or not isinstance(minutes, Real) or not 0 < minutes < float("inf"):
-        raise InputError(f"minutes must be positive and finite, got {minutes!r}")
 
 
 def _opened(generator: Any) -> tuple[dict[str, Generator], dict[str, str]]:

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from ganaug.core.errors import InputError
 from ganaug.core.hardware import memory_held
+from ganaug.core.integers import check_minutes
 from ganaug.core.text import in_points
 from ganaug.data import LabelledImages
+from ganaug.evaluation.classifier_names import DEFAULT
 from ganaug.training.models import MODELS
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer
@@ -33,7 +34,6 @@ LENGTHS: tuple[tuple[float, dict[str, float]], ...] = (  # for up to so many ima
 SAME, OTHERS, UNLABELED = "the same images", "all other training images", "the same and unlabelled images"
 PSEUDO_LABELLED = "those images"  # which the classifiers were trained on too
 IN_WORDS = {SAME: "own images", OTHERS: "a published generator of these classes", UNLABELED: "unlabelled images"}
-CLASSIFIER = "small-cnn"  # the default of ganaug evaluate
 IMBALANCED = 5  # largest class over smallest, above which images count as imbalanced
 
 FAR = 3  # times as many images of each class, or a third: what was measured there says little
@@ -228,7 +228,7 @@ def _rows(generator_from: str) -> list[dict[str, Any]]:
     return [
         row
         for row in measured_utility()["rows"].values()
-        if row["classifier"] == CLASSIFIER and row["generator_from"] == generator_from and row["ratio"] < 1
+        if row["classifier"] == DEFAULT and row["generator_from"] == generator_from and row["ratio"] < 1
     ]
 
 
@@ -260,7 +260,7 @@ class Pace:
         Raises:
             InputError: ``minutes`` is not positive and finite.
         """
-        check_minutes(minutes)
+        check_minutes("budget_minutes", minutes)
         kimg = max(minutes * 60 / self.seconds_per_step, 1) * self.images_per_step / 1000
         return float(f"{kimg:.3g}")  # no more digits than are measured, so that what is told is what is trained
 
@@ -299,18 +299,8 @@ def seconds_to_time(minutes: float) -> float:
     Raises:
         InputError: ``minutes`` is not positive and finite.
     """
-    check_minutes(minutes)
+    check_minutes("budget_minutes", minutes)
     return min(TIMED, MOST_TIMED * 60 * minutes)
-
-
-def check_minutes(minutes: float) -> None:
-    """Refuse a budget that is none.
-
-    Raises:
-        InputError: ``minutes`` is not positive and finite.
-    """
-    if not 0 < minutes < float("inf"):
-        raise InputError(f"budget_minutes must be positive and finite, got {minutes}")
 
 
 def kimg_within(minutes: float, trainer: Trainer) -> float:
