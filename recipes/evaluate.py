@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ganaug import Generator
 from ganaug.cli.draws import make_draws
-from ganaug.cli.evaluate import EvaluateArguments, open_splits, processes_of, report_folder, tell
+from ganaug.cli.evaluate import EvaluateArguments, how_to_go_on, open_splits, processes_of, report_folder, tell
 from ganaug.cli.flags import run
 from ganaug.evaluation import evaluate, write_report
 from ganaug.evaluation.inputs import by_short_names
@@ -42,11 +42,12 @@ def main(args: EvaluateArguments) -> None:
         inception_weights=args.inception_weights,
         processes=processes_of(args),
         budget_minutes=args.budget_minutes,
+        fixed=args.fixed,
     )
 
     # What was found: in the report, on the generators' cards, and here.
     report = write_report(evaluation, folder, sources=sources, classifier=args.classifier_in_words)
-    tell(report, folder)
+    tell(report, folder, how_to_go_on(args, evaluation.utility))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ again and it continues where it was: every trained classifier is kept.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
+import tyro
 
 from ganaug import Generator, LabelledImages
+from ganaug.cli.config import words_of
 from ganaug.cli.draws import make_draws
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
@@ -24,6 +26,7 @@ from ganaug.data import classes_with_counts
 from ganaug.evaluation import (
     ClassifierFactory,
     Report,
+    Utility,
     UtilitySettings,
     classifier_named,
     evaluate,
@@ -32,6 +35,7 @@ from ganaug.evaluation import (
 from ganaug.evaluation.classifier_names import DEFAULT
 from ganaug.evaluation.inputs import by_short_names, check_drawn, form_of
 from ganaug.evaluation.report.files import add_verdicts
+from ganaug.evaluation.verdict import repeats_that_tell
 from ganaug.hub.missing import RUNS
 from ganaug.training import expected_utility
 from ganaug.training.presets import OTHERS, SAME
@@ -59,7 +63,8 @@ class EvaluateArguments:
             outputs/evaluation.
         processes: Classifiers trained at a time on a CPU, each by one thread; by default one for each core.
         budget_minutes: Take no longer than about this: a few steps are timed, and what the verdict needs least is left
-            out. What that costs is said before anything is trained.
+            out, but nothing that a flag asks for. What that costs is said before anything is trained.
+        given: Names of the flags that the user gave; not a flag.
     """
 
     generator: tuple[str, ...]
@@ -76,6 +81,12 @@ class EvaluateArguments:
     output_dir: Path | None = None
     processes: int | None = None
     budget_minutes: float | None = None
+    given: tyro.conf.Suppress[tyro.conf.Fixed[frozenset[str]]] = frozenset()
+
+    @property
+    def fixed(self) -> frozenset[str]:
+        """The settings that a budget does not change, for the user gave them."""
+        return self.given & {setting.name for setting in fields(UtilitySettings)}
 
     @property
     def factory(self) -> ClassifierFactory:
@@ -109,9 +120,10 @@ def judge(args: EvaluateArguments) -> None:
         inception_weights=args.inception_weights,
         processes=processes_of(args),
         budget_minutes=args.budget_minutes,
+        fixed=args.fixed,
     )
     report = write_report(evaluation, folder, sources=sources, classifier=args.classifier_in_words)
-    tell(report, folder)
+    tell(report, folder, how_to_go_on(args, evaluation.utility))
 
 
 def processes_of(args: EvaluateArguments) -> int:
@@ -171,13 +183,37 @@ def kind_of(generator: Generator, train: LabelledImages) -> str:
     return f"{trained_on}. {expected_utility(train.distinct_counts, generator_from=SAME if own else OTHERS)}"
 
 
-def tell(report: Report, folder: Path) -> None:
-    """Print each generator's verdict, and write it into the card of one in a folder."""
+def how_to_go_on(args: EvaluateArguments, found: Utility) -> str:
+    """The flags with which more seeds or draws would give the verdicts that cannot be given yet; empty if none would.
+
+    They name what a budget had left out, too: with other steps or augmentations, no classifier that is kept would do.
+    """
+    settings = found.study.settings
+    open_ones = [verdict for verdict in found.verdicts.values() if verdict.outcome == "cannot tell yet"]
+    enough = [repeats_that_tell(verdict.difference, settings.margin) for verdict in open_ones]
+    repeats = max(filter(None, enough), default=0)
+    if not repeats:
+        return ""
+    # Over draws, repeats are counted in draws, and each of them keeps as many seeds as it has.
+    trainings = len(open_ones[0].primary.scores)
+    wanted = replace(settings, seeds=repeats * trainings // found.draws if found.draws > 1 else repeats)
+    flags = [f"--draws={repeats}"] if found.draws > 1 else []
+    for name, value in vars(wanted).items():
+        if value != getattr(args.settings, name):
+            flags += words_of(name, [f"{each}" for each in value] if isinstance(value, tuple) else value)
+    without = " without --budget_minutes" if args.budget_minutes is not None else ""
+    return f"To go on until it can be told, type the command again{without} and with\n    {' '.join(flags)}"
+
+
+def tell(report: Report, folder: Path, go_on: str = "") -> None:
+    """Print each generator's verdict and how to go on, and write it into the card of one in a folder."""
     for problem in add_verdicts(report):
         print(f"\n{problem}")
     for found in report.generators:
         print(f"\n{found.name}: {found.verdict.sentence}")
     print(f"\n{report.covers}")
+    if go_on:
+        print(f"\n{go_on}\nEvery classifier that is trained already is kept.")
     print(f"\nThe report: {folder / 'report.html'}")
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from ganaug.cli.config import flags_of, names_of_flags, split_config, without_config
+from ganaug.cli.config import fields_of_flags, flags_of, names_of_flags, split_config, without_config
 from ganaug.cli.console import spell_out
 from ganaug.cli.hints import hint_for
 from ganaug.core.errors import InputError
@@ -33,7 +33,8 @@ def parse(
     """Read flags into a dataclass.
 
     Args:
-        arguments (type): the dataclass, whose fields are the flags; nested ones have no prefix.
+        arguments (type): the dataclass, whose fields are the flags; nested ones have no prefix. Where it has a field
+            ``given``, the names of the flags that the user gave are added to that.
         description (str): for ``--help``.
         default (dataclass): values of the flags that are not given. Default: the fields' own
         words (sequence of str): the flags. Default: those this program was started with
@@ -60,7 +61,10 @@ def parse(
         if ended.code:
             tell_other_names(words, arguments)
         raise
-    return arguments(**{field.name: getattr(found, field.name) for field in fields(arguments)})  # type: ignore[arg-type]
+    values = {field.name: getattr(found, field.name) for field in fields(arguments)}  # type: ignore[arg-type]
+    if "given" in values:
+        values["given"] |= fields_of_flags([*words, *from_file])
+    return arguments(**values)
 
 
 def with_config_flag(arguments: type[Any]) -> type[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -92,6 +92,7 @@ def evaluate(
     cache_dir: str | Path | None = None,
     processes: int = 1,
     budget_minutes: float | None = None,
+    fixed: Collection[str] = (),
 ) -> Evaluation:
     """Find out whether generators help a classifier, and what their images are like.
 
@@ -110,6 +111,7 @@ def evaluate(
             to measure FID and KID too. Default: they are not measured
         budget_minutes (float, optional): leave out what the verdict needs least, until the rest takes no longer than
             this; see :func:`ganaug.evaluation.price.within_budget`. Default: nothing is left out
+        fixed (collection of str): names of settings that the budget leaves as they are. Default: none
 
     Raises:
         InputError: a generator or the classifiers are trained on 1 % or more of the held-out images, too few images
@@ -145,7 +147,7 @@ def evaluate(
     timings = time_parts(plan.study, cells, [arm.augmentation for arm in plan.study.augmented_arms()])
     price = price_of(plan, cells, timings)
     if budget_minutes is not None:
-        fitting, price = within_budget(plan, cells, timings, budget_minutes)
+        fitting, price = within_budget(plan, cells, timings, budget_minutes, fixed=fixed)
         plan = plan.with_settings(fitting)
     logger.warning(price.sentence)
     several = f" in each of {cells.processes + 1} processes" if cells.processes > 1 else ""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -34,11 +36,14 @@ from ganaug.evaluation.study import Arm, Searched, UtilitySettings
 from ganaug.evaluation.timings import Timings
 
 # Assumed for the interval that is to be expected. The difference of two arms varies between trainings by a standard
-# deviation of so many points: 0.5 to 0.9 in the published table.
+# deviation of so many points: 0.5 to 0.9 in the published table, whose classifiers are not trained as briefly as a
+# small budget demands.
 SPREAD = 0.7
 # And one of the arms gets this share of the test images right that the other gets wrong, in all trainings.
 DISAGREEMENT = 0.02
 
+# What a budget may change.
+CHOSEN = ("learning_curve", "ratios", "augmentations", "max_steps", "seeds", "steps")
 LEAST_SEEDS = 3
 LEAST_STEPS = 100
 
@@ -178,7 +183,7 @@ def price_of(plan: Plan, cells: Cells, timings: Timings) -> Price:
         most_cells=most.trained,
         kept=max(least.kept, most.kept),
         half_width=expected_half_width(
-            repeats, len(plan.test), draws=draws, shared=plan.draws.shared if plan.draws else 0.0
+            repeats, plan.test.class_counts, draws=draws, shared=plan.draws.shared if plan.draws else 0.0
         ),
         draws=draws,
         generator_minutes=of_generators / 60,
@@ -230,7 +235,7 @@ def _tally(plan: Plan, tally: Tally, *, longest: bool) -> Tally:
     return tally
 
 
-def expected_half_width(trainings: int, test_images: int, *, draws: int = 1, shared: float = 0.0) -> float:
+def expected_half_width(trainings: int, test_images: Sequence[int], *, draws: int = 1, shared: float = 0.0) -> float:
     """Half the width of the 95 % interval that is to be expected, in points.
 
     It is computed as by :func:`paired_difference`, from an assumed spread between trainings and an assumed share of
@@ -238,7 +243,7 @@ def expected_half_width(trainings: int, test_images: int, *, draws: int = 1, sha
 
     Args:
         trainings (int): of an arm, in all draws together.
-        test_images (int): number of test images.
+        test_images (sequence of int): of each class. Small classes count as much as large ones, so they widen it.
         draws (int): that the trainings are spread over. Default: 1
         shared (float): see :attr:`ganaug.evaluation.Draws.shared`. Default: 0
     """
@@ -251,14 +256,16 @@ def expected_half_width(trainings: int, test_images: int, *, draws: int = 1, sha
         p=1.0,
         repeats=repeats,
         repeat_variance=variance,
-        image_variance=DISAGREEMENT / test_images,
-        image_freedom=float(test_images),
+        image_variance=DISAGREEMENT * sum(1 / count for count in test_images) / len(test_images) ** 2,
+        image_freedom=float(sum(test_images)),
         shared_variance=shared * variance * repeats,
     )
     return 100 * expected.interval(0.95)[1]
 
 
-def within_budget(plan: Plan, cells: Cells, timings: Timings, minutes: float) -> tuple[UtilitySettings, Price]:
+def within_budget(
+    plan: Plan, cells: Cells, timings: Timings, minutes: float, *, fixed: Collection[str] = ()
+) -> tuple[UtilitySettings, Price]:
     """Leave out of a plan what its verdict needs least, until it fits into a budget even if the search is longest.
 
     First goes what is no part of the verdict, the learning curve; then ratios, of which several do about equally well,
@@ -266,28 +273,53 @@ def within_budget(plan: Plan, cells: Cells, timings: Timings, minutes: float) ->
     without which the interval is wider, but right. Last come TrivialAugment, no augmentation, and steps: without them
     the reference is not the best training, and generated images look better than they are.
 
+    Something small may have been left out in vain, because something larger had to go too, or because it is kept from
+    an earlier evaluation. So what still fits is put back.
+
     Args:
         plan, cells, timings: as for :func:`price_of`.
         minutes (float): the budget.
+        fixed (collection of str): names of settings that stay as they are. Default: none
 
     Returns:
-        tuple: the settings that fit, and their price with what was given up.
+        tuple: the settings that fit, and their price with what was given up. Only the least that gives a verdict may
+        take longer than the budget, if its search is longest.
 
     Raises:
         InputError: ``minutes`` is not positive and finite, or even the least does not fit.
     """
     check_minutes("budget_minutes", minutes)
-    before = plan.study.settings
-    for settings in (before, *_ever_less(before, len(plan.judged))):
-        price = price_of(plan.with_settings(settings), cells, timings)
-        if price.most_minutes <= minutes:
-            width = price_of(plan, cells, timings).half_width
-            return settings, replace(price, given_up=tuple(_given_up(before, settings)), full_half_width=width)
-    raise InputError(
-        f"{minutes:g} {'minute is' if minutes == 1 else 'minutes are'} too little for a verdict (budget_minutes): it "
-        f"takes up to {_up(price.most_minutes)} minutes here, even with {settings.seeds} seeds and "
-        f"{settings.steps:,} steps. Give it that much, or take a smaller classifier or smaller images"
-    )
+    before, draws = plan.study.settings, len(plan.judged)
+
+    def price(settings: UtilitySettings) -> Price:
+        return price_of(plan.with_settings(settings), cells, timings)
+
+    # Less and less, until it fits.
+    whole = found = price(before)
+    tried = [before]
+    for settings in _ever_less(before, draws, fixed):
+        if found.most_minutes <= minutes:
+            break
+        tried.append(settings)
+        found = price(settings)
+    chosen = tried[-1]
+    if found.minutes > minutes:
+        given = " and ".join(name for name in CHOSEN if name in fixed)
+        free = f"leave {given} to it, " if given else ""
+        raise InputError(
+            f"{minutes:g} {'minute is' if minutes == 1 else 'minutes are'} too little for a verdict (budget_minutes): "
+            f"it takes at least {_up(found.minutes)} minutes here, even with {chosen.seeds} seeds and "
+            f"{chosen.steps:,} steps. Give it that much, {free}or take a smaller classifier or smaller images"
+        )
+
+    # Put back what still fits, beginning with what the verdict needs most.
+    for fuller, less in reversed(list(pairwise(tried[:-1]))):
+        left_out = {name: value for name, value in vars(fuller).items() if value != getattr(less, name)}
+        if all(getattr(chosen, name) == getattr(less, name) for name in left_out):
+            again = replace(chosen, **left_out)
+            if (more := price(again)).most_minutes <= minutes:
+                chosen, found = again, more
+    return chosen, replace(found, given_up=tuple(_given_up(before, chosen)), full_half_width=whole.half_width)
 
 
 def _up(minutes: float) -> str:
@@ -296,26 +328,43 @@ def _up(minutes: float) -> str:
     return f"{math.ceil(minutes * 10**digits) / 10**digits:.{max(0, digits)}f}"
 
 
-def _ever_less(settings: UtilitySettings, draws: int) -> Iterator[UtilitySettings]:
-    """Settings that leave out more and more."""
-    if settings.learning_curve:
-        yield (settings := replace(settings, learning_curve=False))
-    while len(settings.ratios) > 1:  # the farthest from a half first
-        farthest = max(settings.ratios, key=lambda ratio: abs(ratio - 0.5))
-        yield (settings := replace(settings, ratios=tuple(each for each in settings.ratios if each != farthest)))
-    yield (settings := _without("rand", settings))
-    while settings.max_steps >= 2 * settings.steps:
-        longest = settings.steps
-        while 4 * longest <= settings.max_steps:
+def _ever_less(settings: UtilitySettings, draws: int, fixed: Collection[str]) -> Iterator[UtilitySettings]:
+    """Settings that leave out more and more, in the order of :func:`within_budget`; some may be fixed."""
+
+    def fewer_ratios(now: UtilitySettings) -> UtilitySettings:
+        """The farthest from a half goes first."""
+        farthest = max(now.ratios, key=lambda ratio: abs(ratio - 0.5))
+        rest = tuple(ratio for ratio in now.ratios if ratio != farthest)
+        return replace(now, ratios=rest or now.ratios)
+
+    def one_doubling_fewer(now: UtilitySettings) -> UtilitySettings:
+        longest = now.steps
+        while 4 * longest <= now.max_steps:
             longest *= 2
-        yield (settings := replace(settings, max_steps=longest))
-    rounds = -(-settings.seeds // draws)  # of seeds, each over all draws
-    while (rounds := rounds - 1) * draws >= LEAST_SEEDS:
-        yield (settings := replace(settings, seeds=rounds * draws))
-    yield (settings := _without("trivial", settings))
-    yield (settings := _without("none", settings))
-    while settings.steps >= 2 * LEAST_STEPS:
-        yield (settings := replace(settings, steps=settings.steps // 2, max_steps=settings.steps // 2))
+        return replace(now, max_steps=longest) if now.max_steps >= 2 * now.steps else now
+
+    def fewer_seeds(now: UtilitySettings) -> UtilitySettings:
+        """A round less over all draws."""
+        fewer = (-(-now.seeds // draws) - 1) * draws
+        return replace(now, seeds=fewer) if fewer >= LEAST_SEEDS else now
+
+    def half_the_steps(now: UtilitySettings) -> UtilitySettings:
+        half = now.steps // 2
+        return replace(now, steps=half, max_steps=half) if half >= LEAST_STEPS else now
+
+    changes: list[tuple[set[str], Callable[[UtilitySettings], UtilitySettings]]] = [
+        ({"learning_curve"}, partial(replace, learning_curve=False)),
+        ({"ratios"}, fewer_ratios),
+        ({"augmentations"}, partial(_without, "rand")),
+        ({"max_steps"}, one_doubling_fewer),
+        ({"seeds"}, fewer_seeds),
+        ({"augmentations"}, partial(_without, "trivial")),
+        ({"augmentations"}, partial(_without, "none")),
+        ({"steps", "max_steps"}, half_the_steps),
+    ]
+    for names, change in changes:
+        while names.isdisjoint(fixed) and (fewer := change(settings)) != settings:
+            yield (settings := fewer)
 
 
 def _without(kind: Searched, settings: UtilitySettings) -> UtilitySettings:

@@ -49,7 +49,7 @@ def what_would_tell(difference: Difference, margin: float, *, repeated: str, tes
         repeated (str): what is repeated: ``"seeds"`` or ``"draws"``.
         test_images (int): number of test images.
     """
-    enough = _repeats_that_tell(difference, margin, at_most=MOST_REPEATS)
+    enough = repeats_that_tell(difference, margin)
     if enough is not None:
         more = enough - difference.repeats
         return f"about {more} more {repeated if more > 1 else repeated.removesuffix('s')} would tell"
@@ -63,18 +63,18 @@ def what_would_tell(difference: Difference, margin: float, *, repeated: str, tes
     while times < MOST_IMAGES:
         times *= 1.25
         more_images = replace(difference, image_variance=difference.image_variance / times)
-        enough = _repeats_that_tell(more_images, margin, at_most=2 * difference.repeats)
+        enough = repeats_that_tell(more_images, margin, at_most=2 * difference.repeats)
         if enough is not None:
             return f"{too_few}, about {_rounded_up(test_images * times):,} with {enough} {repeated} would tell"
     return too_few
 
 
-def _repeats_that_tell(difference: Difference, margin: float, *, at_most: int) -> int | None:
+def repeats_that_tell(difference: Difference, margin: float, *, at_most: int = MOST_REPEATS) -> int | None:
     """The least number of repeats, more than there were, with which the same estimate gives an answer; None if none.
 
     Args:
         difference (Difference), margin (float): as for :func:`outcome_of`.
-        at_most (int): repeats.
+        at_most (int): repeats. Default: 100
     """
     for repeats in range(difference.repeats + 1, at_most + 1):
         variance = difference.repeat_variance * difference.repeats / repeats

@@ -28,6 +28,9 @@ EACH = ("none", "classic", "trivial", "rand", "own")
 # A second for each step, and nothing else.
 STEPS_ALONE = Timings(0, 0, dict.fromkeys(EACH, 1.0), 0, 0, {"it": 0.0}, {"it": 0.0})
 DEFAULTS = UtilitySettings(batch_size=32)
+LEAST = replace(
+    DEFAULTS, seeds=3, steps=125, max_steps=125, ratios=(0.5,), augmentations=("classic",), learning_curve=False
+)
 
 
 @pytest.fixture(scope="module")
@@ -135,19 +138,26 @@ def test_what_is_kept_costs_nothing_and_its_scores_are_known(study, tmp_path):
 
 @given(st.integers(2, 50), st.integers(50, 10**6), st.integers(1, 20))
 def test_more_seeds_make_the_interval_narrower(repeats, images, more):
-    assert expected_half_width(repeats + more, images) < expected_half_width(repeats, images)
+    assert expected_half_width(repeats + more, [images]) < expected_half_width(repeats, [images])
 
 
 def test_the_expected_interval_is_students():
-    assert expected_half_width(5, 10**9) == pytest.approx(2.776 * 0.7 / 5**0.5, rel=1e-3)
-    assert expected_half_width(100, 200) == pytest.approx(1.96, rel=0.02)  # 2 % of 200 images: +-1 point
+    assert expected_half_width(5, [10**9]) == pytest.approx(2.776 * 0.7 / 5**0.5, rel=1e-3)
+    assert expected_half_width(100, [50] * 4) == pytest.approx(1.96, rel=0.02)  # 2 % of 200 images: +-1 point
+
+
+def test_small_classes_of_the_test_images_widen_the_expected_interval():
+    """The score is the mean of the classes' recalls, so the rarest class decides."""
+    widths = [expected_half_width(100, counts) for counts in ([10, 590], [50, 150], [100, 100])]
+    assert widths == sorted(widths, reverse=True)
+    assert len(set(widths)) == 3
 
 
 @given(st.integers(2, 6), st.integers(1, 3), st.floats(0, 1), st.integers(0, 10_000))
 def test_the_expected_interval_is_that_of_answers_which_vary_as_assumed(draws, of_each, shared, seed):
     """Test images are many, so that trainings and draws alone make it wide."""
     trainings = draws * of_each
-    found = expected_half_width(trainings, 10**12, draws=draws, shared=shared)
+    found = expected_half_width(trainings, [10**12], draws=draws, shared=shared)
     means = [torch.zeros(200, dtype=torch.bool) for _ in range(draws)]
     for mean, right in zip(means, torch.randperm(100, generator=torch.Generator().manual_seed(seed)), strict=False):
         mean[: int(right)] = True
@@ -170,11 +180,10 @@ def test_a_budget_leaves_out_what_the_verdict_needs_least_first(plan, cells):
     settings, price = budget(plan, cells, whole.most_minutes)
     assert (settings, price) == (DEFAULTS, replace(whole, full_half_width=whole.half_width))
     assert price.sentence == whole.sentence
-    left = []
-    while settings.steps > 125:
-        minutes = 0.999 * price.most_minutes
-        settings, price = budget(plan, cells, minutes)
-        assert price.most_minutes <= minutes
+    left, minutes = [], price.most_minutes
+    while settings != LEAST:
+        settings, price = budget(plan, cells, minutes := 0.93 * minutes)
+        assert price.most_minutes <= minutes or settings == LEAST
         left.append(settings)
 
     def first(changed):
@@ -191,9 +200,6 @@ def test_a_budget_leaves_out_what_the_verdict_needs_least_first(plan, cells):
     ]
     assert order == sorted(order)
     assert len(set(order)) == len(order)
-    last = left[-1]
-    assert (last.seeds, last.steps, last.max_steps, last.ratios) == (3, 125, 125, (0.5,))
-    assert last.augmentations == ("classic",)
 
 
 def test_what_is_given_up_is_said_with_what_it_costs(plan, cells):
@@ -202,10 +208,11 @@ def test_what_is_given_up_is_said_with_what_it_costs(plan, cells):
     assert len(price.given_up) == 1
     assert "learning curve" in price.given_up[0]
     assert "as without the budget" in price.sentence
-    settings, price = budget(plan, cells, 0.05 * minutes)
+    settings, price = within_budget(plan, cells, STEPS_ALONE, 0.1 * minutes, fixed={"steps"})
     assert settings.seeds == 3
-    assert price.half_width == expected_half_width(3, len(plan.test)) > expected_half_width(5, len(plan.test))
-    assert price.full_half_width == expected_half_width(5, len(plan.test))
+    counts = plan.test.class_counts
+    assert price.half_width == expected_half_width(3, counts) > expected_half_width(5, counts)
+    assert price.full_half_width == expected_half_width(5, counts)
     assert f"±{price.half_width:.1f} points (±{price.full_half_width:.1f} without" in price.sentence
     assert any("3 seeds judge instead of 5" in each for each in price.given_up)
     assert all(each in price.sentence for each in price.given_up)
@@ -214,9 +221,45 @@ def test_what_is_given_up_is_said_with_what_it_costs(plan, cells):
 def test_a_budget_that_is_too_small_says_what_would_do(plan, cells):
     with pytest.raises(InputError, match="too little") as refused:
         budget(plan, cells, 1)
-    enough = float(str(refused.value).split("up to ")[1].split()[0])
-    settings, _ = budget(plan, cells, enough)
-    assert (settings.seeds, settings.steps) == (3, 125)
+    enough = float(str(refused.value).split("at least ")[1].split()[0])
+    settings, price = budget(plan, cells, enough)
+    assert settings == LEAST
+    assert price.minutes <= enough < price.most_minutes  # it may take longer, which is said
+
+
+def test_what_fits_after_all_is_put_back(plan, cells):
+    """Before the steps are halved, all else is left out; then there is room for some of it."""
+    price = price_of(plan.with_settings(replace(LEAST, steps=250, max_steps=250)), cells, STEPS_ALONE)
+    settings, price = budget(plan, cells, 0.999 * price.most_minutes)
+    assert settings.steps == 125
+    assert settings.seeds > 3
+    assert "trivial" in settings.augmentations or "none" in settings.augmentations
+
+
+def test_a_budget_goes_into_more_seeds_where_the_least_is_kept(study, tmp_path, monkeypatch):
+    plan = plan_of(replace(study, settings=replace(DEFAULTS, augmentations=("classic",))))
+    cells = plan.cells(tmp_path, 1)
+    minutes = price_of(plan.with_settings(LEAST), cells, STEPS_ALONE).most_minutes
+    settings, _ = budget(plan, cells, minutes)
+    assert (settings.steps, settings.seeds) == (125, 3)
+    earlier = Scripted(plan, tmp_path, 0)
+    carry_out(plan.with_settings(settings), earlier)
+    monkeypatch.setattr(cells, "kept", lambda job: earlier.ran.get(cells.path(job), (job, None))[1])
+    again, price = budget(plan, cells, minutes)
+    assert (again.steps, again.seeds) == (125, 5)
+    assert price.kept > 0
+
+
+def test_what_is_fixed_stays(plan, cells):
+    whole = price_of(plan, cells, STEPS_ALONE)
+    settings, price = within_budget(
+        plan, cells, STEPS_ALONE, whole.most_minutes / 10, fixed={"seeds", "ratios", "learning_curve", "batch_size"}
+    )
+    assert (settings.seeds, settings.ratios, settings.learning_curve) == (5, DEFAULTS.ratios, True)
+    assert settings.steps < 1000
+    assert price.most_minutes <= whole.most_minutes / 10
+    with pytest.raises(InputError, match="leave max_steps and seeds to it"):
+        within_budget(plan, cells, STEPS_ALONE, 10, fixed={"seeds", "max_steps", "batch_size"})
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("inf"), float("nan")])
@@ -229,19 +272,21 @@ def test_seeds_are_given_up_in_whole_rounds_over_the_draws(study, tmp_path):
     draws = Draws(tuple(Draw(study.train, study.generators, None) for _ in range(2)))
     plan = plan_of(replace(study, settings=replace(DEFAULTS, seeds=7)), draws)
     cells = plan.cells(tmp_path, 1)
-    least = budget(plan, cells, price_of(plan, cells, STEPS_ALONE).most_minutes / 10)[0]
+    minutes = price_of(plan, cells, STEPS_ALONE).most_minutes / 10
+    least = within_budget(plan, cells, STEPS_ALONE, minutes, fixed={"steps"})[0]
     assert least.seeds == 4  # two of each draw; one of each would be fewer than three
 
 
 def test_an_interval_over_draws_is_expected_as_it_is_computed(study, tmp_path):
     """Each draw counts once; and what draws have in common stays, however many there are."""
     spread = SPREAD / 2**0.5  # of the mean of two trainings
-    assert expected_half_width(6, 10**9, draws=3) == pytest.approx(4.303 * spread / 3**0.5, rel=1e-3)
-    assert expected_half_width(6, 10**9, draws=3, shared=1) == pytest.approx(4.303 * spread * (4 / 3) ** 0.5, rel=1e-3)
+    many = [10**9]
+    assert expected_half_width(6, many, draws=3) == pytest.approx(4.303 * spread / 3**0.5, rel=1e-3)
+    assert expected_half_width(6, many, draws=3, shared=1) == pytest.approx(4.303 * spread * (4 / 3) ** 0.5, rel=1e-3)
     draws = Draws(tuple(Draw(study.train, study.generators, None) for _ in range(3)), shared=1.0)
     plan = plan_of(study, draws)
     price = price_of(plan, plan.cells(tmp_path, 1), STEPS_ALONE)
-    assert price.half_width == expected_half_width(len(plan.draw_of), len(plan.test), draws=3, shared=1.0)
+    assert price.half_width == expected_half_width(len(plan.draw_of), plan.test.class_counts, draws=3, shared=1.0)
     assert "no more between draws" in price.sentence
 
 
@@ -259,7 +304,7 @@ def test_generators_of_the_draws_are_trained_within_the_budget_and_after_the_pri
     given = (study.train, study.held_out, study.generators)
     with caplog.at_level(logging.WARNING), pytest.raises(TrainedError):
         evaluate(*given, draws=Draws(each, train_generators=train, seconds=600.0), **options)
-    with pytest.raises(InputError, match="up to 1[01] minutes"):
+    with pytest.raises(InputError, match="at least 1[01] minutes"):
         evaluate(*given, draws=Draws(each, train_generators=train, seconds=600.0), budget_minutes=9, **options)
 
 
