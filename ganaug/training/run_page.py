@@ -173,7 +173,7 @@ def _choice(candidates: list[dict[str, Any]], chosen: float | None, *, of: int) 
         return [
             "How good its images are was not measured. See them below, beside real ones; whether they help a "
             "classifier is what ganaug evaluate finds out.",
-            "The generator that was saved is the last one, for none was scored during training (--evaluation_kimg).",
+            "The generator that was saved is the last one; without evaluation_kimg, none is scored during training.",
         ]
     it = next((row for row in candidates if row["kimg"] == chosen), None)
     if it is None or len(candidates) < of:
