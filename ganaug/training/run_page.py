@@ -194,8 +194,7 @@ def _choice(candidates: list[dict[str, Any]], chosen: float | None, *, of: int) 
     if best["score"] == 0:
         why = "all score 0, which says nothing about which is better, and this is the last one"
     sentences = [
-        f"The generator that was saved is the one after {kimg(chosen)} kimg, with a score of "
-        f"{number(it['score'])}, where images like the real ones would have 1.",
+        f"The generator that was saved is the one after {kimg(chosen)} kimg; images like the real ones would score 1.",
         f"{among}, {'it has the best score' if it is best and best['score'] else why}.",
     ]
     if it is not last:
