@@ -178,12 +178,13 @@ def _forest_range(arms: Sequence[ArmFacts]) -> tuple[float, float]:
     limit = max([0.005, *(3 * max(-each.low, each.high) for each in mixed)])
     shown = [arm.difference for arm in arms if arm.difference and abs(arm.difference.estimate) <= limit]
     low, high = min([0, *(each.low for each in shown)]), max([0, *(each.high for each in shown)])
-    # What is off the scale is written at that end, beside the zero line.
-    off = [arm.difference.estimate for arm in arms if arm.difference and abs(arm.difference.estimate) > limit]
-    low, high = (
-        min([low, *(-high for each in off if each < 0)]),
-        max([high, *(-low for each in off if each > 0)]),
-    )
+
+    # What is off the scale is written in numbers at that end, which needs room beside the zero line.
+    estimates = [arm.difference.estimate for arm in arms if arm.difference]
+    if min(estimates, default=0) < -limit:
+        low = min(low, -high)
+    if max(estimates, default=0) > limit:
+        high = max(high, -low)
     margin = 0.06 * max(high - low, 0.01)
     return low - margin, high + margin
 
