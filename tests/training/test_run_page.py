@@ -30,19 +30,19 @@ SCORED = {"score": 0.5, "label_fidelity": 0.9, "class_diversity": 0.8, "closenes
 def page(tmp_path):
     """Write the page of a run with these facts and rows of metrics; its text, and its plots by their titles."""
 
-    def write(rows, **training):
+    def write(rows, classes=("cat", "dog"), **training):
         config = {
             "architecture": "acgan-28",
             "format_version": FORMAT_VERSION,
             "ganaug_version": "0.1.0",
-            "label_names": ["cat", "dog"],
+            "label_names": list(classes),
             "image": {"size": 28, "channels": 1, "range": [-1, 1]},
             "network": {},
             "dataset": {
                 "name": "pets",
                 "fingerprint": "0" * 64,
                 "num_images": 1200,
-                "class_counts": {"cat": 500, "dog": 700},
+                "class_counts": dict.fromkeys(classes, 1200 // len(classes)),
             },
             "training": {"total_kimg": 10.0, "patience": None, "seconds": 5700.0, **training},
             "weights": {"sha256": "0" * 64, "num_parameters": 1, "dtype": "float32"},
@@ -88,6 +88,15 @@ def test_kimg_is_explained_before_it_is_used_and_written_in_one_way(page, tmp_pa
     assert "After 20 kimg" in text
     assert "After 67.8 kimg" in text
     assert "total kimg 67.8 " in text
+
+
+@pytest.mark.parametrize(("count", "scrolls"), [(10, False), (100, True)])
+def test_a_grid_of_many_classes_keeps_its_width(page, tmp_path, count, scrolls):
+    (tmp_path / "samples").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "samples" / "real.png")
+    page([{"kimg": 10.0, "loss": 0.5}], classes=[f"class {k}" for k in range(count)])
+    html = (tmp_path / "training" / "run.html").read_text()
+    assert ('class="scroll" tabindex="0" role="region" aria-label="Grid, real images"' in html) == scrolls
 
 
 def test_settings_are_those_that_this_model_has(page):
