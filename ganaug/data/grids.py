@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -12,8 +13,9 @@ from torch import Tensor
 from ganaug.core.pixels import to_pil
 from ganaug.data import LabelledImages
 
-_CELL = 56  # pixels: room for a short class name, and to see an 8x8 image
-_TITLE = 16
+_CELL = 56  # pixels: enough to see an 8x8 image, and for a line of large letters
+_PHONE, _LEGIBLE = 358, 12  # pixels: what a page has on a phone, and the size of letters that can be read there
+_LONGEST = 10  # times the size of its letters that a title may be long
 MOST_COLUMNS = 100  # more classes would take minutes to draw, and no viewer shows a picture of their width
 
 
@@ -45,25 +47,46 @@ def class_grid(images: Tensor, names: Sequence[str], *, of: int | None = None) -
 
     Args:
         images (Tensor): uint8 (rows * len(names), C, H, W), row after row.
-        names (sequence of str): title of each column, shortened if it is wider than its column.
+        names (sequence of str): title of each column, of one line or several. If one is wider than its column, all
+            of them are turned, to read from below; what is very long is shortened.
         of (int, optional): number of all classes, which a line below says if there are fewer columns.
 
     Returns:
         PIL.Image.Image: RGB.
     """
     body = plain_grid(images, columns=len(names))
-    caption = f"{len(names)} of the {of:,} classes" if of is not None and len(names) < of else ""
-    picture = Image.new("RGB", (body.width, body.height + _TITLE * (2 if caption else 1)), "white")
-    picture.paste(body, (0, _TITLE))
-    draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(12)
     column = (body.width - 2) // len(names)
-    for k, name in enumerate(names):
-        title = name
-        while len(title) > 1 and draw.textlength(title, font=font) > column - 2:
-            title = title.removesuffix("…")[:-1] + "…"
-        draw.text((2 + k * column + (column - 2) / 2, _TITLE / 2 + 1), title, "black", font=font, anchor="mm")
-    draw.text((2, picture.height - _TITLE / 2 - 1), caption, "black", font=font, anchor="lm")
+
+    # Letters are as large as a phone needs, which shows the whole picture in its width, if columns have room for them.
+    size = round(max(_LEGIBLE, min(_LEGIBLE * body.width / _PHONE, column / 3)))
+    titles = [_title(name, size) for name in names]
+    if any(title.width > column - 4 for title in titles):
+        titles = [title.rotate(90, expand=True) for title in titles]
+    top = max(title.height for title in titles) + 2
+    caption = _title(f"{len(names)} of the {of:,} classes", size) if of is not None and len(names) < of else None
+
+    picture = Image.new("RGB", (body.width, top + body.height + (caption.height if caption else 0)), "white")
+    picture.paste(body, (0, top))
+    for k, title in enumerate(titles):
+        picture.paste(title, (2 + k * column + (column - 2 - title.width) // 2, top - title.height))
+    if caption:
+        picture.paste(caption, (2, top + body.height))
+    return picture
+
+
+def _title(text: str, size: int) -> Image.Image:
+    """A text as a picture, with letters of so many pixels; lines that are too long end in an ellipsis."""
+    font = ImageFont.load_default(size)
+    lines = []
+    for line in text.split("\n"):
+        while len(line) > 1 and font.getlength(line) > _LONGEST * size:
+            line = line.removesuffix("…")[:-1] + "…"
+        lines.append(line)
+    width, height = 1 + math.ceil(max(map(font.getlength, lines))), math.ceil(1.25 * size)
+    picture = Image.new("RGB", (width, height * len(lines)), "white")
+    draw = ImageDraw.Draw(picture)
+    for k, line in enumerate(lines):
+        draw.text((width / 2, k * height), line, "black", font, anchor="ma")
     return picture
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -187,13 +188,17 @@ def closest_pairs_picture(pairs: ClosestPairs, classes: Sequence[str]) -> Image.
         classes (sequence of str): class names.
     """
     titles = [
-        f"{'copy' if exact else f'{distance:.3f}'} {classes[label]}"
+        f"{'copy' if exact else f'{distance:.3f}'}\n{classes[label]}"
         for exact, distance, label in zip(
             pairs.exact.tolist(), pairs.distances.tolist(), pairs.labels.tolist(), strict=True
         )
     ]
+    # The last of several rows is filled up with blank cells, so that all rows are alike.
+    blank = -len(titles) % _PAIRS_A_ROW if len(titles) > _PAIRS_A_ROW else 0
+    generated, train = (F.pad(images, (0,) * 7 + (blank,), value=255) for images in (pairs.generated, pairs.train))
+    titles += [""] * blank
     rows = [
-        class_grid(torch.cat([pairs.generated[part], pairs.train[part]]), titles[part])
+        class_grid(torch.cat([generated[part], train[part]]), titles[part])
         for part in (slice(start, start + _PAIRS_A_ROW) for start in range(0, len(titles), _PAIRS_A_ROW))
     ]
     picture = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")

@@ -21,7 +21,7 @@ from ganaug.generators.base import Generator
 from ganaug.hub.folder import check_round_trip
 from ganaug.training.checkpoints import Candidate, Checkpoint, check_held_out
 from ganaug.training.interruption import StoppedError, StopSignals
-from ganaug.training.monitoring import FINAL_SCORE, Hook, RunningMeans, Watch
+from ganaug.training.monitoring import FINAL_SCORE, ROWS, Hook, RunningMeans, Watch
 from ganaug.training.recovery import Recovery
 from ganaug.training.run_folder import RunFolder
 from ganaug.training.selection import Selection
@@ -90,7 +90,7 @@ def train(
     _check(trainer, folder, watch, held_out)
     first = step = 0 if resume is None else _load(resume, trainer, selection)
     if first == 0:
-        watch.show(grids.real_grid(trainer.data), "real", "real", 0)
+        watch.show(grids.real_grid(trainer.data, rows=ROWS), "real", "real", 0)
     # Seeds for dropout change torch's global random state, which is restored at the end.
     with torch.random.fork_rng(), _progress_bar(trainer, step) as bar, stop:
         # A signal may have broken off the score that was due when the run stopped.

@@ -30,6 +30,7 @@ from ganaug.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
+ROWS = 7  # of the grids of a run, of real images as of generated ones
 FINAL_SCORE = "chosen_score"  # of the generator that a run ends with, as in config.json
 ON_PROGRESS_BAR = ("loss", "D_loss", "G_loss", "D(x)", "D(G(z))_before", "D(G(z))_after", "class_accuracy_fake")
 
@@ -237,7 +238,7 @@ class Watch:
         self.latest = monitors
         if self._folder:
             if grid:
-                picture = grids.sample_grid(self._trainer.averaged_generator, rows=7)
+                picture = grids.sample_grid(self._trainer.averaged_generator, rows=ROWS)
                 self.grid = self.show(picture, f"{seen // 1000:06d}kimg", "generated", seen)
             self._folder.append_metrics(
                 {"kimg": self._trainer.kimg(step), "seconds": round(self.seconds, 1), **monitors}

@@ -14,13 +14,14 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from ganaug.core.files import atomic_path, write_text
 from ganaug.evaluation.report.drawing import COLOURS, INK, LINE, data_uri, svg
-from ganaug.evaluation.report.wording import FILTERS, number
+from ganaug.evaluation.report.wording import FILTERS, kimg, number
 from ganaug.hub.config import CONFIG, parsed_config, training_seconds
 from ganaug.training.failure import LEAST_DIVERSITY, signs_of_failure
 from ganaug.training.run_folder import read_metrics
 
 SHARES = ("label_fidelity", "class_diversity", "closeness", "usefulness")  # whose product is the score
 MOST_GRIDS = 12  # besides that of the chosen generator
+MOST_COLUMNS = 15  # of a grid that is shown as wide as the page, which may be a phone's
 FEW_POINTS = 30  # a line through so few is marked at each
 
 
@@ -124,13 +125,15 @@ def write_run_page(folder: str | Path) -> None:
         end=_end(training, rows, len(candidates)),
         seconds=training_seconds(training),
         went_back=went_back,
+        quality=_quality(candidates, chosen),
         choice=_choice(candidates, chosen, of=training.get("candidates", 0)),
         signs=signs_of_failure(rows[-1]) if rows else [],
         candidates=candidates,
         chosen=chosen,
         shares=SHARES,
         curves=[(panel, _curve(panel, rows, chosen), _in_words(panel, rows)) for panel in panels],
-        grids=_grids(folder / "samples", chosen),
+        grids=_grids(folder / "samples", rows, chosen),
+        wide=len(config["label_names"]) > MOST_COLUMNS,
     )
     if panels:
         picture = io.BytesIO()
@@ -146,24 +149,36 @@ def _end(training: Mapping[str, Any], rows: Sequence[Mapping[str, float]], score
     if budget is None:
         return "Trained", ""
     if not rows or scored < training.get("candidates", 0):
-        return f"Trained on a budget of {number(budget)} kimg", ""
+        return f"Trained on a budget of {kimg(budget)} kimg", ""
     reached = rows[-1]["kimg"]
     if reached >= budget:
-        return f"Trained to the end of its {number(budget)} kimg", ""
-    early = f"Stopped early, after {number(reached)} of {number(budget)} kimg"
+        return f"Trained to the end of its {kimg(budget)} kimg", ""
+    early = f"Stopped early, after {kimg(reached)} of {kimg(budget)} kimg"
     if patience is None or not scored:
         return early, ""
     return early, f", until {patience} scores in a row were no better than an earlier one"
 
 
+def _quality(candidates: list[dict[str, Any]], chosen: float | None) -> str:
+    """How good the saved generator is, to go on in the headline; empty if its score is missing."""
+    if chosen is None:
+        return ", quality not measured"
+    score = next((row["score"] for row in candidates if row["kimg"] == chosen), None)
+    return "" if score is None else f", with a score of {number(score)} out of 1"
+
+
 def _choice(candidates: list[dict[str, Any]], chosen: float | None, *, of: int) -> list[str]:
     """Which generator of how many was chosen and why, in sentences."""
     if chosen is None:
-        return ["The generator that was saved is the last one. No other was scored."]
+        return [
+            "How good its images are was not measured. See them below, beside real ones; whether they help a "
+            "classifier is what ganaug evaluate finds out.",
+            "The generator that was saved is the last one; without evaluation_kimg, none is scored during training.",
+        ]
     it = next((row for row in candidates if row["kimg"] == chosen), None)
     if it is None or len(candidates) < of:
         return [
-            f"The generator that was saved is the one after {number(chosen)} kimg.",
+            f"The generator that was saved is the one after {kimg(chosen)} kimg.",
             f"Of {of} scores {of - len(candidates)} are missing from training/metrics.jsonl, so the page does not say "
             "why it was chosen.",
         ]
@@ -179,26 +194,27 @@ def _choice(candidates: list[dict[str, Any]], chosen: float | None, *, of: int) 
     if best["score"] == 0:
         why = "all score 0, which says nothing about which is better, and this is the last one"
     sentences = [
-        f"The generator that was saved is the one after {number(chosen)} kimg, with a score of {number(it['score'])}.",
+        f"The generator that was saved is the one after {kimg(chosen)} kimg; images like the real ones would score 1.",
         f"{among}, {'it has the best score' if it is best and best['score'] else why}.",
     ]
     if it is not last:
         sentences.append(
-            f"The last generator of the run, after {number(last['kimg'])} kimg, scores {number(last['score'])}; "
+            f"The last generator of the run, after {kimg(last['kimg'])} kimg, scores {number(last['score'])}; "
             "it is in training/last."
         )
     return sentences
 
 
-def _grids(folder: Path, chosen: float | None) -> list[tuple[str, bytes, bool]]:
+def _grids(folder: Path, rows: Sequence[Mapping[str, float]], chosen: float | None) -> list[tuple[str, bytes, bool]]:
     """The grid of real images, then those over time: title, PNG file, and whether the chosen generator drew it."""
     found = [(int(name[1]), path) for path in folder.glob("*kimg.png") if (name := re.match(r"(\d+)kimg", path.name))]
     found.sort()
+    exactly = {int(row["kimg"]): row["kimg"] for row in rows}  # a file's name has whole ones
     step = max(1, -(-len(found) // MOST_GRIDS))
     shown = [
-        (f"after {kimg:,} kimg", path.read_bytes(), chosen is not None and kimg == int(chosen))
-        for number, (kimg, path) in enumerate(found)
-        if (len(found) - 1 - number) % step == 0 or (chosen is not None and kimg == int(chosen))
+        (f"after {kimg(exactly.get(seen, seen))} kimg", path.read_bytes(), chosen is not None and seen == int(chosen))
+        for k, (seen, path) in enumerate(found)
+        if (len(found) - 1 - k) % step == 0 or (chosen is not None and seen == int(chosen))
     ]
     real = folder / "real.png"
     return [("real images", real.read_bytes(), False), *shown] if real.exists() else shown
@@ -248,7 +264,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], *, chosen: float | None
         if len(axes.get_legend_handles_labels()[1]) > 1:
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     if chosen is not None:
-        grid[0].set_title(f"dashed line: saved, after {number(chosen)} kimg", fontsize="medium", loc="right")
+        grid[0].set_title(f"dashed line: saved, after {kimg(chosen)} kimg", fontsize="medium", loc="right")
     axes.set_xlabel("kimg (thousands of real images shown)")
     return figure
 

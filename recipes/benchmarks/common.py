@@ -7,7 +7,8 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ganaug import InputError
 from ganaug.cli.images import DataArguments
 from ganaug.core.files import write_json
 from ganaug.core.hardware import usable_cores
+from ganaug.evaluation.report.drawing import TEXT, WIDTH
 
 RECIPES = Path(__file__).parents[1]
 Results = dict[str, Any]  # as in the JSON file
@@ -49,6 +51,23 @@ def fill_and_show(
             if plot:
                 plot(results, path.with_suffix(".png"))
     print(table(results))
+
+
+@contextmanager
+def plot_for_a_phone(path: Path, height: float) -> Iterator[Any]:
+    """Matplotlib axes to draw on, so narrow that a phone shows their letters large enough; saved as a PNG.
+
+    Args:
+        path: of the PNG.
+        height: in inches; the width is 4.5.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"font.size": TEXT}):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        yield figure.subplots()
+        figure.savefig(path, dpi=200)
 
 
 def require_known(names: Iterable[str], known: Iterable[str], what: str) -> None:

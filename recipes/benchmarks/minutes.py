@@ -13,6 +13,7 @@ of a GPU go into one file.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -114,29 +115,32 @@ def measure(args: Arguments, results: Results) -> Iterator[None]:
 
 
 def table(results: Results) -> str:
-    """Markdown table of minutes, with a row for each device and size, and the machines below it."""
-    columns = presets()
-    titles = [f"{what}: `{preset.model}`, {preset.settings.total_kimg:g} kimg" for what, preset in columns]
-    lines = [f"| pixels | device | {' | '.join(titles)} |", "|---|---|" + "---|" * len(columns)]
+    """Markdown of each device: a table of minutes, so narrow that it fits on a phone, and what it was measured on."""
+    parts = []
     for device, name in DEVICES.items():
         rates = results.get(device, {}).get("images_per_second", {})
-        rows = {
-            f"{size}x{size}": [minutes(preset, rates[str(size)][preset.model]) for _, preset in columns]
-            for size in SIZES
-            if str(size) in rates
-        }
-        for pixels, cells in (rows or {"any": ["not measured"] * len(columns)}).items():
-            lines.append(f"| {pixels} | {name} | {' | '.join(cells)} |")
-    machines = [f"{name}: {results[device]['machine']}." for device, name in DEVICES.items() if device in results]
-    return "\n".join([*lines, "", *machines]).rstrip()
+        if not rates:
+            parts.append(f"On a {name}: not measured.")
+            continue
+        sizes = [size for size in SIZES if str(size) in rates]
+        lines = [f"| on a {name} | {' | '.join(map(str, sizes))} |", "|---|" + "---|" * len(sizes)]
+        for what, preset in presets():
+            cells = [minutes(preset, statistics.median(rates[str(size)][preset.model])) for size in sizes]
+            how = f"{what}: `{preset.model}`, {preset.settings.total_kimg:g} kimg"
+            lines.append(f"| {how} | {' | '.join(cells)} |")
+        rounds = [(rate, own) for by_model in rates.values() for own in by_model.values() for rate in own]
+        apart = max(abs(statistics.median(own) / rate - 1) for rate, own in rounds)
+        machine = f"Machine: {results[device]['machine']}"
+        parts.append(
+            "\n".join([*lines, "", f"{machine}; each round within {math.ceil(100 * apart)} % of the median."])
+        )
+    return "\n\n".join(parts)
 
 
-def minutes(preset: Preset, rates: list[float]) -> str:
-    """Minutes of a preset at so many images per second: the median of the rounds, and their range."""
-    found = [1000 * preset.settings.total_kimg / rate / 60 for rate in rates]
-    values = statistics.median(found), min(found), max(found)
-    middle, least, most = (f"{value:.1f}" if value < 10 else f"{value:,.0f}" for value in values)
-    return f"{middle} [{least}, {most}]"
+def minutes(preset: Preset, rate: float) -> str:
+    """Minutes of a preset at so many images per second."""
+    value = 1000 * preset.settings.total_kimg / rate / 60
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
 
 
 def main(args: Arguments) -> None:

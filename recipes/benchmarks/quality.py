@@ -19,7 +19,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from common import Results, data_flags, fill_and_show, machine, require_known, spread, train_by_recipe
+from common import (
+    Results,
+    data_flags,
+    fill_and_show,
+    machine,
+    plot_for_a_phone,
+    require_known,
+    spread,
+    train_by_recipe,
+)
 
 from ganaug import Generator
 from ganaug.cli.flags import run
@@ -108,25 +117,21 @@ def table(results: Results) -> str:
 
 def plot(results: Results, path: Path) -> None:
     """Accuracy against minutes, a line for each model."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
     rows = list(results.get("runs", {}).values())
-    for model in dict.fromkeys(row["model"] for row in rows):
-        own = sorted((row for row in rows if row["model"] == model), key=lambda row: row["seconds"])
-        means, errors = zip(
-            *((100 * statistics.mean(row["scores"]), 100 * statistics.stdev(row["scores"])) for row in own),
-            strict=True,
-        )
-        axes.errorbar([row["seconds"] / 60 for row in own], means, errors, marker=".", capsize=3, label=model)
-    axes.axhline(100 * statistics.mean(results["real"]), color="black", linestyle=":", label="real images")
-    axes.set_xlabel("minutes of training")
-    axes.set_ylabel("accuracy of classifiers trained on them, %")
-    axes.set_ylim(top=100)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=120)
+    with plot_for_a_phone(path, 4.5) as axes:
+        for model in dict.fromkeys(row["model"] for row in rows):
+            own = sorted((row for row in rows if row["model"] == model), key=lambda row: row["seconds"])
+            means, errors = zip(
+                *((100 * statistics.mean(row["scores"]), 100 * statistics.stdev(row["scores"])) for row in own),
+                strict=True,
+            )
+            axes.errorbar([row["seconds"] / 60 for row in own], means, errors, marker=".", capsize=3, label=model)
+        axes.axhline(100 * statistics.mean(results["real"]), color="black", linestyle=":", label="real images")
+        axes.set_xlabel("minutes of training")
+        axes.set_ylabel("accuracy of classifiers, %")
+        axes.set_ylim(top=100)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right")
 
 
 def main(args: Arguments) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, cast
 
-from common import Results, fill_and_show, machine, require_known, spread
+from common import Results, fill_and_show, machine, plot_for_a_phone, require_known, spread
 from utility_cases import SETTINGS, factory_of, held_out_of, prepare
 
 from ganaug import LabelledImages
@@ -26,6 +26,7 @@ from ganaug.cli.flags import run
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.core.text import in_points
 from ganaug.evaluation import Draw, Draws, UtilitySettings, utility
+from ganaug.evaluation.report.drawing import LINE
 from ganaug.evaluation.statistics import paired_difference
 from ganaug.evaluation.verdict import answer
 from ganaug.training.presets import PSEUDO_LABELLED
@@ -153,20 +154,23 @@ def table(results: Results) -> str:
 
 def plot(results: Results, path: Path) -> None:
     """Differences with their intervals, one line for each setting."""
-    from matplotlib.figure import Figure
-
     rows = list(results["rows"].values())
-    figure = Figure(figsize=(8, 0.75 * len(rows) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    for y, found in enumerate(rows):
-        low, middle, high = (100 * found["difference"][key] for key in ("low", "estimate", "high"))
-        axes.errorbar(middle, y, xerr=[[middle - low], [high - middle]], fmt="o", color="C0", capsize=3)
-    axes.axvline(0, color="grey", linewidth=1)
-    names = [f"{fill(found['name'], 44)}\n({found['generator_from']}; {found['classifier']})" for found in rows]
-    axes.set_yticks(range(len(rows)), names)
-    axes.invert_yaxis()
-    axes.set_xlabel("gain by generated images, points")
-    figure.savefig(path, dpi=110)
+    one, *others = dict.fromkeys(found["classifier"] for found in rows)  # one classifier is named below
+    names = []
+    for found in rows:
+        saw = found["generator_from"] + (f"; {found['classifier']}" if others else "")
+        names.append("\n".join(fill(part, 25, break_on_hyphens=False) for part in (found["name"], f"({saw})")))
+    heights = [LINE * (1.6 + name.count("\n")) for name in names]  # inches: lines of text, and what parts two rows
+    middles = [sum(heights[:row]) + height / 2 for row, height in enumerate(heights)]
+    with plot_for_a_phone(path, sum(heights) + 1) as axes:
+        for y, found in zip(middles, rows, strict=True):
+            low, middle, high = (100 * found["difference"][key] for key in ("low", "estimate", "high"))
+            axes.errorbar(middle, y, xerr=[[middle - low], [high - middle]], fmt="o", color="C0", capsize=3)
+        axes.axvline(0, color="grey", linewidth=1)
+        axes.set_yticks(middles, names)
+        axes.set_ylim(sum(heights), 0)
+        axes.figure.suptitle("real images\n(images that the generator saw)", x=0.01, ha="left", fontsize="medium")
+        axes.set_xlabel("gain, points" if others else f"gain of {one}, points")
 
 
 def main(args: Arguments) -> None:

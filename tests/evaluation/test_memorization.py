@@ -182,8 +182,10 @@ def test_the_picture_shows_each_pair(parts, classifier):
     train, held_out, other = parts
     _, pairs = memorization(other, train, held_out, classifier, pairs=13)
     picture = closest_pairs_picture(pairs, train.classes)
-    cell, title = 8 * 7 + 2, 16  # 8 pixels enlarged to 56
+    cell = 8 * 7 + 2  # 8 pixels enlarged to 56
+    title = picture.height // 2 - (2 * cell + 2)
     assert picture.size == (10 * cell + 2, 2 * (title + 2 * cell + 2))
+    assert 12 <= title < cell
     for row, column, image in ((0, 0, pairs.generated[0]), (1, 0, pairs.train[0]), (0, 9, pairs.generated[9])):
         left, top = column * cell + 2, title + row * cell + 2
         shown = picture.crop((left, top, left + 56, top + 56)).convert("L").resize((8, 8), 0)

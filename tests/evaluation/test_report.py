@@ -18,7 +18,18 @@ from ganaug.evaluation import Report
 from ganaug.evaluation.report import figures
 from ganaug.evaluation.report.drawing import TEXT, WIDTH, wrapped
 from ganaug.evaluation.report.html import Picture, render_html
-from ganaug.evaluation.report.wording import MINUS, NOTHING, SPACE, interval, number, percent, plain, points
+from ganaug.evaluation.report.wording import (
+    MINUS,
+    NOTHING,
+    SPACE,
+    interval,
+    kimg,
+    number,
+    percent,
+    plain,
+    points,
+    training_settings,
+)
 
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = (
@@ -41,7 +52,6 @@ LONG = {
 }
 
 
-EPOCHS = "epochs of real images"
 DRAWN = (figures.forest_plot, figures.learning_curve, figures.recall_plot)
 
 
@@ -190,7 +200,7 @@ def test_how_the_reference_and_the_ratio_were_chosen(html, two):
     assert rows["real + classic + TrivialAugment"][-1] == "still rising +0.9"
     assert rows["real + classic, learning rate ÷ 3"][-1] == NOTHING
     assert len(rows) == 8
-    assert re.search(r'class="chosen">94\.6 ±', html)
+    assert re.search(r'class="chosen">94\.6 <span>±', html)
     assert "cross-validated: each left out one of 5 parts" in html
     assert "they flatter what was chosen" in html
     chosen = [name for name in rows_of(two, "choice of the ratio") if name.endswith("chosen ratio")]
@@ -198,9 +208,8 @@ def test_how_the_reference_and_the_ratio_were_chosen(html, two):
 
 
 def test_what_was_judged_says_that_steps_are_equal_and_what_that_is_in_epochs(html):
-    rows = rows_of(html, "what was judged")
-    trainings, steps, epochs = (rows["trained with"].index(name) for name in ("trainings", "steps", EPOCHS))
-    assert {name: [row[k] for k in (trainings, steps, epochs)] for name, row in list(rows.items())[1:]} == {
+    assert rows_of(html, "how long each was trained") == {
+        "trained with": ["trainings", "steps", "epochs of real images"],
         "real + classicreference": ["5", "2,000", "128"],
         "real + classic, 2 times the steps": ["3", "4,000", "256"],
         "real + classic + 30 % generatedchosen ratio": ["5", "2,000", "89.6"],
@@ -279,10 +288,29 @@ def test_how_many_held_out_images_of_how_many_were_left_out_is_said(html):
 
 
 def test_what_a_budget_left_out_is_said(html, digits):
-    given_up = ("Augmentations not tried: rand; generated images may look better than they are",)
+    given_up = "There is no learning curve", "Augmentations not tried: rand; generated images may look better"
     page = render_html(replace(example_report(), given_up=given_up), example_pictures(digits))
-    assert "To fit into the time allowed: augmentations not tried: rand;" in page
+    assert page.count("to fit into the time allowed:") == 1
+    assert all(f"<li>{sentence}.</li>" in page for sentence in given_up)
     assert "time allowed" not in html
+
+
+def test_without_a_learning_curve_there_is_no_section_on_it(html, digits):
+    """The reference is then its only point."""
+    report = example_report(fit=False)
+    alone = replace(report.curve, points=report.curve.points[3:4], measured_to=1000)
+    page = render_html(replace(report, curve=alone), example_pictures(digits))
+    assert "<b>Learning curve.</b>" in html
+    assert "<b>Learning curve.</b>" not in page
+    assert "worth in real images</h2>" not in page
+
+
+def test_how_a_generator_was_trained_is_what_its_kind_of_model_has():
+    recorded = {"total_kimg": 67.8, "discriminator_steps": 1, "patience": None, "augment": [], "compile": False}
+    as_gan = {"total kimg": "67.8", "discriminator steps": "1", "compile": "no"}
+    assert dict(training_settings({**recorded, "last_D_loss": 0.5})) == {**as_gan, "last D loss": "0.5"}
+    as_flow = {"total kimg": "67.8", "compile": "no", "last loss": "0.1291"}
+    assert dict(training_settings({**recorded, "last_loss": 0.1291})) == as_flow
 
 
 def test_a_generator_called_like_the_data_is_not_taken_for_them(digits):
@@ -366,6 +394,7 @@ def test_numbers():
     made = replace(difference_of(0.014, 5), low=-0.001, high=0.03)
     assert interval(made) == f"+1.4 [{MINUS}0.1,{SPACE}+3.0]"
     assert [number(-0.00012), number(12345.6)] == [f"{MINUS}0.00012", "12,346"]
+    assert [kimg(value) for value in (67.84, 20.032, 1200.0, 0.064)] == ["67.8", "20", "1,200", "0.064"]
     assert [plain(value) for value in (True, None, 2000, 0.002, [0.1, 0.3])] == [
         "yes",
         "none",
@@ -434,10 +463,34 @@ def test_text_of_figures_is_inside_them_and_does_not_overlap(outcomes, browser, 
             "const all = document.documentElement.getBoundingClientRect();"
             "return [boxes.filter(box => box.left < all.left - 1 || box.right > all.right + 1"
             " || box.top < all.top - 1 || box.bottom > all.bottom + 1).length,"
-            "boxes.filter((box, k) => boxes.slice(k + 1).some(other => box.left < other.right - 2 && other.left <"
-            " box.right - 2 && box.top < other.bottom - 5 && other.top < box.bottom - 5)).length]"
+            "boxes.filter((box, k) => boxes.slice(k + 1).some(other => box.left < other.right + 2 && other.left <"
+            " box.right + 2 && box.top < other.bottom - 5 && other.top < box.bottom - 5)).length]"
         )
         assert (draw.__name__, outside, overlapping) == (draw.__name__, 0, 0)
+        if draw is figures.forest_plot:
+            through, above, below = browser.execute_script(
+                "const zero = document.querySelector('#zero').getBoundingClientRect();"
+                "const all = document.documentElement.getBoundingClientRect();"
+                "return [[...document.querySelectorAll('text')].map(each => each.getBoundingClientRect()).filter("
+                "box => box.left < zero.right + 1 && zero.left < box.right + 1 && box.top < zero.bottom).length,"
+                "zero.top - all.top, all.bottom - zero.bottom]"
+            )
+            assert through == 0  # the line of no difference is whole
+            assert above < 20
+            assert below < 80
+
+
+@pytest.mark.parametrize("name", ["html", "two"])
+def test_tables_to_compare_by_are_whole_on_a_phone(name, request, browser, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(request.getfixturevalue(name), encoding="utf-8")
+    show(browser, path, 390)
+    hidden = browser.execute_script(
+        "document.querySelectorAll('details').forEach(each => each.open = true);"
+        "return [...document.querySelectorAll('.arms, .trials, .explained')].map(each => each.closest('.scroll'))"
+        ".filter(box => box.scrollWidth > box.clientWidth).map(box => box.getAttribute('aria-label'))"
+    )
+    assert hidden == []
 
 
 def test_captions_of_tables_are_whole_beside_a_scroll_bar(browser, two, tmp_path):

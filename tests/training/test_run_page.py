@@ -9,6 +9,7 @@ from html import unescape
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 from ganaug.hub.config import FORMAT_VERSION
 from ganaug.training import write_run_page
@@ -29,19 +30,19 @@ SCORED = {"score": 0.5, "label_fidelity": 0.9, "class_diversity": 0.8, "closenes
 def page(tmp_path):
     """Write the page of a run with these facts and rows of metrics; its text, and its plots by their titles."""
 
-    def write(rows, **training):
+    def write(rows, classes=("cat", "dog"), **training):
         config = {
             "architecture": "acgan-28",
             "format_version": FORMAT_VERSION,
             "ganaug_version": "0.1.0",
-            "label_names": ["cat", "dog"],
+            "label_names": list(classes),
             "image": {"size": 28, "channels": 1, "range": [-1, 1]},
             "network": {},
             "dataset": {
                 "name": "pets",
                 "fingerprint": "0" * 64,
                 "num_images": 1200,
-                "class_counts": {"cat": 500, "dog": 700},
+                "class_counts": dict.fromkeys(classes, 1200 // len(classes)),
             },
             "training": {"total_kimg": 10.0, "patience": None, "seconds": 5700.0, **training},
             "weights": {"sha256": "0" * 64, "num_parameters": 1, "dtype": "float32"},
@@ -52,7 +53,7 @@ def page(tmp_path):
         (tmp_path / "training" / "metrics.jsonl").write_text(lines)
         write_run_page(tmp_path)
         html = (tmp_path / "training" / "run.html").read_text()
-        text = unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html)))
+        text = unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", re.sub("(?=</t[hd]>)", " ", html))))
         figures = re.findall(r'svg\+xml;base64,([^"]+)" alt="([^"]+)">\s*<figcaption><b>([^<]+)\.</b>', html)
         plots = {title: (base64.b64decode(svg).decode(), unescape(alt)) for svg, alt, title in figures}
         return text, plots
@@ -66,6 +67,48 @@ def test_a_whole_run(page):
     assert "Trained to the end of its 10 kimg" in text
     assert "acgan-28 was trained on 1,200 images of 2 classes in about 1 h 35 min." in text
     assert "Of 2 generators scored on real images that were held back, it has the best score." in text
+
+
+def test_the_headline_says_how_good_the_images_are_or_that_nobody_measured_it(page):
+    rows = [{"kimg": float(kimg), **GAN, **SCORED, "score": kimg / 20} for kimg in (5, 10)]
+    text, _ = page(rows, chosen_after_kimg=10.0, candidates=2)
+    assert "its 10 kimg, with a score of 0.5 out of 1" in text
+    text, _ = page([{"kimg": 10.0, "loss": 0.5}])
+    assert "its 10 kimg, quality not measured" in text
+    assert "ganaug evaluate" in text
+
+
+def test_kimg_is_explained_before_it_is_used_and_written_in_one_way(page, tmp_path):
+    (tmp_path / "samples").mkdir()
+    for name in ("real", "000020kimg", "000067kimg"):
+        Image.new("L", (8, 8)).save(tmp_path / "samples" / f"{name}.png")
+    rows = [{"kimg": kimg, "loss": 0.5} for kimg in (20.032, 67.84)]
+    text, _ = page(rows, total_kimg=67.8, last_loss=0.5)
+    assert "kimg: thousands of images shown in training." in text[: text.index("its 67.8 kimg")]
+    assert "After 20 kimg" in text
+    assert "After 67.8 kimg" in text
+    assert "total kimg 67.8 " in text
+
+
+@pytest.mark.parametrize(("count", "scrolls"), [(10, False), (100, True)])
+def test_a_grid_of_many_classes_keeps_its_width(page, tmp_path, count, scrolls):
+    (tmp_path / "samples").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "samples" / "real.png")
+    page([{"kimg": 10.0, "loss": 0.5}], classes=[f"class {k}" for k in range(count)])
+    html = (tmp_path / "training" / "run.html").read_text()
+    assert ('class="scroll" tabindex="0" role="region" aria-label="Grid, real images"' in html) == scrolls
+
+
+def test_settings_are_those_that_this_model_has(page):
+    recorded = {"discriminator_steps": 1, "discriminator_learning_rate": None, "fake_labels": "drawn", "augment": []}
+    text, _ = page([{"kimg": 10.0, "loss": 0.5}], **recorded, last_loss=0.5)
+    assert "discriminator" not in text
+    assert "fake labels" not in text
+    text, _ = page([{"kimg": 10.0, **GAN}], **recorded, last_D_loss=0.5)
+    assert "discriminator steps 1 " in text
+    assert "fake labels drawn " in text
+    for unset in ("discriminator learning rate", "augment", "patience"):
+        assert unset not in text
 
 
 def test_a_run_whose_config_says_minutes_as_earlier_ones_do(page):

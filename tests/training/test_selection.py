@@ -196,7 +196,9 @@ def test_the_page_of_a_run_says_which_one_was_chosen_and_why(run, tmp_path):
     write_run_page(tmp_path / "run")
     html = (tmp_path / "run" / "training" / "run.html").read_text()
     text = unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)))
-    assert "generator that was saved is the one after 0.032 kimg, with a score of 0.51. Of 4 generators scored" in text
+    assert "kimg, with a score of 0.51 out of 1" in text
+    assert "generator that was saved is the one after 0.032 kimg;" in text
+    assert "Of 4 generators scored" in text
     assert "held back, 3 show no signs that training failed; of these, it has the best score." in text
     assert "The last generator of the run, after 0.064 kimg, scores 0.9; it is in training/last." in text
     assert html.count('class="primary"') == 1
@@ -216,7 +218,8 @@ def test_the_page_of_a_run_without_a_choice_says_so(tmp_path):
         train(new_trainer("flow", "no", 4), RunFolder(tmp_path / "run"))
     write_run_page(tmp_path / "run")
     text = (tmp_path / "run" / "training" / "run.html").read_text()
-    assert "is the last one. No other was scored." in text
+    assert "kimg, quality not measured</h2>" in text
+    assert "is the last one;" in text
     assert "<h2>The choice</h2>" not in text
 
 

@@ -275,7 +275,7 @@ def test_a_run_leaves_a_generator_metrics_and_grids(accelerator, tmp_path):
     assert "| class 2 | 20 |" in (folder.path / "README.md").read_text()
     with (
         Image.open(folder.path / "samples" / "real.png") as real,
-        Image.open(folder.path / "samples/grid.png") as grid,
+        Image.open(folder.path / "samples" / "000000kimg.png") as grid,
     ):
         assert real.size == grid.size
 

@@ -30,30 +30,32 @@ def forest_plot(report: Report) -> str:
     arms, primary = report.arms, report.primary_arms
     names = [generator.name for generator in report.generators]
 
-    # Each row has a name, in as many lines as it needs, and the interval below it. Heights are in inches.
-    labels = [wrapped(_arm_name(arm, report), WIDTH - 0.85, bold=arm in primary) for arm in arms]
-    heights = [LINE * len(label) + 0.34 for label in labels]
-    tops = [sum(heights[:row]) for row in range(len(arms))]
+    # Each row has a name at its left, in as many lines as it needs, its interval, and its score at the right.
+    labels = [wrapped(_arm_name(arm, report), WIDTH / 3, bold=arm in primary) for arm in arms]
+    rows, height = _rows(labels, 0.16)
 
     def draw(axes: Any) -> None:
-        axes.axvline(0, color=SOFT, linewidth=1)
-        axes.set(xlim=_forest_range(arms), ylim=(sum(heights), 0), yticks=[])
-        across = axes.get_yaxis_transform()  # x in shares of the width, y in inches
-        for arm, label, height, top in zip(arms, labels, heights, tops, strict=True):
+        axes.axvline(0, color=SOFT, linewidth=1, gid="zero")
+        axes.set(xlim=_forest_range(arms), ylim=(height, 0))
+        scores = axes.secondary_yaxis("right")
+        axes.set_yticks(rows, ["\n".join(label) for label in labels])
+        scores.set_yticks(rows, [percent(arm.mean) for arm in arms])
+        for k, (arm, row) in enumerate(zip(arms, rows, strict=True)):
             chosen = arm in primary
             colour, shape = look(names.index(arm.generator)) if arm.generator else (INK, "o")
-            words = {"va": "top", "weight": "bold" if chosen else "normal", "transform": across}
-            words["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}  # the zero line stops at the words
-            axes.text(0, top + 0.06, "\n".join(label), **words)
-            axes.text(1, top + 0.06, percent(arm.mean), ha="right", **words)
-            _interval(axes, arm.difference, top + height - 0.13, colour, shape if chosen else "o", chosen)
-            if top:
-                axes.axhline(top, color=PALE, linewidth=0.8, zorder=0)
-        axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_formatter(lambda value, _: points(value))
-        axes.set_xlabel("← worse   difference in points   better →".replace(" ", "\N{NO-BREAK SPACE}"))
+            _interval(axes, arm.difference, row, colour, shape if chosen else "o", chosen)
+            for words in (axes.get_yticklabels()[k], scores.get_yticklabels()[k]):
+                words.set_weight("bold" if chosen else "normal")
+            axes.axhline(row + len(labels[k]) * LINE / 2 + 0.08, color=PALE, linewidth=0.8, zorder=0)
+        for side in (axes, scores):
+            side.tick_params(axis="y", length=0, pad=7)
+            side.spines[:].set_visible(False)
+        axes.spines["bottom"].set_visible(True)
+        axes.xaxis.set_major_locator(_few_ticks(*axes.get_xlim()))
+        axes.xaxis.set_major_formatter(lambda value, _: points(value).removesuffix(".0"))
+        axes.set_xlabel("difference in points\n← worse   better →".replace(" ", "\N{NO-BREAK SPACE}"))
 
-    return svg(sum(heights) + _AXIS, draw)
+    return svg(height + _AXIS + LINE, draw)
 
 
 def learning_curve(report: Report) -> str:
@@ -111,10 +113,8 @@ def recall_plot(report: Report) -> str:
     classes = sorted(changed, key=lambda name: -abs(changed[name]))[:MOST_CLASSES]
     classes.sort(key=lambda name: -changed[name])
 
-    # A row is as high, in inches, as the lines of its class's name.
     names = [wrapped(name, WIDTH / 3) for name in classes]
-    heights = [LINE * len(name) + 0.1 for name in names]
-    rows = [sum(heights[:row]) + height / 2 for row, height in enumerate(heights)]
+    rows, height = _rows(names, 0.1)
     labels = [_legend(generator) for generator in report.generators]
 
     def draw(axes: Any) -> None:
@@ -128,7 +128,7 @@ def recall_plot(report: Report) -> str:
         hollow = {"markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": 1.4, "markersize": 7}
         axes.plot(before, rows, "o", **hollow, zorder=4, label="reference", linestyle="none")
         axes.set_yticks(rows, ["\n".join(name) for name in names])
-        axes.set(ylim=(sum(heights), 0), xlabel="recall (%)")
+        axes.set(ylim=(height, 0), xlabel="recall (%)")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(alpha=0.35, linewidth=0.6)
@@ -136,7 +136,7 @@ def recall_plot(report: Report) -> str:
             axes.set_title(f"the {len(classes)} of {len(changed)} classes that change most", loc="right")
         axes.figure.legend(loc="outside lower left", handlelength=1.6)
 
-    return svg(sum(heights) + _AXIS + 0.6 + LINE * sum(map(len, labels)), draw)
+    return svg(height + _AXIS + 0.6 + LINE * sum(map(len, labels)), draw)
 
 
 def recall_changes(report: Report) -> dict[str, float]:
@@ -159,12 +159,32 @@ def _legend(generator: GeneratorFacts) -> list[str]:
     return wrapped(f"with {drawn_by(generator.name)}", WIDTH - 0.7)
 
 
+def _rows(names: Sequence[Sequence[str]], space: float) -> tuple[list[float], float]:
+    """Middles of rows as high as the lines of their names and a space, and the height of all, in inches."""
+    heights = [LINE * len(name) + space for name in names]
+    return [sum(heights[:row]) + height / 2 for row, height in enumerate(heights)], sum(heights)
+
+
+def _few_ticks(low: float, high: float) -> Any:
+    """Places for so few ticks that their labels stay apart in a third of the width; whole points have short ones."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=5 if high - low > 0.05 else 4, steps=[1, 2, 5, 10])
+
+
 def _forest_range(arms: Sequence[ArmFacts]) -> tuple[float, float]:
     """Ends of the axis. An arm that is far off, such as generated images alone, must not squash the others."""
     mixed = [arm.difference for arm in arms if arm.difference and arm.ratio is not None and arm.ratio < 1]
     limit = max([0.005, *(3 * max(-each.low, each.high) for each in mixed)])
     shown = [arm.difference for arm in arms if arm.difference and abs(arm.difference.estimate) <= limit]
     low, high = min([0, *(each.low for each in shown)]), max([0, *(each.high for each in shown)])
+
+    # What is off the scale is written in numbers at that end, which needs room beside the zero line.
+    estimates = [arm.difference.estimate for arm in arms if arm.difference]
+    if min(estimates, default=0) < -limit:
+        low = min(low, -high)
+    if max(estimates, default=0) > limit:
+        high = max(high, -low)
     margin = 0.06 * max(high - low, 0.01)
     return low - margin, high + margin
 
@@ -178,10 +198,10 @@ def _interval(axes: Any, difference: Difference | None, row: float, colour: str,
         axes.plot([difference.low, difference.high], [row, row], color=colour, linewidth=2.6 if chosen else 1.5)
         axes.plot(estimate, row, shape, color=colour, markersize=9 if chosen else 6, zorder=4)
         return
-    edge, arrow, side, away = (left, "<", "left", 10) if estimate <= left else (right, ">", "right", -10)
-    axes.plot(edge, row, arrow, color=colour, markersize=8, clip_on=False)
-    near = {"xytext": (away, 0), "textcoords": "offset points", "ha": side, "va": "center"}
-    axes.annotate(f"off the scale: {points(estimate)}", (edge, row), color=SOFT, **near)
+    if estimate <= left:
+        axes.text(left, row, f" ← {points(estimate)}", color=colour, ha="left", va="center")
+    else:
+        axes.text(right, row, f"{points(estimate)} → ", color=colour, ha="right", va="center")
 
 
 def _worth_end(generator: GeneratorFacts, train: int) -> float | None:

@@ -76,7 +76,7 @@ def render_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         tried=_by_steps(trial for trial in report.search.trials if trial.generator is None),
         ratios=_by_steps(trial for trial in report.search.trials if trial.generator is not None),
         forest={"svg": figures.forest_plot(report), "alt": _forest_words(report)},
-        curve={"svg": figures.learning_curve(report), "alt": _curve_words(report)},
+        curve=_curve(report),
         recall={"svg": figures.recall_plot(report), "alt": _recall_words(report)},
         headlines={generator.name: _headline(generator.verdict) for generator in report.generators},
         meanings={generator.name: _meaning(report, generator) for generator in report.generators},
@@ -187,16 +187,24 @@ def _forest_words(report: Report) -> str:
     return " ".join([*found, f"Best of all {len(report.arms)}: {best.name}, {percent(best.mean)}."])
 
 
+def _curve(report: Report) -> dict[str, str] | None:
+    """The learning curve and its words; None if it was not measured: the reference alone is no curve."""
+    if len(report.curve.points) < 2:
+        return None
+    return {"svg": figures.learning_curve(report), "alt": _curve_words(report)}
+
+
 def _curve_words(report: Report) -> str:
     first, last = report.curve.points[0], report.curve.points[-1]
     found = [
         f"With {drawn_by(generator.name)} it is {percent(arm.mean)} at {count(report.data.train_images)} real images."
         for generator, arm in zip(report.generators, report.primary_arms, strict=True)
     ]
-    start = f"Balanced accuracy is {percent(last.mean)} with {count(last.images)} real images"
-    if first != last:
-        start += f", and {percent(first.mean)} with {count(first.images)}"
-    return " ".join([f"{start}.", *found])
+    start = (
+        f"Balanced accuracy is {percent(last.mean)} with {count(last.images)} real images, and {percent(first.mean)} "
+        f"with {count(first.images)}."
+    )
+    return " ".join([start, *found])
 
 
 def _recall_words(report: Report) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ganaug.evaluation.statistics import Difference
 
 MINUS, NOTHING, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
+
+OF_A_DISCRIMINATOR = ("discriminator_steps", "discriminator_learning_rate", "fake_labels", "half_batches")
 
 
 def percent(share: float | None) -> str:
@@ -57,6 +59,25 @@ def drawn_by(generator: str) -> str:
     return f"images drawn by the generator “{generator}”"
 
 
+def kimg(thousands: float) -> str:
+    """Thousands of images shown in training: ``67.8``, and ``20`` for the 20.032 that whole batches make of it."""
+    return f"{round(thousands, 1):,.9g}" if thousands >= 1 else f"{thousands:.3g}"
+
+
+def training_settings(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a training recorded, as names and values in words: what was set, of what its kind of model has.
+
+    Args:
+        training (mapping): ``"training"`` of a generator's ``config.json``.
+    """
+    is_gan = "last_loss" not in training  # a flow has one network, whose loss is recorded by this name
+    return [
+        (name.replace("_", " "), (kimg if name.endswith("kimg") and isinstance(value, int | float) else plain)(value))
+        for name, value in training.items()
+        if value not in (None, "", [], ()) and (is_gan or name not in OF_A_DISCRIMINATOR)
+    ]
+
+
 def plain(value: Any) -> str:
     """A setting's value in words."""
     if value is None:
@@ -72,6 +93,7 @@ def plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-FILTERS: dict[str, Callable[[Any], str]] = {
-    each.__name__: each for each in (percent, points, interval, count, number, duration, plain)
+FILTERS: dict[str, Callable[[Any], Any]] = {
+    each.__name__: each
+    for each in (percent, points, interval, count, number, duration, kimg, training_settings, plain)
 }
