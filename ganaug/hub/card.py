@@ -13,6 +13,7 @@ from ganaug.core.errors import InputError
 from ganaug.core.files import write_text
 from ganaug.core.text import as_text, in_points
 from ganaug.data import grids
+from ganaug.hub.config import what_was_set
 from ganaug.hub.markdown import cell, code, fenced, inside, marked, marks, prose, replaced
 from ganaug.hub.metadata import parsed_card, read_card
 from ganaug.hub.registry import SavedGenerator
@@ -146,7 +147,7 @@ def _generator_block(generator: SavedGenerator, weights_sha256: str, source: str
         for k, name in enumerate(generator.label_names or counts)
     )
     command = f"\n{fenced(training['command'])}\n" if "command" in training else ""
-    rows = [f"| {code(key)} | {cell(value)} |" for key, value in training.items() if key != "command"]
+    rows = [f"| {code(key)} | {cell(value)} |" for key, value in what_was_set(training).items() if key != "command"]
     settings = "\n".join(rows) or "| not recorded | |"
     return f"""This image generator is {kind} and was trained with ganaug. Nothing in the picture was selected:
 

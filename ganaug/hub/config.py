@@ -23,6 +23,7 @@ MOST_BYTES = 2 * MOST_CLASSES * (4 * LONGEST_NAME + 40) + 2**20
 _MOST_TOKENS = 25 * MOST_CLASSES  # strings, commas and brackets; two go with each name in each list
 LONGEST_TEXT = 2_000  # characters
 LARGEST_SIDE, MOST_CHANNELS, LARGEST_OPTION = 1024, 4, 100_000
+OF_A_DISCRIMINATOR = ("discriminator_steps", "discriminator_learning_rate", "fake_labels", "half_batches")
 _DATASET = {"name": str, "fingerprint": str, "num_images": int, "class_counts": dict}  # any of them may be missing
 
 
@@ -48,6 +49,20 @@ def config_of(generator: SavedGenerator, weights_sha256: str) -> dict[str, Any]:
 def _readable(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Facts that :func:`_check_config` accepts: paths, in the name of the data or the command, may hold anything."""
     return {name: as_text(value)[:LONGEST_TEXT] if isinstance(value, str) else value for name, value in facts.items()}
+
+
+def what_was_set(training: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training recorded, without what was left open or is of no use to its kind of network.
+
+    Args:
+        training (mapping): the ``"training"`` of ``config.json``, which may be anybody's.
+    """
+    is_gan = "last_loss" not in training  # a flow has one network, whose loss is recorded by this name
+    return {
+        name: value
+        for name, value in training.items()
+        if value not in (None, "", [], ()) and (is_gan or name not in OF_A_DISCRIMINATOR)
+    }
 
 
 def training_seconds(training: Mapping[str, Any]) -> float | None:

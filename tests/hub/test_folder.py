@@ -86,6 +86,19 @@ def test_the_card_is_one_the_hub_reads(generator_folder):
     assert "| 9 | 9 | not recorded |" in card.text
 
 
+@pytest.mark.parametrize(("loss", "listed"), [("last_loss", False), ("last_G_loss", True)])
+def test_the_card_lists_what_was_set_for_its_kind_of_network(tmp_path, loss, listed):
+    """A flow has no discriminator."""
+    training = {"seed": 3, "patience": None, "augment": []}
+    training |= {"fake_labels": "drawn", "discriminator_steps": 1, loss: 0.5}
+    made = make_generator(("cat", "dog"), image_size=16)
+    made.info = {"dataset": {}, "training": training}
+    made.save_pretrained(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    rows = [name for name in training if f"| `{name}` | " in text]
+    assert rows == ["seed", *(["fake_labels", "discriminator_steps"] if listed else []), loss]
+
+
 def test_arguments_that_would_have_no_effect_are_refused(generator, tmp_path):
     with pytest.raises(TypeError, match="licence: only with push_to_hub=True"):
         generator.save_pretrained(tmp_path / "out", licence="mit")

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ganaug.evaluation.statistics import Difference
+from ganaug.hub.config import what_was_set
 
 MINUS, NOTHING, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
-
-OF_A_DISCRIMINATOR = ("discriminator_steps", "discriminator_learning_rate", "fake_labels", "half_batches")
 
 
 def percent(share: float | None) -> str:
@@ -65,16 +64,14 @@ def kimg(thousands: float) -> str:
 
 
 def training_settings(training: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What a training recorded, as names and values in words: what was set, of what its kind of model has.
+    """What a training recorded, of what was set for it, as names and values in words.
 
     Args:
         training (mapping): ``"training"`` of a generator's ``config.json``.
     """
-    is_gan = "last_loss" not in training  # a flow has one network, whose loss is recorded by this name
     return [
         (name.replace("_", " "), (kimg if name.endswith("kimg") and isinstance(value, int | float) else plain)(value))
-        for name, value in training.items()
-        if value not in (None, "", [], ()) and (is_gan or name not in OF_A_DISCRIMINATOR)
+        for name, value in what_was_set(training).items()
     ]
 
 
