@@ -37,7 +37,7 @@ from ganaug.training import (
 )
 from ganaug.training.checkpoints import check_held_out
 from ganaug.training.preflight import Preflight, cost, cost_of
-from ganaug.training.presets import Preset, seconds_to_time, time_training
+from ganaug.training.presets import Preset, in_kimg, seconds_to_time, time_training
 from ganaug.training.run_folder import read_settings
 
 SOURCES = ("train_data_dir", "dataset_name")  # of labelled images; either can be a folder
@@ -97,7 +97,8 @@ def with_choices(
 
     if args.model != "auto":
         chosen, takes = within_budget(args)
-        accelerator.print(Preflight(labelled, args.model, takes))
+        model = f"{args.model}, as you asked, for {in_kimg(chosen.training.total_kimg)}"
+        accelerator.print(Preflight(labelled, model, takes))
         return chosen
 
     told: list[str] = []  # the last is of the preset that is taken

@@ -149,7 +149,7 @@ def evaluate(
         plan = plan.with_settings(fitting)
     logger.warning(price.sentence)
     several = f" in each of {cells.processes + 1} processes" if cells.processes > 1 else ""
-    logger.warning("memory: about %s%s, estimated by the timed steps", in_gibibytes(memory_held()), several)
+    logger.warning("memory: about %s%s, estimated from the timed steps", in_gibibytes(memory_held()), several)
 
     # Generators of the draws, in whose place the given ones stood so far.
     if draws is not None and draws.train_generators is not None:
