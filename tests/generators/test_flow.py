@@ -179,6 +179,8 @@ def test_a_step_depends_on_seed_and_number_alone(accelerator):
         ({"augment": ("flip", "cutout")}, "got cutout"),
         ({"discriminator_steps": 2}, "a flow has no discriminator"),
         ({"half_batches": True}, "a flow has no discriminator"),
+        ({"discriminator_learning_rate": 1e-4}, "no use for discriminator_learning_rate"),
+        ({"fake_labels": "real"}, "no use for fake_labels"),
     ],
 )
 def test_settings_that_mean_nothing_to_a_flow_are_refused(accelerator, settings, message):

@@ -200,8 +200,24 @@ def test_a_presets_batch_is_that_of_all_processes_together():
     assert args.model == preset.model
 
 
-def test_a_latent_dim_for_a_flow_is_refused(in_process):
-    message = in_process("--dataset_name", "sklearn:digits", "--latent_dim", "64")
-    assert message == "error: the latents of flow follow from the images; leave out --latent_dim"
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--latent_dim", "64"], "flow has no latent_dim .* --latent_dim, or train .*: cgan-mlp, .*sngan"),
+        (["--conditioning", "concat"], "flow has no conditioning .*: acgan-64$"),
+        (["--model", "acgan-28", "--conditioning", "concat"], "acgan-28 has no conditioning .*: acgan-64$"),
+        (["--adversarial_loss", "hinge"], "a flow has no discriminator, .* adversarial_loss"),
+        (["--model", "flow", "--class_weight_real", "0.5", "--fake_labels", "real"], "fake_labels, class_weight_real"),
+        (
+            ["--model", "flow-wide", "--discriminator_learning_rate", "1e-4"],
+            "discriminator_learning_rate",
+        ),
+    ],
+)
+def test_a_flag_that_the_model_has_no_use_for_is_refused(in_process, flags, told):
+    assert re.search(f"^error: .*{told}", in_process("--dataset_name", "sklearn:digits", *flags))
+
+
+def test_a_latent_dim_that_is_none_is_refused(in_process):
     message = in_process("--dataset_name", "sklearn:digits", "--model", "acgan-28", "--latent_dim", "0")
     assert message.startswith("error: latent_dim must be a positive int, got 0")
