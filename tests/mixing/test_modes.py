@@ -154,7 +154,7 @@ def test_a_dropped_transparency_is_named_as_what_backgrounds_may_differ_by(three
         (tmp_path / THREE[number % 3]).mkdir(exist_ok=True)
         drawn.save(tmp_path / THREE[number % 3] / f"{number}.png")
     generator = _OnWhite()
-    with pytest.raises(ValueError, match="backgrounds differ: corners have a mean of 0 in real images, of 255 in"):
+    with pytest.raises(ValueError, match="backgrounds differ: corners have a mean of 0 in real images, and of 255 in"):
         ConditionalGANAugment(ImageFolder(str(tmp_path)), generator, ratio=0.5).check_alignment()
     ConditionalGANAugment(open_images(tmp_path), generator, ratio=0.5).check_alignment()
 
