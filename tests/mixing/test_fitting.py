@@ -103,7 +103,7 @@ def test_a_generator_is_fitted_once_whatever_surrounds_it(monkeypatch, tmp_path,
     assert "32.0/32.0" in shown.getvalue()  # the progress bar, in images
     warning = caplog.messages[0]
     assert "to noise: 60 images of 12x12 pixels, 3 classes. It takes minutes" in warning
-    assert "preset: flow, 0.032 kimg. For the test" in warning
+    assert "preset: flow, 0.032 kimg (32 images shown in training). For the test" in warning
     assert "what to expect: nothing" in warning
     assert "\nclasses: class 0 20, class 1 20, class 2 20\n" in warning
     assert str(folder) in warning
