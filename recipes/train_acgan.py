@@ -10,7 +10,7 @@ minutes on two cores. An auxiliary classifier GAN (Odena et al. 2017) is trained
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from accelerate import Accelerator
 
@@ -42,11 +42,6 @@ class Arguments(TrainingArguments):
 
     model: Literal["auto", "acgan-28", "acgan-64", "sngan", "flow", "flow-wide"] = "auto"
     conditioning: Literal["multiply", "concat"] = "multiply"
-
-    def network_options(self) -> dict[str, Any]:
-        """Arguments of the generator beside those that the images give."""
-        options = super().network_options()
-        return {**options, "conditioning": self.conditioning} if self.model == "acgan-64" else options
 
 
 def new_trainer(args: Arguments, images: LabelledImages, accelerator: Accelerator) -> Trainer:

@@ -8,7 +8,7 @@ Without flags: the network cgan-mlp on the bundled MNIST digits.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from accelerate import Accelerator
 
@@ -38,11 +38,6 @@ class Arguments(TrainingArguments):
 
     model: Literal["cgan-mlp", "cgan-maxout"] = "cgan-mlp"
     norm_after_sigmoid: bool = False
-
-    def network_options(self) -> dict[str, Any]:
-        """Arguments of the generator beside those that the images give."""
-        options = super().network_options()
-        return {**options, "norm_after_sigmoid": self.norm_after_sigmoid} if self.model == "cgan-maxout" else options
 
 
 def new_trainer(args: Arguments, images: LabelledImages, accelerator: Accelerator) -> GANTrainer:

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 
-from ganaug.cli.console import spell_out
+from ganaug.cli.console import ending_with_the_reader, spell_out
 from ganaug.cli.hints import command_like
 
 COMMANDS = {
@@ -47,6 +47,11 @@ def main(words: Sequence[str] | None = None) -> None:
         SystemExit: with another code than 0 where the command cannot be run, or ends with an error.
     """
     spell_out()
+    with ending_with_the_reader():
+        _run(words)
+
+
+def _run(words: Sequence[str] | None) -> None:
     # argparse, not tyro, which only an extra brings: --version and inspect need none.
     listing = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
     parser = ArgumentParser(

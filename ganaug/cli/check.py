@@ -30,6 +30,7 @@ from ganaug.training.presets import IMBALANCED, is_imbalanced, least_measured
 WIDTH = 80  # columns
 MOST_CLASSES = 40  # that are listed
 NAMED = 3  # files of a kind
+TRAINING, JUDGING = 20, 30  # minutes, in the commands to type next
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,13 @@ def check(args: CheckArguments) -> None:
     print(f"{train.images.name}: {in_number(len(train.images))} of {in_number(len(train.images.classes), 'class')}\n")
     print(class_table(train.images, None if held_out is None else held_out.images))
 
-    found = [*of_training(train), *of_classes(images)]
+    found = [*of_training(train, data.background), *of_classes(images)]
     if held_out is None:
         found.append(Finding(f"No held-out images: {why_none}"))
     else:
         found += of_held_out(held_out, train)
 
     preset, takes = choose_preset(images), ""
-    architecture = MODELS[preset.model].generator.architecture
     try:
         takes = what_it_takes(images, preset)
     except (InputError, ValueError) as error:  # a side that the network does not draw
@@ -91,11 +91,18 @@ def check(args: CheckArguments) -> None:
     print()
     for line in Preflight(images, preset, takes).lines:
         print(wrapped(line))
-    print("an evaluation: ganaug evaluate times it, and says what it takes before it starts")
     print(wrapped(f"too few images, or too little training? {too_few_or_too_short(images, preset)}."))
-    print(f"\nNext{', once what is marked ! is looked at' if any(each.warning for each in found) else ''}:")
-    for command in next_commands(args, data, train, held_out, new_run_folder(RUNS / architecture)):
-        print(f"  {command}")
+    if held_out is not None:
+        print(
+            wrapped(
+                "an evaluation: trains dozens of classifiers, which can take hours without a budget. It is not timed "
+                "here, since that needs the generator; ganaug evaluate says what it takes before it starts."
+            )
+        )
+    print(f"\nNext{', after a look at what is marked !' if any(each.warning for each in found) else ''}:")
+    for command in next_commands(args, data, train, held_out, run_folder_for(data, preset)):
+        print(broken(command))
+    print(wrapped("--budget_minutes is how long you have. Without it, nothing is shortened or left out."))
 
 
 def open_held_out(args: CheckArguments, data: DataArguments, train: LabelledImages) -> tuple[Audit | None, str]:
@@ -143,7 +150,7 @@ def of_files(audit: Audit) -> Iterator[Finding]:
     if audit.unreadable:
         first = "; ".join(audit.unreadable[:NAMED])
         yield Finding(
-            f"Unreadable: {in_number(len(audit.unreadable))}. Training ends there, unless it is told "
+            f"Unreadable: {in_number(len(audit.unreadable))}. Training stops at them unless you pass "
             f"--skip_bad_images. The first: {first}"
         )
     if audit.left_out:
@@ -155,7 +162,7 @@ def of_files(audit: Audit) -> Iterator[Finding]:
         )
 
 
-def of_training(audit: Audit) -> Iterator[Finding]:
+def of_training(audit: Audit, background: str) -> Iterator[Finding]:
     """Sizes, files, copies, and labels that contradict each other."""
     side, total = audit.images.image_size, audit.sizes.total()
     sizes = [f"{width}x{height} ({count:,})" for (width, height), count in audit.sizes.most_common()]
@@ -164,13 +171,17 @@ def of_training(audit: Audit) -> Iterator[Finding]:
         yield Finding(f"Not square: {not_square:,} of {in_number(total)}. Their edges are cropped")
     if smaller := sum(count for size, count in audit.sizes.items() if min(size) < side):
         yield Finding(f"Smaller than {side}x{side}: {smaller:,} of {in_number(total)}. They are enlarged")
+    if audit.transparent:
+        yield Finding(
+            f"Transparent: {audit.transparent:,} of {in_number(total)}, put on {background} (--background). Images "
+            f"that you mix with generated ones must be on {background} too, as ganaug.open_images opens them: "
+            "torchvision's ImageFolder drops transparency, and shows what was hidden, often black"
+        )
     yield from of_files(audit)
 
     same = f"every pixel equal at {side}x{side}"
     if copies := sum(audit.copies_within):
-        yield Finding(
-            f"Copies within a class: {in_number(copies)} ({same}). What is there several times counts once below"
-        )
+        yield Finding(f"Copies within a class: {in_number(copies)} ({same}). Below, each image counts once")
     if conflicts := audit.label_conflicts:
         labels = audit.images.targets.tolist()  # an image is named once for each label
         first = "; ".join(
@@ -213,9 +224,9 @@ def of_held_out(audit: Audit, train: Audit) -> Iterator[Finding]:
     share = float(leaked.float().mean())
     names = [audit.names[i] for i in leaked.nonzero().flatten()[:NAMED].tolist()]
     then = (
-        "They are few, and ganaug evaluate leaves them out"
+        "They are so few that ganaug evaluate just leaves them out"
         if share < ACCIDENTAL
-        else "With so many, ganaug evaluate refuses to run, unless it is told --leave_out_copies"
+        else "With so many, ganaug evaluate does not run unless you pass --leave_out_copies"
     )
     yield Finding(
         f"Leak: {int(leaked.sum()):,} of {len(leaked):,} held-out images ({share:.1%}) are copies of training images, "
@@ -241,10 +252,19 @@ def what_it_takes(images: LabelledImages, preset: Preset) -> str:
         return cost_of(new_trainer, preset.settings)
 
 
+def run_folder_for(data: DataArguments, preset: Preset) -> Path:
+    """A free folder for the run, called as the folder of images is; images from elsewhere leave it to the network."""
+    name = MODELS[preset.model].generator.architecture
+    if data.train_data_dir is not None:
+        folder = data.train_data_dir.expanduser().resolve()
+        name = (folder.parent if folder.name == "train" else folder).name or name
+    return new_run_folder(RUNS / name)
+
+
 def next_commands(
     args: CheckArguments, data: DataArguments, train: Audit, held_out: Audit | None, run_folder: Path
-) -> Iterator[str]:
-    """What to type next; ``run_folder`` is where the training will keep its generator."""
+) -> Iterator[list[list[str]]]:
+    """What to type next, each flag with its values; ``run_folder`` is where the training will keep its generator."""
     side = train.images.image_size
     needed = data.resolution is not None or set(train.sizes) != {(side, side)}
     flags = replace(
@@ -252,23 +272,34 @@ def next_commands(
         resolution=side if needed else None,
         skip_bad_images=data.skip_bad_images or bool(train.unreadable),
     )
-    words: list[str] = []
+    given: list[list[str]] = []
     for name, value in asdict(flags).items():
         if value is True:
-            words.append(f"--{name}")
+            given.append([f"--{name}"])
         elif value != getattr(DataArguments(), name):
-            words += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
-    yield shlex.join(["ganaug", "train", *words])
+            given.append([f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])])
+    yield [["ganaug", "train"], *given, ["--output_dir", str(run_folder)], ["--budget_minutes", str(TRAINING)]]
     if held_out is None:
         return
     if args.test_data_dir is not None:
-        words += ["--test_data_dir", str(args.test_data_dir)]
+        given.append(["--test_data_dir", str(args.test_data_dir)])
     elif args.test_split != "test":
-        words += ["--test_split", args.test_split]
+        given.append(["--test_split", args.test_split])
     leaked = float(held_out.copies_of(train.images).float().mean())
-    words += ["--leave_out_copies"] if leaked >= ACCIDENTAL else []
-    words += ["--skip_bad_images"] if held_out.unreadable and not flags.skip_bad_images else []
-    yield shlex.join(["ganaug", "evaluate", "--generator", str(run_folder), *words])
+    given += [["--leave_out_copies"]] if leaked >= ACCIDENTAL else []
+    given += [["--skip_bad_images"]] if held_out.unreadable and not flags.skip_bad_images else []
+    yield [["ganaug", "evaluate"], ["--generator", str(run_folder)], ["--budget_minutes", str(JUDGING)], *given]
+
+
+def broken(command: Sequence[Sequence[str]]) -> str:
+    """A command in lines of at most 80 columns, if its flags are no longer, that a shell reads as one."""
+    lines = [" "]
+    for words in command:
+        flag = shlex.join(words)
+        if lines[-1].strip() and len(f"{lines[-1]} {flag} \\") > WIDTH:
+            lines.append("     ")
+        lines[-1] += f" {flag}"
+    return " \\\n".join(lines)
 
 
 def in_number(count: int, what: Literal["image", "class"] = "image") -> str:

@@ -1,11 +1,15 @@
-"""What commands write, where standard output has no character for it, as in a file or pipe on Windows."""
+"""What commands write, where standard output has no character for it, or nobody reads it any more."""
 
 from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+SIGPIPE = 13  # which Windows does not have
 
 _ALIKE = str.maketrans(
     {
@@ -44,3 +48,27 @@ def _spelt_out(error: UnicodeError) -> tuple[str, int]:
         raise error
     wanted = error.object[error.start : error.end]
     return wanted.translate(_ALIKE).encode("ascii", "backslashreplace").decode(), error.end
+
+
+@contextmanager
+def ending_with_the_reader() -> Iterator[None]:
+    """A context that ends the program without a word where its output is read no further, as by ``| head``.
+
+    Raises:
+        SystemExit: standard output is a pipe that nobody reads; with the code of a program that SIGPIPE ended.
+        BrokenPipeError: it was another pipe.
+    """
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # here, where it can be caught, not when the interpreter ends
+    except BrokenPipeError:
+        try:
+            print(flush=True)
+        except BrokenPipeError:
+            with open(os.devnull, "wb") as nowhere:  # for what is still to be flushed
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            sys.exit(128 + SIGPIPE)
+        raise

@@ -58,7 +58,7 @@ class EvaluateArguments:
         draws: How many draws of your images the judged classifiers are spread over. A generator that was trained on
             just these images is trained again on each draw. With 1, images and generators are judged as they are.
         leave_out_copies: Leave out held-out images that a classifier or a generator was trained on, however many; by
-            default 1 % and more of them are refused.
+            default one percent of them or more is refused.
         output_dir: Folder for the report; by default evaluation in the folder of the generator, or
             outputs/evaluation.
         processes: Classifiers trained at a time on a CPU, each by one thread; by default one for each core.

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from ganaug.cli.config import fields_of_flags, flags_of, names_of_flags, split_config, without_config
-from ganaug.cli.console import spell_out
+from ganaug.cli.console import ending_with_the_reader, spell_out
 from ganaug.cli.hints import hint_for
 from ganaug.core.errors import InputError
 from ganaug.core.text import as_text
@@ -105,7 +105,8 @@ def run(
     """
     spell_out()
     try:
-        main(parse(arguments, description, words=words, prog=prog))
+        with ending_with_the_reader():
+            main(parse(arguments, description, words=words, prog=prog))
     except (InputError, FloatingPointError, OSError) as error:
         # Names of files and classes, which others may have chosen, must not move the cursor or colour the terminal.
         sys.exit("\n".join(map(as_text, f"error: {error}".splitlines())))

@@ -21,6 +21,7 @@ from ganaug.cli.train_flags import Arguments, TrainingArguments, with_defaults
 from ganaug.core.files import json_text
 from ganaug.core.hardware import cpu_threads
 from ganaug.core.integers import check_minutes
+from ganaug.generators import FlowGenerator
 from ganaug.hub.missing import RUNS
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training import (
@@ -36,8 +37,9 @@ from ganaug.training import (
     preset_within,
 )
 from ganaug.training.checkpoints import check_held_out
+from ganaug.training.flow_trainer import check_flow_settings
 from ganaug.training.preflight import Preflight, cost, cost_of
-from ganaug.training.presets import Preset, seconds_to_time, time_training
+from ganaug.training.presets import Preset, in_kimg, seconds_to_time, time_training
 from ganaug.training.run_folder import read_settings
 
 SOURCES = ("train_data_dir", "dataset_name")  # of labelled images; either can be a folder
@@ -49,12 +51,19 @@ def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
     Global random states are set by the flags' seed, so that the networks made next start alike each time.
 
     Raises:
-        InputError: the model has no latent_dim to choose, or init_from is a generator of another form.
+        InputError: the model has no use for an option or a setting, or init_from is a generator of another form.
     """
     set_seed(args.training.seed)
     model, options = MODELS[args.model], args.network_options()
-    if "latent_dim" in options and "latent_dim" not in signature(model.generator).parameters:
-        raise InputError(f"the latents of {args.model} follow from the images; leave out --latent_dim")
+    for name in options:
+        having = [each for each, other in MODELS.items() if name in signature(other.generator).parameters]
+        if args.model not in having:
+            raise InputError(
+                f"{args.model} has no {name} to choose. Leave out --{name}, or train a model that has it: "
+                f"{', '.join(having)}"
+            )
+    if issubclass(model.generator, FlowGenerator):
+        check_flow_settings(args.training, args.objective)
     if args.init_from is None:
         return model.make_generator(images, **options)
     trained = Generator.from_pretrained(args.init_from)
@@ -97,7 +106,8 @@ def with_choices(
 
     if args.model != "auto":
         chosen, takes = within_budget(args)
-        accelerator.print(Preflight(labelled, args.model, takes))
+        model = f"{args.model}, as you asked, for {in_kimg(chosen.training.total_kimg)}"
+        accelerator.print(Preflight(labelled, model, takes))
         return chosen
 
     told: list[str] = []  # the last is of the preset that is taken

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from accelerate import Accelerator
 
@@ -59,15 +59,6 @@ class TrainArguments(TrainingArguments):
     model: ModelName = "auto"
     conditioning: Literal["multiply", "concat"] = "multiply"
     norm_after_sigmoid: bool = False
-
-    def network_options(self) -> dict[str, Any]:
-        """Arguments of the generator beside those that the images give."""
-        options = super().network_options()
-        if self.model == "acgan-64":
-            options["conditioning"] = self.conditioning
-        if self.model == "cgan-maxout":
-            options["norm_after_sigmoid"] = self.norm_after_sigmoid
-        return options
 
 
 def new_trainer(args: TrainingArguments, images: LabelledImages, accelerator: Accelerator) -> Trainer:

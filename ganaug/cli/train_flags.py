@@ -22,6 +22,7 @@ from ganaug.training.checkpoints import Progress
 from ganaug.training.presets import QUICK, possible_settings
 from ganaug.training.run_folder import read_settings
 
+NETWORK = ("latent_dim", "conditioning", "norm_after_sigmoid")  # flags that are options of a network
 PARTS = ("objective", "data", "network")  # of a run's settings, whose other flags stand side by side
 
 
@@ -80,7 +81,13 @@ class TrainingArguments:
 
     def network_options(self) -> dict[str, Any]:
         """Arguments of the generator beside those that the images give."""
-        return {} if self.latent_dim is None else {"latent_dim": self.latent_dim}
+        taken, options = signature(MODELS[self.model].generator).parameters, {}
+        for flag in fields(self):
+            value = getattr(self, flag.name)
+            # One that was chosen for a network that does not have it is refused where the network is made.
+            if flag.name in NETWORK and (value != flag.default or (flag.name in taken and value is not None)):
+                options[flag.name] = value
+        return options
 
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)

@@ -98,7 +98,7 @@ def build_once(
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.warning("another process is making %s; waiting for it", what)
+        logger.warning("waiting for %s, which another worker or process is making", what)
         lock.acquire()
     try:
         found = problem_of(path) if path.exists() else "it is missing"

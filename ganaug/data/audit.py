@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganaug.data.decoding import Conversion, UnreadImage, convert_images, read_headers, read_images
+from ganaug.data.decoding import WITH_ALPHA, Conversion, UnreadImage, convert_images, read_headers, read_images
 from ganaug.data.found import Found
 from ganaug.data.labelled import LabelledImages
 from ganaug.data.sources import find_images
@@ -29,6 +29,7 @@ class Audit:
         images (LabelledImages): those that can be read.
         names (tuple of str): where each of them is: a path, or a row.
         sizes (Counter): upright (width, height) in pixels before resizing, and how many images have it.
+        transparent (int): how many images had a pixel that is not opaque, and were composited over the background.
         unreadable (tuple of str): where each image is that cannot be read, and why.
         left_out (str): which files are no images to the reader, in words; empty if there are none.
         empty_classes (tuple of str): classes without an image that can be read.
@@ -37,6 +38,7 @@ class Audit:
     images: LabelledImages
     names: tuple[str, ...]
     sizes: Counter[tuple[int, int]]
+    transparent: int
     unreadable: tuple[str, ...]
     left_out: str
     empty_classes: tuple[str, ...]
@@ -102,9 +104,12 @@ def audit_images(
     if isinstance(found.images, Tensor):
         images, kept = convert_images(found.images, conversion), torch.arange(len(found.images))
         names = tuple(f"{found.name}, image {i}" for i in range(len(images)))
+        alpha = found.images[:, -1:] if found.images.shape[1] in WITH_ALPHA else found.images[:, :0]
+        transparent = int((alpha < 255).flatten(1).any(1).sum())
     else:
         images, kept = read_images(unread, conversion, headers)
         names = tuple(unread[i].name for i in kept.tolist())
+        transparent = len(headers.transparent)
     read = Found(images, found.targets[kept], found.classes, found.name, found.train)
 
     # A class may have had no image, or none that can be read.
@@ -117,6 +122,7 @@ def audit_images(
         images=read.labelled(train=found.train and not held_out),
         names=names,
         sizes=sizes,
+        transparent=transparent,
         unreadable=tuple(f"{unread[i].name}: {error}" for i, error in sorted(headers.failures.items())),
         left_out=found.left_out,
         empty_classes=(*(Path(folder).name for folder in found.empty_folders), *without),

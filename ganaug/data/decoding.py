@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _MODE_OF_CHANNELS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # of in-memory images
+WITH_ALPHA = (2, 4)  # of these numbers of channels, the last one is transparency
 _CANNOT_DECODE = (  # what PIL's decoders raise
     OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError,
 )  # fmt: skip
@@ -109,11 +111,13 @@ class Headers:
         modes (dict): PIL modes.
         sizes (dict): upright (width, height) in pixels.
         failures (dict): what went wrong where an image cannot be read; :func:`read_images` adds those that it finds.
+        transparent (set): images with a pixel that is not opaque; pixels tell, so :func:`read_images` adds them all.
     """
 
     modes: dict[int, str] = field(default_factory=dict)
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
     failures: dict[int, Exception] = field(default_factory=dict)
+    transparent: set[int] = field(default_factory=set)
 
 
 def read_headers(unread: Sequence[UnreadImage], conversion: Conversion) -> Headers:
@@ -166,6 +170,8 @@ def read_images(
                 raise ValueError(f"its pixels are {pixels.shape[2]}x{pixels.shape[1]}, its header says otherwise")
             images[len(kept)] = pixels
             kept.append(i)
+            if is_transparent(image):
+                headers.transparent.add(i)
     found = _refuse_failures(failures, unread, conversion)
     if failures and alone:
         logger.warning("%s. They are left out", found)
@@ -243,6 +249,18 @@ def _common_size(
                 f"{other[0]}x{other[1]}. Give a resolution (--resolution) to resize and crop to"
             )
     return size
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Whether a pixel of an image is not opaque.
+
+    Raises:
+        ValueError: see :meth:`Conversion.convert`.
+    """
+    if not image.has_transparency_data:
+        return False
+    least, _ = cast(tuple[int, int], _to_8_bits(image).convert("RGBA").getchannel("A").getextrema())
+    return least < 255
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

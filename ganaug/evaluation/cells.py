@@ -11,10 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,7 @@ from ganaug.core.files import WINDOWS, atomic_path, read_tensors, user_cache, wr
 from ganaug.core.hardware import best_device, has_bf16, one_thread_each
 from ganaug.core.integers import positive_int
 from ganaug.core.pixels import to_float
+from ganaug.core.progress import describe
 from ganaug.core.seeding import forked_rng
 from ganaug.data import LabelledImages
 from ganaug.evaluation.augmentation import BatchTransform
@@ -45,6 +46,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _MOST_ON_WINDOWS = 61  # processes that a pool can wait for there
+POLLED = 1.0  # seconds after which a progress bar is told how many images were drawn
 PROBED = 16  # images that tell one classifier from another
 _VERSION = 4  # of how a cell is computed; raised when that changes, so that old and new cells are never compared
 
@@ -152,6 +154,7 @@ class Cells:
         self.processes = min(processes, most)
         makes = _what_it_makes(self.studies[0])  # the studies of one evaluation differ in images and generators alone
         self.used: list[Cell] = []  # all that were asked for, trained now or earlier
+        self._bar: Any = None  # that of all rounds
         # Fingerprints of generators draw images, which takes a while.
         drawn = {id(each): (study, name) for study in self.studies for name, each in study.generators.items()}
         generators = {key: study.sampler(name).fingerprint for key, (study, name) in drawn.items()}
@@ -173,12 +176,11 @@ class Cells:
         """
         cells = [self.kept(job) for job in jobs]
         missing = [index for index, cell in enumerate(cells) if cell is None]
-        done = len(jobs) - len(missing)
         with (
             TemporaryDirectory(prefix="ganaug-") as pools,  # generated images are not kept: they take more room
+            self._shown(title, len(jobs), done=len(jobs) - len(missing)) as bar,
             # Closed at once on an error here; else torch would keep to one thread while the traceback is kept.
-            closing(self._train([jobs[index] for index in missing], Path(pools))) as training,
-            tqdm(total=len(jobs), initial=done, unit="cell", desc=title, smoothing=0.05) as bar,
+            closing(self._train([jobs[index] for index in missing], Path(pools), partial(_tell, bar))) as training,
         ):
             for number, cell in training:
                 job = jobs[missing[number]]
@@ -190,19 +192,57 @@ class Cells:
         self.used += found
         return found
 
-    def _train(self, jobs: Sequence[Job], pools: Path) -> Generator[tuple[int, Cell], None, None]:
-        if self.processes == 1 or len(jobs) < 2:
-            with self._threads():
-                yield from ((number, run_cell(job, pools)) for number, job in enumerate(jobs))
+    @contextmanager
+    def one_bar(self) -> Iterator[None]:
+        """A context whose rounds share a progress bar, the total of which grows with each."""
+        with tqdm(total=0, unit="classifier", smoothing=0.05) as self._bar:
+            try:
+                yield
+            finally:
+                self._bar = None
+
+    @contextmanager
+    def _shown(self, title: str, jobs: int, *, done: int) -> Iterator[Any]:
+        """The progress bar with a round more."""
+        if self._bar is None:
+            with self.one_bar(), self._shown(title, jobs, done=done) as bar:
+                yield bar
             return
-        with ProcessPoolExecutor(
-            min(self.processes, len(jobs)), multiprocessing.get_context("spawn"), _start_worker, (jobs, pools)
-        ) as pool:
+        self._bar.total += jobs
+        self._bar.initial += done  # which says nothing about the pace
+        self._bar.n += done
+        describe(self._bar, title)
+        yield self._bar
+
+    def _train(
+        self, jobs: Sequence[Job], pools: Path, tell: Callable[[int], None]
+    ) -> Generator[tuple[int, Cell], None, None]:
+        """Train cells, and tell how many images were drawn for them so far."""
+        if self.processes == 1 or len(jobs) < 2:
+            drawn = 0
+
+            def count(more: int) -> None:
+                nonlocal drawn
+                drawn += more
+                tell(drawn)
+
+            with self._threads():
+                yield from ((number, run_cell(job, pools, count)) for number, job in enumerate(jobs))
+            return
+        spawn = multiprocessing.get_context("spawn")
+        counter = spawn.Value("q", 0)
+        with ProcessPoolExecutor(min(self.processes, len(jobs)), spawn, _start_worker, (jobs, pools, counter)) as pool:
             with self._main_left_out():
                 running = {pool.submit(_run_in_worker, number): number for number in range(len(jobs))}
             try:
-                for future in as_completed(running):
-                    yield running[future], future.result()
+                waiting: set[Future[Cell]] = set(running)
+                told = 0
+                while waiting:
+                    finished, waiting = wait(waiting, POLLED, FIRST_COMPLETED)
+                    if counter.value > told:
+                        tell(told := counter.value)
+                    for future in finished:
+                        yield running[future], future.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -227,7 +267,7 @@ class Cells:
             with self._threads():
                 return [work()]
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self.processes, spawn, _start_worker, ([], Path())) as pool:
+        with ProcessPoolExecutor(self.processes, spawn, _start_worker, ([], Path(), None)) as pool:
             with self._main_left_out():
                 answers = [pool.submit(work) for _ in range(self.processes)]
             return [each.result() for each in answers]
@@ -388,16 +428,23 @@ def _what_it_makes(study: Study) -> list[Any]:
     return [*found, said]
 
 
-def run_cell(job: Job, pools: Path) -> Cell:
+def _tell(bar: Any, drawn: int) -> None:
+    """Say in a progress bar how many images were drawn, until a classifier is trained; in a terminal alone."""
+    if sys.stderr and sys.stderr.isatty() and drawn:
+        bar.set_postfix_str(f"{drawn:,} images drawn")
+
+
+def run_cell(job: Job, pools: Path, drawn: Callable[[int], object] | None = None) -> Cell:
     """Train a classifier, and ask it about the held-out images.
 
     Args:
         job (Job): what to train.
         pools (Path): folder in which generated images are kept for the other arms.
+        drawn (callable, optional): see :func:`ganaug.sampling.sample`. Default: nothing is called
     """
     started = time.monotonic()
     study, arm = job.study, job.arm
-    images, weights = study.training_set(arm, job.seed, pools)
+    images, weights = study.training_set(arm, job.seed, pools, drawn=drawn)
     classifier = train_classifier(
         images,
         study.factory,
@@ -417,11 +464,12 @@ def run_cell(job: Job, pools: Path) -> Cell:
 
 _jobs: Sequence[Job]  # of a worker process, sent once
 _pools: Path
+_counter: Any  # of images that all workers have drawn
 
 
-def _start_worker(jobs: Sequence[Job], pools: Path) -> None:
-    global _jobs, _pools
-    _jobs, _pools = jobs, pools
+def _start_worker(jobs: Sequence[Job], pools: Path, counter: Any) -> None:
+    global _jobs, _pools, _counter
+    _jobs, _pools, _counter = jobs, pools, counter
     torch.set_num_threads(1)
     # If the parent is killed, its workers would wait for work forever; so each watches the parent.
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -435,4 +483,9 @@ def _end_with_parent() -> None:
 
 
 def _run_in_worker(number: int) -> Cell:
-    return run_cell(_jobs[number], _pools)
+    return run_cell(_jobs[number], _pools, _count)
+
+
+def _count(drawn: int) -> None:
+    with _counter.get_lock():
+        _counter.value += drawn

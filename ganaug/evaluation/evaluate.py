@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from PIL.Image import Image
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ganaug.core.defaults import usual_defaults
 from ganaug.core.hardware import best_device, in_gibibytes, memory_held
+from ganaug.core.progress import describe
 from ganaug.data import LabelledImages, joined
 from ganaug.evaluation.classifier import train_classifier
 from ganaug.evaluation.draws import Draws
@@ -151,14 +152,15 @@ def evaluate(
         plan = plan.with_settings(fitting)
     logger.warning(price.sentence)
     several = f" in each of {cells.processes + 1} processes" if cells.processes > 1 else ""
-    logger.warning("memory: about %s%s, estimated by the timed steps", in_gibibytes(memory_held()), several)
+    logger.warning("memory: about %s%s, estimated from the timed steps", in_gibibytes(memory_held()), several)
 
     # Generators of the draws, in whose place the given ones stood so far.
     if draws is not None and draws.train_generators is not None:
         plan = plan_of(replace(asked, settings=plan.study.settings), draws.train_generators(draws))
         cells = plan.cells(cache_dir, processes)
 
-    found = carry_out(plan, cells)
+    with cells.one_bar():
+        found = carry_out(plan, cells)
     study = found.study
     learn = partial(
         train_classifier,
@@ -169,10 +171,12 @@ def evaluate(
     )
     # A classifier's features of its training images are unlike those of other images. Where both are compared, in
     # memorisation, they come from a classifier that was trained on both.
-    judges = [cast(SmallCNN, learn(images)) for images in (train, joined(train, study.held_out))]
-    judged = {}
-    for name in tqdm(generators, desc="fidelity and memorisation", unit="generator"):
-        judged[name] = _judge(name, found, judges, inception_weights)
+    compared, judged = _part_of(study.held_out), {}
+    first = "training classifiers to compare images by"
+    with tqdm(desc=first, total=len(generators) * len(compared), unit="img") as bar:
+        judges = [cast(SmallCNN, learn(images)) for images in (train, joined(train, study.held_out))]
+        for name in generators:
+            judged[name] = _judge(name, found, compared, judges, inception_weights, bar)
     return Evaluation(found, judged, leakage, left_out, time.monotonic() - started, price)
 
 
@@ -184,12 +188,26 @@ def _further(extra: LabelledImages | None, *others: LabelledImages) -> LabelledI
     return extra.subset(torch.nonzero(new).squeeze(1), extra.name)
 
 
-def _judge(name: str, found: Utility, judges: Sequence[SmallCNN], inception_weights: str | Path | None) -> Judged:
-    train, held_out = found.study.train, found.study.held_out
-    if len(held_out) > MOST_JUDGED:
-        share = MOST_JUDGED / len(held_out)
-        held_out = held_out.take([max(2, int(count * share)) for count in held_out.class_counts])[0]
-    images = found.study.sampler(name).draw(held_out.targets, range(len(held_out)))
+def _part_of(held_out: LabelledImages) -> LabelledImages:
+    """The held-out images that generated ones are compared with."""
+    if len(held_out) <= MOST_JUDGED:
+        return held_out
+    share = MOST_JUDGED / len(held_out)
+    return held_out.take([max(2, int(count * share)) for count in held_out.class_counts])[0]
+
+
+def _judge(
+    name: str,
+    found: Utility,
+    held_out: LabelledImages,
+    judges: Sequence[SmallCNN],
+    inception_weights: str | Path | None,
+    bar: tqdm[Any],
+) -> Judged:
+    train = found.study.train
+    describe(bar, f"drawing images of {name}")
+    images = found.study.sampler(name).draw(held_out.targets, range(len(held_out)), drawn=bar.update)
+    describe(bar, f"comparing images of {name}")
     generated = LabelledImages(images, held_out.targets, train.classes, f"images drawn by the generator {name}")
     inception = None
     if inception_weights is not None:

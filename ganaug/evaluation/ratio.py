@@ -131,7 +131,8 @@ def choose_ratio(
         in_minutes(tally.seconds / 60, tally.seconds / 60),
     )
 
-    return judged_ratio(study, len(choosing), cells)
+    with cells.one_bar():
+        return judged_ratio(study, len(choosing), cells)
 
 
 def judged_ratio(study: Study, choosing: int, cells: TrainsCells) -> RatioChoice:

@@ -242,12 +242,15 @@ class Study:
         more = [count - there for count, there in zip(wanted, self.train.class_counts, strict=True)]
         return joined(self.train, self.extra.take(more, seed=seed)[0])
 
-    def training_set(self, arm: Arm, seed: int, cache_dir: Path) -> tuple[LabelledImages, Tensor]:
+    def training_set(
+        self, arm: Arm, seed: int, cache_dir: Path, *, drawn: Callable[[int], object] | None = None
+    ) -> tuple[LabelledImages, Tensor]:
         """The images of an arm, and the probability with which each is drawn, float64 (N,).
 
         Args:
             arm (Arm), seed (int): what to train on.
             cache_dir (Path): where generated images are kept for other arms with the same seed.
+            drawn (callable, optional): see :func:`ganaug.sampling.sample`. Default: nothing is called
         """
         real = self.real_images(arm, seed)
         counts = torch.tensor(real.class_counts, dtype=torch.float64)
@@ -255,7 +258,8 @@ class Study:
         weights /= weights.sum()
         if arm.generator is None:
             return real, weights
-        generated = self.pool(arm.generator, seed, cache_dir, seen=arm.steps * self.settings.batch_size)
+        seen = arm.steps * self.settings.batch_size
+        generated = self.pool(arm.generator, seed, cache_dir, seen=seen, drawn=drawn)
         share = 1 / len(generated)  # of each generated image, if all are drawn equally often
         if arm.ratio == 1:
             return generated, torch.full((len(generated),), share, dtype=torch.float64)
@@ -292,20 +296,30 @@ class Study:
         num_classes = len(self.train.classes)
         return -(-max(min(POOL, seen), len(self.train)) // num_classes) * num_classes
 
-    def pool(self, generator: str, seed: int, cache_dir: Path, *, seen: int) -> LabelledImages:
+    def pool(
+        self,
+        generator: str,
+        seed: int,
+        cache_dir: Path,
+        *,
+        seen: int,
+        drawn: Callable[[int], object] | None = None,
+    ) -> LabelledImages:
         """The generated images that all arms with this seed share, equally many of each class.
 
         Args:
             generator (str), seed (int): whose images, and which.
             cache_dir (Path): where they are kept.
             seen (int): how many images training sees.
+            drawn (callable, optional): see :func:`ganaug.sampling.sample`. Default: nothing is called
         """
         source, num_classes = self.generators[generator], len(self.train.classes)
         each = self.pool_size(seen) // num_classes
         labels = torch.arange(num_classes).repeat_interleave(each)
 
         def draw(path: Path) -> None:
-            write_tensors(path, {"images": self.sampler(generator, seed=seed).draw(labels, range(len(labels)))})
+            images = self.sampler(generator, seed=seed).draw(labels, range(len(labels)), drawn=drawn)
+            write_tensors(path, {"images": images})
 
         path = cache_dir / f"{fingerprints.of_callable(source)[:32]}-{seed}-{each}.safetensors"
         images = read_tensors(build_once(path, draw, what=f"images of {generator}"))["images"]

@@ -230,7 +230,9 @@ def utility(
     if draws is not None and draws.train_generators is not None:
         draws = draws.train_generators(draws)
     plan = plan_of(study, draws)
-    return carry_out(plan, plan.cells(cache_dir, processes))
+    cells = plan.cells(cache_dir, processes)
+    with cells.one_bar():
+        return carry_out(plan, cells)
 
 
 def carry_out(plan: Plan, cells: TrainsCells) -> Utility:

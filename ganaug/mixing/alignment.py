@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 _TOLERANCE = 0.25  # of the real images' range of values
+_BACKGROUND = 0.5  # of that range, by which corners differ where backgrounds do
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Look:
         shapes (tuple of tuple): the shapes that occur.
         low (float), high (float): smallest and largest value.
         mean (tuple of float): mean of each channel; empty if images differ in the number of channels.
+        corners (float): mean of the four corners, where backgrounds are.
     """
 
     type: str
@@ -30,6 +32,7 @@ class Look:
     low: float
     high: float
     mean: tuple[float, ...]
+    corners: float
 
     @classmethod
     def of(cls, images: Sequence[Any]) -> Look:
@@ -47,11 +50,19 @@ class Look:
             low=float(min(array.min() for array in arrays)),
             high=float(max(array.max() for array in arrays)),
             mean=tuple(np.mean([array.mean(1) for array in channels], axis=0).tolist()) if comparable else (),
+            corners=float(np.mean([_corners(image, array) for image, array in zip(images, arrays, strict=True)])),
         )
 
 
 def _dtype(image: Any, array: Any) -> str:
     return str(getattr(image, "dtype", array.dtype)).removeprefix("torch.")
+
+
+def _corners(image: Any, array: Any) -> float:
+    rows, columns = [0, 0, -1, -1], [0, -1, 0, -1]
+    if array.ndim < 2:
+        return float(array.mean())
+    return float((array[..., rows, columns] if isinstance(image, Tensor) else array[rows, columns]).mean())
 
 
 def _array(image: Tensor) -> Any:
@@ -87,12 +98,21 @@ def compare(real: Look, generated: Look) -> None:
     ):
         differing.append("mean")
     found = "; ".join(filter(None, [form_differences(real, generated), _both(differing, real, generated)]))
-    if found:
-        raise ValueError(
-            f"real and generated items differ after the transforms ({found}). Give both the same transforms, or a "
-            "fake_transform that ends where the dataset's own processing does; a generator trained too little differs "
-            "in range and mean"
+    if not found:
+        return
+    background = ""
+    if abs(real.corners - generated.corners) > _BACKGROUND * (real.high - real.low):
+        background = (
+            f"Their backgrounds differ: corners have a mean of {real.corners:.3g} in real images, and of "
+            f"{generated.corners:.3g} in generated ones. If your images are transparent, torchvision's ImageFolder "
+            "shows what was hidden, often black, and ganaug trains on white: open them with ganaug.open_images. "
+            "Otherwise: "
         )
+    raise ValueError(
+        f"real and generated items differ after the transforms ({found}). {background}Give both the same transforms, "
+        "or a fake_transform that ends where the dataset's own processing does; a generator trained too little "
+        "differs in range and mean"
+    )
 
 
 def spread(indices: Tensor, count: int) -> list[int]:

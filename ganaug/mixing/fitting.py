@@ -118,8 +118,9 @@ def fit_preset(
         logger.info("using the generator that was fitted to these images before: %s", kept)
 
     def begin(folder: Path, how_long: str) -> None:
-        later = "minutes and memory are said after the first seconds of training"
-        known = Preflight(images, preset, later) if minutes is None else "What fits into that is said once it is timed"
+        later = "told after the first seconds of training"
+        fitted = "How long a training fits into that is said once a few steps are timed"
+        known = fitted if minutes is not None else Preflight(images, preset, later)
         logger.warning(
             "%s to %s: %d images of %dx%d pixels, %d classes. %s, is kept in %s and used again for the same images%s"
             "\n%s",

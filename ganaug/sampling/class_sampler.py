@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -133,7 +133,14 @@ class ClassSampler:
         check_usable_here(self.device, "the generator")
         return self._inference_copy
 
-    def draw(self, labels: Tensor, indices: Sequence[int], *, epoch: int = 0) -> Tensor:
+    def draw(
+        self,
+        labels: Tensor,
+        indices: Sequence[int],
+        *,
+        epoch: int = 0,
+        drawn: Callable[[int], object] | None = None,
+    ) -> Tensor:
         """Draw an image for each label.
 
         Image k depends on this sampler and (labels[k], epoch, indices[k]) alone.
@@ -142,6 +149,8 @@ class ClassSampler:
             labels (Tensor): int (N,), the dataset's.
             indices (sequence of int): number of each image, in [0, 2**64).
             epoch (int): numbers another sequence. Default: 0
+            drawn (callable, optional): see :func:`ganaug.sampling.sample`; images that replace refused ones do not
+                count. Default: nothing is called
 
         Returns:
             Tensor: uint8 (N, C, H, W) in [0, 255], on the CPU.
@@ -153,7 +162,7 @@ class ClassSampler:
         labels = labels.to(torch.int64)  # torch would take uint8 for a mask
         self._check_labels(labels)
         wanted = self._generator_label[labels]
-        images = sample(self.inference_copy, wanted, seed=self.seed, indices=indices, epoch=epoch)
+        images = sample(self.inference_copy, wanted, seed=self.seed, indices=indices, epoch=epoch, drawn=drawn)
         if self.accept is None:
             return images
         # Items whose image is refused get another one, until none is left or their tries are used up.

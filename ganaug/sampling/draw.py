@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -29,6 +29,7 @@ def sample(
     indices: Sequence[int] | None = None,
     epoch: int = 0,
     attempt: int = 0,
+    drawn: Callable[[int], object] | None = None,
 ) -> Tensor:
     """Draw one image per label.
 
@@ -44,6 +45,8 @@ def sample(
             0 to N-1
         epoch (int): numbers another sequence of the same seed. Default: 0
         attempt (int): numbers another image for the same index, as after one that a filter refused. Default: 0
+        drawn (callable, optional): called with a number of images each time that so many more are drawn, from one of
+            several threads. Default: nothing is called
 
     Returns:
         Tensor: uint8 (N, C, H, W) in [0, 255], contiguous, on the CPU.
@@ -64,7 +67,10 @@ def sample(
     def one_pass(start: int) -> Tensor:
         some = slice(start, start + inference_copy.rows)
         z = latents(seed, indices[some], inference_copy.latent_dim, epoch=epoch, attempt=attempt)
-        return inference_copy(z, label_tensor[some]).cpu()
+        images = inference_copy(z, label_tensor[some]).cpu()
+        if drawn is not None:
+            drawn(len(images))
+        return images
 
     # Without labels one pass is made all the same, to know the shape of its images.
     starts = range(0, max(len(label_tensor), 1), inference_copy.rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -9,13 +11,18 @@ from torch import Tensor
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
 from ganaug.generators.flow import FlowGenerator
-from ganaug.training.losses import Monitors
+from ganaug.hub.config import OF_A_DISCRIMINATOR
+from ganaug.training.losses import GANObjective, Monitors
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Trainer, mean_over_parts
 
 
-def check_flow_settings(settings: TrainingSettings) -> None:
+def check_flow_settings(settings: TrainingSettings, objective: GANObjective | None = None) -> None:
     """Refuse settings that a flow cannot be trained with.
+
+    Args:
+        settings (TrainingSettings): of the training.
+        objective (GANObjective, optional): the losses of a GAN, which a flow does not have. Default: the usual one
 
     Raises:
         InputError: they ask for augmentation other than flip, or for what only a discriminator can have.
@@ -25,8 +32,15 @@ def check_flow_settings(settings: TrainingSettings) -> None:
         raise InputError(
             f"a flow learns to draw all it is shown, so its augment may only be flip; got {', '.join(others)}"
         )
-    if settings.half_batches or settings.discriminator_steps > 1:
-        raise InputError("a flow has no discriminator: leave out half_batches and discriminator_steps")
+    # Values of a discriminator and its losses that somebody chose: those by default may come from the file of a run.
+    usual = {**vars(TrainingSettings()), **vars(GANObjective())}
+    chosen = {**vars(settings), **vars(objective or GANObjective())}
+    names = (*OF_A_DISCRIMINATOR, *(field.name for field in fields(GANObjective)))
+    if unused := [name for name in names if chosen[name] != usual[name]]:
+        raise InputError(
+            f"a flow has no discriminator, and no use for {', '.join(unused)}. Leave that out, or train a GAN, which "
+            "all models are but flow and flow-wide"
+        )
 
 
 class FlowTrainer(Trainer):

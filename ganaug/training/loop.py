@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.core.files import naming
+from ganaug.core.progress import describe
 from ganaug.data import LabelledImages, grids
 from ganaug.generators.base import Generator
 from ganaug.hub.folder import check_round_trip
@@ -196,10 +197,13 @@ def _look(step: int, due: _Due, monitors: dict[str, float], watch: Watch, select
 
     A candidate always comes with a grid.
     """
+    if due.grid or due.evaluation:
+        describe(bar, "drawing images")
     closer, signs = watch.closer_look(step) if due.grid or due.evaluation else ({}, [])
     scores = selection.consider(step, signs) if due.evaluation else {}
     drawn = due.grid or bool(scores)
     watch.report(step, {**monitors, **closer, **scores}, bar, grid=drawn)
+    describe(bar, "training")
     return drawn
 
 
@@ -305,6 +309,7 @@ def run_facts(
 
 def _progress_bar(trainer: Trainer, first: int) -> Any:
     return tqdm(
+        desc="training",
         initial=first * trainer.images_per_step,
         total=trainer.total_steps * trainer.images_per_step,
         unit="img",

@@ -20,7 +20,7 @@ from ganaug.generators import (
     Generator,
     SNGANGenerator,
 )
-from ganaug.training.flow_trainer import FlowTrainer
+from ganaug.training.flow_trainer import FlowTrainer, check_flow_settings
 from ganaug.training.gan_trainer import GANTrainer
 from ganaug.training.losses import GANObjective
 from ganaug.training.settings import TrainingSettings
@@ -33,7 +33,7 @@ class Model:
 
     Args:
         generator (type): the generator's class, which also makes the discriminator.
-        objective (GANObjective): the losses. A flow has its own loss and ignores this.
+        objective (GANObjective): the losses. A flow has its own loss, and takes no other than the usual one.
         settings (TrainingSettings): how long it is trained, and how.
         resolution (int, optional): side that images are resized to. Default: they keep their size
         conditional (bool): whether the generator is told the classes. Default: True
@@ -179,7 +179,7 @@ def make_trainer(
 
     Args:
         generator (Generator): trained in place.
-        objective (GANObjective): the losses of a GAN; a flow ignores this.
+        objective (GANObjective): the losses of a GAN; of a flow, which has its own, the usual one.
         data, settings, accelerator: as for :class:`Trainer`.
 
     Raises:
@@ -187,5 +187,6 @@ def make_trainer(
         ValueError: the shape or classes of the images differ from the generator's.
     """
     if isinstance(generator, FlowGenerator):
+        check_flow_settings(settings, objective)
         return FlowTrainer(generator, data, settings, accelerator)
     return GANTrainer(generator, generator.make_discriminator(), objective, data, settings, accelerator)

@@ -30,7 +30,7 @@ class Preflight:
 
     Attributes:
         images (LabelledImages): that came with labels.
-        model (Preset or str): what is trained and why; a name where the user chose it.
+        model (Preset or str): what is trained and why; in words where the user chose it.
         takes (str): what the training takes here, in words; see :func:`cost_of`.
     """
 
@@ -42,7 +42,7 @@ class Preflight:
     def lines(self) -> list[str]:
         """Model, what it takes, and, of a preset, what was measured."""
         if isinstance(self.model, str):
-            return [f"model: {self.model}, as asked for", f"takes: {self.takes}"]
+            return [f"model: {self.model}", f"takes: {self.takes}"]
         return [self.model.choice, f"takes: {self.takes}", f"{self.model.expectation}."]
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ def cost_of(new_trainer: Callable[[], Trainer], settings: TrainingSettings) -> s
     """
     steps = math.ceil(1000 * settings.total_kimg / settings.train_batch_size)
     if steps <= FEW_STEPS:
-        return f"{steps} step{'s' if steps > 1 else ''}, too few to time before"
+        return f"{steps} step{'s' if steps > 1 else ''}, too few to time first"
     if settings.compile:
         return "not timed, since the networks would be compiled for that alone"
     return cost(time_training(new_trainer(), seconds=TIMED), settings.total_kimg)
@@ -72,7 +72,7 @@ def cost(pace: Pace, kimg: float) -> str:
     if pace.device_memory:
         held += f" and {in_gibibytes(pace.device_memory)} of the GPU's"
     about = "less than a minute" if minutes < 1 else f"about {_in_words(minutes)}"
-    return f"{about} here and {held}, estimated by a few steps"
+    return f"{about} here and {held}, estimated from a few steps"
 
 
 def _in_words(minutes: float) -> str:
@@ -90,10 +90,10 @@ def too_few_or_too_short(images: LabelledImages, preset: Preset) -> str:
     """
     counts, length = images.distinct_counts, f"{preset.settings.total_kimg:g} kimg"
     if nearest_row(counts, SAME)["outcome"] == "helps":
-        return f"About so many images of one's own were enough to help, after the preset's own length (here {length})"
+        return f"A generator trained on about this many images, for the preset's length (here {length}), has helped"
     elsewhere = what_has_helped(counts, [kind for kind in IN_WORDS if kind != SAME])
     return (
-        "After the preset's own length, about so many images of one's own were not seen to help. "
-        f"{'What has helped brought in other images' if elsewhere else 'Nothing that was measured has helped'}; "
-        f"whether training for longer than {length} does was not measured"
+        f"A generator trained on about this many images, for the preset's length (here {length}), has not helped. "
+        f"{'What has helped brought in other images' if elsewhere else 'Nothing that was measured has helped'}. "
+        "Whether longer training would help was not measured"
     )

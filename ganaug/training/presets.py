@@ -62,10 +62,15 @@ class Preset:
     @property
     def choice(self) -> str:
         """The model and length, and why."""
-        return f"preset: {self.model}, {self.settings.total_kimg:g} kimg. {self.reason}."
+        return f"preset: {self.model}, {in_kimg(self.settings.total_kimg)}. {self.reason}."
 
     def __str__(self) -> str:
         return f"{self.choice}\n{self.expectation}."
+
+
+def in_kimg(kimg: float) -> str:
+    """The length of a training, and what its unit means."""
+    return f"{kimg:g} kimg ({1000 * kimg:,.0f} images shown in training)"
 
 
 def choose_preset(
@@ -101,19 +106,21 @@ def choose_preset(
         f"{f'{times:,.0f}' if times >= 10 else f'{times:.2g}'} times each"
     )
     if held.total_kimg == kimg:
-        reason += "; the fewer they are, the shorter the training, so that it ends before they are copied"
+        reason += "; the fewer there are, the shorter the training, so that it ends before they are copied"
     else:
-        reason += f"; the preset's own length is {kimg:g} kimg"
+        reason += f"; the preset's full length is {kimg:g} kimg"
     if quick and WIDE in lengths:
         reason += f". {WIDE}, which draws better images in the end, would need more time"
     if imbalanced:
-        how = "small ones are shown more often (square root)"
+        how = "small ones are shown more often (square-root sampling)"
         if held.class_sampling != own.class_sampling:
-            how = f"how often small ones are shown is up to class_sampling, {held.class_sampling:g}"
+            how = f"class_sampling {held.class_sampling:g} decides how often small ones are shown"
         reason += f". Classes have {smallest:,} to {largest:,} images: {how}"
     expectation = expected_utility(known, generator_from=UNLABELED if sum(known) < distinct else SAME)
     if held.total_kimg < kimg:
-        expectation += f". What was measured had the preset's own length: expect less after {held.total_kimg:g} kimg"
+        expectation += (
+            f". All this was measured at the preset's full length: expect less after {held.total_kimg:g} kimg"
+        )
     return Preset(model, held, reason, expectation)
 
 
@@ -178,9 +185,11 @@ def expected_utility(class_counts: Sequence[int], *, generator_from: str = SAME)
     at = f" at ratio {row['ratio']:g}" if row["outcome"] == "helps" else ""
     found = f"{in_points(*difference, unit=' points')} of balanced accuracy{at}"
     mean, measured = sum(class_counts) / len(class_counts), row["images_per_class"]
-    far = f", which has far {'fewer' if measured < mean else 'more'}" if not 1 / FAR <= measured / mean <= FAR else ""
+    far = (
+        f", with far {'fewer' if measured < mean else 'more'} images" if not 1 / FAR <= measured / mean <= FAR else ""
+    )
     told = (
-        f"measured: the nearest to your images is {row['name']}{far}. There, {IN_WORDS[row['generator_from']]}: "
+        f"measured: the case closest to yours is {row['name']}{far}. There, {IN_WORDS[row['generator_from']]}: "
         f"{row['outcome']} ({found})"
     )
     if row["outcome"] == "helps":

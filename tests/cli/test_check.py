@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,19 @@ from helpers.programs import as_a_program
 from PIL import Image
 
 from ganaug.cli import check, main
+from ganaug.cli.evaluate import EvaluateArguments
+from ganaug.cli.flags import parse
+from ganaug.cli.train import TrainArguments
+from ganaug.cli.train_flags import parse_training
 from ganaug.training import preflight
 
 
 @pytest.fixture
 def checked(capsys, monkeypatch) -> Callable[..., tuple[str, list[str]]]:
-    """Run the command without timing anything: what it says in one line, and the commands to type next."""
+    """Run the command without timing anything: what it says in one line, and the commands to type next.
+
+    Each of those can be typed: a shell reads it as one command, and the command reads its flags.
+    """
     monkeypatch.setattr(preflight, "FEW_STEPS", 10**9)
 
     def run(*words: str) -> tuple[str, list[str]]:
@@ -27,7 +35,16 @@ def checked(capsys, monkeypatch) -> Callable[..., tuple[str, list[str]]]:
         told = capsys.readouterr().out
         assert all(len(line) <= check.WIDTH or "/" in line for line in told.splitlines())  # long paths are left whole
         what, _, following = told.partition("\nNext")
-        return " ".join(what.split()), [line.strip() for line in following.splitlines()[1:]]
+        typed = [" ".join(line.split()) for line in following.replace("\\\n", "").splitlines() if line.startswith(" ")]
+        commands = [line for line in typed if line.startswith("ganaug ")]
+        for command in commands:
+            _, name, *flags = shlex.split(command)
+            reads, arguments = {"train": (parse_training, TrainArguments), "evaluate": (parse, EvaluateArguments)}[
+                name
+            ]
+            with as_a_program():
+                assert reads(arguments, words=flags).budget_minutes
+        return " ".join(what.split()), commands
 
     return run
 
@@ -49,12 +66,12 @@ def test_a_good_folder_has_no_warning(checked, photos):
     assert "class training held out class 0 13 7 class 1 13 7 class 2 13 7" in told
     assert "Sizes: 12x12 (39); looked at as 12x12" in told
     assert "None of the 21 held-out images is a copy" in told
-    assert re.search(
-        r"preset: flow, [\d.]+ kimg\..* takes: .* measured: .* too few images, or too little training\? ", told
-    )
+    assert re.search(r"preset: flow, 60 kimg \(60,000 images shown in training\)\. .* takes: .* measured: ", told)
+    assert "too few images, or too little training? " in told
+    assert "ganaug evaluate says what it takes before it starts" in told
     assert following == [
-        "ganaug train --train_data_dir photos",
-        "ganaug evaluate --generator outputs/flow --train_data_dir photos",
+        "ganaug train --train_data_dir photos --output_dir outputs/photos --budget_minutes 20",
+        "ganaug evaluate --generator outputs/photos --budget_minutes 30 --train_data_dir photos",
     ]
 
 
@@ -83,21 +100,41 @@ def test_what_is_wrong_is_marked_and_the_next_command_deals_with_it(checked, pho
         assert re.search(warning, told), told
     flags = "--train_data_dir photos --resolution 12 --skip_bad_images"
     assert following == [
-        f"ganaug train {flags}",
-        f"ganaug evaluate --generator outputs/flow {flags} --leave_out_copies",
+        f"ganaug train {flags} --output_dir outputs/photos --budget_minutes 20",
+        f"ganaug evaluate --generator outputs/photos --budget_minutes 30 {flags} --leave_out_copies",
+    ]
+
+
+def test_transparent_images_are_a_warning_that_says_what_they_are_put_on(checked, photos):
+    for number in range(2):
+        Image.new("RGBA", (12, 12), (9, number, 9, 99)).save(photos / "train" / "class 0" / f"alpha{number}.png")
+    told, _ = checked("photos", "--background", "#102030")
+    assert "! Transparent: 2 of 41 images, put on #102030 (--background)." in told
+
+
+def test_long_commands_are_broken_where_a_shell_reads_on(checked, photos, capsys):
+    far = Path("a folder with a long name", "and another folder with a long name", "train")
+    far.parent.mkdir(parents=True)
+    (photos / "train").rename(far)
+    _, following = checked(str(far), "--test_data_dir", "photos/test", "--resolution", "12")
+    assert following == [
+        f"ganaug train --train_data_dir '{far}' --resolution 12 "
+        "--output_dir 'outputs/and another folder with a long name' --budget_minutes 20",
+        "ganaug evaluate --generator 'outputs/and another folder with a long name' --budget_minutes 30 "
+        f"--train_data_dir '{far}' --resolution 12 --test_data_dir photos/test",
     ]
 
 
 def test_the_next_evaluation_is_of_the_run_that_comes_next_and_reads_what_is_there(checked, photos):
     (photos / "test" / "class 0" / "broken.png").write_bytes(b"no image")
-    Path("outputs/flow/training").mkdir(parents=True)
+    Path("outputs/photos/training").mkdir(parents=True)
     _, following = checked("photos", "--images_per_class", "9")
     flags = "--train_data_dir photos --images_per_class 9"
     assert following == [
-        f"ganaug train {flags}",
-        f"ganaug evaluate --generator outputs/flow-2 {flags} --skip_bad_images",
+        f"ganaug train {flags} --output_dir outputs/photos-2 --budget_minutes 20",
+        f"ganaug evaluate --generator outputs/photos-2 --budget_minutes 30 {flags} --skip_bad_images",
     ]
-    assert list(Path("outputs").iterdir()) == [Path("outputs/flow")]
+    assert list(Path("outputs").iterdir()) == [Path("outputs/photos")]
 
 
 def test_few_images_are_those_that_are_trained_on(checked, photos):
@@ -112,7 +149,10 @@ def test_classes_that_are_small_are_named(checked, tmp_path, monkeypatch):
     assert "! Imbalanced: class 0 has 45 different images and class 1 2" in told
     assert "! Few images: class 1 (2). Nothing was measured with fewer than" in told
     assert "! No held-out images: class folders photos" in told or "! No held-out images: photos has no split" in told
-    assert following == ["ganaug train --train_data_dir photos --classes 'class 0' 'class 1'"]
+    assert following == [
+        "ganaug train --train_data_dir photos --classes 'class 0' 'class 1' --output_dir outputs/photos "
+        "--budget_minutes 20"
+    ]
     assert "! There is one class" in checked("photos", "--classes", "class 0")[0]
 
 
@@ -120,7 +160,7 @@ def test_images_of_different_sizes_get_a_resolution_that_the_preset_draws(checke
     Image.new("L", (300, 200)).save(photos / "train" / "class 1" / "large.png")
     told, following = checked("photos")
     assert "Sizes: 12x12 (39), 300x200 (1); looked at as 12x12" in told
-    assert following[0] == "ganaug train --train_data_dir photos --resolution 12"
+    assert following[0].startswith("ganaug train --train_data_dir photos --resolution 12 ")
     held_out = str(photos / "test")
     told, following = checked(str(photos / "train"), "--test_data_dir", held_out, "--resolution", "9")
     assert "! Images like these cannot be trained on: flow enlarges 2 times" in told

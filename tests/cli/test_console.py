@@ -1,16 +1,19 @@
-"""What commands print where standard output has no character for it: in a pipe on Windows, or in the locale C."""
+"""What commands print where standard output has no character for it, as in the locale C, or nobody reads it."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
+from dataclasses import dataclass
 
 import pytest
 from helpers.generators import make_generator
+from helpers.programs import as_a_program
 
 from ganaug.cli import main
 from ganaug.cli.console import spell_out
+from ganaug.cli.flags import run
 
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 SAID = f"{MINUS}0.3 to 1.2 {TIMES} “cat” … café 猫\udc80"
@@ -83,3 +86,41 @@ def test_a_command_shows_classes_that_the_console_does_not_know(output, tmp_path
     read = output("cp1252")
     main(["inspect", str(tmp_path)])
     assert r"cat, \u732b" in read()
+
+
+@dataclass(frozen=True)
+class NoFlags:
+    """A program without flags."""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has another error for it")
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda _: main(["--help"]),
+        lambda _: main(["check", "--help"]),
+        lambda folder: main(["inspect", str(folder)]),
+        lambda _: run(NoFlags, lambda _: sys.stdout.write("a line\n"), None, words=[]),
+        lambda _: run(NoFlags, lambda _: sys.stdout.write("x" * 99_999), None, words=[]),
+    ],
+    ids=["help", "help of a command", "inspect", "a line", "a lot"],
+)
+def test_a_program_whose_output_is_read_no_further_ends_without_a_word(tmp_path, monkeypatch, program):
+    make_generator(("cat", "dog")).save_pretrained(tmp_path)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        with as_a_program(), pytest.raises(SystemExit) as ended:
+            program(tmp_path)
+    assert ended.value.code == 141
+    assert not sys.stderr.getvalue()
+
+
+def test_another_broken_pipe_is_an_error(capsys):
+    def fails(_: object) -> None:
+        raise BrokenPipeError("the server is gone")
+
+    with as_a_program(), pytest.raises(SystemExit, match="error: the server is gone"):
+        run(NoFlags, fails, None, words=[])

@@ -63,6 +63,24 @@ def test_every_fault_of_a_folder_is_found_and_none_ends_it(tmp_path):
     assert copied(audit) == [{"000.png", "again.png", "mine.png"}]
 
 
+def test_images_with_a_pixel_that_is_not_opaque_are_counted(tmp_path):
+    folder = write_class_folders(tmp_path / "photos", small_images(n=9))
+    Image.new("RGBA", (12, 12), (9, 9, 9, 255)).save(folder / "class 0" / "opaque.png")
+    assert audit_images(folder).transparent == 0
+    Image.new("RGBA", (12, 12), (9, 9, 9, 254)).save(folder / "class 0" / "alpha.png")
+    Image.new("L", (12, 12), 7).save(folder / "class 1" / "colour.png", transparency=7)
+    Image.new("P", (12, 12)).save(folder / "class 2" / "palette.gif", transparency=0)
+    Image.new("I;16", (12, 12), 700).save(folder / "class 2" / "16 bits.png", transparency=700)
+    assert audit_images(folder).transparent == 4
+
+
+@pytest.mark.parametrize(("channels", "transparent"), [(1, 0), (2, 2), (3, 0), (4, 2)])
+def test_transparent_images_in_memory_are_counted(channels, transparent):
+    pixels = torch.full((5, 8, 8, channels), 255, dtype=torch.uint8)
+    pixels[:2, 0, 0, -1] = 0
+    assert audit_images((pixels.numpy(), [0, 1, 0, 1, 0])).transparent == transparent
+
+
 def test_no_image_at_all_is_refused(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_bytes(b"no image")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -518,11 +519,27 @@ def test_the_same_answers_from_two_processes(parts, tmp_path, monkeypatch):
     study = Study(parts[0], parts[3], {"it": Replay(parts[1])}, settings=replace(QUICK, steps=3))
     plain = study.augmented_arms()[1]
     jobs = [Job(study, arm, seed) for arm in (plain, study.mixed_arm("it", plain, 0.5)) for seed in (0, 1)]
-    both = [Cells([study], tmp_path / str(n), processes=n).run(jobs, "cells") for n in (1, 2)]
+    drawn = []
+    monkeypatch.setattr("ganaug.evaluation.cells._tell", lambda _, count: drawn.append(count))
+    both = []
+    for n in (1, 2):
+        both.append(Cells([study], tmp_path / str(n), processes=n).run(jobs, "cells"))
+        assert drawn.pop() == 2 * study.pool_size(3 * study.settings.batch_size)  # of each seed, once
     for one, two in zip(*both, strict=True):
         assert one.predicted.shape == one.confidence.shape == (len(parts[3]),)
         assert torch.equal(one.predicted, two.predicted)
         assert torch.equal(one.confidence, two.confidence)
+
+
+def test_rounds_share_a_progress_bar_whose_total_grows(parts, tmp_path, capsys):
+    study = Study(parts[0], parts[3], {}, settings=replace(QUICK, steps=1))
+    cells, arm = Cells([study], tmp_path), study.augmented_arms()[0]
+    cells.run([Job(study, arm, 0)], "alone")
+    assert "alone: 100%" in capsys.readouterr().err
+    with cells.one_bar():
+        cells.run([Job(study, arm, seed) for seed in (0, 1)], "first")
+        cells.run([Job(study, arm, seed) for seed in (1, 2)], "second")
+    assert re.fullmatch(r"second: 100%.* 4/4 \[.*", capsys.readouterr().err.strip().rpartition("\r")[2])
 
 
 SCRIPT = """

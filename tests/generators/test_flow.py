@@ -11,7 +11,7 @@ from helpers.images import small_images
 from ganaug import Generator, InputError, LabelledImages, sample
 from ganaug.generators import FlowGenerator
 from ganaug.sampling.inference import InferenceCopy
-from ganaug.training import FlowTrainer, TrainingSettings, train
+from ganaug.training import FlowTrainer, GANObjective, TrainingSettings, make_trainer, train
 
 NAMES = ("left", "right")
 
@@ -179,11 +179,19 @@ def test_a_step_depends_on_seed_and_number_alone(accelerator):
         ({"augment": ("flip", "cutout")}, "got cutout"),
         ({"discriminator_steps": 2}, "a flow has no discriminator"),
         ({"half_batches": True}, "a flow has no discriminator"),
+        ({"discriminator_learning_rate": 1e-4}, "no use for discriminator_learning_rate"),
+        ({"fake_labels": "real"}, "no use for fake_labels"),
     ],
 )
 def test_settings_that_mean_nothing_to_a_flow_are_refused(accelerator, settings, message):
     with pytest.raises(InputError, match=message):
         FlowTrainer(build(), halves(), TrainingSettings(**settings), accelerator)
+
+
+def test_losses_of_a_gan_are_refused_for_a_flow(accelerator):
+    losses = GANObjective("hinge", class_weight_real=0.5)
+    with pytest.raises(InputError, match="no use for adversarial_loss, class_weight_real"):
+        make_trainer(build(), losses, halves(), TrainingSettings(), accelerator)
 
 
 def test_flipped_images_are_drawn_where_flip_is_asked_for(accelerator):

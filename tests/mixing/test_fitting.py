@@ -103,7 +103,7 @@ def test_a_generator_is_fitted_once_whatever_surrounds_it(monkeypatch, tmp_path,
     assert "32.0/32.0" in shown.getvalue()  # the progress bar, in images
     warning = caplog.messages[0]
     assert "to noise: 60 images of 12x12 pixels, 3 classes. It takes minutes" in warning
-    assert "preset: flow, 0.032 kimg. For the test" in warning
+    assert "preset: flow, 0.032 kimg (32 images shown in training). For the test" in warning
     assert "what to expect: nothing" in warning
     assert "\nclasses: class 0 20, class 1 20, class 2 20\n" in warning
     assert str(folder) in warning
@@ -155,7 +155,7 @@ def test_of_two_processes_one_trains_and_the_other_waits(stand_in, tmp_path):
     make_generator(small_images().classes).save_pretrained(tmp_path / "made")
     stand_in(
         f"echo trained >> {here}/trained; mkdir $OUTPUT/training; cp {here}/made/* $OUTPUT; "
-        f"until grep -q 'waiting for it' {here}/*.log; do sleep 0.05; done"
+        f"until grep -q 'waiting for a generator' {here}/*.log; do sleep 0.05; done"
     )
 
     def ask(k: int) -> None:
@@ -168,7 +168,9 @@ def test_of_two_processes_one_trains_and_the_other_waits(stand_in, tmp_path):
         assert process.exitcode == 0
     logs = [(tmp_path / f"{k}.log").read_text() for k in range(2)]
     assert sorted(log.count("No generator was given") for log in logs) == [0, 1]
-    assert sorted(log.count("another process is making a generator for noise; waiting") for log in logs) == [0, 1]
+    assert sorted(
+        log.count("waiting for a generator for noise, which another worker or process is making") for log in logs
+    ) == [0, 1]
     answers = {(tmp_path / f"{k}.answer").read_text() for k in range(2)}
     assert answers == {str(tmp_path / "fitted" / name) for name in kept(tmp_path)}
     assert (tmp_path / "trained").read_text() == "trained\n"

@@ -11,11 +11,12 @@ import pytest
 import torch
 from helpers.generators import make_generator
 from helpers.images import THREE, small_images, write_idx_pair
+from PIL import Image
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Subset, WeightedRandomSampler, random_split
 from torch.utils.data.distributed import DistributedSampler
 from torchvision import tv_tensors
-from torchvision.datasets import FashionMNIST
+from torchvision.datasets import FashionMNIST, ImageFolder
 from torchvision.transforms import v2
 
 from ganaug import ConditionalGANAugment, MixedBatchSampler, open_images
@@ -144,6 +145,29 @@ def test_alignment_is_compared_after_the_transforms(three):
     ]:
         with pytest.raises(ValueError, match=r"real and generated items differ after the transforms \(.*" + message):
             pairs(fake_transform=fake_transform).check_alignment()
+
+
+def test_a_dropped_transparency_is_named_as_what_backgrounds_may_differ_by(three, tmp_path):
+    for number in range(6):
+        drawn = Image.new("RGBA", (12, 12), (0, 0, 0, 0))
+        drawn.paste((90, 90, 90, 255), (4, 4, 8, 8))
+        (tmp_path / THREE[number % 3]).mkdir(exist_ok=True)
+        drawn.save(tmp_path / THREE[number % 3] / f"{number}.png")
+    generator = _OnWhite()
+    with pytest.raises(ValueError, match="backgrounds differ: corners have a mean of 0 in real images, and of 255 in"):
+        ConditionalGANAugment(ImageFolder(str(tmp_path)), generator, ratio=0.5).check_alignment()
+    ConditionalGANAugment(open_images(tmp_path), generator, ratio=0.5).check_alignment()
+
+
+class _OnWhite(nn.Module):
+    """Generator of grey squares on white."""
+
+    latent_dim, label_names = 1, THREE
+
+    def forward(self, z, labels):
+        images = torch.ones(len(z), 3, 12, 12)
+        images[:, :, 4:8, 4:8] = 90 / 127.5 - 1
+        return images
 
 
 class _Noise(nn.Module):

@@ -37,9 +37,9 @@ def test_the_first_command_trains_on_the_bundled_digits(first_run):
     # The launcher set OMP_NUM_THREADS=1; the recipe uses all cores.
     cores = len(os.sched_getaffinity(0))
     assert f"threads: {cores} (of {cores} cores; OMP_NUM_THREADS=1 is the launcher's), precision:" in output
-    assert re.search(r"preset: flow, [\d.]+ kimg\. .* 4,000 images are shown [\d.]+ times each", output)
+    assert re.search(r"preset: flow, [\d.]+ kimg .* 4,000 images are shown [\d.]+ times each", output)
     assert re.search(
-        r"classes: 0 400, .*\n(.|\n)*measured: the nearest .* own images: .* \([+-][\d.]+ points \[", output
+        r"classes: 0 400, .*\n(.|\n)*measured: the case closest .* own images: .* \([+-][\d.]+ points \[", output
     )
     folder = cwd / "outputs" / "flow"
     generator = Generator.from_pretrained(folder)

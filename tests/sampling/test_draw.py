@@ -355,3 +355,11 @@ def test_samples_can_be_trained_on(generator):
     weight = torch.ones(1, requires_grad=True)
     (images * weight).sum().backward()
     assert weight.grad is not None
+
+
+def test_a_caller_is_told_how_many_images_are_drawn(generator):
+    told: list[int] = []
+    images = sample(generator, [0] * 600, drawn=told.append)
+    assert sum(told) == 600
+    assert len(told) > 1
+    assert torch.equal(images, sample(generator, [0] * 600))

@@ -66,19 +66,19 @@ def test_a_preflight_says_classes_model_cost_and_what_was_measured():
     preset = choose_preset(images)
     first, second, third, fourth = str(Preflight(images, preset, "an hour")).splitlines()
     assert first == "classes: class 0 20, class 1 20, class 2 20"
-    assert second.startswith(f"preset: flow, {preset.settings.total_kimg:g} kimg. ")
+    assert second.startswith(f"preset: flow, {preset.settings.total_kimg:g} kimg (60,000 images shown in training). ")
     assert third == "takes: an hour"
     assert fourth == f"{preset.expectation}."
-    assert str(Preflight(images, "sngan", "an hour")) == f"{first}\nmodel: sngan, as asked for\n{third}"
+    assert str(Preflight(images, "sngan, as you asked", "an hour")) == f"{first}\nmodel: sngan, as you asked\n{third}"
 
 
 @pytest.mark.parametrize(
     ("own", "elsewhere", "told"),
     [
-        ("helps", True, "^About so many images .* were enough"),
-        ("no worthwhile effect", True, "not seen to help. What has helped brought in other images; .* longer than 60"),
-        ("cannot tell yet", True, "not seen to help. What has helped brought in other images; "),
-        ("hurts", False, "not seen to help. Nothing that was measured has helped; "),
+        ("helps", True, "about this many images, .* has helped$"),
+        ("no worthwhile effect", True, "here 60 kimg.* has not helped. What has helped brought in other images"),
+        ("cannot tell yet", True, "has not helped. What has helped brought in other images"),
+        ("hurts", False, "has not helped. Nothing that was measured has helped"),
     ],
 )
 def test_whether_images_or_training_are_missing_follows_from_the_table(monkeypatch, own, elsewhere, told):

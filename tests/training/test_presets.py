@@ -42,7 +42,7 @@ def test_the_more_images_the_longer_and_it_says_so():
             assert preset.model == model
             shown = 100 * preset.settings.total_kimg / count
             assert f"{10 * count:,} images are shown {shown:,.0f} times each" in preset.reason
-            assert str(preset).startswith(f"preset: {model}, {preset.settings.total_kimg:g} kimg. ")
+            assert str(preset).startswith(f"preset: {model}, {preset.settings.total_kimg:g} kimg (")
             assert str(preset).endswith(f"{preset.expectation}.")
             assert preset.settings.class_sampling == 1
             assert ("would need more time" in preset.reason) == (quick and count > 500)
@@ -61,13 +61,21 @@ def test_the_more_images_the_longer_and_it_says_so():
         (
             (150, 150),
             {"total_kimg": 1},
-            r"flow, 1 kimg\. .*300 images are shown 3\.3 times each; .*own length is 60",
+            r"flow, 1 kimg .*300 images are shown 3\.3 times each; .*full length is 60",
         ),
-        ((150, 150), {"total_kimg": 0.03}, r"flow, 0\.03 kimg\. .*shown 0\.1 times each; .*own length is 60"),
-        ((150, 150), {"total_kimg": 120}, r"flow, 120 kimg\. .*shown 400 times each; .*own length is 60 kimg"),
-        ((150, 150), {"learning_rate": 1e-5}, r"flow, 60 kimg\. .*shown 200 times each; the fewer"),
-        ((300, 30), {"class_sampling": 1.0}, r"30 to 300 images: how often .* is up to class_sampling, 1\."),
-        ((300, 30), {"class_sampling": 0.5}, r"30 to 300 images: small ones are shown more often \(square root\)"),
+        (
+            (150, 150),
+            {"total_kimg": 0.03},
+            r"flow, 0\.03 kimg \(30 images shown in training\)\. .*shown 0\.1 times each; .*full length is 60",
+        ),
+        ((150, 150), {"total_kimg": 120}, r"flow, 120 kimg .*shown 400 times each; .*full length is 60 kimg"),
+        ((150, 150), {"learning_rate": 1e-5}, r"flow, 60 kimg .*shown 200 times each; the fewer"),
+        ((300, 30), {"class_sampling": 1.0}, r"30 to 300 images: class_sampling 1 decides"),
+        (
+            (300, 30),
+            {"class_sampling": 0.5},
+            r"30 to 300 images: small ones are shown more often \(square-root sampling\)",
+        ),
     ],
 )
 def test_what_is_said_of_a_preset_holds_for_the_flags(counts, flags, told):
@@ -116,14 +124,14 @@ KEYS = ("name", "images_per_class", "imbalance", "generator_from", "ratio", "est
     ("counts", "expected"),
     [
         ([30, 30], r"is few\. There, own images: helps \(\+1\.2 points \[0\.7, 1\.7\] .* at ratio 0\.3\)$"),
-        ([5, 5, 0], "is few, which has far more"),
+        ([5, 5, 0], "is few, with far more images"),
         ([100, 100], r"is some\. There, own images: cannot tell yet \(.*has helped: .*own images"),
         ([300, 300], r"is many\. There, own images: no worthwhile effect \(-0\.1 points \[-0\.6, 0\.4\]"),
         (
             [300, 300],
             r"What has helped: own images \(\+1\.2 at 20 of each class\), a published gen.* \(\+8\.0 at 20 of",
         ),
-        ([9000, 9000], r"is many, which has far fewer\. There, own images: no worthwhile effect"),
+        ([9000, 9000], r"is many, with far fewer images\. There, own images: no worthwhile effect"),
         ([100, 10], r"is tail\. There, own images: hurts"),
     ],
 )
@@ -177,7 +185,7 @@ def test_without_the_time_for_the_wide_network_the_narrow_one_is_trained(in_proc
     assert width("--budget_minutes", "0.00001", "--output_dir", "narrow") == 96
     told = capsys.readouterr().out  # of one step
     assert "preset: flow, 0.016 kimg" in told
-    assert "the preset's own length is 0.064 kimg" in told
+    assert "the preset's full length is 0.064 kimg" in told
     assert "expect less after 0.016 kimg" in told
     assert width("--total_kimg", "0.032", "--output_dir", "short") == 192
     assert "preset: flow-wide, 0.032 kimg" in capsys.readouterr().out
@@ -192,8 +200,24 @@ def test_a_presets_batch_is_that_of_all_processes_together():
     assert args.model == preset.model
 
 
-def test_a_latent_dim_for_a_flow_is_refused(in_process):
-    message = in_process("--dataset_name", "sklearn:digits", "--latent_dim", "64")
-    assert message == "error: the latents of flow follow from the images; leave out --latent_dim"
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--latent_dim", "64"], "flow has no latent_dim .* --latent_dim, or train .*: cgan-mlp, .*sngan"),
+        (["--conditioning", "concat"], "flow has no conditioning .*: acgan-64$"),
+        (["--model", "acgan-28", "--conditioning", "concat"], "acgan-28 has no conditioning .*: acgan-64$"),
+        (["--adversarial_loss", "hinge"], "a flow has no discriminator, .* adversarial_loss"),
+        (["--model", "flow", "--class_weight_real", "0.5", "--fake_labels", "real"], "fake_labels, class_weight_real"),
+        (
+            ["--model", "flow-wide", "--discriminator_learning_rate", "1e-4"],
+            "discriminator_learning_rate",
+        ),
+    ],
+)
+def test_a_flag_that_the_model_has_no_use_for_is_refused(in_process, flags, told):
+    assert re.search(f"^error: .*{told}", in_process("--dataset_name", "sklearn:digits", *flags))
+
+
+def test_a_latent_dim_that_is_none_is_refused(in_process):
     message = in_process("--dataset_name", "sklearn:digits", "--model", "acgan-28", "--latent_dim", "0")
     assert message.startswith("error: latent_dim must be a positive int, got 0")
