@@ -22,9 +22,9 @@ def trained(monkeypatch):
             generator.save_pretrained(path)
 
     monkeypatch.setattr(selection, "train_one", train_one)
-    monkeypatch.setattr(selection, "GENERATED", 2000)
+    monkeypatch.setattr(selection, "GENERATED", 600)
     train = selection.train_classifier
-    short = lambda *args, **options: train(*args, **{**options, "steps": 20})  # noqa: E731
+    short = lambda *args, **options: train(*args, **{**options, "steps": 10})  # noqa: E731
     monkeypatch.setattr(selection, "train_classifier", short)
     return trained
 
