@@ -5,6 +5,7 @@ For example: ganaug check photos
 
 from __future__ import annotations
 
+import os
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -292,14 +293,25 @@ def next_commands(
 
 
 def broken(command: Sequence[Sequence[str]]) -> str:
-    """A command in lines of at most 80 columns, if its flags are no longer, that a shell reads as one."""
+    """A command in lines of at most 80 columns, if its flags are no longer, that a shell reads as one.
+
+    Names of files in it may have characters that would move a terminal's cursor or colour it; they are spelt out.
+    """
     lines = [" "]
     for words in command:
-        flag = shlex.join(words)
+        flag = " ".join(shlex.quote(word) if word.isprintable() else ansi_c_quoted(word) for word in words)
         if lines[-1].strip() and len(f"{lines[-1]} {flag} \\") > WIDTH:
             lines.append("     ")
         lines[-1] += f" {flag}"
     return " \\\n".join(lines)
+
+
+def ansi_c_quoted(word: str) -> str:
+    """A word as bash and zsh read it, with a number for each byte that is not a plain character."""
+    letters = [
+        chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(word)
+    ]
+    return f"$'{''.join(letters)}'"
 
 
 def in_number(count: int, what: Literal["image", "class"] = "image") -> str:
