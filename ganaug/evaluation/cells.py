@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -354,7 +354,7 @@ class _Names:
         return cls(common, named, study.extra.fingerprint if study.extra else None)
 
     def of_cell(self, arm: Arm, seed: int) -> str:
-        own = {key: value for key, value in asdict(arm).items() if key not in ("name", "generator")}
+        own = {key: value for key, value in vars(arm).items() if key not in ("name", "generator")}
         source = self.generators[arm.generator] if arm.generator else None
         return fingerprints.of_values(self.common, own, source, self.extra if arm.scale > 1 else None, seed)[:32]
 
