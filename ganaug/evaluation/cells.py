@@ -33,7 +33,7 @@ from ganaug.core.files import WINDOWS, atomic_path, read_tensors, user_cache, wr
 from ganaug.core.hardware import best_device, has_bf16, one_thread_each
 from ganaug.core.integers import positive_int
 from ganaug.core.pixels import to_float
-from ganaug.core.progress import describe
+from ganaug.core.progress import describe, in_terminal
 from ganaug.core.seeding import forked_rng
 from ganaug.data import LabelledImages
 from ganaug.evaluation.augmentation import BatchTransform
@@ -430,7 +430,7 @@ def _what_it_makes(study: Study) -> list[Any]:
 
 def _tell(bar: Any, drawn: int) -> None:
     """Say in a progress bar how many images were drawn, until a classifier is trained; in a terminal alone."""
-    if sys.stderr and sys.stderr.isatty() and drawn:
+    if drawn and in_terminal():
         bar.set_postfix_str(f"{drawn:,} images drawn")
 
 
