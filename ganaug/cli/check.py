@@ -22,6 +22,7 @@ from ganaug.cli.images import DataArguments
 from ganaug.core.text import as_text, shortened
 from ganaug.data import Audit, reduce_images
 from ganaug.evaluation.leakage import ACCIDENTAL
+from ganaug.evaluation.plan import LEAST_HELD_OUT
 from ganaug.hub.missing import RUNS
 from ganaug.mixing.fitting import suitable_resolution
 from ganaug.training import MODELS, Preset, Trainer, choose_preset, make_trainer, new_run_folder, start_accelerator
@@ -77,6 +78,14 @@ def check(args: CheckArguments) -> None:
         found.append(Finding(f"No held-out images: {why_none}"))
     else:
         found += of_held_out(held_out, train)
+        if few := too_few_to_judge(held_out, train):
+            found.append(
+                Finding(
+                    f"Too few held-out images: {shortened(few, most=5)}. ganaug evaluate needs {LEAST_HELD_OUT} "
+                    "different ones of each class that are not among the training images"
+                )
+            )
+            held_out = None  # there can be no evaluation
 
     preset, takes = choose_preset(images), ""
     try:
@@ -233,6 +242,16 @@ def of_held_out(audit: Audit, train: Audit) -> Iterator[Finding]:
         f"Leak: {int(leaked.sum()):,} of {len(leaked):,} held-out images ({share:.1%}) are copies of training images, "
         f"every pixel equal. {then}. The first: {', '.join(names)}"
     )
+
+
+def too_few_to_judge(audit: Audit, train: Audit) -> list[str]:
+    """Classes of which an evaluation would be refused, with the number of held-out images that it could use."""
+    own = ~audit.copies_of(train.images)
+    labelled = torch.stack([audit.images.targets[own], audit.images.image_hashes[own]], 1).unique(dim=0)
+    counts = labelled[:, 0].bincount(minlength=len(audit.images.classes)).tolist()
+    return [
+        f"{name} ({count})" for name, count in zip(audit.images.classes, counts, strict=True) if count < LEAST_HELD_OUT
+    ]
 
 
 def what_it_takes(images: LabelledImages, preset: Preset) -> str:

@@ -107,6 +107,17 @@ def test_what_is_wrong_is_marked_and_the_next_command_deals_with_it(checked, pho
     ]
 
 
+@pytest.mark.parametrize("copied", [4, 5, 7])
+def test_no_evaluation_is_offered_that_would_be_refused(checked, photos, copied):
+    """Of the seven held-out images of a class."""
+    for path in sorted((photos / "test" / "class 1").iterdir())[:copied]:
+        shutil.copy(path, photos / "train" / "class 1" / f"again {path.name}")
+    told, following = checked("photos")
+    assert ("ganaug evaluate" in " ".join(following)) == (7 - copied >= 3)
+    assert ("an evaluation: trains dozens" in told) == (7 - copied >= 3)
+    assert (f"! Too few held-out images: class 1 ({7 - copied})." in told) == (7 - copied < 3)
+
+
 def test_transparent_images_are_a_warning_that_says_what_they_are_put_on(checked, photos):
     for number in range(2):
         Image.new("RGBA", (12, 12), (9, number, 9, 99)).save(photos / "train" / "class 0" / f"alpha{number}.png")
