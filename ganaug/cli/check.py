@@ -5,6 +5,7 @@ For example: ganaug check photos
 
 from __future__ import annotations
 
+import os
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from ganaug.cli.images import DataArguments
 from ganaug.core.text import as_text, shortened
 from ganaug.data import Audit, reduce_images
 from ganaug.evaluation.leakage import ACCIDENTAL
+from ganaug.evaluation.plan import LEAST_HELD_OUT
 from ganaug.hub.missing import RUNS
 from ganaug.mixing.fitting import suitable_resolution
 from ganaug.training import MODELS, Preset, Trainer, choose_preset, make_trainer, new_run_folder, start_accelerator
@@ -76,6 +78,14 @@ def check(args: CheckArguments) -> None:
         found.append(Finding(f"No held-out images: {why_none}"))
     else:
         found += of_held_out(held_out, train)
+        if few := too_few_to_judge(held_out, train):
+            found.append(
+                Finding(
+                    f"Too few held-out images: {shortened(few, most=5)}. ganaug evaluate needs {LEAST_HELD_OUT} "
+                    "different ones of each class that are not among the training images"
+                )
+            )
+            held_out = None  # there can be no evaluation
 
     preset, takes = choose_preset(images), ""
     try:
@@ -234,6 +244,16 @@ def of_held_out(audit: Audit, train: Audit) -> Iterator[Finding]:
     )
 
 
+def too_few_to_judge(audit: Audit, train: Audit) -> list[str]:
+    """Classes of which an evaluation would be refused, with the number of held-out images that it could use."""
+    own = ~audit.copies_of(train.images)
+    labelled = torch.stack([audit.images.targets[own], audit.images.image_hashes[own]], 1).unique(dim=0)
+    counts = labelled[:, 0].bincount(minlength=len(audit.images.classes)).tolist()
+    return [
+        f"{name} ({count})" for name, count in zip(audit.images.classes, counts, strict=True) if count < LEAST_HELD_OUT
+    ]
+
+
 def what_it_takes(images: LabelledImages, preset: Preset) -> str:
     """What training the preset takes here, in words.
 
@@ -292,14 +312,25 @@ def next_commands(
 
 
 def broken(command: Sequence[Sequence[str]]) -> str:
-    """A command in lines of at most 80 columns, if its flags are no longer, that a shell reads as one."""
+    """A command in lines of at most 80 columns, if its flags are no longer, that a shell reads as one.
+
+    Names of files in it may have characters that would move a terminal's cursor or colour it; they are spelt out.
+    """
     lines = [" "]
     for words in command:
-        flag = shlex.join(words)
+        flag = " ".join(shlex.quote(word) if word.isprintable() else ansi_c_quoted(word) for word in words)
         if lines[-1].strip() and len(f"{lines[-1]} {flag} \\") > WIDTH:
             lines.append("     ")
         lines[-1] += f" {flag}"
     return " \\\n".join(lines)
+
+
+def ansi_c_quoted(word: str) -> str:
+    """A word as bash and zsh read it, with a number for each byte that is not a plain character."""
+    letters = [
+        chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(word)
+    ]
+    return f"$'{''.join(letters)}'"
 
 
 def in_number(count: int, what: Literal["image", "class"] = "image") -> str:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import fields, is_dataclass, make_dataclass
+from dataclasses import is_dataclass, make_dataclass
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
@@ -197,8 +197,9 @@ def _instead(name: str, value: Any, arguments: type) -> str:
         return _FLAT
     if flags.get(name.removeprefix("no_")) is bool:
         return f"Write {name.removeprefix('no_')}: false"
-    if name in {field.name for field in fields(arguments)}:
+    hint = get_type_hints(arguments, include_extras=True).get(name)
+    if tyro.conf.Positional in getattr(hint, "__metadata__", ()):
         return "Give it in the command"
     close = get_close_matches(name, list(flags), n=1, cutoff=0.75)
-    hint = hint_for(name, flags) or (f"did you mean {close[0]}?" if close else "leave it out; --help has all flags")
-    return hint[0].upper() + hint[1:]
+    said = hint_for(name, flags) or (f"did you mean {close[0]}?" if close else "leave it out; --help has all flags")
+    return said[0].upper() + said[1:]

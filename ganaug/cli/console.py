@@ -55,20 +55,24 @@ def ending_with_the_reader() -> Iterator[None]:
     """A context that ends the program without a word where its output is read no further, as by ``| head``.
 
     Raises:
-        SystemExit: standard output is a pipe that nobody reads; with the code of a program that SIGPIPE ended.
+        SystemExit: standard output is a pipe that nobody reads, with the code of a program that SIGPIPE ended; or it
+            cannot be written to, as on a full disk, with the reason.
         BrokenPipeError: it was another pipe.
     """
     try:
-        try:
-            yield
-        finally:
-            if sys.stdout:
-                sys.stdout.flush()  # here, where it can be caught, not when the interpreter ends
+        yield
     except BrokenPipeError:
-        try:
-            print(flush=True)
-        except BrokenPipeError:
-            with open(os.devnull, "wb") as nowhere:  # for what is still to be flushed
-                os.dup2(nowhere.fileno(), sys.stdout.fileno())
-            sys.exit(128 + SIGPIPE)
+        _write_out("\n")
         raise
+    finally:
+        _write_out()  # here, where an error can be caught, not when the interpreter ends
+
+
+def _write_out(text: str = "") -> None:
+    try:
+        print(text, end="", flush=True)
+    except OSError as error:
+        with open(os.devnull, "wb") as nowhere:  # for what is still to be flushed
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        unread = isinstance(error, BrokenPipeError)
+        sys.exit(128 + SIGPIPE if unread else f"error: the output cannot be written: {error.strerror}")

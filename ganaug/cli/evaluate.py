@@ -201,8 +201,9 @@ def how_to_go_on(args: EvaluateArguments, found: Utility) -> str:
     for name, value in vars(wanted).items():
         if value != getattr(args.settings, name):
             flags += words_of(name, [f"{each}" for each in value] if isinstance(value, tuple) else value)
-    without = " without --budget_minutes" if args.budget_minutes is not None else ""
-    return f"To go on until it can be told, type the command again{without} and with\n    {' '.join(flags)}"
+    if args.budget_minutes is not None:  # given in the command or in the file of --config
+        flags += words_of("budget_minutes", None)
+    return f"To go on until it can be told, type the command again and add\n    {' '.join(flags)}"
 
 
 def tell(report: Report, folder: Path, go_on: str = "") -> None:

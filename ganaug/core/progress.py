@@ -1,4 +1,4 @@
-"""What a progress bar says that it is doing."""
+"""What a progress bar says that it is doing: much in a terminal, and no more than it must in a file."""
 
 from __future__ import annotations
 
@@ -13,4 +13,9 @@ def describe(bar: Any, what: str) -> None:
         bar (tqdm): the bar.
         what (str): is done now.
     """
-    bar.set_description(what, refresh=bool(sys.stderr) and sys.stderr.isatty())
+    bar.set_description(what, refresh=in_terminal())
+
+
+def in_terminal() -> bool:
+    """Whether progress bars are shown in a terminal."""
+    return bool(sys.stderr) and sys.stderr.isatty()

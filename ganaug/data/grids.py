@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from ganaug.data import LabelledImages
 
 _CELL = 56  # pixels: enough to see an 8x8 image, and for a line of large letters
 _PHONE, _LEGIBLE = 358, 12  # pixels: what a page has on a phone, and the size of letters that can be read there
-_LONGEST = 10  # times the size of its letters that a title may be long
+_LONGEST = 10.0  # times the size of its letters that a title may be long
 MOST_COLUMNS = 100  # more classes would take minutes to draw, and no viewer shows a picture of their width
 
 
@@ -79,8 +80,9 @@ def _title(text: str, size: int) -> Image.Image:
     font = ImageFont.load_default(size)
     lines = []
     for line in text.split("\n"):
-        while len(line) > 1 and font.getlength(line) > _LONGEST * size:
-            line = line.removesuffix("…")[:-1] + "…"
+        if font.getlength(line) > _LONGEST * size:
+            fitting = bisect(range(1, len(line)), _LONGEST * size, key=lambda n: font.getlength(line[:n] + "…"))
+            line = line[: max(1, fitting)] + "…"
         lines.append(line)
     width, height = 1 + math.ceil(max(map(font.getlength, lines))), math.ceil(1.25 * size)
     picture = Image.new("RGB", (width, height * len(lines)), "white")

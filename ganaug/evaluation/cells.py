@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +33,7 @@ from ganaug.core.files import WINDOWS, atomic_path, read_tensors, user_cache, wr
 from ganaug.core.hardware import best_device, has_bf16, one_thread_each
 from ganaug.core.integers import positive_int
 from ganaug.core.pixels import to_float
-from ganaug.core.progress import describe
+from ganaug.core.progress import describe, in_terminal
 from ganaug.core.seeding import forked_rng
 from ganaug.data import LabelledImages
 from ganaug.evaluation.augmentation import BatchTransform
@@ -354,7 +354,7 @@ class _Names:
         return cls(common, named, study.extra.fingerprint if study.extra else None)
 
     def of_cell(self, arm: Arm, seed: int) -> str:
-        own = {key: value for key, value in asdict(arm).items() if key not in ("name", "generator")}
+        own = {key: value for key, value in vars(arm).items() if key not in ("name", "generator")}
         source = self.generators[arm.generator] if arm.generator else None
         return fingerprints.of_values(self.common, own, source, self.extra if arm.scale > 1 else None, seed)[:32]
 
@@ -430,7 +430,7 @@ def _what_it_makes(study: Study) -> list[Any]:
 
 def _tell(bar: Any, drawn: int) -> None:
     """Say in a progress bar how many images were drawn, until a classifier is trained; in a terminal alone."""
-    if sys.stderr and sys.stderr.isatty() and drawn:
+    if drawn and in_terminal():
         bar.set_postfix_str(f"{drawn:,} images drawn")
 
 

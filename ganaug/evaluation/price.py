@@ -286,9 +286,13 @@ def within_budget(
         take longer than the budget, if its search is longest.
 
     Raises:
-        InputError: ``minutes`` is not positive and finite, or even the least does not fit.
+        InputError: ``minutes`` is not positive and finite, or even the least does not fit; or ``fixed`` names what is
+            no setting.
     """
     check_minutes("budget_minutes", minutes)
+    known = list(vars(plan.study.settings))
+    if unknown := sorted(set(fixed) - set(known)):
+        raise InputError(f"fixed names {', '.join(unknown)}, which is no setting; settings are {', '.join(known)}")
     before, draws = plan.study.settings, len(plan.judged)
 
     def price(settings: UtilitySettings) -> Price:

@@ -61,7 +61,9 @@ def what_was_set(training: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in training.items()
-        if value not in (None, "", [], ()) and (is_gan or name not in OF_A_DISCRIMINATOR)
+        if value is not None
+        and not (isinstance(value, str | list | tuple) and not value)
+        and (is_gan or name not in OF_A_DISCRIMINATOR)
     }
 
 

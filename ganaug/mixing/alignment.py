@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 _TOLERANCE = 0.25  # of the real images' range of values
-_BACKGROUND = 0.5  # of that range, by which corners differ where backgrounds do
+_BACKGROUND = 0.5  # of each side's own range, by which corners differ where backgrounds do
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class Look:
             mean=tuple(np.mean([array.mean(1) for array in channels], axis=0).tolist()) if comparable else (),
             corners=float(np.mean([_corners(image, array) for image, array in zip(images, arrays, strict=True)])),
         )
+
+    @property
+    def brightness_of_corners(self) -> float:
+        """0 for the smallest value, 1 for the largest, so that images with values of another scale compare."""
+        return (self.corners - self.low) / ((self.high - self.low) or 1.0)
 
 
 def _dtype(image: Any, array: Any) -> str:
@@ -101,7 +106,7 @@ def compare(real: Look, generated: Look) -> None:
     if not found:
         return
     background = ""
-    if abs(real.corners - generated.corners) > _BACKGROUND * (real.high - real.low):
+    if abs(real.brightness_of_corners - generated.brightness_of_corners) > _BACKGROUND:
         background = (
             f"Their backgrounds differ: corners have a mean of {real.corners:.3g} in real images, and of "
             f"{generated.corners:.3g} in generated ones. If your images are transparent, torchvision's ImageFolder "

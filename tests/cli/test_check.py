@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,6 +107,17 @@ def test_what_is_wrong_is_marked_and_the_next_command_deals_with_it(checked, pho
     ]
 
 
+@pytest.mark.parametrize("copied", [4, 5, 7])
+def test_no_evaluation_is_offered_that_would_be_refused(checked, photos, copied):
+    """Of the seven held-out images of a class."""
+    for path in sorted((photos / "test" / "class 1").iterdir())[:copied]:
+        shutil.copy(path, photos / "train" / "class 1" / f"again {path.name}")
+    told, following = checked("photos")
+    assert ("ganaug evaluate" in " ".join(following)) == (7 - copied >= 3)
+    assert ("an evaluation: trains dozens" in told) == (7 - copied >= 3)
+    assert (f"! Too few held-out images: class 1 ({7 - copied})." in told) == (7 - copied < 3)
+
+
 def test_transparent_images_are_a_warning_that_says_what_they_are_put_on(checked, photos):
     for number in range(2):
         Image.new("RGBA", (12, 12), (9, number, 9, 99)).save(photos / "train" / "class 0" / f"alpha{number}.png")
@@ -123,6 +136,15 @@ def test_long_commands_are_broken_where_a_shell_reads_on(checked, photos, capsys
         "ganaug evaluate --generator 'outputs/and another folder with a long name' --budget_minutes 30 "
         f"--train_data_dir '{far}' --resolution 12 --test_data_dir photos/test",
     ]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="asks bash, about names Windows has not")
+def test_a_name_that_would_move_the_cursor_is_spelt_out_and_still_pasted():
+    words = ["--train_data_dir", "it's \x1b[2J a\nb\\ $HOME \u202e猫 5\x01f", "c:\udc80"]
+    typed = check.broken([["printf", r"%s\0"], words])
+    assert all(line.isprintable() for line in typed.splitlines())
+    read = subprocess.run(["bash", "-c", typed], stdout=subprocess.PIPE, check=True).stdout
+    assert [os.fsdecode(word) for word in read.split(b"\0")[:-1]] == words
 
 
 def test_the_next_evaluation_is_of_the_run_that_comes_next_and_reads_what_is_there(checked, photos):

@@ -149,6 +149,9 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, written):
             training(*words)
     with pytest.raises(InputError, match=r"folder is not a flag .* Give it in the command"):
         parse(PublishArguments, words=["--config", written("folder: run")])
+    for read in (training, evaluation):
+        with pytest.raises(InputError, match=r"given is not a flag .* Leave it out"):
+            read("--config", written("given: [seeds]"))
 
 
 def test_settings_of_a_run_train_the_same_weights(in_process, tmp_path):

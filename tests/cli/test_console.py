@@ -118,6 +118,15 @@ def test_a_program_whose_output_is_read_no_further_ends_without_a_word(tmp_path,
     assert not sys.stderr.getvalue()
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("program", [lambda: main(["--help"]), lambda: run(NoFlags, print, None, words=[])])
+def test_output_that_cannot_be_written_ends_a_program_in_a_line(monkeypatch, program):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with as_a_program(), pytest.raises(SystemExit, match="output cannot be written: No space left"):
+            program()
+
+
 def test_another_broken_pipe_is_an_error(capsys):
     def fails(_: object) -> None:
         raise BrokenPipeError("the server is gone")

@@ -37,17 +37,19 @@ def arguments(*words: str) -> EvaluateArguments:
         return parse(EvaluateArguments, words=["--generator", "it", *words])
 
 
-def test_the_flags_that_would_tell_are_those_of_this_evaluation_with_more_seeds(study):
+def test_the_flags_that_would_tell_are_those_of_this_evaluation_with_more_seeds(study, tmp_path):
     found = found_by(study, 0.015)
     (verdict,) = found.verdicts.values()
     assert verdict.outcome == "cannot tell yet"
     assert "more seeds would tell" in verdict.sentence
-    said = how_to_go_on(arguments("--budget_minutes", "20"), found)
-    assert "without --budget_minutes" in said
-    words = said.splitlines()[-1].split()
-    again = arguments(*words).settings
     more = int(verdict.note.removeprefix("about ").split()[0])
-    assert again == replace(LEFT_OVER, seeds=3 + more)
+    # The command ends with them, whether it or a file has the budget.
+    (tmp_path / "flags.yaml").write_text("budget_minutes: 20\nseeds: 4")
+    for before in (["--budget_minutes", "20", "--seeds", "4"], ["--config", str(tmp_path / "flags.yaml")]):
+        said = how_to_go_on(arguments(*before), found)
+        again = arguments(*before, *said.splitlines()[-1].split())
+        assert again.settings == replace(LEFT_OVER, seeds=3 + more)
+        assert again.budget_minutes is None
     # What the user gave is not repeated.
     given = ["--steps", "60", "--max_steps", "60", "--batch_size", "32", "--no_learning_curve"]
     said = how_to_go_on(arguments(*given), found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.images import small_images
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ganaug.data.grids import MOST_COLUMNS, real_grid, sample_grid, shown_classes
 
@@ -63,3 +63,19 @@ def test_names_of_classes_are_whole_and_can_be_read_on_a_phone():
         _, top, _, bottom = ImageOps.invert(shown).getbbox()
         assert (bottom - top) * min(1, 358 / shown.width) > 7.5
     assert titles("x" * 200, "y").height < 200
+
+
+def test_a_long_name_is_cut_where_it_must_be_and_that_is_found_fast(monkeypatch):
+    """A run draws many grids, some of a hundred classes, so letters are not measured one after the other."""
+    measured, drawn, length = [], [], ImageFont.FreeTypeFont.getlength
+    monkeypatch.setattr(
+        ImageFont.FreeTypeFont, "getlength", lambda font, text: measured.append(1) or length(font, text)
+    )
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda _, place, text, *rest, **more: drawn.append(text))
+    sample_grid(Levels("i" * 200, "W" * 200), rows=1)
+    assert len(drawn) == 2
+    assert len(measured) < 30
+    for title in drawn:
+        widths = [length(ImageFont.load_default(12), text) for text in (title, title[0] + title)]
+        assert title.endswith("…")
+        assert widths[0] <= 120 < widths[1]

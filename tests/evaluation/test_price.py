@@ -268,6 +268,12 @@ def test_what_is_fixed_stays(plan, cells):
         within_budget(plan, cells, STEPS_ALONE, 10, fixed={"seeds", "max_steps", "batch_size"})
 
 
+@pytest.mark.parametrize("fixed", [("seed", "steps"), "seeds"])
+def test_a_fixed_setting_that_is_none_is_refused(plan, cells, fixed):
+    with pytest.raises(InputError, match="no setting; settings are seeds, steps, "):
+        within_budget(plan, cells, STEPS_ALONE, 10**6, fixed=fixed)
+
+
 @pytest.mark.parametrize("minutes", [0, -1, float("inf"), float("nan")])
 def test_a_budget_is_positive_and_finite(plan, cells, minutes):
     with pytest.raises(InputError, match="budget_minutes"):

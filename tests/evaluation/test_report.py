@@ -9,7 +9,9 @@ from pathlib import Path
 from shutil import which
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+import torch
 from helpers.report_example import DIGITS, difference_of, example_pictures, example_report
 from hypothesis import given
 from hypothesis import strategies as st
@@ -311,6 +313,10 @@ def test_how_a_generator_was_trained_is_what_its_kind_of_model_has():
     assert dict(training_settings({**recorded, "last_D_loss": 0.5})) == {**as_gan, "last D loss": "0.5"}
     as_flow = {"total kimg": "67.8", "compile": "no", "last loss": "0.1291"}
     assert dict(training_settings({**recorded, "last_loss": 0.1291})) == as_flow
+
+
+def test_what_training_in_python_recorded_may_be_of_another_type():
+    assert training_settings({"seed": np.int64(0), "sizes": torch.ones(2), "augment": ()})[0] == ("seed", "0")
 
 
 def test_a_generator_called_like_the_data_is_not_taken_for_them(digits):

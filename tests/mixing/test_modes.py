@@ -159,6 +159,22 @@ def test_a_dropped_transparency_is_named_as_what_backgrounds_may_differ_by(three
     ConditionalGANAugment(open_images(tmp_path), generator, ratio=0.5).check_alignment()
 
 
+def test_values_of_another_scale_are_no_other_background(tmp_path):
+    """White is 255 in one and 1 in the other."""
+    for name in THREE:
+        drawn = Image.new("RGB", (12, 12), "white")
+        drawn.paste((90, 90, 90), (4, 4, 8, 8))
+        (tmp_path / name).mkdir()
+        drawn.save(tmp_path / name / "0.png")
+    dataset = ImageFolder(
+        str(tmp_path), transform=v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)])
+    )
+    pairs = ConditionalGANAugment(dataset, _OnWhite(), ratio=0.5, fake_transform=v2.PILToTensor())
+    with pytest.raises(ValueError, match="items differ") as refused:
+        pairs.check_alignment()
+    assert "background" not in str(refused.value)
+
+
 class _OnWhite(nn.Module):
     """Generator of grey squares on white."""
 
