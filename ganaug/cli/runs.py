@@ -220,13 +220,14 @@ def _table(network: nn.Module, *inputs: torch.Tensor) -> str:
 
 
 def how_to_use(generator: Generator, path: Path) -> str:
-    """The lines that load a saved generator and draw from it."""
+    """Where to look at a saved generator, and the lines that load it and draw from it."""
     use = (
         "train = ConditionalGANAugment(dataset, generator, ratio=0.3)"
         if generator.conditional
         else "images = generator.sample([0] * 10)  # of no class in particular: this generator has none"
     )
     return (
+        f"\nLook at it: {path / 'training' / 'run.html'}\n"
         "\nUse it:\n"
         "from ganaug import ConditionalGANAugment, Generator\n"
         f"generator = Generator.from_pretrained({str(path)!r})\n"

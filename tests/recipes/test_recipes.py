@@ -61,6 +61,8 @@ def test_no_warning_of_our_own(first_run):
 
 def test_the_lines_it_prints_work(first_run):
     cwd, output = first_run
+    page = re.search(r"Look at it: (\S+)\n", output)[1]
+    assert (cwd / page).read_text().startswith("<!DOCTYPE html>")
     lines = output.split("Use it:\n")[1].strip().splitlines()[:3]
     assert lines[1] == "generator = Generator.from_pretrained('outputs/flow')"
     program = "\n".join(
