@@ -110,9 +110,12 @@ def check(args: CheckArguments) -> None:
             )
         )
     print(f"\nNext{', after a look at what is marked !' if any(each.warning for each in found) else ''}:")
-    for command in next_commands(args, data, train, held_out, run_folder_for(data, preset)):
+    commands = list(next_commands(args, data, train, held_out, run_folder_for(data, preset)))
+    for command in commands:
         print(broken(command))
+    judged = ", and --horizontal_flip to the evaluation" if len(commands) > 1 else ""
     print(wrapped("--budget_minutes is how long you have. Without it, nothing is shortened or left out."))
+    print(wrapped(f"Where a mirrored image is still of its class, add --augment flip to the training{judged}."))
 
 
 def open_held_out(args: CheckArguments, data: DataArguments, train: LabelledImages) -> tuple[Audit | None, str]:

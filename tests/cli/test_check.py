@@ -39,6 +39,9 @@ def checked(capsys, monkeypatch) -> Callable[..., tuple[str, list[str]]]:
         what, _, following = told.partition("\nNext")
         typed = [" ".join(line.split()) for line in following.replace("\\\n", "").splitlines() if line.startswith(" ")]
         commands = [line for line in typed if line.startswith("ganaug ")]
+        advice = " ".join(following.split())
+        assert "add --augment flip to the training" in advice
+        assert ("--horizontal_flip" in advice) == any(line.startswith("ganaug evaluate") for line in commands)
         for command in commands:
             _, name, *flags = shlex.split(command)
             reads, arguments = {"train": (parse_training, TrainArguments), "evaluate": (parse, EvaluateArguments)}[
