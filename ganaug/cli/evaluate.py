@@ -184,26 +184,30 @@ def kind_of(generator: Generator, train: LabelledImages) -> str:
 
 
 def how_to_go_on(args: EvaluateArguments, found: Utility) -> str:
-    """The flags with which more seeds or draws would give the verdicts that cannot be given yet; empty if none would.
+    """The flags with which more could be told than was; empty if none would do.
 
-    They name what a budget had left out, too: with other steps or augmentations, no classifier that is kept would do.
+    More steps come first, where classifiers were trained too briefly; else more seeds or draws, where a verdict cannot
+    be given yet. The flags name what a budget had left out, too: with other steps or augmentations, no classifier that
+    is kept would do.
     """
-    settings = found.study.settings
+    settings, flags = found.study.settings, []
     open_ones = [verdict for verdict in found.verdicts.values() if verdict.outcome == "cannot tell yet"]
     enough = [repeats_that_tell(verdict.difference, settings.margin) for verdict in open_ones]
-    repeats = max(filter(None, enough), default=0)
-    if not repeats:
+    if found.longer is not None:
+        wanted, until = replace(settings, max_steps=found.longer.arm.steps), "with longer training"
+    elif repeats := max(filter(None, enough), default=0):
+        # Over draws, repeats are counted in draws, and each of them keeps as many seeds as it has.
+        trainings = len(open_ones[0].primary.scores)
+        wanted = replace(settings, seeds=repeats * trainings // found.draws if found.draws > 1 else repeats)
+        flags, until = ([f"--draws={repeats}"] if found.draws > 1 else []), "until it can be told"
+    else:
         return ""
-    # Over draws, repeats are counted in draws, and each of them keeps as many seeds as it has.
-    trainings = len(open_ones[0].primary.scores)
-    wanted = replace(settings, seeds=repeats * trainings // found.draws if found.draws > 1 else repeats)
-    flags = [f"--draws={repeats}"] if found.draws > 1 else []
     for name, value in vars(wanted).items():
         if value != getattr(args.settings, name):
             flags += words_of(name, [f"{each}" for each in value] if isinstance(value, tuple) else value)
     if args.budget_minutes is not None:  # given in the command or in the file of --config
         flags += words_of("budget_minutes", None)
-    return f"To go on until it can be told, type the command again and add\n    {' '.join(flags)}"
+    return f"To go on {until}, type the command again and add\n    {' '.join(flags)}"
 
 
 def tell(report: Report, folder: Path, go_on: str = "") -> None:

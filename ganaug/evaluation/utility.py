@@ -153,8 +153,8 @@ class Utility:
     cell_seconds: float
 
     @property
-    def too_short(self) -> str:
-        """That the reference is better by more than chance if it is trained for longer, in words; empty if it is not.
+    def longer(self) -> ArmResult | None:
+        """The reference trained for longer, for the most steps that make it better by more than chance; None if none.
 
         Then a comparison with it may not hold for classifiers that are trained as long as they should be.
         """
@@ -165,10 +165,15 @@ class Utility:
             if result.arm == replace(arm, name=result.arm.name, steps=result.arm.steps)
         ]
         better = [result for result in longer if result.difference and result.difference.low > 0]
-        if not better:
+        return max(better, key=lambda result: result.arm.steps, default=None)
+
+    @property
+    def too_short(self) -> str:
+        """What longer training brings to the reference, in words; empty if it brings no more than chance."""
+        if self.longer is None:
             return ""
-        most = max(better, key=lambda result: result.arm.steps)
-        times, gain = most.arm.steps // arm.steps, in_words(cast(Difference, most.difference))
+        times = self.longer.arm.steps // self.reference.arm.steps
+        gain = in_words(cast(Difference, self.longer.difference))
         return (
             f"the classifiers were trained too briefly: without generated images, {times} times the steps bring {gain}"
         )

@@ -57,6 +57,17 @@ def test_the_flags_that_would_tell_are_those_of_this_evaluation_with_more_seeds(
     assert {"ratios", "augmentations"} <= fields_of_flags(said.split()) <= {"seeds", "ratios", "augmentations"}
 
 
+def test_classifiers_that_were_trained_too_briefly_are_trained_for_longer_first(study):
+    generator = Replay(study.train)
+    generator.info = {"training": {"seconds": 100.0}}
+    plan = plan_of(replace(study, generators={"it": generator}))
+    found = carry_out(plan, MadeUpCells(lambda job: 0.8 if job.arm.steps > LEFT_OVER.steps else 0.7))
+    assert "times the steps bring" in found.too_short
+    again = arguments(*how_to_go_on(arguments(), found).splitlines()[-1].split())
+    assert again.settings == replace(LEFT_OVER, max_steps=found.longer.arm.steps)
+    assert again.settings.max_steps > LEFT_OVER.max_steps
+
+
 def test_nothing_is_said_where_no_number_of_seeds_would_tell(study):
     found = found_by(study, 0.2)
     assert all(verdict.outcome == "helps" for verdict in found.verdicts.values())
