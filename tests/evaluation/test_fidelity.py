@@ -211,6 +211,7 @@ def inception_weights(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow  # half a GiB for a network that few use
 def test_inception_distances_are_those_of_inceptions_features(inception_weights):
     from torchmetrics.image.fid import NoTrainInceptionV3
 

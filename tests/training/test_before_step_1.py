@@ -159,7 +159,7 @@ def trained_and_drawn(model, accelerator, folder):
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(0)
         generator = chosen.make_generator(DATA, **({"width": 8} if model == "flow" else {}))
-        trained = train(make_trainer(generator, OBJECTIVE, DATA, settings, accelerator), RunFolder(folder))
+        trained = train(make_trainer(generator, chosen.objective, DATA, settings, accelerator), RunFolder(folder))
         loaded = Generator.from_pretrained(folder)
     return trained.state_dict(), loaded.state_dict(), {"images": loaded.sample([0, 1, 0])}
 

@@ -98,6 +98,7 @@ def test_two_processes_choose_together(tmp_path):
     assert (folder / "training" / "last" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_run(tmp_path):
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", recipe_path("train_acgan")]
     command += ["--dataset_name", "sklearn:digits", "--model", "acgan-28", "--total_kimg", "1000"]
