@@ -75,7 +75,8 @@ class UtilitySettings:
         if self.seeds < 2:
             raise InputError(f"seeds must be at least 2, for there to be error bars; got {self.seeds}")
         if self.max_steps < self.steps:
-            raise InputError(f"max_steps must be at least steps, got {self.max_steps} and {self.steps}. Raise it too")
+            both = f"{self.max_steps} and {self.steps}"
+            raise InputError(f"max_steps must be at least steps, got {both}. Raise max_steps, or lower steps")
         if not self.augmentations or not set(self.augmentations) <= set(get_args(Searched)):
             known = ", ".join(get_args(Searched))
             raise InputError(f"augmentations must be one or more of {known}; got {list(self.augmentations)}")

@@ -243,6 +243,13 @@ def test_classifiers_that_were_trained_too_briefly_are_warned_of(digits):
     page = render_html(report, example_pictures(digits))
     assert "trained too briefly" in verdicts(page)
     assert "is not known" not in verdicts(page)
+    # The advice is to find out, with flags that go together.
+    (generator,) = report.generators
+    assert generator.verdict.outcome == "helps"
+    assert f"at ratio {generator.verdict.recommended_ratio:g}." not in verdicts(page)
+    assert "before you decide" in verdicts(page)
+    flags = re.search(r"<code>--max_steps&nbsp;(\d+) --steps&nbsp;(\d+)</code>", page)
+    assert int(flags[1]) >= int(flags[2]) == report.settings.steps
 
 
 def test_the_method_says_how_often_what_was_trained(html):

@@ -125,6 +125,11 @@ def _meaning(report: Report, generator: GeneratorFacts) -> list[str]:
             if verdict.outcome == "helps"
             else ("below", "Train without them.")
         )
+        if report.search.too_short:
+            advice = (
+                "But these classifiers were trained too briefly, and with longer training it may be otherwise: train "
+                "them for longer before you decide."
+            )
         sentences.append(f"The whole 95 % interval lies {side} zero, so chance is an unlikely explanation. {advice}")
         if within(verdict.difference, margin):
             sentences.append(
