@@ -194,7 +194,10 @@ def how_to_go_on(args: EvaluateArguments, found: Utility) -> str:
     open_ones = [verdict for verdict in found.verdicts.values() if verdict.outcome == "cannot tell yet"]
     enough = [repeats_that_tell(verdict.difference, settings.margin) for verdict in open_ones]
     if found.longer is not None:
-        wanted, until = replace(settings, max_steps=found.longer.arm.steps), "with longer training"
+        # The search goes on to so many steps, or begins with them where it might have gone so far and did not.
+        steps, until = found.longer.arm.steps, "with longer training"
+        further = steps > settings.max_steps
+        wanted = replace(settings, max_steps=steps) if further else replace(settings, steps=steps)
     elif repeats := max(filter(None, enough), default=0):
         # Over draws, repeats are counted in draws, and each of them keeps as many seeds as it has.
         trainings = len(open_ones[0].primary.scores)

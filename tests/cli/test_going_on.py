@@ -12,8 +12,10 @@ from ganaug.cli.config import fields_of_flags
 from ganaug.cli.evaluate import EvaluateArguments, how_to_go_on
 from ganaug.cli.flags import parse
 from ganaug.evaluation import UtilitySettings
+from ganaug.evaluation.cells import Job
 from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.plan import plan_of
+from ganaug.evaluation.search import JUDGES
 from ganaug.evaluation.study import Study
 from ganaug.evaluation.utility import Utility, carry_out
 
@@ -57,15 +59,24 @@ def test_the_flags_that_would_tell_are_those_of_this_evaluation_with_more_seeds(
     assert {"ratios", "augmentations"} <= fields_of_flags(said.split()) <= {"seeds", "ratios", "augmentations"}
 
 
+def longer_pays_when_judged(job: Job) -> float:
+    if job.arm.steps <= LEFT_OVER.steps:
+        return 0.7
+    return 0.95 if job.seed >= JUDGES else 0.5
+
+
 def test_classifiers_that_were_trained_too_briefly_are_trained_for_longer_first(study):
     generator = Replay(study.train)
     generator.info = {"training": {"seconds": 100.0}}
-    plan = plan_of(replace(study, generators={"it": generator}))
-    found = carry_out(plan, MadeUpCells(lambda job: 0.8 if job.arm.steps > LEFT_OVER.steps else 0.7))
-    assert "times the steps bring" in found.too_short
-    again = arguments(*how_to_go_on(arguments(), found).splitlines()[-1].split())
-    assert again.settings == replace(LEFT_OVER, max_steps=found.longer.arm.steps)
-    assert again.settings.max_steps > LEFT_OVER.max_steps
+
+    # The search had to end at 60 steps, or might have gone on to four times as many and had no reason to.
+    for settings, changed in ((LEFT_OVER, "max_steps"), (replace(LEFT_OVER, max_steps=240), "steps")):
+        plan = plan_of(replace(study, generators={"it": generator}, settings=settings))
+        found = carry_out(plan, MadeUpCells(longer_pays_when_judged))
+        assert found.reference.arm.steps == 60
+        assert "4 times the steps bring" in found.too_short
+        again = arguments(*how_to_go_on(arguments(), found).splitlines()[-1].split())
+        assert again.settings == replace(settings, **{changed: 240})
 
 
 def test_nothing_is_said_where_no_number_of_seeds_would_tell(study):
