@@ -249,12 +249,10 @@ def of_held_out(audit: Audit, train: Audit) -> Iterator[Finding]:
 
 def too_few_to_judge(audit: Audit, train: Audit) -> list[str]:
     """Classes of which an evaluation would be refused, with the number of held-out images that it could use."""
-    own = ~audit.copies_of(train.images)
-    labelled = torch.stack([audit.images.targets[own], audit.images.image_hashes[own]], 1).unique(dim=0)
-    counts = labelled[:, 0].bincount(minlength=len(audit.images.classes)).tolist()
-    return [
-        f"{name} ({count})" for name, count in zip(audit.images.classes, counts, strict=True) if count < LEAST_HELD_OUT
-    ]
+    own = torch.nonzero(~audit.copies_of(train.images)).squeeze(1)
+    usable = audit.images.subset(own, audit.images.name)
+    counts = zip(usable.classes, usable.distinct_counts, strict=True)
+    return [f"{name} ({count})" for name, count in counts if count < LEAST_HELD_OUT]
 
 
 def what_it_takes(images: LabelledImages, preset: Preset) -> str:
@@ -276,7 +274,7 @@ def what_it_takes(images: LabelledImages, preset: Preset) -> str:
 
 
 def run_folder_for(data: DataArguments, preset: Preset) -> Path:
-    """A free folder for the run, called as the folder of images is; images from elsewhere leave it to the network."""
+    """A free folder for the run, named after the folder of images, or after the network if they are elsewhere."""
     name = MODELS[preset.model].generator.architecture
     if data.train_data_dir is not None:
         folder = data.train_data_dir.expanduser().resolve()

@@ -148,8 +148,8 @@ def words_of(name: str, value: Any) -> list[str]:
     """A flag and its value as they stand in a command."""
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no_{name}"]
-    if isinstance(value, list):
-        return [f"--{name}={value[0]}", *value[1:]] if value else [f"--{name}"]
+    if isinstance(value, list | tuple):
+        return [f"--{name}={value[0]}", *map(str, value[1:])] if value else [f"--{name}"]
     return [f"--{name}={value}"]
 
 

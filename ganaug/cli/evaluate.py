@@ -85,7 +85,7 @@ class EvaluateArguments:
 
     @property
     def fixed(self) -> frozenset[str]:
-        """The settings that a budget does not change, for the user gave them."""
+        """The settings that a budget does not change, because the user gave them."""
         return self.given & {setting.name for setting in fields(UtilitySettings)}
 
     @property
@@ -202,12 +202,12 @@ def how_to_go_on(args: EvaluateArguments, found: Utility) -> str:
         # Over draws, repeats are counted in draws, and each of them keeps as many seeds as it has.
         trainings = len(open_ones[0].primary.scores)
         wanted = replace(settings, seeds=repeats * trainings // found.draws if found.draws > 1 else repeats)
-        flags, until = ([f"--draws={repeats}"] if found.draws > 1 else []), "until it can be told"
+        flags, until = ([f"--draws={repeats}"] if found.draws > 1 else []), "until it can tell"
     else:
         return ""
     for name, value in vars(wanted).items():
         if value != getattr(args.settings, name):
-            flags += words_of(name, [f"{each}" for each in value] if isinstance(value, tuple) else value)
+            flags += words_of(name, value)
     if args.budget_minutes is not None:  # given in the command or in the file of --config
         flags += words_of("budget_minutes", None)
     return f"To go on {until}, type the command again and add\n    {' '.join(flags)}"
