@@ -21,7 +21,7 @@ from ganaug.cli.train_flags import Arguments, TrainingArguments, with_defaults
 from ganaug.core.files import json_text
 from ganaug.core.hardware import cpu_threads
 from ganaug.core.integers import check_minutes
-from ganaug.generators import FlowGenerator
+from ganaug.generators import ACGANGenerator, FlowGenerator
 from ganaug.hub.missing import RUNS
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training import (
@@ -36,6 +36,7 @@ from ganaug.training import (
     new_run_folder,
     preset_within,
 )
+from ganaug.training.acgan_trainer import check_acgan_settings
 from ganaug.training.checkpoints import check_held_out
 from ganaug.training.flow_trainer import check_flow_settings
 from ganaug.training.preflight import Preflight, cost, cost_of
@@ -62,8 +63,10 @@ def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
                 f"{args.model} has no {name} to choose. Leave out --{name}, or train a model that has it: "
                 f"{', '.join(having)}"
             )
-    if issubclass(model.generator, FlowGenerator):
+    if model.generator is FlowGenerator:
         check_flow_settings(args.training, args.objective)
+    if model.generator is ACGANGenerator:
+        check_acgan_settings(args.training)
     if args.init_from is None:
         return model.make_generator(images, **options)
     trained = Generator.from_pretrained(args.init_from)

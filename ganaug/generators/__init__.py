@@ -14,6 +14,7 @@ from ganaug.generators.cgan import (
 )
 from ganaug.generators.dcgan import DCGAN32Discriminator, DCGAN32Generator
 from ganaug.generators.flow import FlowGenerator, VelocityUNet
+from ganaug.generators.one_pass import ACGANGenerator, FlowDiscriminator
 from ganaug.generators.sngan import SNGANDiscriminator, SNGANGenerator
 from ganaug.hub.registry import register_generator, registered_generators
 
@@ -22,12 +23,14 @@ __all__ = [
     "ACGAN28Generator",
     "ACGAN64Discriminator",
     "ACGAN64Generator",
+    "ACGANGenerator",
     "CGANMLPDiscriminator",
     "CGANMLPGenerator",
     "CGANMaxoutDiscriminator",
     "CGANMaxoutGenerator",
     "DCGAN32Discriminator",
     "DCGAN32Generator",
+    "FlowDiscriminator",
     "FlowGenerator",
     "Generator",
     "SNGANDiscriminator",

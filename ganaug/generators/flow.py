@@ -98,10 +98,17 @@ class FlowGenerator(Generator):
         return F.pixel_shuffle(self.unet(patches, t, self.label_embedding(labels)), 2).float()
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        """See :meth:`Generator.forward`.
+        """See :meth:`Generator.forward`."""
+        return self.follow(z, labels).clamp(-1, 1)
+
+    def follow(self, z: Tensor, labels: Tensor) -> Tensor:
+        """The images that the steps end at, float32 (N, C, H, W), whose values may leave [-1, 1] a little.
 
         Follows the velocity by the two-step Adams-Bashforth method, which is of second order with one pass for each
         step. With so few passes it ended nearer to the exact end of the path than Heun's or the midpoint method.
+
+        Args:
+            z, labels (Tensor): as in :meth:`forward`.
         """
         x_t = z.view(-1, self.channels, self.image_size, self.image_size)
         times = [(k / self.steps) ** EARLY for k in range(self.steps + 1)]
@@ -113,7 +120,7 @@ class FlowGenerator(Generator):
             change = 0 if v_before is None else h / (2 * h_before) * (v - v_before)
             x_t = x_t + h * (v + change)
             v_before, h_before = v, h
-        return x_t.clamp(-1, 1)
+        return x_t
 
 
 class VelocityUNet(nn.Module):
@@ -123,6 +130,9 @@ class VelocityUNet(nn.Module):
         channels (int): C.
         side (int): height and width in pixels; halved inside until it is odd, or 8 or less.
         width (int): channels of the smallest images inside.
+
+    Attributes:
+        seen_channels (list of int): channels of each of its :meth:`features`.
 
     Source: Ronneberger, Fischer and Brox 2015, "U-net"; Ho, Jain and Abbeel 2020, "Denoising diffusion probabilistic
     models", appendix B, for residual blocks that are told the time by sines and cosines.
@@ -137,6 +147,7 @@ class VelocityUNet(nn.Module):
         shares = [width // 3 ** (depth - k) // GROUPS * GROUPS for k in range(depth + 1)]
         widths = [max(share, min(width, NARROWEST)) for share in shares]
         pairs = list(pairwise(widths))
+        self.seen_channels = [*widths, *reversed(widths[:-1])]
         self.register_buffer("frequencies", torch.logspace(0, math.log10(200), FREQUENCIES))
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, CONDITION), nn.SiLU(), nn.Linear(CONDITION, CONDITION))
         self.enter = nn.Conv2d(channels, widths[0], 3, padding=1)
@@ -157,6 +168,18 @@ class VelocityUNet(nn.Module):
             t (Tensor): float (N,), in [0, 1].
             condition (Tensor): float (N, 128), what else the velocity depends on.
         """
+        return cast(Tensor, self.leave(self.features(x_t, t, condition)[-1]))
+
+    def features(self, x_t: Tensor, t: Tensor, condition: Tensor) -> list[Tensor]:
+        """What the network sees in images, from the first block on the way down to the last on the way up.
+
+        Args:
+            x_t, t, condition (Tensor): as in :meth:`forward`.
+
+        Returns:
+            list of Tensor: float (N, c, h, w): after the block of each size on the way down, after those in the
+            middle, and after the block of each size on the way up.
+        """
         # The condition that all blocks get: time and label.
         angles = t[:, None] * self.frequencies
         condition = F.silu(self.time(torch.cat([angles.sin(), angles.cos()], 1)) + condition)
@@ -167,10 +190,12 @@ class VelocityUNet(nn.Module):
             values = shrink(skips[-1])
         for block in self.middle:
             values = block(values, condition)
+        seen = [*skips, values]
         # And up again, each size together with what was kept of it.
         for block, enlarge, skip in reversed(list(zip(self.up, self.enlarge, skips, strict=True))):
             values = block(torch.cat([enlarge(values), skip], 1), condition)
-        return cast(Tensor, self.leave(values))
+            seen.append(values)
+        return seen
 
 
 class _Block(nn.Module):

@@ -1,5 +1,6 @@
 """Training a generator: models and presets, trainers and objectives, and the loop with its checkpoints."""
 
+from ganaug.training.acgan_trainer import ACGANTrainer
 from ganaug.training.checkpoints import (
     Checkpoint,
     Checkpoints,
@@ -35,6 +36,7 @@ from ganaug.training.trainer import Trainer
 __all__ = [
     "CLASSIC_MODELS",
     "MODELS",
+    "ACGANTrainer",
     "Checkpoint",
     "Checkpoints",
     "FlowTrainer",

@@ -74,7 +74,7 @@ def recipe_of(generator: Generator) -> Recipe:
         )
     said = generator.info["training"]
     settings = [field.name for field in fields(TrainingSettings)]
-    losses = [] if isinstance(generator, FlowGenerator) else [field.name for field in fields(GANObjective)]
+    losses = [] if type(generator) is FlowGenerator else [field.name for field in fields(GANObjective)]
     facts = "num_processes", "held_back", "further_inputs"
     missing = [name for name in (*settings, *losses, *facts) if name not in said]
     if missing:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import copy
+import math
+import time
+from collections.abc import Mapping
 from dataclasses import fields
+from itertools import accumulate, pairwise
+from typing import Any, ClassVar, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from tqdm import tqdm
 
 from ganaug.core.errors import InputError
+from ganaug.core.pixels import to_float, to_uint8
 from ganaug.data import LabelledImages
 from ganaug.generators.flow import FlowGenerator
 from ganaug.hub.config import OF_A_DISCRIMINATOR
 from ganaug.training.losses import GANObjective, Monitors
 from ganaug.training.settings import TrainingSettings
-from ganaug.training.trainer import Trainer, mean_over_parts
+from ganaug.training.trainer import GENERATOR, Phase, Trainer, mean_over_parts
+
+FLOW, DISTILLATION, ADVERSARIAL = "flow", "distillation", "adversarial"
+PHASES = {FLOW: 1.0, DISTILLATION: 0.5, ADVERSARIAL: 0.1}  # what they multiply the generator's learning rate by
+TEACHER_STEPS = 8
+REUSED = 5  # times that each image of the teacher is used in distillation, roughly
 
 
 def check_flow_settings(settings: TrainingSettings, objective: GANObjective | None = None) -> None:
@@ -27,11 +40,7 @@ def check_flow_settings(settings: TrainingSettings, objective: GANObjective | No
     Raises:
         InputError: they ask for augmentation other than flip, or for what only a discriminator can have.
     """
-    others = [name for name in settings.augment if name != "flip"]
-    if others:
-        raise InputError(
-            f"a flow learns to draw all it is shown, so its augment may only be flip; got {', '.join(others)}"
-        )
+    check_augmentation("a flow", settings)
     # Values of a discriminator and its losses that somebody chose: those by default may come from the file of a run.
     usual = {**vars(TrainingSettings()), **vars(GANObjective())}
     chosen = {**vars(settings), **vars(objective or GANObjective())}
@@ -43,38 +52,85 @@ def check_flow_settings(settings: TrainingSettings, objective: GANObjective | No
         )
 
 
-class FlowTrainer(Trainer):
-    """A generator that learns the velocity from noise to images.
+def check_augmentation(kind: str, settings: TrainingSettings) -> None:
+    """Refuse what would be drawn, because a flow is shown it.
 
-    At a time t between 0 and 1, an image x_1 and noise x_0 make x_t = (1 - t) x_0 + t x_1. The network's answer v is
-    the velocity there; the loss is its mean squared error against x_1 - x_0.
+    Args:
+        kind (str): of generator, with its article.
+        settings (TrainingSettings): of the training.
+
+    Raises:
+        InputError: they ask for augmentation other than flip.
+    """
+    others = [name for name in settings.augment if name != "flip"]
+    if others:
+        raise InputError(
+            f"{kind} learns to draw all it is shown, so its augment may only be flip; got {', '.join(others)}"
+        )
+
+
+class FlowTrainer(Trainer):
+    """A generator that learns the velocity from noise to images, and then, if it shall take few steps, to take them.
+
+    First phase, flow matching: at a time t between 0 and 1, an image x_1 and noise x_0 make x_t = (1 - t) x_0 + t x_1.
+    The network's answer v is the velocity there; the loss is its mean squared error against x_1 - x_0.
+
+    Second phase, distillation, of a generator of fewer than 8 steps: the averaged generator so far, the teacher, draws
+    images in 8 steps, and the generator learns to draw the same from the same noise in its own; the loss is the mean
+    squared error between the images.
 
     Args:
         generator (FlowGenerator): trained in place.
         data, settings, accelerator: as for :class:`Trainer`.
+
+    Attributes:
+        teacher (FlowGenerator, optional): see above; None in the first phase.
 
     Raises:
         InputError: the settings ask for augmentation other than flip, or for what only a discriminator can have.
         ValueError: the shape or classes of the images differ from the generator's.
 
     Source: Lipman et al. 2023, "Flow matching for generative modeling", with straight paths; times from Esser et al.
-    2024, "Scaling rectified flow transformers for high-resolution image synthesis", section 3.1.
+    2024, "Scaling rectified flow transformers for high-resolution image synthesis", section 3.1; for distillation,
+    Luhman and Luhman 2021, "Knowledge distillation in iterative generative models for improved sampling speed".
     """
+
+    LENGTHS: ClassVar[tuple[float, ...]] = (2, 1)  # of the phases, relative to one another
 
     def __init__(
         self, generator: FlowGenerator, data: LabelledImages, settings: TrainingSettings, accelerator: Accelerator
     ) -> None:
-        check_flow_settings(settings)
+        self._check(settings)
         super().__init__(generator, data, settings, accelerator)
-        self.velocity = self._prepare(_Velocity(generator))
-        self.optimizer = self._adam("generator", generator, settings.learning_rate)
+        self.network = self._prepare(_Network(generator))
+        self.optimizer = self._adam(GENERATOR, generator, settings.learning_rate)
+        self.teacher: FlowGenerator | None = None
+        self._drawn: list[Tensor] = []  # by the teacher, uint8, for each batch of noise
+
+    def _check(self, settings: TrainingSettings) -> None:
+        check_flow_settings(settings)
 
     @property
-    def is_standard(self) -> bool:
-        """Whether the generator is ganaug's, and it is trained as here."""
-        return type(self) is FlowTrainer and type(self.bare_generator) is FlowGenerator
+    def phases(self) -> tuple[Phase, ...]:
+        """Flow matching, and distillation if the generator takes few steps."""
+        if cast(FlowGenerator, self.bare_generator).steps >= TEACHER_STEPS:
+            return (Phase(FLOW, 0, self.total_steps),)
+        ends = [round(self.total_steps * share / sum(self.LENGTHS)) for share in accumulate(self.LENGTHS)]
+        return tuple(
+            Phase(name, first, last, factor)
+            for (name, factor), (first, last) in zip(PHASES.items(), pairwise([0, *ends]), strict=False)
+        )
 
     def _update_networks(self, step: int) -> Monitors:
+        phase = self.phase(step)
+        if phase.name == FLOW:
+            return self._match_flow(step)
+        if step == phase.first:
+            self._begin(phase)
+        return self._distil(step, step - phase.first)
+
+    def _match_flow(self, step: int) -> Monitors:
+        """One update by flow matching."""
         parts = range(self.settings.gradient_accumulation_steps)
         watched = []
         self.optimizer.zero_grad()
@@ -91,20 +147,119 @@ class FlowTrainer(Trainer):
             x_t = torch.lerp(x_0, x_1, t[:, None, None, None])
 
             # The velocity there is dx_t / dt = x_1 - x_0; v learns it by least squares (eq. 23).
-            v = self.velocity(x_t, t, labels)
+            v = self.network(x_t, labels, t)
             loss = (v - (x_1 - x_0)).square().mean()
             self.accelerator.backward(loss / len(parts))
             watched.append({"loss": loss.detach()})
         self._apply_gradients(self.optimizer)
         return mean_over_parts(watched)
 
+    def _distil(self, step: int, number: int) -> Monitors:
+        """One update towards the teacher's images."""
+        parts = range(self.settings.gradient_accumulation_steps)
+        watched = []
+        self.optimizer.zero_grad()
+        for part in parts:
+            z, labels, taught = self._triple(number, part)
+            loss = (self.network(z, labels) - taught).square().mean()
+            self.accelerator.backward(loss / len(parts))
+            watched.append({"distance": loss.detach()})
+        self._apply_gradients(self.optimizer)
+        return mean_over_parts(watched)
 
-class _Velocity(torch.nn.Module):
-    """The velocity as a forward pass, because that is what distributed training and mixed precision wrap."""
+    def _begin(self, phase: Phase) -> None:
+        """Start a phase after the first from the averaged weights, with an optimizer that knows nothing yet."""
+        average = self.averaged_generator
+        self.bare_generator.load_state_dict(average.state_dict())
+        self.optimizer.state.clear()
+        if self.teacher is None:
+            self._teach(average.state_dict())
+
+    def _teach(self, weights: Mapping[str, Tensor]) -> None:
+        """Make a teacher of these weights."""
+        self.teacher = copy.deepcopy(cast(FlowGenerator, self.averaged_generator))
+        self.teacher.load_state_dict(weights)
+        self.teacher.steps = TEACHER_STEPS
+        self.teacher.requires_grad_(False).eval()
+        self._drawn = []
+
+    def rehearse(self, phase: Phase) -> float:
+        """See :meth:`Trainer.rehearse`."""
+        if phase.name != DISTILLATION:
+            return 0.0
+        self._teach(self.averaged_generator.state_dict())
+        started = time.perf_counter()
+        self._drawn = self._draw(1) * self._pool
+        return (time.perf_counter() - started) * self._pool
+
+    @property
+    def _pool(self) -> int:
+        """Batches that the teacher draws."""
+        distillation = self.phases[1]
+        return max(1, math.ceil((distillation.last - distillation.first) / REUSED))
+
+    def _triple(self, number: int, part: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents and labels, and the teacher's images of them, float (N, C, H, W).
+
+        The teacher draws all images at once, before the first is asked for, and each is used about five times.
+        """
+        count = self._pool
+        if not self._drawn:
+            self._drawn = self._draw(count)
+        z, labels = self.batches.latent(number % count, part)
+        parts = self.settings.gradient_accumulation_steps
+        return z, labels, to_float(self._drawn[number % count * parts + part])
+
+    @torch.no_grad()
+    def _draw(self, count: int) -> list[Tensor]:
+        """The teacher's images, uint8 (N, C, H, W), of each part of so many batches."""
+        teacher = cast(FlowGenerator, self.teacher)
+        parts = range(self.settings.gradient_accumulation_steps)
+        drawn = []
+        bar = tqdm(
+            range(count),
+            "drawing images to learn from",
+            unit="batch",
+            leave=False,
+            disable=not self.accelerator.is_local_main_process,
+        )
+        for number in bar:
+            for part in parts:
+                with self.accelerator.autocast():
+                    drawn.append(to_uint8(teacher(*self.batches.latent(number, part))))
+        return drawn
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """See :meth:`Trainer.state`. The teacher's images are not in it: they are drawn again."""
+        return super().state() | ({} if self.teacher is None else {"teacher": dict(self.teacher.state_dict())})
+
+    def load_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """See :meth:`Trainer.load_state`."""
+        super().load_state(state)
+        self.teacher = None
+        if "teacher" in state:
+            self._teach(state["teacher"])
+
+    def facts(self) -> dict[str, Any]:
+        """See :meth:`Trainer.facts`: how long the phases are, if there are several."""
+        phases = self.phases
+        return {f"{each.name}_kimg": self.kimg(each.last - each.first) for each in phases} if len(phases) > 1 else {}
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether the generator is ganaug's, and it is trained as here."""
+        return type(self) is FlowTrainer and type(self.bare_generator) is FlowGenerator
+
+
+class _Network(torch.nn.Module):
+    """The velocity at a time, or the whole way in the generator's own steps.
+
+    Both are a forward pass, because that is what distributed training and mixed precision wrap.
+    """
 
     def __init__(self, generator: FlowGenerator) -> None:
         super().__init__()
         self.generator = generator
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        return self.generator.velocity(x_t, t, labels)
+    def forward(self, x: Tensor, labels: Tensor, t: Tensor | None = None) -> Tensor:
+        return self.generator.follow(x, labels) if t is None else self.generator.velocity(x, t, labels)

@@ -21,7 +21,7 @@ from ganaug.training.distributed import has_batch_norm
 from ganaug.training.failure import relative_diversity
 from ganaug.training.losses import GANObjective, Monitors, Objective
 from ganaug.training.settings import TrainingSettings
-from ganaug.training.trainer import Trainer, mean_over_parts
+from ganaug.training.trainer import GENERATOR, Trainer, mean_over_parts
 
 JUDGED = 150  # real images, and as many generated ones, for the discriminator's accuracy
 
@@ -76,7 +76,7 @@ class GANTrainer(Trainer):
         # Without the wrapper of distributed training: unwrapping it in every step would take a millisecond.
         self.bare_discriminator = discriminator
         self.generator, self.discriminator = self._prepare(generator), self._prepare(discriminator)
-        self.generator_optimizer = self._adam("generator", generator, settings.learning_rate)
+        self.generator_optimizer = self._adam(GENERATOR, generator, settings.learning_rate)
         self.discriminator_optimizer = self._adam(
             "discriminator", discriminator, settings.discriminator_learning_rate or settings.learning_rate
         )
@@ -128,7 +128,7 @@ class GANTrainer(Trainer):
         # weights get no gradient, so no process waits for one: it is used without the wrapper that would.
         watched = []
         self.generator_optimizer.zero_grad()
-        with _frozen(self.bare_discriminator):
+        with frozen(self.bare_discriminator):
             for batch in batches:
                 images, labels = batch.fake
                 if not images.requires_grad:
@@ -160,33 +160,54 @@ class GANTrainer(Trainer):
         return asdict(objective) if is_dataclass(objective) and not isinstance(objective, type) else {}
 
     def closer_look(self) -> dict[str, float]:
-        """How often the discriminator is right, and how diverse the generated images are, both in evaluation mode.
+        """See :func:`look_at_both`."""
+        return look_at_both(
+            self.bare_generator, self.bare_discriminator, self.objective, self.data, self.settings, self.batches.device
+        )
 
-        They are measured on 150 real and 150 generated images, with the same real images and latents each time. A
-        discriminator that is right on nearly all of both kinds has won; one that is right on half is guessing.
 
-        Returns:
-            dict: ``evaluated_accuracy_real`` and ``evaluated_accuracy_fake``, in [0, 1]; ``diversity``, the mean of
-            :func:`relative_diversity` over the classes, or that of all images if the generator has no classes.
-        """
-        data, seed, device = self.data, self.settings.seed, self.accelerator.device
-        generator, discriminator = self.bare_generator, self.bare_discriminator
-        chosen = torch.from_numpy(random_stream(seed, Purpose.MONITOR).integers(len(data), size=JUDGED))
-        labels = data.targets[chosen].to(device)
-        z = latents(seed, range(JUDGED), generator.latent_dim).to(device)
-        with torch.inference_mode(), evaluation_mode(generator), evaluation_mode(discriminator):
-            real, fake = to_float(data.images[chosen].to(device)), generator(z, labels)
-            taken_for_real = [self.objective.judges_real(discriminator, images, labels) for images in (real, fake)]
-            diversity = relative_diversity(fake, real, labels if generator.conditional else torch.zeros_like(labels))
-        found = {
-            "evaluated_accuracy_real": taken_for_real[0].float().mean().item(),
-            "evaluated_accuracy_fake": 1 - taken_for_real[1].float().mean().item(),
-        }
-        return {**found, "diversity": diversity.mean().item()} if len(diversity) else found
+def look_at_both(
+    generator: Generator,
+    discriminator: nn.Module,
+    objective: Objective,
+    data: LabelledImages,
+    settings: TrainingSettings,
+    device: torch.device,
+) -> dict[str, float]:
+    """How often the discriminator is right, and how diverse the generated images are, both in evaluation mode.
+
+    They are measured on 150 real and 150 generated images, with the same real images and latents each time. A
+    discriminator that is right on nearly all of both kinds has won; one that is right on half is guessing.
+
+    Args:
+        generator (Generator), discriminator (nn.Module): on the device.
+        objective (Objective): says what the discriminator takes for real.
+        data (LabelledImages): the training images.
+        settings (TrainingSettings): whose seed says which of them.
+        device (torch.device): of the networks.
+
+    Returns:
+        dict: ``evaluated_accuracy_real`` and ``evaluated_accuracy_fake``, in [0, 1]; ``diversity``, the mean of
+        :func:`relative_diversity` over the classes, or that of all images if the generator has no classes.
+    """
+    seed = settings.seed
+    chosen = torch.from_numpy(random_stream(seed, Purpose.MONITOR).integers(len(data), size=JUDGED))
+    labels = data.targets[chosen].to(device)
+    z = latents(seed, range(JUDGED), generator.latent_dim).to(device)
+    with torch.inference_mode(), evaluation_mode(generator), evaluation_mode(discriminator):
+        real, fake = to_float(data.images[chosen].to(device)), generator(z, labels)
+        taken_for_real = [objective.judges_real(discriminator, images, labels) for images in (real, fake)]
+        diversity = relative_diversity(fake, real, labels if generator.conditional else torch.zeros_like(labels))
+    found = {
+        "evaluated_accuracy_real": taken_for_real[0].float().mean().item(),
+        "evaluated_accuracy_fake": 1 - taken_for_real[1].float().mean().item(),
+    }
+    return {**found, "diversity": diversity.mean().item()} if len(diversity) else found
 
 
 @contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Without gradients for the weights of a network, for a while."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     for weight in weights:
         weight.requires_grad_(False)

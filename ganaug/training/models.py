@@ -13,6 +13,7 @@ from ganaug.data import LabelledImages
 from ganaug.generators import (
     ACGAN28Generator,
     ACGAN64Generator,
+    ACGANGenerator,
     CGANMaxoutGenerator,
     CGANMLPGenerator,
     DCGAN32Generator,
@@ -20,6 +21,7 @@ from ganaug.generators import (
     Generator,
     SNGANGenerator,
 )
+from ganaug.training.acgan_trainer import ACGANTrainer, check_acgan_settings
 from ganaug.training.flow_trainer import FlowTrainer, check_flow_settings
 from ganaug.training.gan_trainer import GANTrainer
 from ganaug.training.losses import GANObjective
@@ -148,6 +150,13 @@ _FLOW = Model(
     ),
 )
 
+_ACGAN = replace(
+    _FLOW,
+    generator=ACGANGenerator,
+    objective=GANObjective(adversarial_loss="hinge", class_weight_real=0.1, class_weight_generator=0.1),
+    settings=replace(_FLOW.settings, total_kimg=600, discriminator_learning_rate=4e-4),
+)
+
 MODELS = CLASSIC_MODELS | {
     "sngan": Model(
         SNGANGenerator,
@@ -162,6 +171,7 @@ MODELS = CLASSIC_MODELS | {
             augment=("shift", "cutout", "brightness"),
         ),
     ),
+    "acgan": _ACGAN,
     "flow": _FLOW,
     "flow-wide": replace(_FLOW, network={"width": 192}),
 }
@@ -175,7 +185,7 @@ def make_trainer(
     settings: TrainingSettings,
     accelerator: Accelerator,
 ) -> Trainer:
-    """The trainer that a generator needs: of a flow, or of a GAN with a new discriminator.
+    """The trainer that a generator needs: of a flow, of an acgan, or of another GAN; a GAN gets a new discriminator.
 
     Args:
         generator (Generator): trained in place.
@@ -186,6 +196,9 @@ def make_trainer(
         InputError: the generator's class makes no discriminator, or the settings do not suit the networks.
         ValueError: the shape or classes of the images differ from the generator's.
     """
+    if isinstance(generator, ACGANGenerator):
+        check_acgan_settings(settings)
+        return ACGANTrainer(generator, generator.make_discriminator(), objective, data, settings, accelerator)
     if isinstance(generator, FlowGenerator):
         check_flow_settings(settings, objective)
         return FlowTrainer(generator, data, settings, accelerator)

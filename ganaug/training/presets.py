@@ -20,7 +20,7 @@ from ganaug.data import LabelledImages
 from ganaug.evaluation.classifier_names import DEFAULT
 from ganaug.training.models import MODELS
 from ganaug.training.settings import TrainingSettings
-from ganaug.training.trainer import Trainer
+from ganaug.training.trainer import Phase, Trainer
 
 QUICK, WIDE = "flow", "flow-wide"
 ENOUGH = 0.5  # share of the wide network's kimg; if less fits into the budget, the narrow one is trained
@@ -292,10 +292,8 @@ def time_training(trainer: Trainer, *, seconds: float) -> Pace:
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(accelerator.device)
     with torch.random.fork_rng():
-        _time_steps(trainer, 0, WARM_UP)
-        one = _time_steps(trainer, WARM_UP, 1)
-        steps = max(1, min(100, round(seconds / one)))
-        each = _time_steps(trainer, WARM_UP + 1, steps) / steps
+        each = sum(_time_phase(trainer, phase, seconds / len(trainer.phases)) for phase in trainer.phases)
+    each /= trainer.total_steps
     memory = memory_held()
     on_device = torch.cuda.max_memory_allocated(accelerator.device) if on_cuda else 0
     accelerator.free_memory()  # which holds on to the networks otherwise
@@ -328,6 +326,18 @@ def kimg_within(minutes: float, trainer: Trainer) -> float:
         InputError: ``minutes`` is not positive and finite.
     """
     return time_training(trainer, seconds=seconds_to_time(minutes)).kimg_within(minutes)
+
+
+def _time_phase(trainer: Trainer, phase: Phase, seconds: float) -> float:
+    """Seconds that a phase will take, by about so many seconds of its steps."""
+    length = phase.last - phase.first
+    before = trainer.rehearse(phase)
+    # A phase after the first may begin with steps that are shorter than the others.
+    first = phase.first + (length // 2 if phase.first else 0)
+    _time_steps(trainer, first, WARM_UP)
+    one = _time_steps(trainer, first + WARM_UP, 1)
+    steps = max(1, min(100, round(seconds / one)))
+    return before + length * _time_steps(trainer, first + WARM_UP + 1, steps) / steps
 
 
 def _time_steps(trainer: Trainer, first: int, count: int) -> float:

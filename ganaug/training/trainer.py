@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -22,6 +23,24 @@ from ganaug.training.distributed import synchronise_batch_norm
 from ganaug.training.losses import Monitors
 from ganaug.training.optim import DenseAdam, GeneratorEMA
 from ganaug.training.settings import TrainingSettings
+
+GENERATOR = "generator"  # in training, by name
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps of a training that do the same, at learning rates that fall towards their end.
+
+    Attributes:
+        name (str): what is done, as the progress bar says it.
+        first (int), last (int): its steps, from ``first`` to before ``last``.
+        learning_rate_factor (float): multiplies the generator's learning rate. Default: 1
+    """
+
+    name: str
+    first: int
+    last: int
+    learning_rate_factor: float = 1.0
 
 
 class Trainer(ABC):
@@ -94,9 +113,11 @@ class Trainer(ABC):
             network.compile()
         return self.accelerator.prepare(network)
 
-    def _adam(self, name: str, network: nn.Module, learning_rate: float) -> DenseAdam:
+    def _adam(
+        self, name: str, network: nn.Module, learning_rate: float, betas: tuple[float, float] | None = None
+    ) -> DenseAdam:
         # Not wrapped by accelerate: the wrapper, meant for gradient scalers, looks up packages on disk in every step.
-        betas = float(self.settings.adam_beta1), float(self.settings.adam_beta2)
+        betas = betas or (float(self.settings.adam_beta1), float(self.settings.adam_beta2))
         optimizer = DenseAdam(network.named_parameters(), learning_rate, betas)
         self._trained[name] = network, optimizer
         return optimizer
@@ -110,6 +131,23 @@ class Trainer(ABC):
     def total_steps(self) -> int:
         """Steps until all processes together have shown ``total_kimg`` thousand real images."""
         return math.ceil(self.settings.total_kimg * 1000 / self.images_per_step)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The parts of the training in their order."""
+        return (Phase("training", 0, self.total_steps),)
+
+    def phase(self, step: int) -> Phase:
+        """The phase of a step; after the last one, the last."""
+        return next((phase for phase in self.phases if step < phase.last), self.phases[-1])
+
+    def rehearse(self, phase: Phase) -> float:
+        """Make steps of a phase possible whose first step was not taken, so that they can be timed.
+
+        Returns:
+            float: seconds that the phase will take besides its steps.
+        """
+        return 0.0
 
     def kimg(self, step: int) -> float:
         """Thousands of real images shown in so many steps."""
@@ -221,10 +259,12 @@ class Trainer(ABC):
         self.skipped = torch.maximum(self.skipped, optimizer.skipped)
 
     def _set_learning_rates(self, step: int) -> None:
-        left, decay = 1 - step / self.total_steps, self.settings.lr_decay
+        phase, decay = self.phase(step), self.settings.lr_decay
+        left = 1 - (step - phase.first) / (phase.last - phase.first)
         factor = self.learning_rate_factor * (left / decay if left < decay else 1)
-        for _, optimizer in self._trained.values():
-            optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * factor
+        for name, (_, optimizer) in self._trained.items():
+            own = phase.learning_rate_factor if name == GENERATOR else 1
+            optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * own * factor
 
     def _seed_noise(self, step: int) -> None:
         self.noise.start(step)
