@@ -4,7 +4,8 @@
     accelerate launch recipes/train_acgan.py --model acgan-28
 
 Without flags it trains what train_flow.py does, for now: the default preset, on the bundled MNIST digits, in a few
-minutes on two cores. An auxiliary classifier GAN (Odena et al. 2017) is trained with --model acgan-28 or acgan-64.
+minutes on two cores. An auxiliary classifier GAN (Odena et al. 2017) is trained with --model acgan-28 or acgan-64, and
+with --model acgan one that begins as a flow.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ class Arguments(TrainingArguments):
 
     Args:
         model: auto chooses a preset for the images, and says why. Of the others, acgan-28 draws sizes that are
-            multiples of 4, acgan-64 (40 times the weights) multiples of 16, sngan (residual networks, spectral
-            normalisation, projection) and flow (flow matching, no discriminator) even ones.
+            multiples of 4, acgan-64 (40 times the weights) multiples of 16; acgan (a flow that became a GAN of one
+            pass), sngan (residual networks, spectral normalisation, projection) and flow (flow matching, no
+            discriminator) even ones.
         conditioning: Of acgan-64: multiply the latent by a label embedding, or concat the one-hot label to it.
     """
 
-    model: Literal["auto", "acgan-28", "acgan-64", "sngan", "flow", "flow-wide"] = "auto"
+    model: Literal["auto", "acgan", "acgan-28", "acgan-64", "sngan", "flow", "flow-wide"] = "auto"
     conditioning: Literal["multiply", "concat"] = "multiply"
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from ganaug import Generator, InputError, LabelledImages, PublishError, publish
 from ganaug.cli.flags import command
-from ganaug.cli.train_flags import Arguments, TrainingArguments, with_defaults
+from ganaug.cli.train_flags import FLAGS, Arguments, TrainingArguments, with_defaults
 from ganaug.core.files import json_text
 from ganaug.core.hardware import cpu_threads
 from ganaug.core.integers import check_minutes
@@ -26,6 +26,7 @@ from ganaug.hub.missing import RUNS
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training import (
     MODELS,
+    ACGANTrainer,
     Checkpoint,
     GANTrainer,
     RunFolder,
@@ -57,10 +58,11 @@ def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
     set_seed(args.training.seed)
     model, options = MODELS[args.model], args.network_options()
     for name in options:
+        flag = FLAGS[name]
         having = [each for each, other in MODELS.items() if name in signature(other.generator).parameters]
         if args.model not in having:
             raise InputError(
-                f"{args.model} has no {name} to choose. Leave out --{name}, or train a model that has it: "
+                f"{args.model} has no {flag} to choose. Leave out --{flag}, or train a model that has it: "
                 f"{', '.join(having)}"
             )
     if model.generator is FlowGenerator:
@@ -206,7 +208,7 @@ def layer_tables(trainer: Trainer) -> str:
     generator = trainer.bare_generator
     labels = torch.zeros(2, dtype=torch.int64)
     tables = [_table(generator, torch.zeros(2, generator.latent_dim), labels)]
-    if isinstance(trainer, GANTrainer):
+    if isinstance(trainer, GANTrainer | ACGANTrainer):
         images = torch.zeros(2, generator.channels, generator.image_size, generator.image_size)
         tables.append(_table(trainer.bare_discriminator, images, labels))
     return "\n".join(tables)

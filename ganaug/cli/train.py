@@ -33,6 +33,7 @@ ModelName = Literal[
     "auto",
     "flow",
     "flow-wide",
+    "acgan",
     "sngan",
     "acgan-28",
     "acgan-64",
@@ -49,9 +50,9 @@ class TrainArguments(TrainingArguments):
 
     Args:
         model: auto chooses a preset for the images, and says why. Of the others, flow and flow-wide (flow matching,
-            no discriminator) and sngan (residual networks, spectral normalisation, projection) draw even sizes,
-            acgan-28 multiples of 4, acgan-64 (40 times the weights) multiples of 16; cgan-mlp and cgan-maxout are
-            fully connected, and dcgan-32 is unconditional.
+            no discriminator), acgan (a flow that became a GAN of one pass) and sngan (residual networks, spectral
+            normalisation, projection) draw even sizes, acgan-28 multiples of 4, acgan-64 (40 times the weights)
+            multiples of 16; cgan-mlp and cgan-maxout are fully connected, and dcgan-32 is unconditional.
         conditioning: Of acgan-64: multiply the latent by a label embedding, or concat the one-hot label to it.
         norm_after_sigmoid: Of cgan-maxout: its source's literal order, whose BatchNorm leaves the range of pixels.
     """

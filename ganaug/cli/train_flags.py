@@ -22,7 +22,8 @@ from ganaug.training.checkpoints import Progress
 from ganaug.training.presets import QUICK, possible_settings
 from ganaug.training.run_folder import read_settings
 
-NETWORK = ("latent_dim", "conditioning", "norm_after_sigmoid")  # flags that are options of a network
+NETWORK = {"passes": "steps"} | {name: name for name in ("latent_dim", "conditioning", "norm_after_sigmoid")}
+FLAGS = {option: flag for flag, option in NETWORK.items()}  # of a network's options, where they are flags
 PARTS = ("objective", "data", "network")  # of a run's settings, whose other flags stand side by side
 
 
@@ -40,6 +41,8 @@ class TrainingArguments:
             go to training/metrics.jsonl.
         latent_dim: Length of the generator's latent vector; by default that of the model. A flow has one number for
             each value of an image, and takes no other.
+        passes: Of a flow: passes through its network to draw an image, 8 by default. With fewer, the last third of
+            the training is spent on drawing in so few what it draws in 8.
         init_from: Folder or Hub id of a trained generator of the same model to start from; its classes may be others.
         budget_minutes: Train no longer than about this: a few steps are timed, and the budget in kimg is lowered if it
             would take more. Without a model, a network that needs less time is taken where that is better.
@@ -66,6 +69,7 @@ class TrainingArguments:
     output_dir: Path | None = None
     report_to: Literal["tensorboard", "trackio", "wandb", "none"] = "tensorboard"
     latent_dim: int | None = None
+    passes: int | None = None
     init_from: str | None = None
     budget_minutes: float | None = None
     resume_from_checkpoint: str | None = None
@@ -85,8 +89,9 @@ class TrainingArguments:
         for flag in fields(self):
             value = getattr(self, flag.name)
             # One that was chosen for a network that does not have it is refused where the network is made.
-            if flag.name in NETWORK and (value != flag.default or (flag.name in taken and value is not None)):
-                options[flag.name] = value
+            option = NETWORK.get(flag.name)
+            if option and (value != flag.default or (option in taken and value is not None)):
+                options[option] = value
         return options
 
 
@@ -155,7 +160,8 @@ def flags_in_settings(saved: Mapping[str, Any], arguments: type) -> dict[str, An
         KeyError, TypeError, AttributeError: it is not as a run writes it.
     """
     flags = {name: value for name, value in saved.items() if name not in (*PARTS, "command", "resumed_with")}
-    network = {name: value for name, value in saved["network"].items() if name in flags_of(arguments)}
+    options = {FLAGS.get(name, name): value for name, value in saved["network"].items()}
+    network = {name: value for name, value in options.items() if name in flags_of(arguments)}
     return {**flags, **saved["objective"], **saved["data"], **network}
 
 
@@ -169,7 +175,7 @@ def _flags_in_config(file: Path, config: Mapping[str, Any], *, arguments: type) 
         usual = {name: parameter.default for name, parameter in signature(model.generator).parameters.items()}
         for name, value in config["network"].items():
             expected = {**usual, **model.network}.get(name)
-            if name not in flags and "init_from" not in flags and str(value) != str(expected):
+            if FLAGS.get(name, name) not in flags and "init_from" not in flags and str(value) != str(expected):
                 raise InputError(
                     f"{file}: the run's network had {name} {value}, and {flags['model']} has {expected} now. No flag "
                     f"changes that, so leave {name} out to train this one"

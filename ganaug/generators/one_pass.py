@@ -112,7 +112,7 @@ class _Head(nn.Module):
             nn.GroupNorm(GROUPS, channels, affine=False),
             spectral_norm(nn.Conv2d(channels, HEAD, 1)),
             nn.LeakyReLU(SLOPE),
-            spectral_norm(nn.Conv2d(HEAD, HEAD, 4, stride=2, padding=1)),
+            spectral_norm(nn.Conv2d(HEAD, HEAD, 3, stride=2, padding=1)),
             nn.LeakyReLU(SLOPE),
         )
         self.real_fake = spectral_norm(nn.Linear(HEAD, 1))

@@ -57,7 +57,8 @@ def what_was_set(training: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         training (mapping): the ``"training"`` of ``config.json``, which may be anybody's.
     """
-    is_gan = "last_loss" not in training  # a flow has one network, whose loss is recorded by this name
+    # A flow has one network; what is recorded of it is its loss, or its distance to what it shall draw.
+    is_gan = "last_D_loss" in training or not {"last_loss", "last_distance"} & training.keys()
     return {
         name: value
         for name, value in training.items()

@@ -121,8 +121,15 @@ class FlowTrainer(Trainer):
             for (name, factor), (first, last) in zip(PHASES.items(), pairwise([0, *ends]), strict=False)
         )
 
+    def may_be_chosen(self, step: int) -> bool:
+        """See :meth:`Trainer.may_be_chosen`: only in the last phase."""
+        return step > self.phases[-1].first
+
     def _update_networks(self, step: int) -> Monitors:
         phase = self.phase(step)
+        # Until it learns to take few steps, pictures of it are drawn in many.
+        few, averaged = cast(FlowGenerator, self.bare_generator).steps, cast(FlowGenerator, self.averaged_generator)
+        averaged.steps = max(few, TEACHER_STEPS) if phase.name == FLOW else few
         if phase.name == FLOW:
             return self._match_flow(step)
         if step == phase.first:

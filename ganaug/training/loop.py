@@ -179,7 +179,7 @@ def _due_after(step: int, trainer: Trainer, selection: Selection) -> _Due:
     return _Due(
         log=trainer.is_due(settings.log_kimg, step),
         grid=trainer.is_due(settings.sample_kimg, step),
-        evaluation=trainer.is_due(selection.interval, step),
+        evaluation=trainer.is_due(selection.interval, step) and trainer.may_be_chosen(step),
         checkpoint=trainer.is_due(settings.checkpointing_kimg, step),
     )
 

@@ -32,7 +32,16 @@ logger = logging.getLogger(__name__)
 
 ROWS = 7  # of the grids of a run, of real images as of generated ones
 FINAL_SCORE = "chosen_score"  # of the generator that a run ends with, as in config.json
-ON_PROGRESS_BAR = ("loss", "D_loss", "G_loss", "D(x)", "D(G(z))_before", "D(G(z))_after", "class_accuracy_fake")
+ON_PROGRESS_BAR = (
+    "loss",
+    "distance",
+    "D_loss",
+    "G_loss",
+    "D(x)",
+    "D(G(z))_before",
+    "D(G(z))_after",
+    "class_accuracy_fake",
+)
 
 
 class RunningMeans:

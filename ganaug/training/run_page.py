@@ -54,6 +54,12 @@ PANELS = (
         {"loss": "loss"},
     ),
     Panel(
+        "Distance to the teacher",
+        "Mean squared error between an image as it is drawn in few passes, and as it was in many from the same noise: "
+        "each point is a mean over the steps since the one before.",
+        {"distance": "distance"},
+    ),
+    Panel(
         "Losses",
         "Each point is a mean over the steps since the one before. The networks play against each other, so neither "
         "loss must fall for the images to become better.",

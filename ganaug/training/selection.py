@@ -57,7 +57,8 @@ class Selection:
 
     def missed(self, step: int) -> bool:
         """Whether a candidate was due after so many steps but was not scored."""
-        return self._trainer.is_due(self.interval, step) and all(each.step != step for each in self.candidates)
+        due = self._trainer.is_due(self.interval, step) and self._trainer.may_be_chosen(step)
+        return due and all(each.step != step for each in self.candidates)
 
     @property
     def chosen(self) -> Candidate | None:

@@ -141,6 +141,10 @@ class Trainer(ABC):
         """The phase of a step; after the last one, the last."""
         return next((phase for phase in self.phases if step < phase.last), self.phases[-1])
 
+    def may_be_chosen(self, step: int) -> bool:
+        """Whether the averaged generator after so many steps draws as the one that a run ends with."""
+        return True
+
     def rehearse(self, phase: Phase) -> float:
         """Make steps of a phase possible whose first step was not taken, so that they can be timed.
 

@@ -273,7 +273,14 @@ def test_bash_completes_commands_flags_and_values(completion_script):
         program += 'echo "${COMPREPLY[@]}"; '
     registered, *found = run_program("bash", "-c", program, cwd=completion_script.parent).splitlines()
     assert registered == "complete -F _tyro_ganaug ganaug"
-    assert found == ["evaluate", "--total_kimg", "--no_learning_curve", "acgan-28 acgan-64", "--config", "--token"]
+    assert found == [
+        "evaluate",
+        "--total_kimg",
+        "--no_learning_curve",
+        "acgan acgan-28 acgan-64",
+        "--config",
+        "--token",
+    ]
 
 
 def test_completion_knows_every_command_and_flag(completion_script, capsys):

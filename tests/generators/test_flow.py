@@ -199,10 +199,10 @@ def test_flipped_images_are_drawn_where_flip_is_asked_for(accelerator):
     data = halves()
     trainer = FlowTrainer(build(), data, TrainingSettings(augment=("flip",), train_batch_size=64), accelerator)
     shown = []
-    trainer.velocity.register_forward_pre_hook(lambda _, inputs: shown.append(inputs))
+    trainer.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs))
     with torch.random.fork_rng():
         trainer.step(0)
-    between, times, labels = shown[0]
+    between, labels, times = shown[0]
     clear = times > 0.6
     towards_right = (between[..., 4:].mean((1, 2, 3)) > between[..., :4].mean((1, 2, 3)))[clear]
     share = (towards_right != (labels[clear] == 1)).float().mean()

@@ -17,6 +17,7 @@ import torch
 
 from ganaug import Generator, open_images
 from ganaug.evaluation import generator_score
+from ganaug.generators import FlowGenerator
 from ganaug.training import (
     MODELS,
     Checkpoints,
@@ -46,7 +47,7 @@ def new_trainer(
     """A trainer with a checkpoint after every second step; ``adapt`` may change the generator that it is given."""
     chosen = MODELS[system]
     images_per_step = BATCH * chosen.settings.discriminator_steps
-    options = {"width": 16} if "flow" in system else {}
+    options = {"width": 16} if issubclass(chosen.generator, FlowGenerator) else {}
     settings = {
         "train_batch_size": BATCH,
         "total_kimg": steps * images_per_step / 1000,

@@ -29,6 +29,7 @@ TINY = ["--total_kimg", "0.016", "--train_batch_size", "16", "--cpu_threads", "1
         ("train_dcgan", "dcgan-32", 32),
         ("train_dcgan", "dcgan-32-conditional", 32),
         ("train_acgan", "sngan", 28),
+        ("train_acgan", "acgan", 8),
         ("train_acgan", "flow", 8),
         ("train_acgan", "flow-wide", 8),
     ],
@@ -47,7 +48,7 @@ def test_every_model_trains_on_the_bundled_digits(tmp_path, recipe, model, size)
     assert settings["model"] == model
     assert settings["half_batches"] == (model == "dcgan-32")
     assert settings["objective"]["class_weight_real"] == MODELS[model].objective.class_weight_real
-    adversarial = {"sngan": "hinge", "flow": None, "flow-wide": None}.get(model, "non-saturating")
+    adversarial = {"sngan": "hinge", "acgan": "hinge", "flow": None, "flow-wide": None}.get(model, "non-saturating")
     assert generator.info["training"].get("adversarial_loss") == adversarial
     with Image.open(folder / "training" / "curves.png") as plot:
         assert plot.width > 500
@@ -81,6 +82,17 @@ def test_options_of_the_networks(in_process, tmp_path):
     assert generator.network_options() == {"latent_dim": 7, "norm_after_sigmoid": True}
     assert generator.info["training"]["adversarial_loss"] == "hinge"
     assert in_process(*TINY, "--class_weight_real", "1", name="train_cgan").startswith("error: a class loss was")
+
+
+def test_passes_of_a_flow(in_process, tmp_path):
+    flags = [*TINY, "--resolution", "8", "--passes", "2"]
+    assert in_process(*flags, "--output_dir", "two", name="train_flow") is None
+    assert Generator.from_pretrained("two").network_options()["steps"] == 2
+    settings = "two/training/settings.json"
+    assert in_process("--config", settings, "--output_dir", "again", name="train_flow") is None
+    assert Generator.from_pretrained("again").network_options()["steps"] == 2
+    refused = in_process(*flags, "--model", "acgan", "--output_dir", "no", name="train_acgan")
+    assert refused.startswith("error: acgan has no passes to choose. Leave out --passes")
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from torch import nn
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.core.pixels import to_float
-from ganaug.generators import ACGAN28Generator
+from ganaug.generators import ACGAN28Generator, FlowGenerator
 from ganaug.generators.layers import ByteDropout
 from ganaug.training import MODELS, GANObjective, GANTrainer, RunFolder, TrainingSettings, new_run_folder, train
 from ganaug.training.distributed import choose_mixed_precision
@@ -218,7 +218,9 @@ def test_the_discriminator_may_learn_at_a_rate_of_its_own(accelerator):
 
 def test_dark_pixels_keep_a_gradient_under_autocast():
     """In bf16 a tanh of -5 is exactly -1, and what it came from can no longer be trained."""
-    for model in (MODELS[name] for name in MODELS if "flow" not in name):  # one at a time, for some are large
+    for model in MODELS.values():  # one at a time, for some are large
+        if issubclass(model.generator, FlowGenerator):
+            continue  # its images are clamped
         with torch.random.fork_rng():
             generator = model.generator(("a", "b"), image_size=16, channels=1)
         last = [part for part in generator.modules() if getattr(part, "bias", None) is not None][-1]

@@ -1,0 +1,221 @@
+"""Training in phases: a flow, its distillation to few passes, and the game against a discriminator."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from helpers.killed import new_trainer
+from helpers.programs import as_a_program
+
+from ganaug import Generator, InputError, LabelledImages
+from ganaug.generators import ACGANGenerator, FlowGenerator
+from ganaug.training import (
+    MODELS,
+    ACGANTrainer,
+    FlowTrainer,
+    RunFolder,
+    check_same_run,
+    find_checkpoint,
+    make_trainer,
+    train,
+)
+from ganaug.training.presets import time_training
+
+STEPS = 16  # of which 8 are of the flow, 4 of distillation, and 4 of the game
+
+
+def halves(n: int = 64) -> LabelledImages:
+    """Images of two classes, white on the left or on the right."""
+    images = torch.full((n, 1, 8, 8), 15, dtype=torch.uint8)
+    targets = torch.arange(n) % 2
+    images[targets == 0, :, :, :4] = 215
+    images[targets == 1, :, :, 4:] = 215
+    return LabelledImages(images, targets, ("left", "right"), "halves")
+
+
+def build(names=("left", "right"), kind=ACGANGenerator, **options) -> FlowGenerator:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return kind(names, image_size=8, width=16, **options)
+
+
+def trainer_of(generator: FlowGenerator, accelerator: Accelerator, data=None, **changes) -> FlowTrainer:
+    model = MODELS["acgan" if isinstance(generator, ACGANGenerator) else "flow"]
+    settings = replace(model.settings, **{"train_batch_size": 16, "total_kimg": 0.016 * STEPS, **changes})
+    with torch.random.fork_rng():
+        return make_trainer(generator, model.objective, data or halves(), settings, accelerator)
+
+
+def passes_to_draw(generator: Generator) -> int:
+    """Through the network, for a batch of images."""
+    count = []
+    hook = generator.unet.register_forward_hook(lambda *_: count.append(1))
+    with torch.no_grad():
+        generator(torch.zeros(2, generator.latent_dim), torch.tensor([0, 1]))
+    hook.remove()
+    return len(count)
+
+
+@pytest.mark.parametrize("kind", [ACGANGenerator, FlowGenerator], ids=["acgan", "two passes"])
+def test_images_are_drawn_in_few_passes_and_are_of_their_class(accelerator, tmp_path, kind):
+    options = {} if kind is ACGANGenerator else {"steps": 2}
+    trainer = trainer_of(build(kind=kind, **options), accelerator, total_kimg=4.8, ema_kimg=0.2)
+    generator = train(trainer, RunFolder(tmp_path))
+    loaded = Generator.from_pretrained(tmp_path)
+    assert type(loaded) is kind
+    assert passes_to_draw(loaded) == (1 if kind is ACGANGenerator else 2)
+    labels = torch.arange(40) % 2
+    images = loaded.sample(labels).float()
+    assert torch.equal(images, generator.sample(labels).float())
+    left, right = images[..., :4].mean((1, 2, 3)), images[..., 4:].mean((1, 2, 3))
+    assert ((right > left) == (labels == 1)).all()
+    assert abs(torch.where(labels == 1, right, left).mean() - 215) < 25
+    assert abs(torch.where(labels == 1, left, right).mean() - 15) < 25
+
+
+def test_distillation_brings_images_nearer_to_the_teachers(accelerator):
+    trainer = trainer_of(build(kind=FlowGenerator, steps=2), accelerator, total_kimg=4.8)
+    flow, distillation = trainer.phases
+    assert (flow.first, flow.last, distillation.last) == (0, 200, 300)
+    with torch.random.fork_rng():
+        found = [trainer.step(step) for step in range(trainer.total_steps)]
+    assert ["loss" in each for each in found] == [True] * 200 + [False] * 100
+    distances = torch.stack([each["distance"] for each in found[200:]])
+    assert distances[-10:].mean() < 0.5 * distances[:3].mean()
+    assert passes_to_draw(trainer.teacher) == 8
+
+
+def test_a_flow_of_eight_passes_has_one_phase(accelerator):
+    trainer = trainer_of(build(kind=FlowGenerator), accelerator)
+    assert [phase.name for phase in trainer.phases] == ["flow"]
+    assert trainer.facts() == {}
+
+
+def test_learning_rates_fall_to_zero_in_each_phase(accelerator):
+    trainer = trainer_of(build(), accelerator, learning_rate=1e-3, lr_decay=1.0)
+    rates = []
+    with torch.random.fork_rng():
+        for step in range(STEPS):
+            trainer.step(step)
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+    falls = [1e-3 * (1 - k / 8) for k in range(8)]
+    falls += [factor * 1e-3 * (1 - k / 4) for factor in (0.5, 0.1) for k in range(4)]
+    assert rates == pytest.approx(falls)
+
+
+def test_the_discriminator_sees_with_the_teachers_network_and_learns_to_judge(accelerator):
+    trainer = trainer_of(build(), accelerator)
+    discriminator = trainer.bare_discriminator
+    heads = {name: value.clone() for name, value in discriminator.named_parameters() if value.requires_grad}
+    with torch.random.fork_rng():
+        for step in range(STEPS):
+            assert (trainer.closer_look() == {}) == (step <= 12)  # the game begins with step 12
+            monitors = trainer.step(step)
+    for name, value in trainer.teacher.unet.state_dict().items():
+        assert torch.equal(discriminator.unet.state_dict()[name], value), name
+    changed = dict(discriminator.named_parameters())
+    still = [name for name, value in heads.items() if torch.equal(changed[name], value)]
+    assert all(name.endswith("real_fake.bias") for name in still)  # pushed up and down alike while nothing is sure
+    assert {"D_loss", "G_loss", "class_accuracy_real", "class_accuracy_fake", "distance"} <= monitors.keys()
+
+
+def test_a_run_goes_on_alike_from_each_of_its_phases(tmp_path):
+    """From checkpoints in each phase and between them; the teacher's images are drawn again."""
+    with as_a_program():
+        everything = {"checkpointing_kimg": 0.008, "checkpoints_total_limit": STEPS}
+        whole = new_trainer("acgan", "bf16", STEPS, **everything)
+        train(whole, RunFolder(tmp_path / "whole"))
+        expected = whole.state()
+        assert set(expected) == {
+            "average",
+            "generator",
+            "generator_optimizer",
+            "discriminator",
+            "discriminator_optimizer",
+            "teacher",
+        }
+        for step in (3, 8, 10, 12, 13, 15):
+            checkpoint = find_checkpoint(tmp_path / "whole" / "training" / "checkpoints" / f"step-{step:08d}")
+            again = new_trainer("acgan", "bf16", STEPS, **everything)
+            check_same_run(checkpoint, again)
+            train(again, None, resume=checkpoint)
+            for part, tensors in again.state().items():
+                assert tensors.keys() == expected[part].keys()
+                assert all(torch.equal(value, expected[part][name]) for name, value in tensors.items()), (step, part)
+
+
+def test_its_length_cannot_change_on_the_way(tmp_path):
+    """For the phases would be others."""
+    with as_a_program():
+        trainer = new_trainer("acgan", "no", STEPS)
+        train(trainer, RunFolder(tmp_path))
+        longer = new_trainer("acgan", "no", 2 * STEPS)
+        with pytest.raises(InputError, match="flow_kimg"):
+            check_same_run(find_checkpoint(tmp_path), longer, override=True)
+    facts = json.loads((tmp_path / "config.json").read_text())["training"]
+    lengths = [facts[f"{name}_kimg"] for name in ("flow", "distillation", "adversarial")]
+    assert lengths == pytest.approx([0.064, 0.032, 0.032])
+
+
+@pytest.mark.parametrize("kimg", [0.016, 0.032, 0.048])
+def test_a_run_may_be_as_short_as_a_step(accelerator, tmp_path, kimg):
+    generator = train(trainer_of(build(), accelerator, total_kimg=kimg), RunFolder(tmp_path))
+    assert generator.sample([0, 1]).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"augment": ("flip", "cutout")}, "an acgan learns to draw all it is shown.*got cutout"),
+        ({"discriminator_steps": 2}, "no use for discriminator_steps"),
+        ({"half_batches": True}, "no use for half_batches"),
+        ({"fake_labels": "real"}, "no use for fake_labels"),
+    ],
+)
+def test_settings_that_mean_nothing_to_an_acgan_are_refused(accelerator, changes, message):
+    with pytest.raises(InputError, match=message):
+        trainer_of(build(), accelerator, **changes)
+
+
+def test_batches_in_parts_train_as_whole_ones(accelerator):
+    """Through the flow and its distillation; the discriminator's noise is drawn for each part."""
+    found = []
+    for parts in (1, 2, 4):
+        split = {
+            "train_batch_size": 8 // parts,
+            "total_kimg": 0.008 * STEPS,
+            "gradient_accumulation_steps": parts,
+            "mixed_precision": "no",
+        }
+        trainer = trainer_of(build(), accelerator, **split)
+        with torch.random.fork_rng():
+            steps = [trainer.step(step) for step in range(STEPS)]
+        found.append(torch.stack([next(iter(each.values())) for each in steps[:12]]))
+        assert "G_loss" in steps[-1]
+    assert torch.allclose(found[0], found[1], rtol=1e-3)
+    assert torch.allclose(found[0], found[2], rtol=1e-3)
+
+
+def test_the_time_of_a_training_covers_all_phases(accelerator, monkeypatch):
+    """The steps of each, and what the teacher draws before the second."""
+    trainer = trainer_of(build(), accelerator, total_kimg=3.2)
+    asked, timed = [], []
+    rehearse, step = trainer.rehearse, trainer.step
+    monkeypatch.setattr(trainer, "rehearse", lambda phase: asked.append((phase.name, rehearse(phase))) or 40.0)
+    monkeypatch.setattr(trainer, "step", lambda number: timed.append(trainer.phase(number).name) or step(number))
+    pace = time_training(trainer, seconds=0.3)
+    assert [name for name, _ in asked] == ["flow", "distillation", "adversarial"]
+    assert [seconds > 0 for _, seconds in asked] == [False, True, False]
+    assert all(timed.count(name) >= 5 for name, _ in asked)
+    assert 120 < pace.seconds_per_step * trainer.total_steps < 240
+
+
+def test_what_its_config_says_is_enough_to_train_it_again(accelerator):
+    trainer = trainer_of(build(), accelerator)
+    assert trainer.is_standard
+    assert type(trainer) is ACGANTrainer
+    assert trainer.facts().items() >= {"adversarial_loss": "hinge", "class_weight_real": 0.1}.items()
