@@ -129,7 +129,8 @@ class FlowTrainer(Trainer):
         phase = self.phase(step)
         # Until it learns to take few steps, pictures of it are drawn in many.
         few, averaged = cast(FlowGenerator, self.bare_generator).steps, cast(FlowGenerator, self.averaged_generator)
-        averaged.steps = max(few, TEACHER_STEPS) if phase.name == FLOW else few
+        still = phase.name == FLOW and step + 1 < self.total_steps
+        averaged.steps = max(few, TEACHER_STEPS) if still else few
         if phase.name == FLOW:
             return self._match_flow(step)
         if step == phase.first:

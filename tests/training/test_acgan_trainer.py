@@ -73,8 +73,8 @@ def test_images_are_drawn_in_few_passes_and_are_of_their_class(accelerator, tmp_
     assert torch.equal(images, generator.sample(labels).float())
     left, right = images[..., :4].mean((1, 2, 3)), images[..., 4:].mean((1, 2, 3))
     assert ((right > left) == (labels == 1)).all()
-    assert abs(torch.where(labels == 1, right, left).mean() - 215) < 25
-    assert abs(torch.where(labels == 1, left, right).mean() - 15) < 25
+    assert abs(torch.where(labels == 1, right, left).mean() - 215) < 40
+    assert abs(torch.where(labels == 1, left, right).mean() - 15) < 40
 
 
 def test_distillation_brings_images_nearer_to_the_teachers(accelerator):
@@ -93,6 +93,19 @@ def test_a_flow_of_eight_passes_has_one_phase(accelerator):
     trainer = trainer_of(build(kind=FlowGenerator), accelerator)
     assert [phase.name for phase in trainer.phases] == ["flow"]
     assert trainer.facts() == {}
+
+
+def test_pictures_are_drawn_as_it_can_draw_by_then_and_only_the_last_phase_is_chosen_from(accelerator):
+    trainer = trainer_of(build(), accelerator)
+    passes = []
+    with torch.random.fork_rng():
+        for step in range(STEPS):
+            trainer.step(step)
+            passes.append(passes_to_draw(trainer.averaged_generator))
+    assert passes == [8] * 8 + [1] * 8
+    assert [trainer.may_be_chosen(step) for step in (0, 8, 12, 13, 16)] == [False] * 3 + [True] * 2
+    trainer = trainer_of(build(kind=FlowGenerator), accelerator)
+    assert [trainer.may_be_chosen(step) for step in (1, 16)] == [True] * 2
 
 
 def test_learning_rates_fall_to_zero_in_each_phase(accelerator):
