@@ -104,18 +104,42 @@ class FlowGenerator(Generator):
     def follow(self, z: Tensor, labels: Tensor) -> Tensor:
         """The images that the steps end at, float32 (N, C, H, W), whose values may leave [-1, 1] a little.
 
-        Follows the velocity by the two-step Adams-Bashforth method, which is of second order with one pass for each
-        step. With so few passes it ended nearer to the exact end of the path than Heun's or the midpoint method.
-
         Args:
             z, labels (Tensor): as in :meth:`forward`.
         """
-        x_t = z.view(-1, self.channels, self.image_size, self.image_size)
-        times = [(k / self.steps) ** EARLY for k in range(self.steps + 1)]
+        return self._go(z.view(-1, self.channels, self.image_size, self.image_size), self.times, labels)
+
+    def follow_back(self, images: Tensor, labels: Tensor, noise: Tensor) -> Tensor:
+        """The latents from which steps lead to nearly these images, float32 (N, latent_dim).
+
+        It starts at the last time before 1, from images on their way to which the noise belongs. Latents that were
+        followed back from the images themselves would not be as spread as N(0, I), because all noise ends at the same
+        value where images have no detail.
+
+        Args:
+            images (Tensor): float (N, C, H, W) in [-1, 1].
+            labels (Tensor): int64 (N,), in [0, num_classes).
+            noise (Tensor): float (N, latent_dim), from N(0, I).
+        """
+        *times, t, _ = self.times
+        x_t = torch.lerp(noise.view_as(images), images, t)
+        return self._go(x_t, [t, *reversed(times)], labels).flatten(1)
+
+    @property
+    def times(self) -> list[float]:
+        """Where the steps begin and end, from 0 to 1."""
+        return [(k / self.steps) ** EARLY for k in range(self.steps + 1)]
+
+    def _go(self, x_t: Tensor, times: Sequence[float], labels: Tensor) -> Tensor:
+        """Follow the velocity from the first of the times to the last, forwards or backwards.
+
+        By the two-step Adams-Bashforth method, which is of second order with one pass for each step. With so few
+        passes it ended nearer to the exact end of the path than Heun's or the midpoint method.
+        """
         v_before, h_before = None, 1.0
-        # Lipman et al. 2023, eq. 1: d x_t / dt = v_t(x_t), from t = 0 to t = 1 in steps of length h.
+        # Lipman et al. 2023, eq. 1: d x_t / dt = v_t(x_t), in steps of length h.
         for t, t_next in pairwise(times):
-            v, h = self.velocity(x_t, x_t.new_full((len(z),), t), labels), t_next - t
+            v, h = self.velocity(x_t, x_t.new_full((len(x_t),), t), labels), t_next - t
             # Along a step the velocity is taken to change as it did along the one before; along the first, not at all.
             change = 0 if v_before is None else h / (2 * h_before) * (v - v_before)
             x_t = x_t + h * (v + change)

@@ -19,7 +19,7 @@ from ganaug.training.losses import GANObjective, Monitors
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Phase, mean_over_parts
 
-RECONSTRUCTION = 3.0  # weight of the distance to the teacher's image
+RECONSTRUCTION = 3.0  # weight of the distance to the image of a triple
 OPERATIONS: tuple[Operation, ...] = ("shift", "cutout", "brightness")  # before the discriminator sees an image
 BETAS = 0.0, 0.99  # of Adam in the adversarial phase
 WARM_UP = 0.2  # share of the adversarial phase in which the discriminator learns alone
@@ -46,8 +46,8 @@ class ACGANTrainer(FlowTrainer):
 
     The first two phases are those of :class:`FlowTrainer`: flow matching, and distillation to one pass, whose images
     are a little blurred. In the third, the adversarial one, a discriminator with an auxiliary classifier tells them
-    from real images; the generator learns to pass for real, to be taken for its class, and to stay close to the
-    teacher's image of the same noise. The discriminator sees with the teacher's network, so it need not learn to see.
+    from real images; the generator learns to pass for real, to be taken for its class, and to stay close to the image
+    that it learned for the same noise. The discriminator sees with the teacher's network, so it need not learn to.
 
     Args:
         generator (ACGANGenerator): trained in place.
@@ -107,7 +107,7 @@ class ACGANTrainer(FlowTrainer):
     def _play(self, step: int, number: int, *, alone: bool) -> Monitors:
         """One update of the discriminator, and one of the generator unless the discriminator still learns alone."""
         parts = range(self.settings.gradient_accumulation_steps)
-        triples = [self._triple(number, part) for part in parts]
+        triples = [self._triple(step, number, part) for part in parts]
         watched, made = [], []
 
         # The discriminator learns to tell real images from generated ones, and to name the class of real ones.
@@ -129,14 +129,14 @@ class ACGANTrainer(FlowTrainer):
         if alone:
             return monitors
 
-        # The generator learns to be taken for real and for its class, and to stay close to its teacher.
+        # The generator learns to be taken for real and for its class, and to stay close to what it learned before.
         self.optimizer.zero_grad()
         watched = []
         with frozen(self.bare_discriminator):
-            for (z, labels, taught), images in zip(triples, made, strict=True):
+            for (z, labels, wanted), images in zip(triples, made, strict=True):
                 images = images if images.requires_grad else self.network(z, labels)
                 loss, seen = self.objective.generator_loss(self.bare_discriminator, self.alter(images), labels)
-                distance = (images - taught).square().mean()
+                distance = (images - wanted).square().mean()
                 self.accelerator.backward((loss + RECONSTRUCTION * distance) / len(parts))
                 watched.append(seen | {"distance": distance.detach()})
         self._apply_gradients(self.optimizer)

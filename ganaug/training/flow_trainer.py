@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, cast
 
@@ -27,7 +28,7 @@ from ganaug.training.trainer import GENERATOR, Phase, Trainer, mean_over_parts
 FLOW, DISTILLATION, ADVERSARIAL = "flow", "distillation", "adversarial"
 PHASES = {FLOW: 1.0, DISTILLATION: 0.5, ADVERSARIAL: 0.1}  # what they multiply the generator's learning rate by
 TEACHER_STEPS = 8
-REUSED = 5  # times that each image of the teacher is used in distillation, roughly
+REUSED = 5  # times that each triple is used in distillation, roughly
 
 
 def check_flow_settings(settings: TrainingSettings, objective: GANObjective | None = None) -> None:
@@ -75,9 +76,10 @@ class FlowTrainer(Trainer):
     First phase, flow matching: at a time t between 0 and 1, an image x_1 and noise x_0 make x_t = (1 - t) x_0 + t x_1.
     The network's answer v is the velocity there; the loss is its mean squared error against x_1 - x_0.
 
-    Second phase, distillation, of a generator of fewer than 8 steps: the averaged generator so far, the teacher, draws
-    images in 8 steps, and the generator learns to draw the same from the same noise in its own; the loss is the mean
-    squared error between the images.
+    Second phase, distillation, of a generator of fewer than 8 steps. The averaged generator so far, the teacher, says
+    from what noise it would draw a real image in 8 steps, and the generator learns to draw that image from that noise
+    in its own; the loss is the mean squared error between the images. No real image is used with more than one noise,
+    or few images would become all that is drawn: of other noise, the teacher's own image is learned.
 
     Args:
         generator (FlowGenerator): trained in place.
@@ -92,7 +94,8 @@ class FlowTrainer(Trainer):
 
     Source: Lipman et al. 2023, "Flow matching for generative modeling", with straight paths; times from Esser et al.
     2024, "Scaling rectified flow transformers for high-resolution image synthesis", section 3.1; for distillation,
-    Luhman and Luhman 2021, "Knowledge distillation in iterative generative models for improved sampling speed".
+    Luhman and Luhman 2021, "Knowledge distillation in iterative generative models for improved sampling speed"; for
+    real images in it, Kim et al. 2025, "Balanced conic rectified flow".
     """
 
     LENGTHS: ClassVar[tuple[float, ...]] = (2, 1)  # of the phases, relative to one another
@@ -105,7 +108,7 @@ class FlowTrainer(Trainer):
         self.network = self._prepare(_Network(generator))
         self.optimizer = self._adam(GENERATOR, generator, settings.learning_rate)
         self.teacher: FlowGenerator | None = None
-        self._drawn: list[Tensor] = []  # by the teacher, uint8, for each batch of noise
+        self._triples: list[tuple[Tensor, Tensor, Tensor]] = []  # of each part of each batch
 
     def _check(self, settings: TrainingSettings) -> None:
         check_flow_settings(settings)
@@ -163,13 +166,13 @@ class FlowTrainer(Trainer):
         return mean_over_parts(watched)
 
     def _distil(self, step: int, number: int) -> Monitors:
-        """One update towards the teacher's images."""
+        """One update towards the images of triples."""
         parts = range(self.settings.gradient_accumulation_steps)
         watched = []
         self.optimizer.zero_grad()
         for part in parts:
-            z, labels, taught = self._triple(number, part)
-            loss = (self.network(z, labels) - taught).square().mean()
+            z, labels, images = self._triple(step, number, part)
+            loss = (self.network(z, labels) - images).square().mean()
             self.accelerator.backward(loss / len(parts))
             watched.append({"distance": loss.detach()})
         self._apply_gradients(self.optimizer)
@@ -189,7 +192,7 @@ class FlowTrainer(Trainer):
         self.teacher.load_state_dict(weights)
         self.teacher.steps = TEACHER_STEPS
         self.teacher.requires_grad_(False).eval()
-        self._drawn = []
+        self._triples = []
 
     def rehearse(self, phase: Phase) -> float:
         """See :meth:`Trainer.rehearse`."""
@@ -197,48 +200,52 @@ class FlowTrainer(Trainer):
             return 0.0
         self._teach(self.averaged_generator.state_dict())
         started = time.perf_counter()
-        self._drawn = self._draw(1) * self._pool
+        self._triples = self._make_triples(1) * self._pool
         return (time.perf_counter() - started) * self._pool
 
     @property
     def _pool(self) -> int:
-        """Batches that the teacher draws."""
+        """Batches of triples."""
         distillation = self.phases[1]
         return max(1, math.ceil((distillation.last - distillation.first) / REUSED))
 
-    def _triple(self, number: int, part: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents and labels, and the teacher's images of them, float (N, C, H, W).
+    def _triple(self, step: int, number: int, part: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents (N, latent_dim), labels (N,), and the images (N, C, H, W) to draw from them; all float but labels.
 
-        The teacher draws all images at once, before the first is asked for, and each is used about five times.
+        All triples are made before the first is asked for, and each is used about five times.
         """
-        count = self._pool
-        if not self._drawn:
-            self._drawn = self._draw(count)
-        z, labels = self.batches.latent(number % count, part)
+        if not self._triples:
+            self._triples = self._make_triples(self._pool)
+            self.noise.start(step)
         parts = self.settings.gradient_accumulation_steps
-        return z, labels, to_float(self._drawn[number % count * parts + part])
+        z, labels, images = self._triples[number % self._pool * parts + part]
+        return z.float(), labels, to_float(images)
 
     @torch.no_grad()
-    def _draw(self, count: int) -> list[Tensor]:
-        """The teacher's images, uint8 (N, C, H, W), of each part of so many batches."""
-        teacher = cast(FlowGenerator, self.teacher)
-        parts = range(self.settings.gradient_accumulation_steps)
-        drawn = []
-        bar = tqdm(
-            range(count),
-            "drawing images to learn from",
-            unit="batch",
-            leave=False,
-            disable=not self.accelerator.is_local_main_process,
-        )
-        for number in bar:
-            for part in parts:
+    def _make_triples(self, count: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Triples of so many batches: latents as float16, labels, images as uint8.
+
+        For as many batches as there are different real images, these are the images, and the teacher says from what
+        noise it would draw them; the images of the others it draws.
+        """
+        teacher, triples = cast(FlowGenerator, self.teacher), []
+        shown = partial(tqdm, unit="batch", leave=False, disable=not self.accelerator.is_local_main_process)
+        for number in shown(range(count), "preparing what to draw in fewer passes"):
+            self.noise.start(number)
+            for part in range(self.settings.gradient_accumulation_steps):
+                z, labels = self.batches.latent(number, part)
                 with self.accelerator.autocast():
-                    drawn.append(to_uint8(teacher(*self.batches.latent(number, part))))
-        return drawn
+                    if (number + 1) * self.batches.global_batch <= len(self.data):
+                        images, labels = self.batches.real(number, part)
+                        images = self.augment(images)
+                        z = teacher.follow_back(images, labels, z)
+                    else:
+                        images = teacher(z, labels)
+                triples.append((z.half(), labels, to_uint8(images)))
+        return triples
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """See :meth:`Trainer.state`. The teacher's images are not in it: they are drawn again."""
+        """See :meth:`Trainer.state`. The triples are not in it: they are made again."""
         return super().state() | ({} if self.teacher is None else {"teacher": dict(self.teacher.state_dict())})
 
     def load_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:

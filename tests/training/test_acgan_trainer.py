@@ -12,6 +12,7 @@ from helpers.killed import new_trainer
 from helpers.programs import as_a_program
 
 from ganaug import Generator, InputError, LabelledImages
+from ganaug.core.pixels import to_float, to_uint8
 from ganaug.generators import ACGANGenerator, FlowGenerator
 from ganaug.training import (
     MODELS,
@@ -87,6 +88,32 @@ def test_distillation_brings_images_nearer_to_the_teachers(accelerator):
     distances = torch.stack([each["distance"] for each in found[200:]])
     assert distances[-10:].mean() < 0.5 * distances[:3].mean()
     assert passes_to_draw(trainer.teacher) == 8
+
+
+def test_a_real_image_is_learned_from_the_noise_that_the_teacher_would_draw_it_from(accelerator):
+    """And no more often than it is there: of 40 batches, 4 are real images, and the others the teacher's own."""
+    data = halves()
+    trainer = trainer_of(
+        build(kind=FlowGenerator, steps=2), accelerator, data, total_kimg=9.6
+    )  # 40 batches of triples
+    wanted, real = [], {tuple(image.flatten().tolist()) for image in data.images}
+    network = trainer.network
+    trainer.network = lambda x, labels, t=None: wanted.append((x, labels)) or network(x, labels, t)
+    with torch.random.fork_rng():
+        for step in range(440):
+            trainer.step(step)
+    z, labels = (torch.cat(each) for each in zip(*wanted[400:], strict=True))
+    assert (len(z), z.shape[1]) == (640, 64)
+    assert 0.9 < z[:64].std() < 1.1  # those of the 64 real images, as spread as noise
+    assert labels[:64].sum() == data.targets.sum()
+    teacher = trainer.teacher
+    with torch.no_grad():
+        drawn = to_uint8(teacher(z, labels))
+    near = (to_float(drawn[:64]) - to_float(data.images[:1])).square().flatten(1).mean(1)
+    assert len(real) == 2
+    apart = to_float(data.images[:2]).diff(dim=0).square().mean()
+    nearest = torch.minimum(near, (to_float(drawn[:64]) - to_float(data.images[1:2])).square().flatten(1).mean(1))
+    assert (nearest < 0.1 * apart).float().mean() > 0.9
 
 
 def test_a_flow_of_eight_passes_has_one_phase(accelerator):
