@@ -26,7 +26,7 @@ from ganaug.training import (
 )
 from ganaug.training.presets import time_training
 
-STEPS = 16  # of which 8 are of the flow, 4 of distillation, and 4 of the game
+STEPS = 26  # of which 12 are of the flow, 8 of distillation, and 6 of the game
 
 
 def halves(n: int = 64) -> LabelledImages:
@@ -126,8 +126,8 @@ def test_pictures_are_drawn_as_it_can_draw_by_then_and_only_the_last_phase_is_ch
         for step in range(STEPS):
             trainer.step(step)
             passes.append(passes_to_draw(trainer.averaged_generator))
-    assert passes == [8] * 8 + [1] * 8
-    assert [trainer.may_be_chosen(step) for step in (0, 8, 12, 13, 16)] == [False] * 3 + [True] * 2
+    assert passes == [8] * 12 + [1] * 14
+    assert [trainer.may_be_chosen(step) for step in (0, 12, 20, 21, 26)] == [False] * 3 + [True] * 2
     trainer = trainer_of(build(kind=FlowGenerator), accelerator)
     assert [trainer.may_be_chosen(step) for step in (1, 16)] == [True] * 2
 
@@ -139,8 +139,8 @@ def test_learning_rates_fall_to_zero_in_each_phase(accelerator):
         for step in range(STEPS):
             trainer.step(step)
             rates.append(trainer.optimizer.param_groups[0]["lr"])
-    falls = [1e-3 * (1 - k / 8) for k in range(8)]
-    falls += [factor * 1e-3 * (1 - k / 4) for factor in (0.5, 0.1) for k in range(4)]
+    lengths = {12: 1e-3, 8: 0.5e-3, 6: 0.1e-3}
+    falls = [rate * (1 - k / length) for length, rate in lengths.items() for k in range(length)]
     assert rates == pytest.approx(falls)
 
 
@@ -150,7 +150,7 @@ def test_the_discriminator_sees_with_the_teachers_network_and_learns_to_judge(ac
     heads = {name: value.clone() for name, value in discriminator.named_parameters() if value.requires_grad}
     with torch.random.fork_rng():
         for step in range(STEPS):
-            assert (trainer.closer_look() == {}) == (step <= 12)  # the game begins with step 12
+            assert (trainer.closer_look() == {}) == (step <= 20)  # the game begins with step 20
             monitors = trainer.step(step)
     for name, value in trainer.teacher.unet.state_dict().items():
         assert torch.equal(discriminator.unet.state_dict()[name], value), name
@@ -175,7 +175,7 @@ def test_a_run_goes_on_alike_from_each_of_its_phases(tmp_path):
             "discriminator_optimizer",
             "teacher",
         }
-        for step in (3, 8, 10, 12, 13, 15):
+        for step in (3, 12, 15, 20, 21, 25):
             checkpoint = find_checkpoint(tmp_path / "whole" / "training" / "checkpoints" / f"step-{step:08d}")
             again = new_trainer("acgan", "bf16", STEPS, **everything)
             check_same_run(checkpoint, again)
@@ -195,7 +195,7 @@ def test_its_length_cannot_change_on_the_way(tmp_path):
             check_same_run(find_checkpoint(tmp_path), longer, override=True)
     facts = json.loads((tmp_path / "config.json").read_text())["training"]
     lengths = [facts[f"{name}_kimg"] for name in ("flow", "distillation", "adversarial")]
-    assert lengths == pytest.approx([0.064, 0.032, 0.032])
+    assert lengths == pytest.approx([0.096, 0.064, 0.048])
 
 
 @pytest.mark.parametrize("kimg", [0.016, 0.032, 0.048])
@@ -231,7 +231,7 @@ def test_batches_in_parts_train_as_whole_ones(accelerator):
         trainer = trainer_of(build(), accelerator, **split)
         with torch.random.fork_rng():
             steps = [trainer.step(step) for step in range(STEPS)]
-        found.append(torch.stack([next(iter(each.values())) for each in steps[:12]]))
+        found.append(torch.stack([next(iter(each.values())) for each in steps[:20]]))
         assert "G_loss" in steps[-1]
     assert torch.allclose(found[0], found[1], rtol=1e-3)
     assert torch.allclose(found[0], found[2], rtol=1e-3)
