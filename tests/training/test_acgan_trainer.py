@@ -46,7 +46,7 @@ def build(names=("left", "right"), kind=ACGANGenerator, **options) -> FlowGenera
 
 def trainer_of(generator: FlowGenerator, accelerator: Accelerator, data=None, **changes) -> FlowTrainer:
     model = MODELS["acgan" if isinstance(generator, ACGANGenerator) else "flow"]
-    settings = replace(model.settings, **{"train_batch_size": 16, "total_kimg": 0.016 * STEPS, **changes})
+    settings = replace(model.settings, **{"train_batch_size": 16, "total_kimg": 16 * STEPS / 1000, **changes})
     with torch.random.fork_rng():
         return make_trainer(generator, model.objective, data or halves(), settings, accelerator)
 
@@ -224,7 +224,7 @@ def test_batches_in_parts_train_as_whole_ones(accelerator):
     for parts in (1, 2, 4):
         split = {
             "train_batch_size": 8 // parts,
-            "total_kimg": 0.008 * STEPS,
+            "total_kimg": 8 * STEPS / 1000,
             "gradient_accumulation_steps": parts,
             "mixed_precision": "no",
         }
