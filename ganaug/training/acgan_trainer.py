@@ -64,7 +64,7 @@ class ACGANTrainer(FlowTrainer):
     for a discriminator that sees with a diffusion network.
     """
 
-    LENGTHS: ClassVar[tuple[float, ...]] = (6, 4, 3)
+    LENGTHS: ClassVar[tuple[float, ...]] = (6, 4, 1)
 
     def __init__(
         self,

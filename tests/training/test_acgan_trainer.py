@@ -26,7 +26,7 @@ from ganaug.training import (
 )
 from ganaug.training.presets import time_training
 
-STEPS = 26  # of which 12 are of the flow, 8 of distillation, and 6 of the game
+STEPS = 22  # of which 12 are of the flow, 8 of distillation, and 2 of the game
 
 
 def halves(n: int = 64) -> LabelledImages:
@@ -126,8 +126,8 @@ def test_pictures_are_drawn_as_it_can_draw_by_then_and_only_the_last_phase_is_ch
         for step in range(STEPS):
             trainer.step(step)
             passes.append(passes_to_draw(trainer.averaged_generator))
-    assert passes == [8] * 12 + [1] * 14
-    assert [trainer.may_be_chosen(step) for step in (0, 12, 20, 21, 26)] == [False] * 3 + [True] * 2
+    assert passes == [8] * 12 + [1] * 10
+    assert [trainer.may_be_chosen(step) for step in (0, 12, 20, 21, 22)] == [False] * 3 + [True] * 2
     trainer = trainer_of(build(kind=FlowGenerator), accelerator)
     assert [trainer.may_be_chosen(step) for step in (1, 16)] == [True] * 2
 
@@ -139,7 +139,7 @@ def test_learning_rates_fall_to_zero_in_each_phase(accelerator):
         for step in range(STEPS):
             trainer.step(step)
             rates.append(trainer.optimizer.param_groups[0]["lr"])
-    lengths = {12: 1e-3, 8: 0.5e-3, 6: 0.1e-3}
+    lengths = {12: 1e-3, 8: 0.5e-3, 2: 0.1e-3}
     falls = [rate * (1 - k / length) for length, rate in lengths.items() for k in range(length)]
     assert rates == pytest.approx(falls)
 
@@ -175,7 +175,7 @@ def test_a_run_goes_on_alike_from_each_of_its_phases(tmp_path):
             "discriminator_optimizer",
             "teacher",
         }
-        for step in (3, 12, 15, 20, 21, 25):
+        for step in (3, 12, 15, 20, 21):
             checkpoint = find_checkpoint(tmp_path / "whole" / "training" / "checkpoints" / f"step-{step:08d}")
             again = new_trainer("acgan", "bf16", STEPS, **everything)
             check_same_run(checkpoint, again)
@@ -195,7 +195,7 @@ def test_its_length_cannot_change_on_the_way(tmp_path):
             check_same_run(find_checkpoint(tmp_path), longer, override=True)
     facts = json.loads((tmp_path / "config.json").read_text())["training"]
     lengths = [facts[f"{name}_kimg"] for name in ("flow", "distillation", "adversarial")]
-    assert lengths == pytest.approx([0.096, 0.064, 0.048])
+    assert lengths == pytest.approx([0.096, 0.064, 0.016])
 
 
 @pytest.mark.parametrize("kimg", [0.016, 0.032, 0.048])
@@ -255,4 +255,4 @@ def test_what_its_config_says_is_enough_to_train_it_again(accelerator):
     trainer = trainer_of(build(), accelerator)
     assert trainer.is_standard
     assert type(trainer) is ACGANTrainer
-    assert trainer.facts().items() >= {"adversarial_loss": "hinge", "class_weight_real": 0.1}.items()
+    assert trainer.facts().items() >= {"adversarial_loss": "hinge", "class_weight_real": 0.03}.items()
