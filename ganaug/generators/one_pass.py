@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganaug.generators.flow import CONDITION, GROUPS, FlowGenerator, VelocityUNet
+from ganaug.generators.layers import halvings
 from ganaug.hub.registry import register_generator
 
-HEAD = 64  # channels of the discriminator's heads
+LOOK = 64  # features of each size of images inside, for the discriminator's heads
 SLOPE = 0.2  # of LeakyReLU
 LEAST_TIME = 0.5  # on the way from noise to image: below, noise hides what tells real images from generated ones
 
@@ -53,9 +53,9 @@ class ACGANGenerator(FlowGenerator):
 
 
 class FlowDiscriminator(nn.Module):
-    """Discriminator of ``acgan``: small heads on what a trained flow's network sees in images.
+    """Discriminator of ``acgan``: a few layers and heads on what a trained flow's network sees in images.
 
-    The network stays as it was trained, and only the heads learn. It sees images as in its own training, on their way
+    The network stays as it was trained, and only the others learn. It sees images as in its own training, on their way
     from noise, at a time of its own for each image; in evaluation mode it sees them at the end of the way. It is not
     told the class: its condition is the mean of all classes'.
 
@@ -76,8 +76,14 @@ class FlowDiscriminator(nn.Module):
         self.unet = VelocityUNet(4 * channels, side=image_size // 2, width=width)
         for weight in self.parameters():
             weight.requires_grad_(False)
-        self.heads = nn.ModuleList(_Head(c, num_classes) for c in self.unet.seen_channels)
-        self.class_head = nn.Linear(width, num_classes)
+        self.looks = nn.ModuleList(_look(c) for c in self.unet.seen_channels)
+        features = LOOK * len(self.looks)
+        self.real_fake_head = spectral_norm(nn.Linear(features, 1))
+        self.projection = spectral_norm(nn.Embedding(num_classes, features))
+        smallest = image_size // 2 // 2 ** halvings(image_size // 2)
+        self.class_head = nn.Sequential(
+            nn.GroupNorm(GROUPS, width, affine=False), nn.Flatten(), nn.Linear(width * smallest**2, num_classes)
+        )
 
     def see_as(self, flow: FlowGenerator) -> None:
         """Take the network and the classes of a trained flow.
@@ -97,28 +103,19 @@ class FlowDiscriminator(nn.Module):
         patches = F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last)
         condition = self.label_embedding.weight.mean(0).expand(len(images), -1)
         seen = self.unet.features(patches, t, condition)
-        # The mean over all places and heads.
-        real_fake = torch.stack([head(values, labels) for head, values in zip(self.heads, seen, strict=True)]).mean(0)
-        middle = seen[len(seen) // 2]
-        return real_fake, self.class_head(middle.float().mean((2, 3)))
-
-
-class _Head(nn.Module):
-    """Real/fake logits (N,) of features (N, channels, H, W) and labels: the mean over places, halved in number."""
-
-    def __init__(self, channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.GroupNorm(GROUPS, channels, affine=False),
-            spectral_norm(nn.Conv2d(channels, HEAD, 1)),
-            nn.LeakyReLU(SLOPE),
-            spectral_norm(nn.Conv2d(HEAD, HEAD, 3, stride=2, padding=1)),
-            nn.LeakyReLU(SLOPE),
-        )
-        self.real_fake = spectral_norm(nn.Linear(HEAD, 1))
-        self.projection = spectral_norm(nn.Embedding(num_classes, HEAD))
-
-    def forward(self, values: Tensor, labels: Tensor) -> Tensor:
-        phi = self.layers(values).float().mean((2, 3))
+        phi = torch.cat([look(each).float().mean((2, 3)) for look, each in zip(self.looks, seen, strict=True)], 1)
         # Miyato and Koyama 2018, eq. 3: psi(phi(x)) + y^T V phi(x).
-        return cast(Tensor, self.real_fake(phi).squeeze(1) + (self.projection(labels) * phi).sum(1))
+        real_fake = self.real_fake_head(phi).squeeze(1) + (self.projection(labels) * phi).sum(1)
+        # Of the smallest images inside, with where each feature is: a mean over all places says too little of classes.
+        return real_fake, self.class_head(seen[len(seen) // 2].float())
+
+
+def _look(channels: int) -> nn.Sequential:
+    """Layers for what is seen in one size, float (N, channels, H, W) to (N, LOOK, ceil(H / 2), ceil(W / 2))."""
+    return nn.Sequential(
+        nn.GroupNorm(GROUPS, channels, affine=False),
+        spectral_norm(nn.Conv2d(channels, LOOK, 1)),
+        nn.LeakyReLU(SLOPE),
+        spectral_norm(nn.Conv2d(LOOK, LOOK, 3, stride=2, padding=1)),
+        nn.LeakyReLU(SLOPE),
+    )

@@ -58,7 +58,7 @@ def what_was_set(training: Mapping[str, Any]) -> dict[str, Any]:
         training (mapping): the ``"training"`` of ``config.json``, which may be anybody's.
     """
     # A flow has one network; what is recorded of it is its loss, or its distance to what it shall draw.
-    is_gan = "last_D_loss" in training or not {"last_loss", "last_distance"} & training.keys()
+    is_gan = "adversarial_loss" in training or not {"last_loss", "last_distance"} & training.keys()
     return {
         name: value
         for name, value in training.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, ClassVar, cast
 
 import torch
@@ -12,9 +11,9 @@ from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
 from ganaug.generators.flow import FlowGenerator
 from ganaug.generators.one_pass import ACGANGenerator, FlowDiscriminator
-from ganaug.training.diffaug import DifferentiableAugmentation, Operation
+from ganaug.training.diffaug import Operation
 from ganaug.training.flow_trainer import DISTILLATION, FLOW, FlowTrainer, check_augmentation
-from ganaug.training.gan_trainer import frozen, look_at_both
+from ganaug.training.gan_trainer import facts_of, frozen, look_at_both
 from ganaug.training.losses import GANObjective, Monitors
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Phase, mean_over_parts
@@ -36,8 +35,9 @@ def check_acgan_settings(settings: TrainingSettings) -> None:
     names = ("discriminator_steps", "fake_labels", "half_batches")
     if unused := [name for name in names if getattr(settings, name) != getattr(usual, name)]:
         raise InputError(
-            f"an acgan is trained by one update of each network for each batch, with labels drawn, and has no use for "
-            f"{', '.join(unused)}. Leave that out, or train one of the other GANs, such as acgan-28"
+            "an acgan is trained by one update of each network for each batch, with labels drawn at random for "
+            f"the generated images, and has no use for {', '.join(unused)}. Leave that out, or train another GAN, "
+            "such as acgan-28"
         )
 
 
@@ -48,6 +48,7 @@ class ACGANTrainer(FlowTrainer):
     are a little blurred. In the third, the adversarial one, a discriminator with an auxiliary classifier tells them
     from real images; the generator learns to pass for real, to be taken for its class, and to stay close to the image
     that it learned for the same noise. The discriminator sees with the teacher's network, so it need not learn to.
+    Adam's decay rates are 0 and 0.99 in this phase, whatever the settings say.
 
     Args:
         generator (ACGANGenerator): trained in place.
@@ -83,8 +84,7 @@ class ACGANTrainer(FlowTrainer):
         self.discriminator_optimizer = self._adam(
             "discriminator", discriminator, settings.discriminator_learning_rate or settings.learning_rate, BETAS
         )
-        background = data.background.float().div(127.5).sub(1)
-        self.alter = DifferentiableAugmentation(OPERATIONS, background, self.noise)
+        self.alter = self._augmentation(OPERATIONS)
 
     def _check(self, settings: TrainingSettings) -> None:
         check_acgan_settings(settings)
@@ -120,7 +120,7 @@ class ACGANTrainer(FlowTrainer):
                 self.discriminator, self.alter(self.augment(real)), real_labels, real=True
             )
             of_fake, more = self.objective.discriminator_loss(
-                self.discriminator, self.alter(made[-1].detach()), labels, real=False
+                self.discriminator, self.alter(made[-1].detach().clamp(-1, 1)), labels, real=False
             )
             self.accelerator.backward((loss + of_fake) / len(parts))
             watched.append(seen | more | {"D_loss": (loss + of_fake).detach()})
@@ -135,7 +135,9 @@ class ACGANTrainer(FlowTrainer):
         with frozen(self.bare_discriminator):
             for (z, labels, wanted), images in zip(triples, made, strict=True):
                 images = images if images.requires_grad else self.network(z, labels)
-                loss, seen = self.objective.generator_loss(self.bare_discriminator, self.alter(images), labels)
+                loss, seen = self.objective.generator_loss(
+                    self.bare_discriminator, self.alter(images.clamp(-1, 1)), labels
+                )
                 distance = (images - wanted).square().mean()
                 self.accelerator.backward((loss + RECONSTRUCTION * distance) / len(parts))
                 watched.append(seen | {"distance": distance.detach()})
@@ -152,7 +154,7 @@ class ACGANTrainer(FlowTrainer):
 
     def facts(self) -> dict[str, Any]:
         """The fields of the objective, and how long the phases are."""
-        return asdict(self.objective) | super().facts()
+        return facts_of(self.objective) | super().facts()
 
     @property
     def is_standard(self) -> bool:

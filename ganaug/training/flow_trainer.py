@@ -7,18 +7,17 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from tqdm import tqdm
 
 from ganaug.core.errors import InputError
 from ganaug.core.pixels import to_float, to_uint8
 from ganaug.data import LabelledImages
+from ganaug.generators.base import Generator
 from ganaug.generators.flow import FlowGenerator
 from ganaug.hub.config import OF_A_DISCRIMINATOR
 from ganaug.training.losses import GANObjective, Monitors
@@ -26,7 +25,7 @@ from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import GENERATOR, Phase, Trainer, mean_over_parts
 
 FLOW, DISTILLATION, ADVERSARIAL = "flow", "distillation", "adversarial"
-PHASES = {FLOW: 1.0, DISTILLATION: 0.5, ADVERSARIAL: 0.1}  # what they multiply the generator's learning rate by
+RATES = {FLOW: 1.0, DISTILLATION: 0.5, ADVERSARIAL: 0.1}  # by which phases multiply the generator's learning rate
 TEACHER_STEPS = 8
 REUSED = 5  # times that each triple is used in distillation, roughly
 
@@ -110,6 +109,16 @@ class FlowTrainer(Trainer):
         self.teacher: FlowGenerator | None = None
         self._triples: list[tuple[Tensor, Tensor, Tensor]] = []  # of each part of each batch
 
+    @property
+    def pictured_generator(self) -> Generator:
+        """See :attr:`Trainer.pictured_generator`: until it learns to take few steps, it is drawn in many."""
+        average = cast(FlowGenerator, self.averaged_generator)
+        if len(self.phases) == 1 or self.teacher is not None:
+            return average
+        in_many = copy.deepcopy(average)
+        in_many.steps = TEACHER_STEPS
+        return in_many
+
     def _check(self, settings: TrainingSettings) -> None:
         check_flow_settings(settings)
 
@@ -117,11 +126,12 @@ class FlowTrainer(Trainer):
     def phases(self) -> tuple[Phase, ...]:
         """Flow matching, and distillation if the generator takes few steps."""
         if cast(FlowGenerator, self.bare_generator).steps >= TEACHER_STEPS:
-            return (Phase(FLOW, 0, self.total_steps),)
+            return super().phases
         ends = [round(self.total_steps * share / sum(self.LENGTHS)) for share in accumulate(self.LENGTHS)]
         return tuple(
-            Phase(name, first, last, factor)
-            for (name, factor), (first, last) in zip(PHASES.items(), pairwise([0, *ends]), strict=False)
+            Phase(name, first, last, rate)
+            for (name, rate), (first, last) in zip(RATES.items(), pairwise([0, *ends]), strict=False)
+            if first < last  # a short training has no long ones
         )
 
     def may_be_chosen(self, step: int) -> bool:
@@ -130,11 +140,7 @@ class FlowTrainer(Trainer):
 
     def _update_networks(self, step: int) -> Monitors:
         phase = self.phase(step)
-        # Until it learns to take few steps, pictures of it are drawn in many.
-        few, averaged = cast(FlowGenerator, self.bare_generator).steps, cast(FlowGenerator, self.averaged_generator)
-        still = phase.name == FLOW and step + 1 < self.total_steps
-        averaged.steps = max(few, TEACHER_STEPS) if still else few
-        if phase.name == FLOW:
+        if phase.first == 0:
             return self._match_flow(step)
         if step == phase.first:
             self._begin(phase)
@@ -200,14 +206,17 @@ class FlowTrainer(Trainer):
             return 0.0
         self._teach(self.averaged_generator.state_dict())
         started = time.perf_counter()
-        self._triples = self._make_triples(1) * self._pool
-        return (time.perf_counter() - started) * self._pool
+        made = self._make_triples(1)
+        seconds = (time.perf_counter() - started) * self._pool
+        # They take as much memory as they will.
+        self._triples = [(z.clone(), labels, images.clone()) for _ in range(self._pool) for z, labels, images in made]
+        return seconds
 
     @property
     def _pool(self) -> int:
         """Batches of triples."""
-        distillation = self.phases[1]
-        return max(1, math.ceil((distillation.last - distillation.first) / REUSED))
+        distillation = next(phase for phase in self.phases if phase.name == DISTILLATION)
+        return math.ceil((distillation.last - distillation.first) / REUSED)
 
     def _triple(self, step: int, number: int, part: int) -> tuple[Tensor, Tensor, Tensor]:
         """Latents (N, latent_dim), labels (N,), and the images (N, C, H, W) to draw from them; all float but labels.
@@ -218,30 +227,34 @@ class FlowTrainer(Trainer):
             self._triples = self._make_triples(self._pool)
             self.noise.start(step)
         parts = self.settings.gradient_accumulation_steps
-        z, labels, images = self._triples[number % self._pool * parts + part]
+        device = self.batches.device
+        z, labels, images = (
+            values.to(device, non_blocking=True) for values in self._triples[number % self._pool * parts + part]
+        )
         return z.float(), labels, to_float(images)
 
     @torch.no_grad()
     def _make_triples(self, count: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Triples of so many batches: latents as float16, labels, images as uint8.
+        """Triples of so many batches, on the CPU: latents as float16, labels, images as uint8.
 
-        For as many batches as there are different real images, these are the images, and the teacher says from what
-        noise it would draw them; the images of the others it draws.
+        As long as they last, these are real images, and the teacher says from what noise it would draw them; the
+        images of the other batches it draws. Where small classes are shown more often than they have images
+        (class_sampling), it draws all.
         """
         teacher, triples = cast(FlowGenerator, self.teacher), []
-        shown = partial(tqdm, unit="batch", leave=False, disable=not self.accelerator.is_local_main_process)
-        for number in shown(range(count), "preparing what to draw in fewer passes"):
+        each_once = self.settings.class_sampling == 1
+        for number in range(count):
             self.noise.start(number)
             for part in range(self.settings.gradient_accumulation_steps):
                 z, labels = self.batches.latent(number, part)
                 with self.accelerator.autocast():
-                    if (number + 1) * self.batches.global_batch <= len(self.data):
+                    if each_once and (number + 1) * self.batches.global_batch <= len(self.data):
                         images, labels = self.batches.real(number, part)
                         images = self.augment(images)
                         z = teacher.follow_back(images, labels, z)
                     else:
                         images = teacher(z, labels)
-                triples.append((z.half(), labels, to_uint8(images)))
+                triples.append((z.half().cpu(), labels.cpu(), to_uint8(images).cpu()))
         return triples
 
     def state(self) -> dict[str, dict[str, Tensor]]:

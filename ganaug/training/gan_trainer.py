@@ -155,15 +155,19 @@ class GANTrainer(Trainer):
         return type(discriminator) is type(fresh) and shapes[0] == shapes[1]
 
     def facts(self) -> dict[str, Any]:
-        """The fields of the objective, if it is a dataclass."""
-        objective = self.objective
-        return asdict(objective) if is_dataclass(objective) and not isinstance(objective, type) else {}
+        """See :func:`facts_of`."""
+        return facts_of(self.objective)
 
     def closer_look(self) -> dict[str, float]:
         """See :func:`look_at_both`."""
         return look_at_both(
             self.bare_generator, self.bare_discriminator, self.objective, self.data, self.settings, self.batches.device
         )
+
+
+def facts_of(objective: Objective) -> dict[str, Any]:
+    """The fields of an objective, if it is a dataclass."""
+    return asdict(objective) if is_dataclass(objective) and not isinstance(objective, type) else {}
 
 
 def look_at_both(

@@ -101,6 +101,9 @@ def train(
             _end_if(stop.received(), step, watch, trainer)
 
         while step < trainer.total_steps and not selection.exhausted:
+            phase = trainer.phase(step)
+            if step == phase.first:
+                describe(bar, phase.name)
             monitors.add(trainer.step(step), trainer.skipped)
             bar.update(trainer.images_per_step)
             if trainer.settings.compile and step == first:
@@ -203,7 +206,7 @@ def _look(step: int, due: _Due, monitors: dict[str, float], watch: Watch, select
     scores = selection.consider(step, signs) if due.evaluation else {}
     drawn = due.grid or bool(scores)
     watch.report(step, {**monitors, **closer, **scores}, bar, grid=drawn)
-    describe(bar, "training")
+    describe(bar, watch.phase_after(step))
     return drawn
 
 

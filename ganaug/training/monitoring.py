@@ -248,12 +248,16 @@ class Watch:
         self.latest = monitors
         if self._folder:
             if grid:
-                picture = grids.sample_grid(self._trainer.averaged_generator, rows=ROWS)
+                picture = grids.sample_grid(self._trainer.pictured_generator, rows=ROWS)
                 self.grid = self.show(picture, f"{seen // 1000:06d}kimg", "generated", seen)
             self._folder.append_metrics(
                 {"kimg": self._trainer.kimg(step), "seconds": round(self.seconds, 1), **monitors}
             )
         self.trackers.log(monitors, seen)
+
+    def phase_after(self, step: int) -> str:
+        """What is done after so many steps, in words."""
+        return self._trainer.phase(step).name
 
     def show(self, picture: Image, file_name: str, tag: str, seen: int) -> Path | None:
         """Save a picture in the run's folder, and log it to the trackers that take pictures."""

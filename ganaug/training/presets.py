@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.resources import files
+from itertools import cycle, islice
 from typing import Any
 
 import torch
@@ -331,20 +332,23 @@ def kimg_within(minutes: float, trainer: Trainer) -> float:
 def _time_phase(trainer: Trainer, phase: Phase, seconds: float) -> float:
     """Seconds that a phase will take, by about so many seconds of its steps."""
     length = phase.last - phase.first
-    before = trainer.rehearse(phase)
+    before = _mean_over_processes(trainer, trainer.rehearse(phase))
     # A phase after the first may begin with steps that are shorter than the others.
-    first = phase.first + (length // 2 if phase.first else 0)
-    _time_steps(trainer, first, WARM_UP)
-    one = _time_steps(trainer, first + WARM_UP, 1)
+    numbers = cycle(range(phase.first + (length // 2 if phase.first else 0), phase.last))
+    _time_steps(trainer, numbers, WARM_UP)
+    one = _time_steps(trainer, numbers, 1)
     steps = max(1, min(100, round(seconds / one)))
-    return before + length * _time_steps(trainer, first + WARM_UP + 1, steps) / steps
+    return before + length * _time_steps(trainer, numbers, steps) / steps
 
 
-def _time_steps(trainer: Trainer, first: int, count: int) -> float:
-    """Seconds that some steps take, as a mean over the processes."""
+def _time_steps(trainer: Trainer, numbers: Iterator[int], count: int) -> float:
+    """Seconds that the next of these steps take, as a mean over the processes."""
     started = time.perf_counter()
-    for step in range(first, first + count):
+    for step in islice(numbers, count):
         monitors = trainer.step(step)
     next(iter(monitors.values())).item()  # waits until the device has finished
-    seconds = torch.tensor(time.perf_counter() - started, device=trainer.accelerator.device)
-    return float(trainer.accelerator.reduce(seconds, "mean"))
+    return _mean_over_processes(trainer, time.perf_counter() - started)
+
+
+def _mean_over_processes(trainer: Trainer, seconds: float) -> float:
+    return float(trainer.accelerator.reduce(torch.tensor(seconds, device=trainer.accelerator.device), "mean"))

@@ -54,9 +54,9 @@ PANELS = (
         {"loss": "loss"},
     ),
     Panel(
-        "Distance to the teacher",
-        "Mean squared error between an image as it is drawn in few passes, and as it was in many from the same noise: "
-        "each point is a mean over the steps since the one before.",
+        "Distance",
+        "Mean squared error between an image as it is drawn in few passes and the one to be drawn from the same "
+        "noise: each point is a mean over the steps since the one before.",
         {"distance": "distance"},
     ),
     Panel(

@@ -22,14 +22,16 @@ class TrainingSettings:
         discriminator_steps: Updates of the discriminator for each update of the generator.
         learning_rate: Learning rate of Adam, for both networks unless discriminator_learning_rate is given.
         discriminator_learning_rate: Learning rate of the discriminator, if it differs.
-        lr_decay: Share of the run, at its end, in which the learning rates fall linearly to zero.
+        lr_decay: Share of the run, or of each of its phases, at its end, in which the learning rates fall linearly to
+            zero.
         adam_beta1: Decay rate of Adam's first moment.
         adam_beta2: Decay rate of Adam's second moment.
         class_sampling: A class of n images gets a share of the batches proportional to n to this power: 1 shows all
             images equally often, 0.5 (square-root sampling) shows small classes more often, 0 shows all classes
             equally often (Kang et al. 2020).
         augment: What real and generated images alike go through before the discriminator sees them: shift, flip (only
-            for images whose mirror image is still of its class), cutout, brightness.
+            for images whose mirror image is still of its class), cutout, brightness. A flow takes only flip, for real
+            images, and so does acgan, which begins as one.
         ema_kimg: Half-life of the moving average of the generator's weights, which is what is sampled and saved.
         log_kimg: How often the monitors are logged.
         sample_kimg: How often a sample grid is written.

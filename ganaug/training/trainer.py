@@ -18,7 +18,7 @@ from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
 from ganaug.training.batches import BatchNoise, TrainingBatches
-from ganaug.training.diffaug import DifferentiableAugmentation
+from ganaug.training.diffaug import DifferentiableAugmentation, Operation
 from ganaug.training.distributed import synchronise_batch_norm
 from ganaug.training.losses import Monitors
 from ganaug.training.optim import DenseAdam, GeneratorEMA
@@ -91,8 +91,7 @@ class Trainer(ABC):
         self.noise = BatchNoise(settings.seed, accelerator.device, rank=rank, world_size=world_size)
         self.augment: Callable[[Tensor], Tensor] = nn.Identity()
         if settings.augment:  # finding the background reads all images
-            background = data.background.float().div(127.5).sub(1)
-            self.augment = DifferentiableAugmentation(settings.augment, background, self.noise)
+            self.augment = self._augmentation(settings.augment)
         self._trained: dict[str, tuple[nn.Module, DenseAdam]] = {}  # networks and their optimizers by name
         self.learning_rate_factor = 1.0
         self.skipped = torch.zeros((), device=accelerator.device)
@@ -100,6 +99,10 @@ class Trainer(ABC):
         self.starts_trained = bool(generator.info["training"]) or generator.seen_images is not None
         self._place(generator)
         self.ema = GeneratorEMA(generator, settings.ema_kimg * 1000)
+
+    def _augmentation(self, operations: Sequence[Operation]) -> DifferentiableAugmentation:
+        background = self.data.background.float().div(127.5).sub(1)
+        return DifferentiableAugmentation(tuple(operations), background, self.noise)
 
     def _place(self, network: nn.Module) -> None:
         """Move a network to the device, in the memory format in which convolutions are fast."""
@@ -146,7 +149,7 @@ class Trainer(ABC):
         return True
 
     def rehearse(self, phase: Phase) -> float:
-        """Make steps of a phase possible whose first step was not taken, so that they can be timed.
+        """Prepare for timing steps of a phase that was not begun.
 
         Returns:
             float: seconds that the phase will take besides its steps.
@@ -194,6 +197,11 @@ class Trainer(ABC):
     def averaged_generator(self) -> Generator:
         """The generator with averaged weights, which is what is sampled, scored and saved."""
         return cast(Generator, self.ema.module)
+
+    @property
+    def pictured_generator(self) -> Generator:
+        """What pictures along the run are drawn by: the averaged generator, as well as it can draw by now."""
+        return self.averaged_generator
 
     @usual_defaults()
     def step(self, step: int) -> dict[str, Tensor]:
