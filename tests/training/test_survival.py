@@ -44,7 +44,7 @@ def leftovers(folder: Path) -> list[Path]:
     return list(folder.rglob(".*.tmp-*"))
 
 
-def assert_same_result(ours: Path, theirs: Path) -> None:
+def assert_same_result(ours: Path, theirs: Path, *, scored: int = 2) -> None:
     """The chosen generator and the last one, by the SHA-256 of their files, chosen of the same candidates."""
     for part in (".", "training/last"):
         mine, other = (load_file(folder / part / "model.safetensors") for folder in (ours, theirs))
@@ -53,7 +53,7 @@ def assert_same_result(ours: Path, theirs: Path) -> None:
         files = [(folder / part / "model.safetensors").read_bytes() for folder in (ours, theirs)]
         assert len({hashlib.sha256(content).hexdigest() for content in files}) == 1, part
     candidates = [find_checkpoint(folder).facts["candidates"] for folder in (ours, theirs)]
-    assert len(candidates[0]) > 1
+    assert len(candidates[0]) >= scored
     assert candidates[0] == candidates[1]
 
 
@@ -84,7 +84,7 @@ def test_a_run_that_is_killed_ends_with_the_same_weights(tmp_path, system, preci
     assert len(set(reached)) > 1
     assert start(go_on_by_clock, rng.uniform(-8e6, 8e6), go_on, *run).wait() == 0
     assert not leftovers(killed)
-    assert_same_result(killed, whole)
+    assert_same_result(killed, whole, scored=1 if system == "acgan" else 2)  # whose last phase is short
     assert [open_checkpoint(path).step for path in checkpoints(killed)] == [steps - 2, steps]
     last = [open_checkpoint(checkpoints(folder)[-1]).state() for folder in (killed, whole)]
     assert all(torch.equal(last[0][part][name], last[1][part][name]) for part in last[1] for name in last[1][part])
