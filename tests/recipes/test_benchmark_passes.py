@@ -6,6 +6,8 @@ import sys
 import passes
 import pytest
 import torch
+from helpers.programs import REPOSITORY
+from helpers.readmes import readme
 
 from ganaug.cli.images import DataArguments
 from ganaug.evaluation import UtilitySettings
@@ -68,3 +70,8 @@ def test_each_arm_is_trained_once_and_compared_with_the_plain_flow(monkeypatch, 
     passes.main(args)
     assert len(trained) == 3
     assert capsys.readouterr().out == shown
+
+
+def test_the_readme_has_the_table_that_was_measured():
+    recorded = json.loads((REPOSITORY / ".images" / "passes.json").read_text())
+    assert passes.table(recorded) in readme("recipes/README.md")
