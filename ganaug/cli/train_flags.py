@@ -42,7 +42,7 @@ class TrainingArguments:
         latent_dim: Length of the generator's latent vector; by default that of the model. A flow has one number for
             each value of an image, and takes no other.
         passes: Of a flow: passes through its network to draw an image, 8 by default. With fewer, the last third of
-            the training is spent on drawing in so few what it draws in 8.
+            the training is spent on learning to draw in so few.
         init_from: Folder or Hub id of a trained generator of the same model to start from; its classes may be others.
         budget_minutes: Train no longer than about this: a few steps are timed, and the budget in kimg is lowered if it
             would take more. Without a model, a network that needs less time is taken where that is better.

@@ -55,9 +55,9 @@ class ACGANGenerator(FlowGenerator):
 class FlowDiscriminator(nn.Module):
     """Discriminator of ``acgan``: a few layers and heads on what a trained flow's network sees in images.
 
-    The network stays as it was trained, and only the others learn. It sees images as in its own training, on their way
-    from noise, at a time of its own for each image; in evaluation mode it sees them at the end of the way. It is not
-    told the class: its condition is the mean of all classes'.
+    The flow's network stays as it was trained, and only the other layers learn. It sees images as in its own training,
+    on their way from noise, at a time of its own for each image; in evaluation mode it sees them at the end of the
+    way. It is not told the class: its condition is the mean of all classes'.
 
     Args:
         num_classes (int): number of classes.

@@ -54,7 +54,7 @@ class RunningMeans:
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, Tensor] = {}  # phases of a training have monitors of their own
+        self._steps: dict[tuple[str, ...], Tensor] = {}  # by their monitors: phases of a training have their own
         self._skipped = torch.zeros((), device=accelerator.device)
         self._in_a_row = torch.zeros((), device=accelerator.device)
 
@@ -63,7 +63,8 @@ class RunningMeans:
         for name, value in scalars.items():
             used = torch.where(skipped > 0, 0, value)
             self._sums[name] = self._sums[name] + used if name in self._sums else used
-            self._counts[name] = self._counts[name] + 1 - skipped if name in self._counts else 1 - skipped
+        monitors = tuple(scalars)
+        self._steps[monitors] = self._steps.get(monitors, torch.zeros_like(skipped)) + 1 - skipped
         self._skipped = self._skipped + skipped
         self._in_a_row = (self._in_a_row + skipped) * skipped
 
@@ -72,11 +73,13 @@ class RunningMeans:
 
         If any steps were skipped, ``skipped_steps`` is how many.
         """
-        totals = torch.stack([*self._sums.values(), *self._counts.values(), self._skipped])
+        totals = torch.stack([*self._sums.values(), *self._steps.values(), self._skipped])
         *values, skipped = self.accelerator.reduce(totals, reduction="mean").tolist()
-        sums, counts = values[: len(self._sums)], values[len(self._sums) :]
-        means = {name: value / count for name, value, count in zip(self._sums, sums, counts, strict=True) if count}
-        self._sums, self._counts, self._skipped = {}, {}, torch.zeros_like(self._skipped)
+        sums = dict(zip(self._sums, values, strict=False))
+        steps = dict(zip(self._steps, values[len(sums) :], strict=True))
+        counts = {name: sum(count for monitors, count in steps.items() if name in monitors) for name in sums}
+        means = {name: value / counts[name] for name, value in sums.items() if counts[name]}
+        self._sums, self._steps, self._skipped = {}, {}, torch.zeros_like(self._skipped)
         return means | ({"skipped_steps": skipped} if skipped else {})
 
     def skipped_in_a_row(self) -> int:

@@ -24,7 +24,7 @@ from ganaug.training.losses import Monitors
 from ganaug.training.optim import DenseAdam, GeneratorEMA
 from ganaug.training.settings import TrainingSettings
 
-GENERATOR = "generator"  # in training, by name
+GENERATOR = "generator"  # name of the generator among the networks in training
 
 
 @dataclass(frozen=True)
