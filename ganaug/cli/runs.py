@@ -26,9 +26,7 @@ from ganaug.hub.missing import RUNS
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training import (
     MODELS,
-    ACGANTrainer,
     Checkpoint,
-    GANTrainer,
     RunFolder,
     Trainer,
     TrainingSettings,
@@ -38,6 +36,7 @@ from ganaug.training import (
     preset_within,
 )
 from ganaug.training.acgan_trainer import check_acgan_settings
+from ganaug.training.adversarial import AdversarialTrainer
 from ganaug.training.checkpoints import check_held_out
 from ganaug.training.flow_trainer import check_flow_settings
 from ganaug.training.preflight import Preflight, cost, cost_of
@@ -208,7 +207,7 @@ def layer_tables(trainer: Trainer) -> str:
     generator = trainer.bare_generator
     labels = torch.zeros(2, dtype=torch.int64)
     tables = [_table(generator, torch.zeros(2, generator.latent_dim), labels)]
-    if isinstance(trainer, GANTrainer | ACGANTrainer):
+    if isinstance(trainer, AdversarialTrainer):
         images = torch.zeros(2, generator.channels, generator.image_size, generator.image_size)
         tables.append(_table(trainer.bare_discriminator, images, labels))
     return "\n".join(tables)

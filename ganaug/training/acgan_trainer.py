@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
 from ganaug.generators.flow import FlowGenerator
 from ganaug.generators.one_pass import ACGANGenerator, FlowDiscriminator
+from ganaug.training.adversarial import AdversarialTrainer, frozen
 from ganaug.training.diffaug import Operation
 from ganaug.training.flow_trainer import DISTILLATION, FLOW, FlowTrainer, check_augmentation
-from ganaug.training.gan_trainer import facts_of, frozen, look_at_both
 from ganaug.training.losses import GANObjective, Monitors
 from ganaug.training.settings import TrainingSettings
-from ganaug.training.trainer import Phase, mean_over_parts
+from ganaug.training.trainer import Phase
 
 RECONSTRUCTION = 3.0  # weight of the distance to the image of a triple
 OPERATIONS: tuple[Operation, ...] = ("shift", "cutout", "brightness")  # before the discriminator sees an image
@@ -41,7 +43,16 @@ def check_acgan_settings(settings: TrainingSettings) -> None:
         )
 
 
-class ACGANTrainer(FlowTrainer):
+class _Batch(NamedTuple):
+    """A part of a batch: a triple, and the images that the generator draws from its noise."""
+
+    z: Tensor
+    labels: Tensor
+    wanted: Tensor
+    images: Tensor
+
+
+class ACGANTrainer(AdversarialTrainer, FlowTrainer):
     """A generator of one pass that is nearly there before it meets a discriminator.
 
     The first two phases are those of :class:`FlowTrainer`: flow matching, and distillation to one pass, whose images
@@ -77,13 +88,7 @@ class ACGANTrainer(FlowTrainer):
         accelerator: Accelerator,
     ) -> None:
         super().__init__(generator, data, settings, accelerator)
-        self.objective = objective
-        self._place(discriminator)
-        self.bare_discriminator = discriminator
-        self.discriminator = self._prepare(discriminator)
-        self.discriminator_optimizer = self._adam(
-            "discriminator", discriminator, settings.discriminator_learning_rate or settings.learning_rate, BETAS
-        )
+        self._face(discriminator, objective, BETAS)
         self.alter = self._augmentation(OPERATIONS)
 
     def _check(self, settings: TrainingSettings) -> None:
@@ -102,59 +107,51 @@ class ACGANTrainer(FlowTrainer):
     def _begin(self, phase: Phase) -> None:
         super()._begin(phase)
         if phase.name != DISTILLATION:
-            self.bare_discriminator.see_as(cast(FlowGenerator, self.teacher))
+            cast(FlowDiscriminator, self.bare_discriminator).see_as(cast(FlowGenerator, self.teacher))
 
     def _play(self, step: int, number: int, *, alone: bool) -> Monitors:
         """One update of the discriminator, and one of the generator unless the discriminator still learns alone."""
-        parts = range(self.settings.gradient_accumulation_steps)
-        triples = [self._triple(step, number, part) for part in parts]
-        watched, made = [], []
+        # Take triples, and draw an image from the noise of each: with a gradient, once for both networks, but not if
+        # the batch comes in parts, because all of them at once do not fit into memory.
+        batches = []
+        for part in self.parts:
+            z, labels, wanted = self._triple(step, number, part)
+            with torch.set_grad_enabled(not alone and len(self.parts) == 1):
+                batches.append(_Batch(z, labels, wanted, self.network(z, labels)))
 
-        # The discriminator learns to tell real images from generated ones, and to name the class of real ones.
-        self.discriminator_optimizer.zero_grad()
-        for part, (z, labels, _) in zip(parts, triples, strict=True):
-            with torch.set_grad_enabled(not alone and len(parts) == 1):
-                made.append(self.network(z, labels))
+        # Update the discriminator, and then the generator by what the discriminator says of its images now.
+        monitors = self._update(self.discriminator_optimizer, self._discriminator_losses(step, batches))
+        if alone:
+            return monitors
+        with frozen(self.bare_discriminator):
+            return monitors | self._update(self.optimizer, self._generator_losses(batches))
+
+    def _discriminator_losses(self, step: int, batches: Sequence[_Batch]) -> Iterator[tuple[Tensor, Monitors]]:
+        """For telling real images from generated ones, and naming the class of real ones."""
+        for part, batch in enumerate(batches):
             real, real_labels = self.batches.real(step, part)
-            loss, seen = self.objective.discriminator_loss(
+            of_real, seen = self.objective.discriminator_loss(
                 self.discriminator, self.alter(self.augment(real)), real_labels, real=True
             )
             of_fake, more = self.objective.discriminator_loss(
-                self.discriminator, self.alter(made[-1].detach().clamp(-1, 1)), labels, real=False
+                self.discriminator, self.alter(batch.images.detach().clamp(-1, 1)), batch.labels, real=False
             )
-            self.accelerator.backward((loss + of_fake) / len(parts))
-            watched.append(seen | more | {"D_loss": (loss + of_fake).detach()})
-        self._apply_gradients(self.discriminator_optimizer)
-        monitors = mean_over_parts(watched)
-        if alone:
-            return monitors
+            loss = of_real + of_fake
+            yield loss, seen | more | {"D_loss": loss.detach()}
 
-        # The generator learns to be taken for real and for its class, and to stay close to what it learned before.
-        self.optimizer.zero_grad()
-        watched = []
-        with frozen(self.bare_discriminator):
-            for (z, labels, wanted), images in zip(triples, made, strict=True):
-                images = images if images.requires_grad else self.network(z, labels)
-                loss, seen = self.objective.generator_loss(
-                    self.bare_discriminator, self.alter(images.clamp(-1, 1)), labels
-                )
-                distance = (images - wanted).square().mean()
-                self.accelerator.backward((loss + RECONSTRUCTION * distance) / len(parts))
-                watched.append(seen | {"distance": distance.detach()})
-        self._apply_gradients(self.optimizer)
-        return monitors | mean_over_parts(watched)
+    def _generator_losses(self, batches: Sequence[_Batch]) -> Iterator[tuple[Tensor, Monitors]]:
+        """For being taken for real and for its class, and staying close to what was learned for the same noise."""
+        for z, labels, wanted, images in batches:
+            images = images if images.requires_grad else self.network(z, labels)
+            loss, seen = self.objective.generator_loss(
+                self.bare_discriminator, self.alter(images.clamp(-1, 1)), labels
+            )
+            distance = (images - wanted).square().mean()
+            yield loss + RECONSTRUCTION * distance, seen | {"distance": distance.detach()}
 
     def closer_look(self) -> dict[str, float]:
-        """See :meth:`GANTrainer.closer_look`; nothing before the adversarial phase."""
-        if not self.discriminator_optimizer.moments():
-            return {}
-        return look_at_both(
-            self.bare_generator, self.bare_discriminator, self.objective, self.data, self.settings, self.batches.device
-        )
-
-    def facts(self) -> dict[str, Any]:
-        """The fields of the objective, and how long the phases are."""
-        return facts_of(self.objective) | super().facts()
+        """See :meth:`AdversarialTrainer.closer_look`; nothing before the adversarial phase."""
+        return super().closer_look() if self.discriminator_optimizer.moments() else {}
 
     @property
     def is_standard(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, cast
@@ -22,7 +22,7 @@ from ganaug.generators.flow import FlowGenerator
 from ganaug.hub.config import OF_A_DISCRIMINATOR
 from ganaug.training.losses import GANObjective, Monitors
 from ganaug.training.settings import TrainingSettings
-from ganaug.training.trainer import GENERATOR, Phase, Trainer, mean_over_parts
+from ganaug.training.trainer import GENERATOR, Phase, Trainer
 
 FLOW, DISTILLATION, ADVERSARIAL = "flow", "distillation", "adversarial"
 RATES = {FLOW: 1.0, DISTILLATION: 0.5, ADVERSARIAL: 0.1}  # by which phases multiply the generator's learning rate
@@ -141,17 +141,14 @@ class FlowTrainer(Trainer):
     def _update_networks(self, step: int) -> Monitors:
         phase = self.phase(step)
         if phase.first == 0:
-            return self._match_flow(step)
+            return self._update(self.optimizer, self._flow_losses(step))
         if step == phase.first:
             self._begin(phase)
-        return self._distil(step, step - phase.first)
+        return self._update(self.optimizer, self._distillation_losses(step, step - phase.first))
 
-    def _match_flow(self, step: int) -> Monitors:
-        """One update by flow matching."""
-        parts = range(self.settings.gradient_accumulation_steps)
-        watched = []
-        self.optimizer.zero_grad()
-        for part in parts:
+    def _flow_losses(self, step: int) -> Iterator[tuple[Tensor, Monitors]]:
+        """Of flow matching, on each part of a batch."""
+        for part in self.parts:
             # Draw images x_1, noise x_0 from N(0, I), and times t whose logit is from N(0, 1) (Esser et al. 2024,
             # section 3.1).
             x_1, labels = self.batches.real(step, part)
@@ -166,23 +163,14 @@ class FlowTrainer(Trainer):
             # The velocity there is dx_t / dt = x_1 - x_0; v learns it by least squares (eq. 23).
             v = self.network(x_t, labels, t)
             loss = (v - (x_1 - x_0)).square().mean()
-            self.accelerator.backward(loss / len(parts))
-            watched.append({"loss": loss.detach()})
-        self._apply_gradients(self.optimizer)
-        return mean_over_parts(watched)
+            yield loss, {"loss": loss.detach()}
 
-    def _distil(self, step: int, number: int) -> Monitors:
-        """One update towards the images of triples."""
-        parts = range(self.settings.gradient_accumulation_steps)
-        watched = []
-        self.optimizer.zero_grad()
-        for part in parts:
+    def _distillation_losses(self, step: int, number: int) -> Iterator[tuple[Tensor, Monitors]]:
+        """The distance to the images of triples, on each part of a batch."""
+        for part in self.parts:
             z, labels, images = self._triple(step, number, part)
-            loss = (self.network(z, labels) - images).square().mean()
-            self.accelerator.backward(loss / len(parts))
-            watched.append({"distance": loss.detach()})
-        self._apply_gradients(self.optimizer)
-        return mean_over_parts(watched)
+            distance = (self.network(z, labels) - images).square().mean()
+            yield distance, {"distance": distance.detach()}
 
     def _begin(self, phase: Phase) -> None:
         """Start a phase after the first from the averaged weights, with an optimizer that knows nothing yet."""
@@ -226,11 +214,8 @@ class FlowTrainer(Trainer):
         if not self._triples:
             self._triples = self._make_triples(self._pool)
             self.noise.start(step)
-        parts = self.settings.gradient_accumulation_steps
-        device = self.batches.device
-        z, labels, images = (
-            values.to(device, non_blocking=True) for values in self._triples[number % self._pool * parts + part]
-        )
+        triple = self._triples[number % self._pool * len(self.parts) + part]
+        z, labels, images = (values.to(self.batches.device, non_blocking=True) for values in triple)
         return z.float(), labels, to_float(images)
 
     @torch.no_grad()
@@ -245,7 +230,7 @@ class FlowTrainer(Trainer):
         each_once = self.settings.class_sampling == 1
         for number in range(count):
             self.noise.start(number)
-            for part in range(self.settings.gradient_accumulation_steps):
+            for part in self.parts:
                 z, labels = self.batches.latent(number, part)
                 with self.accelerator.autocast():
                     if each_once and (number + 1) * self.batches.global_batch <= len(self.data):

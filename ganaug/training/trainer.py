@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -75,12 +75,13 @@ class Trainer(ABC):
                 f"the data are {tuple(data.images.shape[1:])} of {data.classes}"
             )
         self.settings, self.data, self.accelerator = settings, data, accelerator
+        self.parts = range(settings.gradient_accumulation_steps)  # of each batch
         rank, world_size = accelerator.process_index, accelerator.num_processes
         self.batches = TrainingBatches(
             data,
             latent_dim=generator.latent_dim,
             batch_size=settings.train_batch_size // (2 if settings.half_batches else 1),
-            parts=settings.gradient_accumulation_steps,
+            parts=len(self.parts),
             latents_per_image=2 if settings.half_batches else 1,
             class_sampling=settings.class_sampling,
             seed=settings.seed,
@@ -265,10 +266,25 @@ class Trainer(ABC):
         """What ``config.json`` says about this kind of training besides its settings, as JSON values."""
         return {}
 
-    def _apply_gradients(self, optimizer: DenseAdam) -> None:
-        """Update a network by the gradients it has, unless one of them is not finite."""
+    def _update(self, optimizer: DenseAdam, losses: Iterable[tuple[Tensor, Monitors]]) -> Monitors:
+        """Update a network by the mean loss of the parts of a batch, unless a gradient is not finite.
+
+        Args:
+            optimizer (DenseAdam): of the network.
+            losses (iterable): of each part of the batch, the loss and scalars to watch. A part's graph is let go
+                before the next one is asked for.
+
+        Returns:
+            dict: means of what is watched.
+        """
+        optimizer.zero_grad()
+        watched = []
+        for loss, monitors in losses:
+            self.accelerator.backward(loss / len(self.parts))
+            watched.append(monitors)
         optimizer.step()
         self.skipped = torch.maximum(self.skipped, optimizer.skipped)
+        return {name: torch.stack([each[name] for each in watched]).mean() for name in watched[0]}
 
     def _set_learning_rates(self, step: int) -> None:
         phase, decay = self.phase(step), self.settings.lr_decay
@@ -287,8 +303,3 @@ class Trainer(ABC):
         # torch.manual_seed is slow on a CPU: it records a traceback for each kind of accelerator that is missing.
         seed_device = torch.default_generator.manual_seed if self.batches.device.type == "cpu" else torch.manual_seed
         seed_device(int(rng.integers(2**32)))
-
-
-def mean_over_parts(monitors: Sequence[Monitors]) -> Monitors:
-    """Means of the monitors of the parts of a batch."""
-    return {name: torch.stack([each[name] for each in monitors]).mean() for name in monitors[0]}
