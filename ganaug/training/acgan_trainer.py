@@ -115,7 +115,7 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
         # the batch comes in parts, because all of them at once do not fit into memory.
         batches = []
         for part in self.parts:
-            z, labels, wanted = self._triple(step, number, part)
+            z, labels, wanted = self._triple(number, part)
             with torch.set_grad_enabled(not alone and len(self.parts) == 1):
                 batches.append(_Batch(z, labels, wanted, self.network(z, labels)))
 

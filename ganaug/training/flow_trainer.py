@@ -138,13 +138,26 @@ class FlowTrainer(Trainer):
         """See :meth:`Trainer.may_be_chosen`: only in the last phase."""
         return step > self.phases[-1].first
 
+    def prepare(self, step: int) -> Iterator[float]:
+        """See :meth:`Trainer.prepare`: after the first phase it takes a teacher, and triples that it makes."""
+        if self.phase(step).first == 0 or self._triples:
+            return
+        if self.teacher is None:
+            self._teach(self.averaged_generator.state_dict())
+        count = self._pool
+        triples = []
+        for triple in self._make_triples(count):
+            triples.append(triple)
+            yield len(triples) / (count * len(self.parts))
+        self._triples = triples
+
     def _update_networks(self, step: int) -> Monitors:
         phase = self.phase(step)
         if phase.first == 0:
             return self._update(self.optimizer, self._flow_losses(step))
         if step == phase.first:
             self._begin(phase)
-        return self._update(self.optimizer, self._distillation_losses(step, step - phase.first))
+        return self._update(self.optimizer, self._distillation_losses(step - phase.first))
 
     def _flow_losses(self, step: int) -> Iterator[tuple[Tensor, Monitors]]:
         """Of flow matching, on each part of a batch."""
@@ -165,20 +178,17 @@ class FlowTrainer(Trainer):
             loss = (v - (x_1 - x_0)).square().mean()
             yield loss, {"loss": loss.detach()}
 
-    def _distillation_losses(self, step: int, number: int) -> Iterator[tuple[Tensor, Monitors]]:
+    def _distillation_losses(self, number: int) -> Iterator[tuple[Tensor, Monitors]]:
         """The distance to the images of triples, on each part of a batch."""
         for part in self.parts:
-            z, labels, images = self._triple(step, number, part)
+            z, labels, images = self._triple(number, part)
             distance = (self.network(z, labels) - images).square().mean()
             yield distance, {"distance": distance.detach()}
 
     def _begin(self, phase: Phase) -> None:
         """Start a phase after the first from the averaged weights, with an optimizer that knows nothing yet."""
-        average = self.averaged_generator
-        self.bare_generator.load_state_dict(average.state_dict())
+        self.bare_generator.load_state_dict(self.averaged_generator.state_dict())
         self.optimizer.state.clear()
-        if self.teacher is None:
-            self._teach(average.state_dict())
 
     def _teach(self, weights: Mapping[str, Tensor]) -> None:
         """Make a teacher of these weights."""
@@ -194,7 +204,7 @@ class FlowTrainer(Trainer):
             return 0.0
         self._teach(self.averaged_generator.state_dict())
         started = time.perf_counter()
-        made = self._make_triples(1)
+        made = list(self._make_triples(1))
         seconds = (time.perf_counter() - started) * self._pool
         # They take as much memory as they will.
         self._triples = [(z.clone(), labels, images.clone()) for _ in range(self._pool) for z, labels, images in made]
@@ -206,27 +216,24 @@ class FlowTrainer(Trainer):
         distillation = next(phase for phase in self.phases if phase.name == DISTILLATION)
         return math.ceil((distillation.last - distillation.first) / REUSED)
 
-    def _triple(self, step: int, number: int, part: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _triple(self, number: int, part: int) -> tuple[Tensor, Tensor, Tensor]:
         """Latents (N, latent_dim), labels (N,), and the images (N, C, H, W) to draw from them; all float but labels.
 
-        All triples are made before the first is asked for, and each is used about five times.
+        Each is used about five times.
         """
-        if not self._triples:
-            self._triples = self._make_triples(self._pool)
-            self.noise.start(step)
         triple = self._triples[number % self._pool * len(self.parts) + part]
         z, labels, images = (values.to(self.batches.device, non_blocking=True) for values in triple)
         return z.float(), labels, to_float(images)
 
     @torch.no_grad()
-    def _make_triples(self, count: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _make_triples(self, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Triples of so many batches, on the CPU: latents as float16, labels, images as uint8.
 
         As long as they last, these are real images, and the teacher says from what noise it would draw them; the
         images of the other batches it draws. Where small classes are shown more often than they have images
         (class_sampling), it draws all.
         """
-        teacher, triples = cast(FlowGenerator, self.teacher), []
+        teacher = cast(FlowGenerator, self.teacher)
         each_once = self.settings.class_sampling == 1
         for number in range(count):
             self.noise.start(number)
@@ -239,8 +246,7 @@ class FlowTrainer(Trainer):
                         z = teacher.follow_back(images, labels, z)
                     else:
                         images = teacher(z, labels)
-                triples.append((z.half().cpu(), labels.cpu(), to_uint8(images).cpu()))
-        return triples
+                yield z.half().cpu(), labels.cpu(), to_uint8(images).cpu()
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """See :meth:`Trainer.state`. The triples are not in it: they are made again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,8 @@ from ganaug.training.run_folder import RunFolder
 from ganaug.training.selection import Selection
 from ganaug.training.trainer import Trainer
 
+WORTH_TELLING = 10.0  # seconds, in which a bar that stands still needs a word
+
 
 @usual_defaults()
 def train(
@@ -43,7 +46,8 @@ def train(
 
     With held-out images, the generator that is saved is the one that :class:`Selection` chose along the run, and the
     last one is saved too, in ``training/last``. If the settings ask for checkpoints, the first SIGTERM or SIGINT ends
-    training after the current step with one more checkpoint, and a second signal ends the program at once.
+    training after the current step with one more checkpoint, or amid what a step needs first (see
+    :meth:`Trainer.prepare`), and a second signal ends the program at once.
 
     Hooks are functions of your own that are called along the way with a :class:`TrainingEvent`, on the main process,
     while the others wait. What they draw at random changes nothing in the run. If one raises an exception, training
@@ -100,15 +104,26 @@ def train(
             _call([(on_grid, watch.grid)] * drawn, step, watch)
             _end_if(stop.received(), step, watch, trainer)
 
+        written = True  # whether there is a checkpoint of this step; of the first one there need not be any
         while step < trainer.total_steps and not selection.exhausted:
             phase = trainer.phase(step)
             if step == phase.first:
                 describe(bar, phase.name)
+            save = partial(watch.save_checkpoint, rollbacks=recovery.rollbacks)
+
+            # A signal amid what the step needs first ends training before it.
+            if signal := _prepare(step, trainer, stop, bar):
+                if means := monitors.take():
+                    _look(step, _Due(), means, watch, selection, bar)
+                written = not written and not monitors.skipped_in_a_row() and save(step, selection)
+                _call([(on_checkpoint, watch.saved)] * written, step, watch)
+                _end_if(signal, step, watch, trainer)
+
             monitors.add(trainer.step(step), trainer.skipped)
             bar.update(trainer.images_per_step)
             if trainer.settings.compile and step == first:
                 bar.write(f"the first step, which compiles the networks, took {watch.seconds:.0f} s")
-            step += 1
+            step, written = step + 1, False
             due, signal = _due_after(step, trainer, selection), stop.received()
             if due == _Due() and not signal:
                 continue
@@ -127,14 +142,14 @@ def train(
                 bar.reset()
                 bar.update(step * trainer.images_per_step)
                 _end_if(signal, step, watch, trainer)
+                written = True
                 continue
-            save, written = partial(watch.save_checkpoint, step, selection, rollbacks=recovery.rollbacks), False
             if not skipped and (due.checkpoint or signal or selection.exhausted):
-                written = save()
+                written = save(step, selection)
 
             # Hooks come last: if one fails, there is a checkpoint of this step, unless it was skipped.
             hooks = [(on_grid, watch.grid)] * drawn + [(on_checkpoint, watch.saved)] * written
-            _call(hooks, step, watch, save=None if written or skipped else save)
+            _call(hooks, step, watch, save=None if written or skipped else partial(save, step, selection))
             _end_if(signal, step, watch, trainer)
 
     generator = _finish(trainer, folder, watch, selection, held_out)
@@ -193,6 +208,22 @@ def _load(checkpoint: Checkpoint, trainer: Trainer, selection: Selection) -> int
     trainer.load_state(state)
     selection.load(checkpoint, state)
     return checkpoint.step
+
+
+def _prepare(step: int, trainer: Trainer, stop: StopSignals, bar: Any) -> int:
+    """Do what a step needs first, which may take minutes; returns the signal that broke it off, or 0."""
+    phase, started, told = trainer.phase(step).name, time.monotonic(), False
+    for share in trainer.prepare(step):
+        describe(bar, f"{phase} (preparing, {share:.0%})")
+        seconds = (time.monotonic() - started) / share
+        if not told and seconds > WORTH_TELLING and not bar.disable:
+            bar.write(f"preparing for the {phase} phase takes about {seconds:.0f} s")
+        told = True
+        if signal := stop.received():
+            return signal
+    if told:
+        describe(bar, phase)
+    return 0
 
 
 def _look(step: int, due: _Due, monitors: dict[str, float], watch: Watch, selection: Selection, bar: Any) -> bool:

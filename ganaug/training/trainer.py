@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -157,6 +157,16 @@ class Trainer(ABC):
         """
         return 0.0
 
+    def prepare(self, step: int) -> Iterator[float]:
+        """Do what a step needs first, if that takes long; :meth:`step` does it if nobody has.
+
+        Training may be stopped wherever it yields, with a state from which it can go on.
+
+        Yields:
+            float: the share that is done.
+        """
+        yield from ()
+
     def kimg(self, step: int) -> float:
         """Thousands of real images shown in so many steps."""
         return step * self.images_per_step / 1000
@@ -214,6 +224,8 @@ class Trainer(ABC):
         Returns:
             dict: losses and other scalars to watch by name, on the device.
         """
+        for _ in self.prepare(step):
+            pass
         self._seed_noise(step)
         self._set_learning_rates(step)
         self.skipped = torch.zeros_like(self.skipped)

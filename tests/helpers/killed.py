@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ganaug.generators import FlowGenerator
 from ganaug.training import (
     MODELS,
     Checkpoints,
+    FlowTrainer,
     RunFolder,
     StoppedError,
     Trainer,
@@ -133,6 +134,20 @@ def go_on_and_stop(number: int, folder: str, *args: Any) -> None:
         return save(*args)
 
     Checkpoints.save = signalled  # type: ignore[method-assign]
+    go_on(folder, *args)
+
+
+def go_on_and_stop_preparing(number: int, folder: str, *args: Any) -> None:
+    """As :func:`go_on`, but with a signal amid what a step needs first, which then takes very long."""
+    prepare = FlowTrainer.prepare
+
+    def endless(trainer: FlowTrainer, step: int) -> Iterator[float]:
+        for share in prepare(trainer, step):
+            os.kill(os.getpid(), number)
+            yield share
+            time.sleep(1000)
+
+    FlowTrainer.prepare = endless  # type: ignore[method-assign]
     go_on(folder, *args)
 
 

@@ -152,8 +152,26 @@ def test_the_bar_says_what_is_done(accelerator, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "describe", lambda bar, what: said.append(what))
     train(trainer_of(build(), accelerator), RunFolder(tmp_path))
     assert [what for what, _ in groupby(said)] == [
-        "flow", "distillation", "adversarial", "drawing images", "adversarial"
+        "flow", "distillation", "distillation (preparing, 50%)", "distillation (preparing, 100%)", "distillation",
+        "adversarial", "drawing images", "adversarial",
     ]  # fmt: skip
+
+
+def test_what_a_step_needs_first_is_done_once(accelerator):
+    """By whoever asks for it, and else by the step itself."""
+    states, shares = [], []
+    for asks in (False, True):
+        trainer = trainer_of(build(), accelerator)
+        with torch.random.fork_rng():
+            for step in range(STEPS):
+                if asks:
+                    shares.append(list(trainer.prepare(step)))
+                trainer.step(step)
+                assert list(trainer.prepare(step)) == []
+        states.append(trainer.state())
+    assert shares == [[]] * 12 + [[0.5, 1.0]] + [[]] * 9  # 8 steps of distillation take two batches of triples
+    for part, tensors in states[0].items():
+        assert all(torch.equal(value, states[1][part][name]) for name, value in tensors.items()), part
 
 
 def test_the_auxiliary_classifier_learns_the_classes(accelerator):

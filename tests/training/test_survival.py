@@ -19,6 +19,7 @@ from helpers.killed import (
     go_on,
     go_on_and_die,
     go_on_and_stop,
+    go_on_and_stop_preparing,
     go_on_by_clock,
     go_on_without_room,
     new_trainer,
@@ -34,6 +35,9 @@ from ganaug.training import Checkpoints, RunFolder, check_same_run, find_checkpo
 
 FEW = [("acgan-28", "bf16", 3), ("flow", "no", 3), ("acgan", "bf16", 3)]
 ALL = [(system, precision, 25) for system in ("acgan-28", "flow", "acgan") for precision in ("no", "bf16")]
+
+
+METRICS = "training/metrics.jsonl"
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -88,10 +92,10 @@ def test_a_run_that_is_killed_ends_with_the_same_weights(tmp_path, system, preci
     assert [open_checkpoint(path).step for path in checkpoints(killed)] == [steps - 2, steps]
     last = [open_checkpoint(checkpoints(folder)[-1]).state() for folder in (killed, whole)]
     assert all(torch.equal(last[0][part][name], last[1][part][name]) for part in last[1] for name in last[1][part])
-    rows = [json.loads(line) for line in (killed / "training" / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (killed / METRICS).read_text().splitlines()]
     kimg = [row["kimg"] for row in rows]
     assert kimg == sorted(set(kimg))
-    assert kimg == [json.loads(line)["kimg"] for line in (whole / "training/metrics.jsonl").read_text().splitlines()]
+    assert kimg == [json.loads(line)["kimg"] for line in (whole / METRICS).read_text().splitlines()]
 
 
 def test_killed_anywhere_in_a_write_it_leaves_a_whole_checkpoint(tmp_path):
@@ -184,6 +188,25 @@ def test_a_signal_ends_training_while_a_candidate_is_scored(tmp_path):
     assert (checkpoint.step, checkpoint.facts["candidates"]) == (4, [])
     assert start(go_on, str(stopped), "flow").wait() == 0
     assert_same_result(stopped, whole)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "steps", "flow"), [(signal.SIGTERM, 143, 22, 12), (signal.SIGINT, 130, 20, 11)]
+)
+def test_a_signal_ends_training_while_its_next_phase_is_prepared(tmp_path, number, code, steps, flow):
+    """After the flow's steps, with a checkpoint of the last; and when the run goes on from there, with no other."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    run = "acgan", "no", steps
+    assert start(go_on, str(whole), *run).wait() == 0
+    assert start(go_on_and_stop_preparing, number, str(stopped), *run).wait() == code
+    checkpoint = find_checkpoint(stopped)
+    assert checkpoint.step == flow
+    assert start(go_on_and_stop_preparing, number, str(stopped), *run).wait() == code
+    assert find_checkpoint(stopped) == checkpoint
+    assert start(go_on, str(stopped), *run).wait() == 0
+    assert_same_result(stopped, whole, scored=1)
+    kimg = [json.loads(line)["kimg"] for line in (stopped / METRICS).read_text().splitlines()]
+    assert kimg == sorted({*kimg, flow * 8 / 1000})
 
 
 @pytest.fixture
