@@ -21,7 +21,6 @@ from ganaug.cli.train_flags import FLAGS, Arguments, TrainingArguments, with_def
 from ganaug.core.files import json_text
 from ganaug.core.hardware import cpu_threads
 from ganaug.core.integers import check_minutes
-from ganaug.generators import ACGANGenerator, FlowGenerator
 from ganaug.hub.missing import RUNS
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training import (
@@ -35,10 +34,8 @@ from ganaug.training import (
     new_run_folder,
     preset_within,
 )
-from ganaug.training.acgan_trainer import check_acgan_settings
 from ganaug.training.adversarial import AdversarialTrainer
 from ganaug.training.checkpoints import check_held_out
-from ganaug.training.flow_trainer import check_flow_settings
 from ganaug.training.preflight import Preflight, cost, cost_of
 from ganaug.training.presets import Preset, in_kimg, seconds_to_time, time_training
 from ganaug.training.run_folder import read_settings
@@ -64,10 +61,7 @@ def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
                 f"{args.model} has no {flag} to choose. Leave out --{flag}, or train a model that has it: "
                 f"{', '.join(having)}"
             )
-    if model.generator is FlowGenerator:
-        check_flow_settings(args.training, args.objective)
-    if model.generator is ACGANGenerator:
-        check_acgan_settings(args.training)
+    model.trainer.check_settings(args.training, args.objective)  # before a generator is fetched
     if args.init_from is None:
         return model.make_generator(images, **options)
     trained = Generator.from_pretrained(args.init_from)

@@ -18,9 +18,8 @@ from ganaug.core.files import check_writable, user_cache
 from ganaug.data import LabelledImages, open_images
 from ganaug.hub.config import CONFIG
 from ganaug.hub.weights import WEIGHTS
-from ganaug.training import choose_preset, new_run_folder, write_run_page
+from ganaug.training import MODELS, choose_preset, new_run_folder, write_run_page
 from ganaug.training.diffaug import Operation
-from ganaug.training.flow_trainer import check_flow_settings
 from ganaug.training.own_process import Recipe, Wording, folder_of, train_once
 from ganaug.training.preflight import Preflight
 
@@ -104,7 +103,7 @@ def fit_preset(
     preset = choose_preset(images)
     if augment:
         settings = replace(preset.settings, augment=cast(tuple[Operation, ...], augment))
-        check_flow_settings(settings)
+        MODELS[preset.model].trainer.check_settings(settings)
         preset = replace(preset, settings=settings)
     # This makes a generator here too: it refuses class names that cannot be.
     recipe = Recipe.of(preset, images)

@@ -15,7 +15,7 @@ from ganaug.generators.flow import FlowGenerator
 from ganaug.generators.one_pass import ACGANGenerator, FlowDiscriminator
 from ganaug.training.adversarial import AdversarialTrainer, frozen
 from ganaug.training.diffaug import Operation
-from ganaug.training.flow_trainer import DISTILLATION, FLOW, FlowTrainer, check_augmentation
+from ganaug.training.flow_trainer import DISTILLATION, FLOW, FlowTrainer
 from ganaug.training.losses import GANObjective, Monitors
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Phase
@@ -24,23 +24,6 @@ RECONSTRUCTION = 3.0  # weight of the distance to the image of a triple
 OPERATIONS: tuple[Operation, ...] = ("shift", "cutout", "brightness")  # before the discriminator sees an image
 BETAS = 0.0, 0.99  # of Adam in the adversarial phase
 WARM_UP = 0.2  # share of the adversarial phase in which the discriminator learns alone
-
-
-def check_acgan_settings(settings: TrainingSettings) -> None:
-    """Refuse settings that an acgan cannot be trained with.
-
-    Raises:
-        InputError: they ask for augmentation other than flip, or for what only the classic GANs have.
-    """
-    check_augmentation("an acgan", settings)
-    usual = TrainingSettings()
-    names = ("discriminator_steps", "fake_labels", "half_batches")
-    if unused := [name for name in names if getattr(settings, name) != getattr(usual, name)]:
-        raise InputError(
-            "an acgan is trained by one update of each network for each batch, with labels drawn at random for "
-            f"the generated images, and has no use for {', '.join(unused)}. Leave that out, or train another GAN, "
-            "such as acgan-28"
-        )
 
 
 class _Batch(NamedTuple):
@@ -91,8 +74,18 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
         self._face(discriminator, objective, BETAS)
         self.alter = self._augmentation(OPERATIONS)
 
-    def _check(self, settings: TrainingSettings) -> None:
-        check_acgan_settings(settings)
+    @classmethod
+    def check_settings(cls, settings: TrainingSettings, objective: GANObjective | None = None) -> None:
+        """See :meth:`Trainer.check_settings`: augmentation other than flip, and what only the classic GANs have."""
+        cls._check_augmentation("an acgan", settings)
+        usual = TrainingSettings()
+        names = ("discriminator_steps", "fake_labels", "half_batches")
+        if unused := [name for name in names if getattr(settings, name) != getattr(usual, name)]:
+            raise InputError(
+                "an acgan is trained by one update of each network for each batch, with labels drawn at random for "
+                f"the generated images, and has no use for {', '.join(unused)}. Leave that out, or train another GAN, "
+                "such as acgan-28"
+            )
 
     def _update_networks(self, step: int) -> Monitors:
         phase = self.phase(step)

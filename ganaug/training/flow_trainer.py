@@ -30,45 +30,6 @@ TEACHER_STEPS = 8
 REUSED = 5  # times that each triple is used in distillation, roughly
 
 
-def check_flow_settings(settings: TrainingSettings, objective: GANObjective | None = None) -> None:
-    """Refuse settings that a flow cannot be trained with.
-
-    Args:
-        settings (TrainingSettings): of the training.
-        objective (GANObjective, optional): the losses of a GAN, which a flow does not have. Default: the usual one
-
-    Raises:
-        InputError: they ask for augmentation other than flip, or for what only a discriminator can have.
-    """
-    check_augmentation("a flow", settings)
-    # Values of a discriminator and its losses that somebody chose: those by default may come from the file of a run.
-    usual = {**vars(TrainingSettings()), **vars(GANObjective())}
-    chosen = {**vars(settings), **vars(objective or GANObjective())}
-    names = (*OF_A_DISCRIMINATOR, *(field.name for field in fields(GANObjective)))
-    if unused := [name for name in names if chosen[name] != usual[name]]:
-        raise InputError(
-            f"a flow has no discriminator, and no use for {', '.join(unused)}. Leave that out, or train a GAN, which "
-            "all models are but flow and flow-wide"
-        )
-
-
-def check_augmentation(kind: str, settings: TrainingSettings) -> None:
-    """Refuse what would be drawn, because a flow is shown it.
-
-    Args:
-        kind (str): of generator, with its article.
-        settings (TrainingSettings): of the training.
-
-    Raises:
-        InputError: they ask for augmentation other than flip.
-    """
-    others = [name for name in settings.augment if name != "flip"]
-    if others:
-        raise InputError(
-            f"{kind} learns to draw all it is shown, so its augment may only be flip; got {', '.join(others)}"
-        )
-
-
 class FlowTrainer(Trainer):
     """A generator that learns the velocity from noise to images, and then, if it shall take few steps, to take them.
 
@@ -102,7 +63,6 @@ class FlowTrainer(Trainer):
     def __init__(
         self, generator: FlowGenerator, data: LabelledImages, settings: TrainingSettings, accelerator: Accelerator
     ) -> None:
-        self._check(settings)
         super().__init__(generator, data, settings, accelerator)
         self.network = self._prepare(_Network(generator))
         self.optimizer = self._adam(GENERATOR, generator, settings.learning_rate)
@@ -119,8 +79,28 @@ class FlowTrainer(Trainer):
         in_many.steps = TEACHER_STEPS
         return in_many
 
-    def _check(self, settings: TrainingSettings) -> None:
-        check_flow_settings(settings)
+    @classmethod
+    def check_settings(cls, settings: TrainingSettings, objective: GANObjective | None = None) -> None:
+        """See :meth:`Trainer.check_settings`: augmentation other than flip, and all that is of a discriminator."""
+        cls._check_augmentation("a flow", settings)
+        # Values of a discriminator and its losses that somebody chose: those by default may come from the file of a
+        # run.
+        usual = {**vars(TrainingSettings()), **vars(GANObjective())}
+        chosen = {**vars(settings), **vars(objective or GANObjective())}
+        names = (*OF_A_DISCRIMINATOR, *(field.name for field in fields(GANObjective)))
+        if unused := [name for name in names if chosen[name] != usual[name]]:
+            raise InputError(
+                f"a flow has no discriminator, and no use for {', '.join(unused)}. Leave that out, or train a GAN, "
+                "which all models are but flow and flow-wide"
+            )
+
+    @staticmethod
+    def _check_augmentation(kind: str, settings: TrainingSettings) -> None:
+        """Refuse augmentation other than flip of ``kind``, with its article, which would draw what it is shown."""
+        if others := [name for name in settings.augment if name != "flip"]:
+            raise InputError(
+                f"{kind} learns to draw all it is shown, so its augment may only be flip; got {', '.join(others)}"
+            )
 
     @property
     def phases(self) -> tuple[Phase, ...]:

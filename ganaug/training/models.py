@@ -21,8 +21,8 @@ from ganaug.generators import (
     Generator,
     SNGANGenerator,
 )
-from ganaug.training.acgan_trainer import ACGANTrainer, check_acgan_settings
-from ganaug.training.flow_trainer import FlowTrainer, check_flow_settings
+from ganaug.training.acgan_trainer import ACGANTrainer
+from ganaug.training.flow_trainer import FlowTrainer
 from ganaug.training.gan_trainer import GANTrainer
 from ganaug.training.losses import GANObjective
 from ganaug.training.settings import TrainingSettings
@@ -40,6 +40,7 @@ class Model:
         resolution (int, optional): side that images are resized to. Default: they keep their size
         conditional (bool): whether the generator is told the classes. Default: True
         network (mapping): options of the generator that differ from its defaults.
+        trainer (type): the class of what trains it. Default: :class:`GANTrainer`
     """
 
     generator: type[Generator]
@@ -48,6 +49,7 @@ class Model:
     resolution: int | None = None
     conditional: bool = True
     network: Mapping[str, int] = field(default_factory=dict)
+    trainer: type[Trainer] = GANTrainer
 
     @usual_defaults()
     def make_generator(self, images: LabelledImages, **options: Any) -> Generator:
@@ -148,6 +150,7 @@ _FLOW = Model(
         ema_kimg=20,
         evaluation_kimg=None,  # nothing collapses, and a few more images to train on are worth more
     ),
+    trainer=FlowTrainer,
 )
 
 _ACGAN = replace(
@@ -155,6 +158,7 @@ _ACGAN = replace(
     generator=ACGANGenerator,
     objective=GANObjective(adversarial_loss="hinge", class_weight_real=1, class_weight_generator=0.03),
     settings=replace(_FLOW.settings, total_kimg=550, discriminator_learning_rate=1e-3),
+    trainer=ACGANTrainer,
 )
 
 MODELS = CLASSIC_MODELS | {
@@ -197,9 +201,8 @@ def make_trainer(
         ValueError: the shape or classes of the images differ from the generator's.
     """
     if isinstance(generator, ACGANGenerator):
-        check_acgan_settings(settings)
         return ACGANTrainer(generator, generator.make_discriminator(), objective, data, settings, accelerator)
     if isinstance(generator, FlowGenerator):
-        check_flow_settings(settings, objective)
+        FlowTrainer.check_settings(settings, objective)  # the trainer is not given the objective
         return FlowTrainer(generator, data, settings, accelerator)
     return GANTrainer(generator, generator.make_discriminator(), objective, data, settings, accelerator)

@@ -20,7 +20,7 @@ from ganaug.generators.base import Generator
 from ganaug.training.batches import BatchNoise, TrainingBatches
 from ganaug.training.diffaug import DifferentiableAugmentation, Operation
 from ganaug.training.distributed import synchronise_batch_norm
-from ganaug.training.losses import Monitors
+from ganaug.training.losses import GANObjective, Monitors
 from ganaug.training.optim import DenseAdam, GeneratorEMA
 from ganaug.training.settings import TrainingSettings
 
@@ -55,6 +55,7 @@ class Trainer(ABC):
         accelerator (Accelerator): device, processes, precision and trackers.
 
     Raises:
+        InputError: the settings mean nothing to this kind of training.
         ValueError: the shape or classes of the images differ from the generator's.
 
     Attributes:
@@ -67,6 +68,7 @@ class Trainer(ABC):
     def __init__(
         self, generator: Generator, data: LabelledImages, settings: TrainingSettings, accelerator: Accelerator
     ) -> None:
+        self.check_settings(settings)
         made = (generator.channels, generator.image_size, generator.image_size)
         known = generator.label_names if generator.conditional else data.classes
         if data.images.shape[1:] != made or data.classes != known:
@@ -100,6 +102,18 @@ class Trainer(ABC):
         self.starts_trained = bool(generator.info["training"]) or generator.seen_images is not None
         self._place(generator)
         self.ema = GeneratorEMA(generator, settings.ema_kimg * 1000)
+
+    @classmethod  # noqa: B027 - most can be trained with all of them
+    def check_settings(cls, settings: TrainingSettings, objective: GANObjective | None = None) -> None:
+        """Refuse what means nothing to this kind of training; the constructor does it too.
+
+        Args:
+            settings (TrainingSettings): of the training.
+            objective (GANObjective, optional): the losses of a GAN that were chosen. Default: the usual ones
+
+        Raises:
+            InputError: the settings or the objective have such values.
+        """
 
     def _augmentation(self, operations: Sequence[Operation]) -> DifferentiableAugmentation:
         background = self.data.background.float().div(127.5).sub(1)

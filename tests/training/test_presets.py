@@ -212,6 +212,9 @@ def test_a_presets_batch_is_that_of_all_processes_together():
             ["--model", "flow-wide", "--discriminator_learning_rate", "1e-4"],
             "discriminator_learning_rate",
         ),
+        # Before a generator to start from is looked for.
+        (["--model", "acgan", "--half_batches", "--init_from", "nowhere"], "no use for half_batches"),
+        (["--model", "flow", "--augment", "cutout", "--init_from", "nowhere"], "got cutout"),
     ],
 )
 def test_a_flag_that_the_model_has_no_use_for_is_refused(in_process, flags, told):
