@@ -21,6 +21,7 @@ from ganaug.cli.train_flags import FLAGS, Arguments, TrainingArguments, with_def
 from ganaug.core.files import json_text
 from ganaug.core.hardware import cpu_threads
 from ganaug.core.integers import check_minutes
+from ganaug.generators.flow import check_steps
 from ganaug.hub.missing import RUNS
 from ganaug.hub.weights import WEIGHTS
 from ganaug.training import (
@@ -61,12 +62,16 @@ def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
                 f"{args.model} has no {flag} to choose. Leave out --{flag}, or train a model that has it: "
                 f"{', '.join(having)}"
             )
+    if args.passes is not None:
+        check_steps(args.passes, "passes")
     model.trainer.check_settings(args.training, args.objective)  # before a generator is fetched
     if args.init_from is None:
         return model.make_generator(images, **options)
     trained = Generator.from_pretrained(args.init_from)
-    if isinstance(trained, model.generator):
-        options = {**trained.network_options(), **options}
+    if isinstance(trained, model.generator) or issubclass(model.generator, type(trained)):
+        taken = signature(model.generator).parameters
+        known = {name: value for name, value in trained.network_options().items() if name in taken}
+        options = {**known, **options}
     generator = model.make_generator(images, **options)
     init_from(generator, trained)
     return generator
@@ -137,7 +142,7 @@ def start_run(
     """
     accelerator = trainer.accelerator
     if checkpoint:
-        check_same_run(checkpoint, trainer, override=args.override)
+        check_same_run(checkpoint, trainer, override=args.override, names=FLAGS)
         check_held_out(checkpoint, held_out)
         accelerator.print(f"going on after {checkpoint.facts['kimg']:.1f} kimg, from {checkpoint.path}")
     folder = run_folder(args, trainer, checkpoint) if accelerator.is_main_process else None

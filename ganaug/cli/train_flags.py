@@ -43,14 +43,16 @@ class TrainingArguments:
             each value of an image, and takes no other.
         passes: Of a flow: passes through its network to draw an image, 8 by default. With fewer, the last third of
             the training is spent on learning to draw in so few.
-        init_from: Folder or Hub id of a trained generator of the same model to start from; its classes may be others.
+        init_from: Folder or Hub id of a trained generator of the same model to start from, or of a flow for acgan; its
+            classes may be others.
         budget_minutes: Train no longer than about this: a few steps are timed, and the budget in kimg is lowered if it
             would take more. Without a model, a network that needs less time is taken where that is better.
         resume_from_checkpoint: Go on with a run that was stopped: latest, of output_dir or of all in outputs/, or the
             folder of a run or of one of its checkpoints. Its flags need not be given again, but those of publishing
             and report_to.
-        override: With resume_from_checkpoint, allow another total_kimg, evaluation_kimg, patience, precision, number
-            of threads, or compile.
+        override: With resume_from_checkpoint, allow another total_kimg (but not of acgan, or of a flow of fewer than 8
+            passes, whose phases would have other lengths), evaluation_kimg, patience, precision, number of threads, or
+            compile.
         summary: Print a table of the layers of both networks first.
         push_to_hub: Publish the generator when it is trained, as ganaug publish does.
         hub_model_id: Where to, as user/repo.

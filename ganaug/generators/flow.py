@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganaug.core.errors import InputError
+from ganaug.core.integers import to_int
 from ganaug.generators.base import Generator, positive_multiple
 from ganaug.generators.convolutions import UpsampledConv2d
 from ganaug.generators.layers import halvings
@@ -69,11 +70,7 @@ class FlowGenerator(Generator):
         )
         self._require_multiple(2)
         self.width = positive_multiple("width", width, GROUPS)
-        self.steps = positive_multiple("steps", steps, 1)
-        if self.steps > MOST_STEPS:
-            raise InputError(
-                f"steps must be at most {MOST_STEPS:,}, for each is a pass to draw an image; got {steps!r}"
-            )
+        self.steps = check_steps(steps)
         self.label_embedding = nn.Embedding(self.num_classes, CONDITION)
         self.unet = VelocityUNet(4 * channels, side=image_size // 2, width=width)
 
@@ -145,6 +142,22 @@ class FlowGenerator(Generator):
             x_t = x_t + h * (v + change)
             v_before, h_before = v, h
         return x_t
+
+
+def check_steps(steps: object, name: str = "steps") -> int:
+    """The steps of a flow as a plain int.
+
+    Args:
+        steps: what was asked for.
+        name (str): what they are called where that was. Default: as here
+
+    Raises:
+        InputError: it is not an int from 1 to 1,000.
+    """
+    number = to_int(steps)
+    if number is None or not 1 <= number <= MOST_STEPS:
+        raise InputError(f"{name} must be an int from 1 to {MOST_STEPS:,}, got {steps!r}")
+    return number
 
 
 class VelocityUNet(nn.Module):

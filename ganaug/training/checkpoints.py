@@ -30,7 +30,8 @@ FORMAT = 2
 
 # What a run writes, and how often: training does not depend on it, so it may differ when a run resumes.
 WATCHING = ("log_kimg", "sample_kimg", "checkpointing_kimg", "checkpoints_total_limit")
-# These change results, by a longer run or by as much as another machine would, but not what a step does.
+# These change results, by a longer run or by as much as another machine would, but not what a step does. (Where a
+# training has several phases, its length decides which phase a step is of.)
 BUDGET = ("total_kimg", "evaluation_kimg", "patience", "mixed_precision", "cpu_threads", "compile")
 
 State = Mapping[str, Mapping[str, Tensor]]  # the parts of a run by name, and of each its tensors by name
@@ -257,26 +258,35 @@ def run_settings(trainer: Trainer) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def check_same_run(checkpoint: Checkpoint, trainer: Trainer, *, override: bool = False) -> None:
+def check_same_run(
+    checkpoint: Checkpoint, trainer: Trainer, *, override: bool = False, names: Mapping[str, str] | None = None
+) -> None:
     """Refuse to resume a run with settings other than those of its checkpoint.
 
     Args:
         checkpoint (Checkpoint): where the run would resume.
         trainer (Trainer): that would resume it.
-        override (bool): allow other values of what :data:`BUDGET` lists. Default: False
+        override (bool): allow other values of what :data:`BUDGET` lists; of total_kimg only if the training has one
+            phase. Default: False
+        names (mapping, optional): what settings are called where they were chosen. Default: as here
 
     Raises:
         InputError: a setting differs that must not.
     """
     saved = Progress.of(checkpoint).settings
     here = run_settings(trainer)
-    names = [name for name in {**saved, **here} if name not in WATCHING and saved.get(name) != here.get(name)]
-    firm = [name for name in names if name not in BUDGET]
-    refused = firm if override else names
-    if refused:
-        changes = "; ".join(f"{name}: {saved.get(name)} there, {here.get(name)} here" for name in refused)
+    differ = [name for name in {**saved, **here} if name not in WATCHING and saved.get(name) != here.get(name)]
+    # The lengths of several phases follow from other settings.
+    lengths = [name for name in differ if name.endswith("_kimg") and not hasattr(trainer.settings, name)]
+    firm = [name for name in differ if name not in BUDGET or (name == "total_kimg" and lengths)]
+    if refused := firm if override else differ:
+        told = [name for name in refused if name not in lengths] or lengths
+        changes = "; ".join(
+            f"{(names or {}).get(name, name)}: {saved.get(name)} there, {here.get(name)} here" for name in told
+        )
+        phases = ", and its phases would have other lengths" if lengths else ""
         advice = "Start another run, if need be from its generator with init_from" if firm else "Go on with override"
-        raise InputError(f"{checkpoint.path} was made with other settings. {changes}. {advice}")
+        raise InputError(f"{checkpoint.path} was made with other settings. {changes}{phases}. {advice}")
 
 
 def check_held_out(checkpoint: Checkpoint, held_out: LabelledImages | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
 import torch
@@ -11,7 +12,7 @@ from ganaug.core.errors import InputError
 from ganaug.core.hardware import device_of, evaluation_mode
 from ganaug.core.seeding import forked_rng, latents
 from ganaug.core.text import in_short, numbers_of
-from ganaug.generators.base import Generator
+from ganaug.generators import ACGANGenerator, FlowGenerator, Generator
 
 logger = logging.getLogger(__name__)
 
@@ -25,16 +26,25 @@ def init_from(generator: Generator, trained: Generator) -> None:
 
     Args:
         generator (Generator): of the same architecture, network options and image shape; its classes may differ where
-            they are only in embeddings.
+            they are only in embeddings. An acgan can also start from a flow, which it begins as, and a flow from one
+            of other steps.
         trained (Generator): whose weights are copied.
 
     Raises:
         InputError: the two differ in more than their classes, or the architecture has its classes in other layers and
             they are not the same ones in the same order.
     """
-    for what in ("architecture", "image_size", "channels"):
+    kinds = type(generator), type(trained)
+    if kinds in ((ACGANGenerator, FlowGenerator), (FlowGenerator, FlowGenerator)):
+        # The same network: only in how many steps it is followed may be another matter.
+        trained = copy.deepcopy(trained)
+        trained.steps = generator.steps
+    else:
+        _check("architecture", generator.architecture, trained.architecture)
+    for what in ("image_size", "channels"):
         _check(what, getattr(generator, what), getattr(trained, what))
-    _check("network options", generator.network_options(), trained.network_options())
+    wanted, found = generator.network_options(), trained.network_options()
+    _check("network options", wanted, {name: value for name, value in found.items() if name in wanted})
     state, own = trained.state_dict(), generator.state_dict()
     embedded = {
         module.weight.data_ptr()

@@ -250,8 +250,11 @@ def test_its_length_cannot_change_on_the_way(tmp_path):
         trainer = new_trainer("acgan", "no", STEPS)
         train(trainer, RunFolder(tmp_path))
         longer = new_trainer("acgan", "no", 2 * STEPS)
-        with pytest.raises(InputError, match="flow_kimg"):
-            check_same_run(find_checkpoint(tmp_path), longer, override=True)
+        for override in (False, True):
+            with pytest.raises(InputError, match=r"settings\. total_kimg: 0\.176 there, 0\.352 here, and its phases"):
+                check_same_run(find_checkpoint(tmp_path), longer, override=override)
+        # As long as the phases are what they were, another total_kimg is but another way to say it.
+        check_same_run(find_checkpoint(tmp_path), new_trainer("acgan", "no", STEPS, total_kimg=0.1759), override=True)
     facts = json.loads((tmp_path / "config.json").read_text())["training"]
     lengths = [facts[f"{name}_kimg"] for name in ("flow", "distillation", "adversarial")]
     assert lengths == pytest.approx([0.096, 0.064, 0.016])

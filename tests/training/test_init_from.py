@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ganaug import Generator, InputError
-from ganaug.generators import ACGAN28Generator, CGANMaxoutGenerator, CGANMLPGenerator, FlowGenerator
+from ganaug.generators import ACGAN28Generator, ACGANGenerator, CGANMaxoutGenerator, CGANMLPGenerator, FlowGenerator
 from ganaug.training import init_from
 
 SMALL = {"image_size": 8, "width": 16}
@@ -74,6 +74,26 @@ def test_classes_meet_by_name_and_new_ones_start_between_the_known(caplog):
     assert torch.equal(new.seen_images, trained.seen_images)
     assert "2 of 4 are not among those of the generator to start from (cat, dog, cow)" in caplog.text
     assert caplog.text.rstrip().endswith("as their mean: owl, emu")
+
+
+def test_an_acgan_starts_as_a_flow_and_a_flow_from_one_of_other_steps():
+    """With one's weights, classes by their names; the other way round the network would not know the way."""
+    trained = flow("cat", "dog", "cow")
+    with torch.random.fork_rng():
+        acgan = ACGANGenerator(("dog", "cat"), **SMALL)
+    init_from(acgan, trained)
+    two = flow("dog", "cat", steps=2)
+    init_from(two, trained)
+    x_t, t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0.3, 0.8])
+    expected = trained.velocity(x_t, t, torch.tensor([1, 0]))
+    for new, steps in ((acgan, 1), (two, 2)):
+        assert torch.equal(new.velocity(x_t, t, torch.tensor([0, 1])), expected)
+        assert (new.steps, new.info["training"]) == (steps, {"init_from": "flow"})
+    assert trained.steps == 8
+    with pytest.raises(InputError, match="architecture is acgan, but flow"):
+        init_from(trained, acgan)
+    with torch.random.fork_rng(), pytest.raises(InputError, match=r"\{'width': 16\}, but \{'width': 24"):
+        init_from(ACGANGenerator(("dog", "cat"), image_size=8, width=24), trained)
 
 
 def test_what_differs_in_more_than_classes_is_refused():
@@ -144,3 +164,20 @@ def test_the_recipe_goes_on_from_a_folder_and_remembers_both_sets_of_images(in_p
     message = in_process(*flags, "--init_from", "trained", "--resolution", "16", "--output_dir", "out2")
     assert "its image_size is 12" in message
     assert not (tmp_path / "out2").exists()
+
+
+def test_the_recipe_starts_an_acgan_as_wide_as_the_flow_that_it_begins_as(in_process, tmp_path):
+    trained = flow("class 0", "class 2", image_size=12, width=24)
+    trained.save_pretrained(tmp_path / "trained")
+    write_class_folders(tmp_path / "photos", small_images(n=9, classes=3, size=12))
+    flags = ["--train_data_dir", "photos", "--total_kimg", "0.016", "--train_batch_size", "16"]
+    flags += ["--learning_rate", "1e-9", "--init_from", "trained"]
+    assert in_process(*flags, "--model", "acgan", "--output_dir", "out") is None
+    found = Generator.from_pretrained(tmp_path / "out")
+    assert type(found) is ACGANGenerator
+    x_t, t = torch.randn(1, 1, 12, 12, generator=torch.Generator().manual_seed(0)), torch.tensor([0.5])
+    with torch.inference_mode():
+        ours, theirs = (it.velocity(x_t, t, torch.tensor([k])) for it, k in ((found, 2), (trained, 1)))
+    assert torch.allclose(ours, theirs, atol=1e-3)
+    message = in_process(*flags[:-1], "out", "--model", "flow", "--output_dir", "out2")
+    assert "its architecture is acgan, but flow" in message

@@ -93,6 +93,11 @@ def test_passes_of_a_flow(in_process, tmp_path):
     assert Generator.from_pretrained("again").network_options()["steps"] == 2
     refused = in_process(*flags, "--model", "acgan", "--output_dir", "no", name="train_acgan")
     assert refused.startswith("error: acgan has no passes to choose. Leave out --passes")
+    for passes in ("0", "-1", "1001"):
+        refused = in_process(*TINY, "--passes", passes, "--output_dir", "no", name="train_flow")
+        assert refused.startswith(f"error: passes must be an int from 1 to 1,000, got {passes}")
+    refused = in_process("--resume_from_checkpoint", "two", "--passes", "3", name="train_flow")
+    assert "other settings. passes: 2 there, 3 here." in refused
 
 
 @pytest.mark.slow
