@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import ClassVar, NamedTuple, cast
 
 import torch
@@ -109,7 +110,8 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
         batches = []
         for part in self.parts:
             z, labels, wanted = self._triple(number, part)
-            with torch.set_grad_enabled(not alone and len(self.parts) == 1):
+            as_it_is = self._uncompiled() if alone else nullcontext()  # it is not alone for long
+            with as_it_is, torch.set_grad_enabled(not alone and len(self.parts) == 1):
                 batches.append(_Batch(z, labels, wanted, self.network(z, labels)))
 
         # Update the discriminator, and then the generator by what the discriminator says of its images now.

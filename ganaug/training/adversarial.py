@@ -64,7 +64,7 @@ class AdversarialTrainer(Trainer):
         chosen = torch.from_numpy(random_stream(seed, Purpose.MONITOR).integers(len(self.data), size=JUDGED))
         labels = self.data.targets[chosen].to(device)
         z = latents(seed, range(JUDGED), generator.latent_dim).to(device)
-        with torch.inference_mode(), evaluation_mode(generator), evaluation_mode(discriminator):
+        with self._uncompiled(), torch.inference_mode(), evaluation_mode(generator), evaluation_mode(discriminator):
             real, fake = to_float(self.data.images[chosen].to(device)), generator(z, labels)
             taken_for_real = [objective.judges_real(discriminator, images, labels) for images in (real, fake)]
             diversity = relative_diversity(fake, real, labels if generator.conditional else torch.zeros_like(labels))

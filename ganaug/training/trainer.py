@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -130,6 +131,10 @@ class Trainer(ABC):
         if self.settings.compile:
             network.compile()
         return self.accelerator.prepare(network)
+
+    def _uncompiled(self) -> AbstractContextManager[Any]:
+        """A context in which networks compute as they are, for what takes less time than compiling them for it."""
+        return torch.compiler.set_stance("force_eager") if self.settings.compile else nullcontext()
 
     def _adam(
         self, name: str, network: nn.Module, learning_rate: float, betas: tuple[float, float] | None = None

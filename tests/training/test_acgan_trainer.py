@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partialmethod
 from itertools import groupby
 
 import pytest
@@ -258,6 +259,28 @@ def test_its_length_cannot_change_on_the_way(tmp_path):
     facts = json.loads((tmp_path / "config.json").read_text())["training"]
     lengths = [facts[f"{name}_kimg"] for name in ("flow", "distillation", "adversarial")]
     assert lengths == pytest.approx([0.096, 0.064, 0.016])
+
+
+@pytest.mark.slow
+def test_only_what_takes_long_is_compiled(accelerator, monkeypatch):
+    """The network in the flow and in distillation, and the discriminator for its own steps and for the generator's."""
+    compiled = []
+
+    def note(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=note))
+    trainer = trainer_of(build(), accelerator, compile=True, total_kimg=0.4)
+    _, distillation, adversarial = trainer.phases
+    seen = []
+    with torch.random.fork_rng():
+        for step in (0, 1, distillation.first, adversarial.first, adversarial.first + 1, adversarial.last - 1):
+            trainer.step(step)
+            trainer.closer_look()
+            seen.append(len(compiled))
+    torch.compiler.reset()
+    assert seen == [1, 1, 2, 3, 4, 4]
 
 
 @pytest.mark.parametrize("kimg", [0.016, 0.032, 0.048])
