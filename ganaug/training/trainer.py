@@ -130,7 +130,9 @@ class Trainer(ABC):
         """Wrap a network for distributed training and mixed precision, and compile it if that is asked for."""
         if self.settings.compile:
             network.compile()
-        return self.accelerator.prepare(network)
+        # It was placed before. Placed again, its weights would be copies where several processes are on a CPU, whose
+        # devices accelerate calls cpu:0 and so on, and the average would follow the old ones, which nothing changes.
+        return self.accelerator.prepare(network, device_placement=[False])
 
     def _uncompiled(self) -> AbstractContextManager[Any]:
         """A context in which networks compute as they are, for what takes less time than compiling them for it."""

@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganaug.generators import one_pass
 from ganaug.generators.layers import ByteDropout
 from ganaug.training import Trainer
 from helpers.killed import new_trainer
 
 
 def comparable(generator: Any, *, double: bool) -> Any:
-    """Without dropout, for each process drops what it likes, and in float64 where float32's rounding would grow."""
+    """Without dropout and noise for the discriminator, for each process draws its own, and in float64 where float32's
+    rounding would grow.
+    """
+    one_pass.LEAST_TIME = 1.0  # at which there is no noise
     make_discriminator = generator.make_discriminator
 
     def adapted(network: nn.Module) -> nn.Module:
@@ -34,13 +38,14 @@ def in_double(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(value.double() if value.is_floating_point() else value for value in inputs)
 
 
-def losses(trainer: Trainer) -> Tensor:
-    """Of all steps, float64 (steps, losses); means over the processes."""
-    found = []
+def losses(trainer: Trainer) -> dict[str, Tensor]:
+    """By name, of all steps that have them, float64; means over the processes."""
+    found: dict[str, list[Tensor]] = {}
     for step in range(trainer.total_steps):
-        monitors = trainer.step(step)
-        found.append(torch.stack([value.double() for name, value in sorted(monitors.items()) if "loss" in name]))
-    return trainer.accelerator.reduce(torch.stack(found), "mean")
+        for name, value in trainer.step(step).items():
+            if "loss" in name or name == "distance":
+                found.setdefault(name, []).append(value.double())
+    return {name: trainer.accelerator.reduce(torch.stack(values), "mean") for name, values in found.items()}
 
 
 def comparable_trainer(system: str, steps: int, *, double: bool = False, **settings: Any) -> Trainer:
