@@ -1,11 +1,11 @@
-"""Train a class-conditional generator on labelled images: an auxiliary classifier GAN, or what came after it.
+"""Train an auxiliary classifier GAN on labelled images (Odena et al. 2017).
 
     accelerate launch recipes/train_acgan.py
-    accelerate launch recipes/train_acgan.py --model acgan-28
+    accelerate launch recipes/train_acgan.py --train_data_dir photos --resolution 64
 
-Without flags it trains what train_flow.py does, for now: the default preset, on the bundled MNIST digits, in a few
-minutes on two cores. An auxiliary classifier GAN (Odena et al. 2017) is trained with --model acgan-28 or acgan-64, and
-with --model acgan one that begins as a flow.
+Without flags: on the bundled MNIST digits, in five minutes on two cores. The generator is a flow first, then learns to
+draw in one pass, and only at the end meets a discriminator (ganaug/training/acgan_trainer.py). That of the classic
+ones, acgan-28 and acgan-64, meets it at the start.
 """
 
 from __future__ import annotations
@@ -35,19 +35,18 @@ class Arguments(TrainingArguments):
     """Flags of this recipe.
 
     Args:
-        model: auto chooses a preset for the images, and says why. Of the others, acgan-28 draws sizes that are
-            multiples of 4, acgan-64 (40 times the weights) multiples of 16; acgan (a flow that became a GAN of one
-            pass), sngan (residual networks, spectral normalisation, projection) and flow (flow matching, no
-            discriminator) even ones.
+        model: acgan, whose length follows from the number of images, draws even sizes, and so does sngan (residual
+            networks, spectral normalisation, projection); of the classic ones, acgan-28 multiples of 4, and acgan-64
+            (40 times the weights) multiples of 16.
         conditioning: Of acgan-64: multiply the latent by a label embedding, or concat the one-hot label to it.
     """
 
-    model: Literal["auto", "acgan", "acgan-28", "acgan-64", "sngan", "flow", "flow-wide"] = "auto"
+    model: Literal["acgan", "acgan-28", "acgan-64", "sngan"] = "acgan"
     conditioning: Literal["multiply", "concat"] = "multiply"
 
 
 def new_trainer(args: Arguments, images: LabelledImages, accelerator: Accelerator) -> Trainer:
-    """The generator, and what trains it: with a discriminator that names the class too, or alone if it is a flow."""
+    """The generator, and what trains it beside a discriminator that names the class too."""
     generator = new_generator(args, images)
     return make_trainer(generator, args.objective, images, args.training, accelerator)
 
@@ -62,7 +61,7 @@ def main(args: Arguments) -> None:
     # Images: with labels, and those of --unlabeled_data with the labels that classifiers give them.
     everything, labelled = open_all(args, accelerator, checkpoint)
 
-    # What the user did not choose: a preset for so many images, and a length within --budget_minutes.
+    # What the user did not choose: a length for so many images, and within --budget_minutes.
     if checkpoint is None:
         args = with_choices(args, everything, labelled, accelerator, new_trainer)
 

@@ -103,7 +103,7 @@ def in_process(monkeypatch, tmp_path):
     """Run a recipe with some flags in this process: the code it exits with, None after a good run."""
     monkeypatch.chdir(tmp_path)
 
-    def recipe(*flags: str, name: str = "train_acgan", page: bool = False) -> int | str | None:
+    def recipe(*flags: str, name: str = "train_flow", page: bool = False) -> int | str | None:
         monkeypatch.setattr(sys, "argv", [recipe_path(name), *flags])
         try:
             with pytest.MonkeyPatch.context() as patch, as_a_program():

@@ -38,7 +38,7 @@ from ganaug.training import (
 from ganaug.training.adversarial import AdversarialTrainer
 from ganaug.training.checkpoints import check_held_out
 from ganaug.training.preflight import Preflight, cost, cost_of
-from ganaug.training.presets import Preset, in_kimg, seconds_to_time, time_training
+from ganaug.training.presets import Preset, in_kimg, models_with_presets, seconds_to_time, time_training
 from ganaug.training.run_folder import read_settings
 
 SOURCES = ("train_data_dir", "dataset_name")  # of labelled images; either can be a folder
@@ -107,7 +107,7 @@ def with_choices(
         kimg = min(pace.kimg_within(args.budget_minutes), args.training.total_kimg)
         return replace(args, training=replace(args.training, total_kimg=kimg)), cost(pace, kimg)
 
-    if args.model != "auto":
+    if args.model not in ("auto", *models_with_presets()):
         chosen, takes = within_budget(args)
         model = f"{args.model}, as you asked, for {in_kimg(chosen.training.total_kimg)}"
         accelerator.print(Preflight(labelled, model, takes))
@@ -120,7 +120,8 @@ def with_choices(
         told.append(takes)
         return chosen.training
 
-    preset = preset_within(images, settings_of, labelled=labelled)
+    asked = None if args.model == "auto" else args.model
+    preset = preset_within(images, settings_of, labelled=labelled, model=asked)
     accelerator.print(Preflight(labelled, preset, told[-1]))
     return replace(args, model=preset.model, training=preset.settings)
 

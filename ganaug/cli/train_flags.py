@@ -19,7 +19,7 @@ from ganaug.cli.images import DataArguments
 from ganaug.hub.missing import CHECKPOINTS, RUNS, SETTINGS
 from ganaug.training import MODELS, Checkpoint, GANObjective, TrainingSettings, find_checkpoint
 from ganaug.training.checkpoints import Progress
-from ganaug.training.presets import QUICK, possible_settings
+from ganaug.training.presets import QUICK, models_with_presets, possible_settings
 from ganaug.training.run_folder import read_settings
 
 NETWORK = {"passes": "steps"} | {name: name for name in ("latent_dim", "conditioning", "norm_after_sigmoid")}
@@ -126,10 +126,13 @@ def parse_training(
         chosen, others = tyro.cli(choice, args=words, prog=prog, return_unknown_args=True, add_help=False)
         name = chosen.model
     model = MODELS[QUICK if name == "auto" else name]
+    settings = model.settings
+    if name in ("auto", *models_with_presets()):
+        settings = shown_as_presets(settings, possible_settings(None if name == "auto" else name))
     default = arguments(
         model=name,
         data=DataArguments(resolution=model.resolution),
-        training=shown_as_presets(model.settings) if name == "auto" else model.settings,
+        training=settings,
         objective=model.objective,
         given=fields_of_flags(words),
         from_file=tuple(from_file),
@@ -138,9 +141,13 @@ def parse_training(
     return replace(args, training=TrainingSettings(**vars(args.training)))
 
 
-def shown_as_presets(settings: TrainingSettings) -> TrainingSettings:
-    """The settings, whose ``--help`` says what is left to the preset that is chosen for the images."""
-    possible = possible_settings()
+def shown_as_presets(settings: TrainingSettings, possible: Sequence[TrainingSettings]) -> TrainingSettings:
+    """The settings, whose ``--help`` says what is left to the preset that is chosen for the images.
+
+    Args:
+        settings (TrainingSettings): of a model.
+        possible (sequence of TrainingSettings): those of its presets.
+    """
     hinted = []
     for name, hint in get_type_hints(TrainingSettings).items():
         values = sorted({getattr(each, name) for each in possible}, key=str)

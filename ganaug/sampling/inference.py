@@ -115,11 +115,10 @@ class InferenceCopy:
             with one_thread_each():
                 return torch.cat([self._draw(module, *some) for some in passes]).short()
 
-        def is_faithful(shortcuts: Shortcuts, labels: Tensor, expected: Tensor, each: float = 0.0) -> bool:
+        def is_faithful(module: nn.Module, labels: Tensor, expected: Tensor, each: float = 0.0) -> bool:
             try:
-                drawn = images_of(_simplified(given, shortcuts), labels)
-            except (RuntimeError, AttributeError, TypeError, ValueError, LookupError):
-                # The generator looks into its own layers, as with tied weights, and finds others there.
+                drawn = images_of(module, labels)
+            except _MISFITS:
                 return False
             shares = ((drawn - expected).abs() <= 1).float().flatten(1).mean(1)
             return shares.mean().item() >= FAITHFUL_SHARE and shares.min().item() >= each
@@ -127,21 +126,30 @@ class InferenceCopy:
         few = torch.arange(PROBE) % max(num_classes, 1)
         with _multiplications(given) as multiplications:
             expected = images_of(given, few)
-        found = Shortcuts(folded=True)
-        if not is_faithful(found, few, expected):
+        try:
+            module = _simplified(given, Shortcuts(folded=True))
+        except _MISFITS:
+            return Shortcuts(folded=False)
+        if not is_faithful(module, few, expected):
             return Shortcuts(folded=False)
         # One layer after another goes to bf16, those with the most work first, while the images stay the same.
+        in_bf16: list[str] = []
+        layers = {name: module.get_submodule(name) for name in multiplications}
         if has_bf16(self.device) and num_classes:
             for name in sorted(multiplications, key=multiplications.__getitem__, reverse=True):
-                wider = Shortcuts(folded=True, bf16=(*found.bf16, name))
-                found = wider if is_faithful(wider, few, expected) else found
+                _put(module, name, _InBf16(layers[name]))
+                if is_faithful(module, few, expected):
+                    in_bf16.append(name)
+                else:
+                    _put(module, name, layers[name])
         # What holds for the first classes is given up, the latest first, until it holds for the others too.
-        if found.bf16 and num_classes > PROBE:
+        if in_bf16 and num_classes > PROBE:
             many = torch.arange(min(num_classes, MOST_CLASSES)) * num_classes // min(num_classes, MOST_CLASSES)
             expected = images_of(given, many)
-            while found.bf16 and not is_faithful(found, many, expected, FAITHFUL_IMAGE):
-                found = Shortcuts(folded=True, bf16=found.bf16[:-1])
-        return found
+            while in_bf16 and not is_faithful(module, many, expected, FAITHFUL_IMAGE):
+                name = in_bf16.pop()
+                _put(module, name, layers[name])
+        return Shortcuts(folded=True, bf16=tuple(in_bf16))
 
     def __call__(self, z: Tensor, labels: Tensor) -> Tensor:
         """Draw up to ``rows`` images.
@@ -177,6 +185,8 @@ def fill_rows(values: Tensor, rows: int) -> Tensor:
     return torch.cat([values, values.new_zeros(rows - len(values), *values.shape[1:])])
 
 
+# Errors of a generator that looks into its own layers, as with tied weights, and finds others there.
+_MISFITS = RuntimeError, AttributeError, TypeError, ValueError, LookupError
 _WITH_WEIGHTS = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 
 
@@ -195,9 +205,14 @@ def _simplified(given: nn.Module, shortcuts: Shortcuts) -> nn.Module:
             if isinstance(activation, nn.ReLU | nn.LeakyReLU):
                 activation.inplace = True
     for name in shortcuts.bf16:
-        parent, _, place = name.rpartition(".")
-        setattr(module.get_submodule(parent), place, _InBf16(module.get_submodule(name)))
+        _put(module, name, _InBf16(module.get_submodule(name)))
     return module.to(memory_format=torch.channels_last)
+
+
+def _put(module: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put a layer in the place of the one of this name."""
+    parent, _, place = name.rpartition(".")
+    setattr(module.get_submodule(parent), place, layer)
 
 
 @contextmanager

@@ -23,12 +23,13 @@ from ganaug.training.models import MODELS
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Phase, Trainer
 
-QUICK, WIDE = "flow", "flow-wide"
+QUICK, WIDE, ONE_PASS = "flow", "flow-wide", "acgan"
 ENOUGH = 0.5  # share of the wide network's kimg; if less fits into the budget, the narrow one is trained
-LENGTHS: tuple[tuple[float, dict[str, float]], ...] = (  # for up to so many images, the models and their kimg
-    (500, {QUICK: 60}),
-    (5_000, {QUICK: 150}),
-    (math.inf, {QUICK: 300, WIDE: 600}),
+# For up to so many images, the kimg of models. An acgan is a flow for as long as the narrow flow.
+LENGTHS: tuple[tuple[float, dict[str, float]], ...] = (
+    (500, {QUICK: 60, ONE_PASS: 110}),
+    (5_000, {QUICK: 150, ONE_PASS: 275}),
+    (math.inf, {QUICK: 300, WIDE: 600, ONE_PASS: 550}),
 )
 
 # What generators were trained on, in the table of measured utility.
@@ -36,6 +37,11 @@ SAME, OTHERS, UNLABELED = "the same images", "all other training images", "the s
 PSEUDO_LABELLED = "those images"  # which the classifiers were trained on too
 IN_WORDS = {SAME: "own images", OTHERS: "a published generator of these classes", UNLABELED: "unlabelled images"}
 IMBALANCED = 5  # largest class over smallest, above which images count as imbalanced
+
+_WHY = (
+    "It has no discriminator, so it cannot collapse",
+    "It is a flow first, meets a discriminator at the end, and draws an image in one pass",
+)
 
 FAR = 3  # times as many images of each class, or a third: what was measured there says little
 
@@ -78,7 +84,7 @@ def choose_preset(
     images: LabelledImages,
     *,
     labelled: LabelledImages | None = None,
-    quick: bool = False,
+    model: str | None = None,
     settings: TrainingSettings | None = None,
 ) -> Preset:
     """The default model and settings for these images; one that is there several times counts once.
@@ -86,15 +92,15 @@ def choose_preset(
     Args:
         images (LabelledImages): all images to train on.
         labelled (LabelledImages, optional): those of them that came with labels. Default: all
-        quick (bool): choose the narrow network even where the wide one would be better, given time. Default: False
+        model (str, optional): one of :func:`models_with_presets`. Default: the flow that draws best, given time
         settings (TrainingSettings, optional): what the run is trained with after all, where a user's flags or a budget
             go before the preset; the sentences are about these. Default: the preset's own
     """
     counts, known = images.distinct_counts, (labelled or images).distinct_counts
     distinct = sum(counts)
     lengths = next(lengths for most, lengths in LENGTHS if distinct <= most)
-    model = WIDE if WIDE in lengths and not quick else QUICK
-    kimg = lengths[model]
+    model = model or (WIDE if WIDE in lengths else QUICK)
+    kimg = lengths.get(model, lengths[QUICK])
     present = [count for count in images.class_counts if count]
     largest, smallest, imbalanced = max(present), min(present), is_imbalanced(present)
     own = _settings(model, kimg, imbalanced)
@@ -103,14 +109,14 @@ def choose_preset(
     times = 1000 * held.total_kimg / distinct
     repeated = "" if distinct == len(images) else f" ({len(images):,} with repetitions)"
     reason = (
-        f"It has no discriminator, so it cannot collapse. {distinct:,} images{repeated} are shown "
+        f"{_WHY[model == ONE_PASS]}. {distinct:,} images{repeated} are shown "
         f"{f'{times:,.0f}' if times >= 10 else f'{times:.2g}'} times each"
     )
     if held.total_kimg == kimg:
         reason += "; the fewer there are, the shorter the training, so that it ends before they are copied"
     else:
         reason += f"; the preset's full length is {kimg:g} kimg"
-    if quick and WIDE in lengths:
+    if model == QUICK and WIDE in lengths:
         reason += f". {WIDE}, which draws better images in the end, would need more time"
     if imbalanced:
         how = "small ones are shown more often (square-root sampling)"
@@ -122,6 +128,8 @@ def choose_preset(
         expectation += (
             f". All this was measured at the preset's full length: expect less after {held.total_kimg:g} kimg"
         )
+    if model == ONE_PASS:
+        expectation += f". The generators were of {QUICK} and {WIDE}, not of {ONE_PASS}"
     return Preset(model, held, reason, expectation)
 
 
@@ -130,27 +138,38 @@ def preset_within(
     settings_of: Callable[[Preset], TrainingSettings],
     *,
     labelled: LabelledImages | None = None,
+    model: str | None = None,
 ) -> Preset:
-    """The default preset with the settings that a run will have; the narrow network's if time is short for the wide.
+    """The preset with the settings that a run will have; by default the narrow flow's if time is short for the wide.
 
     Args:
-        images (LabelledImages), labelled (LabelledImages, optional): see :func:`choose_preset`.
+        images (LabelledImages), labelled (LabelledImages, optional), model (str, optional): see
+            :func:`choose_preset`.
         settings_of (callable): from a preset to what its model is trained with after all: with what the user chose,
-            and for no longer than the user has. It is called for the wide network, and for the narrow one if that
-            gets less than half of the wide one's own length.
+            and for no longer than the user has. If no model is named, it is called for the wide network, and for the
+            narrow one if that gets less than half of the wide one's own length.
     """
-    preset = choose_preset(images, labelled=labelled)
-    settings, quick = settings_of(preset), False
-    if preset.model == WIDE and settings.total_kimg < ENOUGH * preset.settings.total_kimg:
-        quick = True
-        settings = settings_of(choose_preset(images, labelled=labelled, quick=True))
-    return choose_preset(images, labelled=labelled, quick=quick, settings=settings)
+    preset = choose_preset(images, labelled=labelled, model=model)
+    settings = settings_of(preset)
+    if model is None and preset.model == WIDE and settings.total_kimg < ENOUGH * preset.settings.total_kimg:
+        model = QUICK
+        settings = settings_of(choose_preset(images, labelled=labelled, model=model))
+    return choose_preset(images, labelled=labelled, model=model, settings=settings)
 
 
-def possible_settings() -> list[TrainingSettings]:
-    """The settings of all presets, for whatever images."""
-    lengths = [length for _, lengths in LENGTHS for length in lengths.items()]
-    return [_settings(model, kimg, imbalanced) for model, kimg in lengths for imbalanced in (False, True)]
+def models_with_presets() -> tuple[str, ...]:
+    """Names of the models whose settings follow from the number of images."""
+    return tuple(dict.fromkeys(model for _, lengths in LENGTHS for model in lengths))
+
+
+def possible_settings(model: str | None = None) -> list[TrainingSettings]:
+    """The settings of all presets of a model, for whatever images; by default, of all that are chosen by default."""
+    return [
+        _settings(name, lengths.get(name, lengths[QUICK]), imbalanced)
+        for _, lengths in LENGTHS
+        for name in ([model] if model else [name for name in lengths if name != ONE_PASS])
+        for imbalanced in (False, True)
+    ]
 
 
 def _settings(model: str, kimg: float, imbalanced: bool) -> TrainingSettings:

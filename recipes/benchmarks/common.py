@@ -82,14 +82,15 @@ def require_known(names: Iterable[str], known: Iterable[str], what: str) -> None
             raise InputError(f"{what} must be of {', '.join(known)}; got {name}")
 
 
-def train_by_recipe(name: str, *flags: str) -> None:
-    """Run ``accelerate launch recipes/NAME.py`` with these flags to its end.
+def train_by_recipe(model: str, *flags: str) -> None:
+    """Run ``accelerate launch`` of the recipe that trains the model, with these flags, to its end.
 
     Raises:
         subprocess.CalledProcessError: the recipe fails.
     """
-    recipe = str(RECIPES / f"{name}.py")
-    subprocess.run([sys.executable, "-m", "accelerate.commands.launch", recipe, *flags], check=True)
+    name = "acgan" if model == "sngan" else model.partition("-")[0]
+    command = [str(RECIPES / f"train_{name}.py"), "--model", model, *flags]
+    subprocess.run([sys.executable, "-m", "accelerate.commands.launch", *command], check=True)
 
 
 def data_flags(data: DataArguments) -> list[str]:

@@ -29,7 +29,7 @@ from timing import Process, hardware, in_turns
 from ganaug import LabelledImages, open_images
 from ganaug.cli.flags import run
 from ganaug.training import MODELS, TrainingSettings, make_trainer, start_accelerator
-from ganaug.training.presets import Preset, choose_preset
+from ganaug.training.presets import QUICK, Preset, choose_preset
 
 SIZES = (28, 32, 64, 128)
 NUMBERS = (200, 2_000, 20_000)
@@ -65,7 +65,7 @@ def presets() -> list[tuple[str, Preset]]:
     """The default preset for each number of images, with the title of its column; the last is for a short time."""
     many = NUMBERS[-1]
     found = [(f"{number:,} images", choose_preset(random_images(number, 8))) for number in NUMBERS]
-    return [*found, (f"{many:,}, if time is short", choose_preset(random_images(many, 8), quick=True))]
+    return [*found, (f"{many:,}, if time is short", choose_preset(random_images(many, 8), model=QUICK))]
 
 
 def steps_of(model: str, size: int) -> Callable[[], None]:

@@ -67,7 +67,7 @@ def train_and_judge(model: str, args: Arguments) -> dict[str, Any]:
     """Train a model by its recipe's own command, and say what came of it."""
     folder = args.output_dir / model
     started = time.perf_counter()
-    train_by_recipe(f"train_{model.split('-')[0]}", "--model", model, "--output_dir", str(folder))
+    train_by_recipe(model, "--output_dir", str(folder))
     seconds = time.perf_counter() - started
     generator = Generator.from_pretrained(folder)
     shutil.copyfile(folder / "samples" / "grid.png", args.output_dir / f"{model}.png")

@@ -34,7 +34,7 @@ from ganaug.evaluation.study import POOL
 from ganaug.training import ACGANTrainer, FlowTrainer
 
 PLAIN, TWO, ONE = "flow", "flow, two passes", "acgan"
-ARMS = {PLAIN: ["--model", "flow"], TWO: ["--model", "flow", "--passes", "2"], ONE: ["--model", "acgan"]}
+ARMS = {PLAIN: ["flow"], TWO: ["flow", "--passes", "2"], ONE: ["acgan"]}  # model and flags
 # kimg in all for each of the flow that an arm begins as
 LONGER = {
     PLAIN: 1.0,
@@ -73,10 +73,11 @@ class Arguments:
 def train_one(arm: str, seed: int, folder: Path, args: Arguments) -> float:
     """Train by the recipe's own command, and return its wall time in seconds."""
     kimg = f"{args.kimg * LONGER[arm]:g}"
-    flags = [*ARMS[arm], "--total_kimg", kimg, "--seed", str(seed), "--cpu_threads", str(args.cpu_threads)]
+    model, *flags = ARMS[arm]
+    flags += ["--total_kimg", kimg, "--seed", str(seed), "--cpu_threads", str(args.cpu_threads)]
     flags += ["--output_dir", str(folder), *data_flags(args.data)]
     started = time.perf_counter()
-    train_by_recipe("train_acgan", *flags, *(["--augment", "flip"] if args.settings.horizontal_flip else []))
+    train_by_recipe(model, *flags, *(["--augment", "flip"] if args.settings.horizontal_flip else []))
     return time.perf_counter() - started
 
 

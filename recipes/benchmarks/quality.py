@@ -46,7 +46,7 @@ class Arguments:
     """Flags of this benchmark.
 
     Args:
-        models: Which models of recipes/train_acgan.py.
+        models: Which models of recipes/train_acgan.py and train_flow.py.
         kimg: Budgets, in thousands of real images shown; each is a training run of its own.
         settings: How the classifiers are trained; of them, only seeds, steps, batch_size and horizontal_flip are used.
         output_dir: Folder for the generators and quality.json, to which results are added.
@@ -65,11 +65,11 @@ class Arguments:
 
 def train_one(model: str, kimg: int, folder: Path, args: Arguments) -> float:
     """Train by the recipe's own command, and return its wall time in seconds."""
-    flags = ["--model", model, "--total_kimg", str(kimg), "--output_dir", str(folder), *data_flags(args.data)]
+    flags = ["--total_kimg", str(kimg), "--output_dir", str(folder), *data_flags(args.data)]
     if args.settings.horizontal_flip and model not in CLASSIC_MODELS:
         flags += ["--augment", *MODELS[model].settings.augment, "flip"]
     started = time.perf_counter()
-    train_by_recipe("train_acgan", *flags)
+    train_by_recipe(model, *flags)
     return time.perf_counter() - started
 
 

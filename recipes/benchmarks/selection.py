@@ -35,7 +35,7 @@ class Arguments:
     """Flags of this benchmark.
 
     Args:
-        model: Which one of recipes/train_acgan.py.
+        model: Which one; its recipe trains it.
         kimg: Length of each run.
         seeds: Runs.
         horizontal_flip: Mirror the images of the classifiers; only where a mirrored image is still of its class.
@@ -55,9 +55,9 @@ class Arguments:
 def train_one(folder: Path, seed: int, args: Arguments) -> None:
     """Train to the end by the recipe's own command, unless that is done."""
     if not (folder / WEIGHTS).exists():
-        flags = ["--model", args.model, "--total_kimg", str(args.kimg), "--seed", str(seed)]
+        flags = ["--total_kimg", str(args.kimg), "--seed", str(seed)]
         flags += ["--output_dir", str(folder), "--resume_from_checkpoint", "latest", *data_flags(args.data)]
-        train_by_recipe("train_acgan", *flags)
+        train_by_recipe(args.model, *flags)
 
 
 def judge(generator: Generator, held_out: LabelledImages, judging: SmallCNN, args: Arguments) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def recipe_path(name: str) -> str:
     return str(REPOSITORY / "recipes" / f"{name}.py")
 
 
-RECIPE = recipe_path("train_acgan")
+RECIPE = recipe_path("train_flow")
 
 
 def run(*command: str, cwd: Path, expected: int = 0, timeout: float = 200, **options) -> str:

@@ -273,16 +273,18 @@ TINY = ["--dataset_name", "sklearn:digits", "--model", "acgan-28", "--total_kimg
 def test_training_publishes_and_never_loses_what_it_trained(hub, in_process, tmp_path, monkeypatch, load):
     monkeypatch.setenv("HF_TOKEN", "alices")
     monkeypatch.setattr("ganaug.hub.upload.HfApi", lambda **options: HfApi(**{**options, "endpoint": hub.endpoint}))
-    assert "push_to_hub needs hub_model_id (user/repo) and licence" in in_process(*TINY, "--push_to_hub")
+    assert "push_to_hub needs hub_model_id (user/repo) and licence" in in_process(
+        *TINY, "--push_to_hub", name="train_acgan"
+    )
     assert not (tmp_path / "outputs").exists()
     there = str(tmp_path / "outputs" / "acgan-28")
     flags = [*TINY, "--push_to_hub", "--hub_model_id", "alice/digits", "--licence", "mit", "--output_dir"]
     hub.fail("commit/main", 500, times=9)
-    told = in_process(*flags, there)
+    told = in_process(*flags, there, name="train_acgan")
     assert f"To publish it: ganaug publish {there} alice/digits --licence mit" in told
     assert Generator.from_pretrained("outputs/acgan-28").image_size == 8
     hub.faults.clear()
-    assert in_process(*flags, f"{there}-2") is None
+    assert in_process(*flags, f"{there}-2", name="train_acgan") is None
     assert load().image_size == 8
     assert not any("training/" in path for path in hub.head(HIS))
     published = b"".join(hub.head(HIS).values()).decode(errors="replace")

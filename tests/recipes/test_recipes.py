@@ -28,7 +28,7 @@ def first_run(tmp_path_factory) -> tuple[Path, str]:
     """The README's command with a tiny budget: where it ran, and what it printed."""
     cwd = tmp_path_factory.mktemp("first")
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    return cwd, run(*LAUNCH, RECIPE, *QUICK[:-2], cwd=cwd, env=environment)
+    return cwd, run(*LAUNCH, recipe_path("train_acgan"), *QUICK[:-2], cwd=cwd, env=environment)
 
 
 def test_the_first_command_trains_on_the_bundled_digits(first_run):
@@ -37,11 +37,11 @@ def test_the_first_command_trains_on_the_bundled_digits(first_run):
     # The launcher set OMP_NUM_THREADS=1; the recipe uses all cores.
     cores = len(os.sched_getaffinity(0))
     assert f"threads: {cores} (of {cores} cores; OMP_NUM_THREADS=1 is the launcher's), precision:" in output
-    assert re.search(r"preset: flow, [\d.]+ kimg .* 4,000 images are shown [\d.]+ times each", output)
+    assert re.search(r"preset: acgan, [\d.]+ kimg .* 4,000 images are shown [\d.]+ times each", output)
     assert re.search(
         r"classes: 0 400, .*\n(.|\n)*measured: the case closest .* own images: .* \([+-][\d.]+ points \[", output
     )
-    folder = cwd / "outputs" / "flow"
+    folder = cwd / "outputs" / "acgan"
     generator = Generator.from_pretrained(folder)
     assert generator.label_names == tuple("0123456789")
     assert generator.info["dataset"]["class_counts"]["9"] == 400
@@ -64,7 +64,7 @@ def test_the_lines_it_prints_work(first_run):
     page = re.search(r"Look at it: (\S+)\n", output)[1]
     assert (cwd / page).read_text().startswith("<!DOCTYPE html>")
     lines = output.split("Use it:\n")[1].strip().splitlines()[:3]
-    assert lines[1] == "generator = Generator.from_pretrained('outputs/flow')"
+    assert lines[1] == "generator = Generator.from_pretrained('outputs/acgan')"
     program = "\n".join(
         ["from ganaug import bundled_digits", "dataset = bundled_digits()", *lines, "print(len(train))"]
     )
@@ -75,9 +75,10 @@ def test_monitors_reach_tensorboard(first_run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     cwd, _ = first_run
-    logs = EventAccumulator(str(cwd / "outputs" / "flow" / "training" / "logs" / "ganaug"))
+    logs = EventAccumulator(str(cwd / "outputs" / "acgan" / "training" / "logs" / "ganaug"))
     logs.Reload()
-    assert [event.step for event in logs.Scalars("loss")] == [64, 128]
+    for name, kimg in (("loss", 64), ("distance", 128)):  # of one step of its first phase, and one of its second
+        assert [event.step for event in logs.Scalars(name)] == [kimg]
     assert set(logs.Tags()["images"]) == {"real", "generated"}
     grid = logs.Images("generated")[-1]
     assert (grid.step, grid.width > 500) == (128, True)
@@ -115,8 +116,8 @@ def test_two_processes_share_a_run_on_gzipped_idx_files(tmp_path):
         (["--train_data_dir", "nowhere"], r"error: no folder nowhere\. Give a folder of class folders"),
         (["--train_data_dir", "."], r"error: class folder flat has no image"),
         (
-            ["--model", "acgan-28", "--resolution", "30"],
-            r"error: acgan-28 enlarges 4 times, .* got 30\. .* --resolution 32",
+            ["--resolution", "31"],
+            r"error: .*31",
         ),
         (["--output_dir", "flat/file/out"], r"error: output_dir flat/file/out cannot be written to: Not a directory"),
     ],
@@ -179,7 +180,7 @@ def _limit_files_later() -> None:
 
 def test_label_fidelity_recipe(first_run, in_process):
     cwd, _ = first_run
-    flags = ["--generator", "outputs/flow", "--classifier_steps", "40", "--num_images", "200"]
+    flags = ["--generator", "outputs/acgan", "--classifier_steps", "40", "--num_images", "200"]
     output = run_python(recipe_path("label_fidelity"), *flags, cwd=cwd)
     real = float(re.search(r"held-out real images: ([\d.]+)%", output)[1])
     generated = float(re.search(r"over 200 generated images: ([\d.]+)%", output)[1])
@@ -187,9 +188,9 @@ def test_label_fidelity_recipe(first_run, in_process):
     assert generated < 60  # trained for four steps, it draws noise
 
     write_class_folders(Path("pets"), small_images(n=6, classes=2, size=20, channels=3))
-    flags = ["--generator", str(cwd / "outputs" / "flow"), "--train_data_dir", "pets"]
+    flags = ["--generator", str(cwd / "outputs" / "acgan"), "--train_data_dir", "pets"]
     message = in_process(*flags, name="label_fidelity")
-    assert re.search(r"flow draws 0, 1, .*; class folders pets has class 0, class 1\. Give images", message)
+    assert re.search(r"acgan draws 0, 1, .*; class folders pets has class 0, class 1\. Give images", message)
 
 
 class Mirrored(nn.Module):

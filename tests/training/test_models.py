@@ -30,8 +30,8 @@ TINY = ["--total_kimg", "0.016", "--train_batch_size", "16", "--cpu_threads", "1
         ("train_dcgan", "dcgan-32-conditional", 32),
         ("train_acgan", "sngan", 28),
         ("train_acgan", "acgan", 8),
-        ("train_acgan", "flow", 8),
-        ("train_acgan", "flow-wide", 8),
+        ("train_flow", "flow", 8),
+        ("train_flow", "flow-wide", 8),
     ],
 )
 def test_every_model_trains_on_the_bundled_digits(tmp_path, recipe, model, size):
@@ -122,10 +122,10 @@ def test_broken_files_in_a_folder_of_mixed_images_end_training_or_are_left_out(i
     (whole.parent / "zz-cut.jpg").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     flags = ["--model", "sngan", "--resolution", "64", *TINY, "--train_data_dir", "photos"]
     flags += ["--evaluation_kimg", "None"]  # all images are trained on
-    message = in_process(*flags)
+    message = in_process(*flags, name="train_acgan")
     assert re.match(r"error: 2 of 302 images cannot be decoded; the first is photos/bee/000-broken\.png: ", message)
     with caplog.at_level(logging.WARNING):
-        assert in_process(*flags, "--skip_bad_images") is None
+        assert in_process(*flags, "--skip_bad_images", name="train_acgan") is None
     assert "2 of 302 images cannot be decoded; the first is photos/bee/000-broken.png" in caplog.text
     generator = Generator.from_pretrained("outputs/sngan")
     assert generator.info["dataset"]["class_counts"] == counts

@@ -16,6 +16,7 @@ from ganaug.cli.runs import with_preset
 from ganaug.cli.train_flags import TrainingArguments
 from ganaug.training import (
     MODELS,
+    ACGANTrainer,
     TrainingSettings,
     choose_preset,
     expected_utility,
@@ -34,22 +35,26 @@ def images_of(*counts: int) -> LabelledImages:
 
 
 def test_the_more_images_the_longer_and_it_says_so():
-    lengths: dict[bool, list[float]] = {True: [], False: []}
-    for quick, kimg in lengths.items():
+    lengths: dict[str | None, list[float]] = {"flow": [], None: [], "acgan": []}
+    for asked, kimg in lengths.items():
         for count, model in ((10, "flow"), (100, "flow"), (1_000, "flow-wide"), (6_000, "flow-wide")):
-            preset = choose_preset(images_of(*[count] * 10), quick=quick)
-            model = "flow" if quick else model
+            preset = choose_preset(images_of(*[count] * 10), model=asked)
+            model = asked or model
             assert preset.model == model
             shown = 100 * preset.settings.total_kimg / count
-            assert f"{10 * count:,} images are shown {shown:,.0f} times each" in preset.reason
+            told = f"{shown:,.0f}" if shown >= 10 else f"{shown:.2g}"
+            assert f"{10 * count:,} images are shown {told} times each" in preset.reason
             assert str(preset).startswith(f"preset: {model}, {preset.settings.total_kimg:g} kimg (")
             assert str(preset).endswith(f"{preset.expectation}.")
             assert preset.settings.class_sampling == 1
-            assert ("would need more time" in preset.reason) == (quick and count > 500)
+            assert ("would need more time" in preset.reason) == (asked == "flow" and count > 500)
             kimg.append(preset.settings.total_kimg)
         assert kimg == sorted(kimg)
         assert kimg[0] < kimg[-1]
-    assert all(few <= many for few, many in zip(lengths[True], lengths[False], strict=True))
+    assert all(few <= many for few, many in zip(lengths["flow"], lengths[None], strict=True))
+    # An acgan is a flow for as long as the flow.
+    flow, whole = ACGANTrainer.LENGTHS[0], sum(ACGANTrainer.LENGTHS)
+    assert [kimg * flow / whole for kimg in lengths["acgan"]] == pytest.approx(lengths["flow"])
     imbalanced = choose_preset(images_of(60, 20, 5))
     assert imbalanced.settings.class_sampling == 0.5
     assert "Classes have 5 to 60 images: small ones are shown more often" in imbalanced.reason
@@ -201,26 +206,26 @@ def test_a_presets_batch_is_that_of_all_processes_together():
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("recipe", "flags", "told"),
     [
-        (["--latent_dim", "64"], "flow has no latent_dim .* --latent_dim, or train .*: cgan-mlp, .*sngan"),
-        (["--conditioning", "concat"], "flow has no conditioning .*: acgan-64$"),
-        (["--model", "acgan-28", "--conditioning", "concat"], "acgan-28 has no conditioning .*: acgan-64$"),
-        (["--adversarial_loss", "hinge"], "a flow has no discriminator, .* adversarial_loss"),
-        (["--model", "flow", "--class_weight_real", "0.5", "--fake_labels", "real"], "fake_labels, class_weight_real"),
-        (
-            ["--model", "flow-wide", "--discriminator_learning_rate", "1e-4"],
-            "discriminator_learning_rate",
-        ),
+        ("flow", ["--latent_dim", "64"], "flow has no latent_dim .* --latent_dim, or train .*: cgan-mlp, .*sngan"),
+        ("acgan", ["--conditioning", "concat"], "acgan has no conditioning .*: acgan-64$"),
+        ("acgan", ["--model", "acgan-28", "--conditioning", "concat"], "acgan-28 has no conditioning .*: acgan-64$"),
+        ("flow", ["--adversarial_loss", "hinge"], "a flow has no discriminator, .* adversarial_loss"),
+        ("flow", ["--class_weight_real", "0.5", "--fake_labels", "real"], "fake_labels, class_weight_real"),
+        ("flow", ["--model", "flow-wide", "--discriminator_learning_rate", "1e-4"], "discriminator_learning_rate"),
         # Before a generator to start from is looked for.
-        (["--model", "acgan", "--half_batches", "--init_from", "nowhere"], "no use for half_batches"),
-        (["--model", "flow", "--augment", "cutout", "--init_from", "nowhere"], "got cutout"),
+        ("acgan", ["--half_batches", "--init_from", "nowhere"], "no use for half_batches"),
+        ("flow", ["--augment", "cutout", "--init_from", "nowhere"], "got cutout"),
     ],
 )
-def test_a_flag_that_the_model_has_no_use_for_is_refused(in_process, flags, told):
-    assert re.search(f"^error: .*{told}", in_process("--dataset_name", "sklearn:digits", *flags))
+def test_a_flag_that_the_model_has_no_use_for_is_refused(in_process, recipe, flags, told):
+    message = in_process("--dataset_name", "sklearn:digits", *flags, name=f"train_{recipe}")
+    assert re.search(f"^error: .*{told}", message)
 
 
 def test_a_latent_dim_that_is_none_is_refused(in_process):
-    message = in_process("--dataset_name", "sklearn:digits", "--model", "acgan-28", "--latent_dim", "0")
+    message = in_process(
+        "--dataset_name", "sklearn:digits", "--model", "acgan-28", "--latent_dim", "0", name="train_acgan"
+    )
     assert message.startswith("error: latent_dim must be a positive int, got 0")

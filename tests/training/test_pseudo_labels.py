@@ -134,7 +134,8 @@ def test_a_generator_of_other_classes_is_no_teacher(in_process, tmp_path, monkey
     write_class_folders(tmp_path / "more", more)
     make_generator(("cat", "dog"), image_size=12).save_pretrained(tmp_path / "trained")
     flags = ["--train_data_dir", "photos", "--unlabeled_data", "more", "--init_from", "trained", "--model", "acgan-28"]
-    assert in_process(*flags, "--total_kimg", "0.032", "--train_batch_size", "16", "--output_dir", "out") is None
+    flags += ["--total_kimg", "0.032", "--train_batch_size", "16", "--output_dir", "out"]
+    assert in_process(*flags, name="train_acgan") is None
     assert "trained has other classes or sizes: images are labelled without it" in capsys.readouterr().out
     assert Generator.from_pretrained(tmp_path / "out").label_names == data.classes
 

@@ -228,18 +228,18 @@ def test_the_recipe_holds_back_a_tenth_where_there_is_a_choice(in_process, tmp_p
     flags = ["--dataset_name", "sklearn:digits", "--model", "acgan-28", "--train_batch_size", "16"]
     flags += ["--total_kimg", "0.064", "--cpu_threads", "1", "--latent_dim", "8"]
     held_back = r"held back, to choose a generator by: .*held-out part: \(143,"
-    assert in_process(*flags, "--images_per_class", "5") is None
+    assert in_process(*flags, "--images_per_class", "5", name="train_acgan") is None
     assert "so the last one is saved" in capsys.readouterr().out
     one_class = small_images(300, classes=1)
     write_class_folders(tmp_path / "photos", one_class)
-    assert in_process("--train_data_dir", "photos", *flags[2:]) is None
+    assert in_process("--train_data_dir", "photos", *flags[2:], name="train_acgan") is None
     assert "so the last one is saved" in capsys.readouterr().out
-    assert in_process(*flags) is None  # it may be trained further
+    assert in_process(*flags, name="train_acgan") is None  # it may be trained further
     assert re.search(held_back, capsys.readouterr().out)
     folder = tmp_path / "outputs" / "acgan-28-3"
     assert "candidates" not in Generator.from_pretrained(folder).info["training"]
     longer = ["--resume_from_checkpoint", str(folder), "--total_kimg", "0.16", "--evaluation_kimg", "0.048"]
-    assert in_process(*longer, "--override", page=True) is None
+    assert in_process(*longer, "--override", name="train_acgan", page=True) is None
     assert re.search(held_back, capsys.readouterr().out)
     info = Generator.from_pretrained(folder).info
     assert info["dataset"]["num_images"] == 1438 - 143

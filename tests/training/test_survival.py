@@ -346,10 +346,12 @@ def test_the_recipe_stops_and_goes_on(in_process, tmp_path, capsys, launcher):
     assert not (run / "model.safetensors").exists()
     # Its own flags are taken, and only those that leave its steps what they are may change.
     kimg = newest.facts["kimg"] + 0.064
-    assert "learning_rate: 0.0002 there" in in_process("--resume_from_checkpoint", "latest", "--learning_rate", "1")
+    assert "learning_rate: 0.0002 there" in in_process(
+        "--resume_from_checkpoint", "latest", "--learning_rate", "1", name="train_acgan"
+    )
     again = ["--resume_from_checkpoint", str(run), "--total_kimg", str(kimg)]
-    assert "Go on with override" in in_process(*again)
-    assert in_process(*again, "--override") is None
+    assert "Go on with override" in in_process(*again, name="train_acgan")
+    assert in_process(*again, "--override", name="train_acgan") is None
     assert f"going on after {newest.facts['kimg']:.1f} kimg, from " in capsys.readouterr().out
     generator = Generator.from_pretrained(run)
     assert (generator.latent_dim, generator.info["training"]["total_kimg"]) == (8, kimg)
@@ -364,7 +366,10 @@ def test_the_recipe_stops_and_goes_on(in_process, tmp_path, capsys, launcher):
             "0.032",
             "--dataset_name",
             "sklearn:digits",
+            name="train_acgan",
         )
         or capsys.readouterr().out
     )
-    assert "is not of a run in there" in in_process("--resume_from_checkpoint", str(run), "--output_dir", "there")
+    assert "is not of a run in there" in in_process(
+        "--resume_from_checkpoint", str(run), "--output_dir", "there", name="train_acgan"
+    )
