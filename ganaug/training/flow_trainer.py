@@ -42,6 +42,9 @@ class FlowTrainer(Trainer):
     in its own; the loss is the mean squared error between the images. No real image is used with more than one noise,
     or few images would become all that is drawn: of other noise, the teacher's own image is learned.
 
+    Such triples of noise, class and image are made before the phase, a fifth as many as it shows images, and stay in
+    memory: 3 bytes for each value of an image. A run that goes on in the phase or after it makes them again.
+
     Args:
         generator (FlowGenerator): trained in place.
         data, settings, accelerator: as for :class:`Trainer`.
@@ -176,8 +179,8 @@ class FlowTrainer(Trainer):
         started = time.perf_counter()
         made = list(self._make_triples(1))
         seconds = (time.perf_counter() - started) * self._pool
-        # They take as much memory as they will.
-        self._triples = [(z.clone(), labels, images.clone()) for _ in range(self._pool) for z, labels, images in made]
+        # They take as much memory as they will, for whoever asks how much that is.
+        self._triples = [(z.clone(), c.clone(), images.clone()) for _ in range(self._pool) for z, c, images in made]
         return seconds
 
     @property

@@ -223,6 +223,7 @@ def _prepare(step: int, trainer: Trainer, stop: StopSignals, bar: Any) -> int:
             return signal
     if told:
         describe(bar, phase)
+        bar.refresh()  # so that who reads it knows from when on its pace is that of steps
     return 0
 
 

@@ -35,13 +35,14 @@ from ganaug.core.errors import LoadError
 from ganaug.core.files import build_once, read_tensors, write_json, write_tensors
 from ganaug.core.hardware import in_gibibytes, memory_held
 from ganaug.data import LabelledImages
-from ganaug.generators.base import Generator
+from ganaug.generators import FlowGenerator, Generator
 from ganaug.hub.config import FORMAT_VERSION
 from ganaug.hub.folder import load
 from ganaug.hub.missing import CHECKPOINTS
 from ganaug.hub.registry import registered_generators
 from ganaug.training.distributed import start_accelerator
 from ganaug.training.fit import fit
+from ganaug.training.flow_trainer import TEACHER_STEPS
 from ganaug.training.interruption import StoppedError
 from ganaug.training.losses import GANObjective
 from ganaug.training.models import MODELS, make_trainer
@@ -86,6 +87,12 @@ class Recipe:
     network: Mapping[str, Any]
     settings: TrainingSettings
     objective: GANObjective
+
+    @property
+    def has_later_phases(self) -> bool:
+        """Whether its training has phases after the first, which take more memory and more time for an image."""
+        flow = issubclass(registered_generators()[self.architecture], FlowGenerator)
+        return flow and int(self.network.get("steps", 1)) < TEACHER_STEPS
 
     @classmethod
     def of(cls, preset: Preset, images: LabelledImages) -> Recipe:
@@ -194,7 +201,8 @@ def _train(
 
     command = [sys.executable, "-c", _RUN_JOB, str(folder), str(unfinished)]
     try:
-        code, last_lines = _run_with_bar(command, cwd=folder, doing=wording.doing, kimg=recipe.settings.total_kimg)
+        bar = _ProgressBar(wording.doing, 1000 * recipe.settings.total_kimg, at_least=recipe.has_later_phases)
+        code, last_lines = _run_with_bar(command, bar, cwd=folder)
     except KeyboardInterrupt:
         logger.warning("%s was stopped. The next call for the same images goes on where it was", wording.doing)
         raise
@@ -215,7 +223,7 @@ def _train(
     shutil.copytree(unfinished, output, ignore=without, dirs_exist_ok=True)
 
 
-def _run_with_bar(command: list[str], *, cwd: Path, doing: str, kimg: float) -> tuple[int, str]:
+def _run_with_bar(command: list[str], bar: _ProgressBar, *, cwd: Path) -> tuple[int, str]:
     """Run a training with a progress bar from the first moment; returns its exit code and last lines.
 
     The training's own bar comes as bare numbers, and other lines are passed on to standard error. If this process is
@@ -223,7 +231,7 @@ def _run_with_bar(command: list[str], *, cwd: Path, doing: str, kimg: float) -> 
     """
     none, pipe, same = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
     with (
-        _ProgressBar(doing, 1000 * kimg) as bar,
+        bar,
         subprocess.Popen(
             command, cwd=cwd, env=_environment(), stdin=none, stdout=pipe, stderr=same, creationflags=_OWN_GROUP
         ) as process,
@@ -233,7 +241,8 @@ def _run_with_bar(command: list[str], *, cwd: Path, doing: str, kimg: float) -> 
         try:
             for line in output:
                 if state := _PROGRESS.fullmatch(line):
-                    bar.follow(*map(int, state.groups()), process.pid)
+                    done, total = map(int, state.groups())
+                    bar.follow(done, total, process.pid)
                 elif line.strip():
                     last.append(line)
                     bar.write(line.rstrip(), file=sys.stderr)
@@ -249,26 +258,39 @@ def _run_with_bar(command: list[str], *, cwd: Path, doing: str, kimg: float) -> 
 
 
 class _ProgressBar(tqdm):  # type: ignore[misc]
-    """A progress bar that follows that of a training, and says once, after some seconds, what the rest takes."""
+    """A progress bar that follows that of a training, and says once, after some seconds, what the rest takes.
 
-    def __init__(self, doing: str, total: float) -> None:
+    Args:
+        doing (str): what is done.
+        total (float): images to be shown.
+        at_least (bool): whether the rest may take more than these seconds tell.
+    """
+
+    def __init__(self, doing: str, total: float, *, at_least: bool) -> None:
         # tqdm's ten updates a second would be too many in a file, where each is a line of its own.
         super().__init__(total=total, desc=doing, unit="img", unit_scale=True, mininterval=1, file=sys.stderr)
-        self._training_began: float | None = None
-        self._said = False
+        self._done_before: int | None = None  # in an earlier call
+        self._steps_began = 0.0
+        self._said, self._at_least = False, at_least
 
     def follow(self, done: int, total: int, process: int) -> None:
         """Take over the state of the other bar, which is that of a process with this number."""
         now = time.monotonic()
-        if self._training_began is None:  # what is done by now was done in an earlier call
-            self._training_began, self.initial, self.n, self.total = now, done, done, total
+        if self._done_before is None:
+            self._done_before = self.initial = self.n = done
+            self.total = total
             self.refresh()
+        if done == self._done_before:
+            self._steps_began = now
         self.update(done - self.n)
-        seconds, images = now - self._training_began, done - self.initial
+        seconds, images = now - self._steps_began, done - self._done_before
         if not self._said and seconds >= TIMED and images > 0:
             self._said = True
             minutes = round(seconds / images * (total - done) / 60)
-            takes = f"about {minutes} minutes" if minutes > 1 else "a minute or less"
+            if self._at_least:
+                takes = f"at least {minutes} minutes" if minutes > 1 else "at least a minute"
+            else:
+                takes = f"about {minutes} minutes" if minutes > 1 else "a minute or less"
             takes += f", and {in_gibibytes(memory_held(process))} of memory"
             with self.external_write_mode(sys.stderr):
                 logger.warning("the rest takes %s", takes)

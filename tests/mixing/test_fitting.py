@@ -350,6 +350,14 @@ def test_the_bar_and_the_minutes(stand_in, monkeypatch, tmp_path, capsys, caplog
     (said,) = [message for message in caplog.messages if message.startswith("the rest takes")]
     assert 3 <= int(re.match(r"the rest takes about (\d+) minutes, and .* of memory", said)[1]) < 60
 
+    # Later phases take more than the first; and what goes before the first step is no part of the pace.
+    caplog.clear()
+    use_preset(monkeypatch, replace(QUICK, total_kimg=200), model="acgan")
+    stand_in(r"printf '\r0/1000000\n'; sleep 1; printf '\r0/1000000\n'; sleep 0.2; printf '\r1000/1000000\n'")
+    fit_generator(small_images(), cache_dir=tmp_path)
+    (said,) = [message for message in caplog.messages if message.startswith("the rest takes")]
+    assert 3 <= int(re.match(r"the rest takes at least (\d+) minutes, and .* of memory", said)[1]) < 15
+
 
 def test_ctrl_c_ends_the_training_and_keeps_its_run(stand_in, tmp_path):
     stand_in("mkdir $OUTPUT/training; echo my number is $$; exec sleep 100")

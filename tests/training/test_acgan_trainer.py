@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from functools import partialmethod
@@ -24,6 +25,7 @@ from ganaug.training import (
     find_checkpoint,
     loop,
     make_trainer,
+    presets,
     train,
 )
 from ganaug.training.again import recipe_of
@@ -353,6 +355,23 @@ def test_the_time_of_a_training_covers_all_phases(accelerator, monkeypatch):
     assert [seconds > 0 for _, seconds in asked] == [False, True, False]
     assert all(timed.count(name) >= 5 for name, _ in asked)
     assert 120 < pace.seconds_per_step * trainer.total_steps < 240
+
+
+def test_the_memory_of_a_training_covers_its_triples(accelerator, monkeypatch):
+    """Of float16 noise and uint8 images, as many as the training will have, when it is asked for."""
+    trainer = trainer_of(build(), accelerator, total_kimg=3.2)
+    held = []
+
+    def ask() -> int:
+        tensors = [each for each in gc.get_objects() if type(each) is torch.Tensor]
+        held.append(sum(each.nbytes for each in tensors if each.dtype in (torch.float16, torch.uint8)))
+        return 0
+
+    monkeypatch.setattr(presets, "memory_held", ask)
+    time_training(trainer, seconds=0.01)
+    _, distillation, _ = trainer.phases
+    images = 16 * (distillation.last - distillation.first) / 5
+    assert held[0] >= 3 * 64 * images > 10 * trainer.data.images.nbytes
 
 
 def test_what_its_config_says_is_enough_to_train_it_again(accelerator, tmp_path):
