@@ -4,7 +4,8 @@
     python recipes/check_distributed.py --processes 2
 
 Starts torchrun with one process for each accelerator (two on CPUs), then one process with as many images in a batch,
-on scikit-learn's digits in fp32, and compares: losses, weights on all processes, updates of each network.
+on scikit-learn's digits in fp32, and compares: losses, weights on all processes, how far the averaged generator has
+come, updates of each network.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ganaug.training import MODELS, make_trainer, start_accelerator
 STEPS = 10
 # A loss after the first updates, relative. Rounding differs between batches, and in a GAN it grows soon.
 COMPARED, TOLERANCE = 2, 1e-3
+FAR = 0.05  # how far the averaged weights have moved, relative to on one
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,14 @@ def train_a_little(args: Arguments, folder: Path) -> None:
         accelerator = start_accelerator(settings)
         torch.manual_seed(0)
         trainer = make_trainer(model.make_generator(digits), model.objective, digits, settings, accelerator)
-        rows = []
+        average, rows = trainer.averaged_generator, []
+        start = {key: value.clone() for key, value in average.named_parameters()}
         for step in range(STEPS):
             losses = {key: value for key, value in trainer.step(step).items() if "loss" in key}
             rows.append(torch.stack([losses[key].float() for key in sorted(losses)]))
         values = {f"{part}.{key}": value for part, some in trainer.state().items() for key, value in some.items()}
+        moved = [(value - start[key]).square().sum() for key, value in average.named_parameters()]
+        values["moved"] = torch.stack(moved).sum().sqrt().detach()
         values["losses"] = accelerator.reduce(torch.stack(rows), "mean")
         values["processes"] = torch.tensor(accelerator.num_processes)
         write_tensors(folder / f"{name}-{accelerator.process_index}.safetensors", values)
@@ -96,10 +101,13 @@ def compare(name: str, together: list[dict[str, Tensor]], alone: dict[str, Tenso
     first = together[0]
     losses, expected = first["losses"][:COMPARED], alone["losses"][:COMPARED]
     difference = ((losses - expected).abs().max() / expected.abs().mean()).item()
+    moved = (first["moved"] / alone["moved"]).item()
     updates = {float(value) for key, value in first.items() if key.endswith(".step")}
     checks = {
         f"{len(together)} processes see one another": int(first["processes"]) == len(together),
         f"losses as on one, to {TOLERANCE:g} ({difference:.1e})": difference < TOLERANCE,
+        f"the averaged generator has moved as far as on one, to {FAR:.0%} ({moved:.3f} times as far)": abs(moved - 1)
+        < FAR,
         "the same weights, averages and moments on all": all(
             torch.equal(value, other[key]) for other in together[1:] for key, value in first.items()
         ),

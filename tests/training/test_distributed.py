@@ -77,6 +77,7 @@ def test_the_check_for_other_machines_says_what_is_wrong(capsys):
     good = {
         "losses": torch.linspace(1, 2, 2 * steps).view(steps, 2),
         "processes": torch.tensor(2),
+        "moved": torch.tensor(0.3),
         "generator_optimizer.w.step": torch.tensor(10.0),
     }
     assert compare("flow", [good, good], good)
@@ -84,6 +85,7 @@ def test_the_check_for_other_machines_says_what_is_wrong(capsys):
         [
             {"processes": torch.tensor(1)},
             {"losses": good["losses"] * 1.1},
+            {"moved": torch.tensor(0.0)},
             {"generator_optimizer.w.step": torch.tensor(5.0)},
         ]
     ):
@@ -91,7 +93,7 @@ def test_the_check_for_other_machines_says_what_is_wrong(capsys):
         assert not compare("flow", [bad, bad], good), number
     assert not compare("flow", [good, good | {"generator_optimizer.w.step": torch.tensor(9.0)}], good)
     shown = capsys.readouterr().out
-    assert shown.count("NO") == 4
+    assert shown.count("NO") == 5
     assert "flow: the same weights, averages and moments on all: NO" in shown
 
 
