@@ -73,6 +73,7 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
     """
 
     LENGTHS: ClassVar[tuple[float, ...]] = (8, 3, 1)
+    RATES: ClassVar[tuple[float, ...]] = (1, 1, 0.1)
 
     def __init__(
         self,

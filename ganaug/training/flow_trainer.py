@@ -25,8 +25,7 @@ from ganaug.training.losses import GANObjective, Monitors
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import GENERATOR, Phase, Trainer
 
-FLOW, DISTILLATION, ADVERSARIAL = "flow", "distillation", "adversarial"
-RATES = {FLOW: 1.0, DISTILLATION: 1.0, ADVERSARIAL: 0.1}  # by which phases multiply the generator's learning rate
+PHASES = FLOW, DISTILLATION, ADVERSARIAL = "flow", "distillation", "adversarial"
 TEACHER_STEPS = 8
 REUSED = 5  # times that each triple is used in distillation, roughly
 
@@ -63,6 +62,7 @@ class FlowTrainer(Trainer):
     """
 
     LENGTHS: ClassVar[tuple[float, ...]] = (2, 1)  # of the phases, relative to one another
+    RATES: ClassVar[tuple[float, ...]] = (1, 0.5)  # by which they multiply the generator's learning rate
 
     def __init__(
         self, generator: FlowGenerator, data: LabelledImages, settings: TrainingSettings, accelerator: Accelerator
@@ -114,7 +114,7 @@ class FlowTrainer(Trainer):
         ends = [round(self.total_steps * share / sum(self.LENGTHS)) for share in accumulate(self.LENGTHS)]
         return tuple(
             Phase(name, first, last, rate)
-            for (name, rate), (first, last) in zip(RATES.items(), pairwise([0, *ends]), strict=False)
+            for name, rate, (first, last) in zip(PHASES, self.RATES, pairwise([0, *ends]), strict=False)
             if first < last  # a short training has no long ones
         )
 
