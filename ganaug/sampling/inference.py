@@ -130,9 +130,14 @@ class InferenceCopy:
         found = Shortcuts(folded=True)
         if not is_faithful(found, few, expected):
             return Shortcuts(folded=False)
-        # One layer after another goes to bf16, those with the most work first, while the images stay the same.
+        # All layers go to bf16 if the images stay the same, which takes one try; otherwise one after another, those
+        # with the most work first, while they do.
         if has_bf16(self.device) and num_classes:
-            for name in sorted(multiplications, key=multiplications.__getitem__, reverse=True):
+            layers = sorted(multiplications, key=multiplications.__getitem__, reverse=True)
+            every = Shortcuts(folded=True, bf16=tuple(layers))
+            if is_faithful(every, few, expected):
+                found, layers = every, []
+            for name in layers:
                 wider = Shortcuts(folded=True, bf16=(*found.bf16, name))
                 found = wider if is_faithful(wider, few, expected) else found
         # What holds for the first classes is given up, the latest first, until it holds for the others too.
