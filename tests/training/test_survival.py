@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from functools import partial
@@ -186,17 +187,25 @@ def test_a_signal_ends_training_while_a_candidate_is_scored(tmp_path):
     assert_same_result(stopped, whole)
 
 
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory) -> Path:
+    """Folder of a run that has two checkpoints."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with as_a_program():
+        train(new_trainer("acgan-28", "no", 6), RunFolder(folder))
+    assert [open_checkpoint(path).step for path in checkpoints(folder)] == [4, 6]
+    return folder
+
+
 @pytest.fixture
-def stopped_run(tmp_path):
-    """Folder of a run that has two checkpoints, and its trainer anew."""
+def stopped_run(two_checkpoints, tmp_path):
+    """A copy of that folder, and the run's trainer anew."""
 
     def trainer(steps: int = 6, **settings):
         return new_trainer("acgan-28", "no", steps, **settings)
 
     with as_a_program():
-        train(trainer(), RunFolder(tmp_path / "run"))
-        assert [open_checkpoint(path).step for path in checkpoints(tmp_path / "run")] == [4, 6]
-        yield tmp_path / "run", trainer
+        yield shutil.copytree(two_checkpoints, tmp_path / "run"), trainer
 
 
 @pytest.fixture(scope="module")
