@@ -71,6 +71,7 @@ def check_generator(module: nn.Module, *, num_classes: int | None = None) -> Non
             copied = copied_by(generator)
         with torch.inference_mode():
             same = torch.equal(copied.eval()(z.to(device), labels.to(device)), images)
+        del copied  # before there is another: each takes as much memory as the generator
         _expect(same, f"a copy made by {how} draws the same images", "other ones")
     _check_sample(generator, labels, images)
     if isinstance(module, Generator):

@@ -47,24 +47,27 @@ def room(path: Path) -> str:
     return parts[0] if len(parts) > 1 else ""
 
 
-IMPORTS = {path: imported(path) for path in FILES}
+@pytest.fixture(scope="module")
+def imports() -> dict[Path, set[Path]]:
+    """Of each file of the package."""
+    return {path: imported(path) for path in FILES}
 
 
-def test_a_file_imports_only_what_stands_below_it():
+def test_a_file_imports_only_what_stands_below_it(imports):
     climbing = [
         f"{path.relative_to(PACKAGE)} imports {other.relative_to(PACKAGE)}"
         for path in FILES
         if path != MAIN
-        for other in IMPORTS[path]
+        for other in imports[path]
         if ORDER.index(room(other)) > ORDER.index(room(path))
     ]
     assert climbing == []
 
 
-def test_no_files_import_one_another_in_a_circle():
+def test_no_files_import_one_another_in_a_circle(imports):
     assert len(FILES) > 50
     try:
-        list(TopologicalSorter(IMPORTS).static_order())
+        list(TopologicalSorter(imports).static_order())
     except CycleError as error:
         pytest.fail(" imports ".join(str(path.relative_to(PACKAGE)) for path in reversed(error.args[1])))
 

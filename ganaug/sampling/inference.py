@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -132,23 +132,31 @@ class InferenceCopy:
             return Shortcuts(folded=False)
         if not is_faithful(module, few, expected):
             return Shortcuts(folded=False)
-        # One layer after another goes to bf16, those with the most work first, while the images stay the same.
+        # All layers go to bf16 if the images stay the same, which takes one try; otherwise one after another, those
+        # with the most work first, while they do.
         in_bf16: list[str] = []
-        layers = {name: module.get_submodule(name) for name in multiplications}
+        names = sorted(multiplications, key=multiplications.__getitem__, reverse=True)
+        slow = {name: module.get_submodule(name) for name in names}
         if has_bf16(self.device) and num_classes:
-            for name in sorted(multiplications, key=multiplications.__getitem__, reverse=True):
-                _put(module, name, _InBf16(layers[name]))
-                if is_faithful(module, few, expected):
-                    in_bf16.append(name)
-                else:
-                    _put(module, name, layers[name])
+            quick = {name: _InBf16(layer) for name, layer in slow.items()}
+            _put(module, quick)
+            if is_faithful(module, few, expected):
+                in_bf16 = names
+            else:
+                _put(module, slow)
+                for name in names:
+                    _put(module, {name: quick[name]})
+                    if is_faithful(module, few, expected):
+                        in_bf16.append(name)
+                    else:
+                        _put(module, {name: slow[name]})
         # What holds for the first classes is given up, the latest first, until it holds for the others too.
         if in_bf16 and num_classes > PROBE:
             many = torch.arange(min(num_classes, MOST_CLASSES)) * num_classes // min(num_classes, MOST_CLASSES)
             expected = images_of(given, many)
             while in_bf16 and not is_faithful(module, many, expected, FAITHFUL_IMAGE):
                 name = in_bf16.pop()
-                _put(module, name, layers[name])
+                _put(module, {name: slow[name]})
         return Shortcuts(folded=True, bf16=tuple(in_bf16))
 
     def __call__(self, z: Tensor, labels: Tensor) -> Tensor:
@@ -204,15 +212,15 @@ def _simplified(given: nn.Module, shortcuts: Shortcuts) -> nn.Module:
         for activation in sequence[1:]:
             if isinstance(activation, nn.ReLU | nn.LeakyReLU):
                 activation.inplace = True
-    for name in shortcuts.bf16:
-        _put(module, name, _InBf16(module.get_submodule(name)))
+    _put(module, {name: _InBf16(module.get_submodule(name)) for name in shortcuts.bf16})
     return module.to(memory_format=torch.channels_last)
 
 
-def _put(module: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put a layer in the place of the one of this name."""
-    parent, _, place = name.rpartition(".")
-    setattr(module.get_submodule(parent), place, layer)
+def _put(module: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    """Put layers in the place of those of these names."""
+    for name, layer in layers.items():
+        parent, _, place = name.rpartition(".")
+        setattr(module.get_submodule(parent), place, layer)
 
 
 @contextmanager

@@ -34,35 +34,41 @@ def installed(tmp_path_factory) -> tuple[str, dict[str, str]]:
     return str(target / "bin" / "ganaug"), {**os.environ, "PYTHONPATH": str(target)}
 
 
+# The command, one time after another in one process, which imports torch once.
+SEVERAL = """
+import runpy, sys, ganaug
+print(ganaug.__file__)
+for words in {commands!r}:
+    sys.argv = [{command!r}, *words]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as ended:
+        assert not ended.code, ended
+"""
+
+
 def test_all_commands_work_in_an_empty_folder(installed, tmp_path):
     command, environment = installed
-
-    def ganaug(*words: str) -> str:
-        return run(command, *words, cwd=tmp_path, env=environment)
-
-    assert "Use it:" in ganaug("train", *SKLEARN, "--model", "cgan-mlp", *TINY)
-    folder = tmp_path / "outputs" / "cgan-mlp"
-    settings = json.loads((folder / "training" / "settings.json").read_text())
-    assert settings["command"] == f"ganaug train {' '.join(SKLEARN)} --model cgan-mlp {' '.join(TINY)}"
-    # Nothing of the clone was used.
-    where = run(sys.executable, "-c", "import ganaug; print(ganaug.__file__)", cwd=tmp_path, env=environment)
-    assert Path(where.strip()).parents[1] == Path(command).parents[1]
-
     small = ["--images_per_class", "5", "--steps", "1", "--seeds", "2", "--ratios", "0.3", "--processes", "1"]
     small += ["--max_steps", "1", "--no_learning_curve", "--augmentations", "none", "--budget_minutes", "60"]
     hub = LoopbackHub(tokens={"alices": "alice"})
     commands = [
+        ["train", *SKLEARN, "--model", "cgan-mlp", *TINY],
         ["evaluate", "--generator", "outputs/cgan-mlp", *SKLEARN, *small],
         ["generate", "--generator", "outputs/cgan-mlp", "--num_images", "20", "--output_dir", "drawn"],
         ["inspect", "outputs/cgan-mlp"],
         ["publish", "outputs/cgan-mlp", "alice/digits", "--dry_run", "--endpoint", hub.endpoint],
     ]
-    # One after another in one process, which imports torch once.
-    program = f"from ganaug.cli import main\nfor words in {commands!r}: main(words)"
     try:
+        program = SEVERAL.format(command=command, commands=commands)
         told = run(sys.executable, "-c", program, cwd=tmp_path, env={**environment, "HF_TOKEN": "alices"})
     finally:
         hub.close()
+    assert os.access(command, os.X_OK)
+    assert Path(told.splitlines()[0]).parents[1] == Path(command).parents[1]  # nothing of the clone was used
+    assert "Use it:" in told
+    settings = json.loads((tmp_path / "outputs" / "cgan-mlp" / "training" / "settings.json").read_text())
+    assert settings["command"] == f"ganaug {' '.join(commands[0])}"
     assert "The report: outputs/cgan-mlp/evaluation/report.html" in told
     assert list((tmp_path / "drawn" / "data").glob("*.parquet"))
     assert re.search(r"verdict +by its own card, [+-]", told)
@@ -112,14 +118,21 @@ def test_without_the_extra_a_command_says_which_in_a_line(monkeypatch, name):
     assert told.value.code == line
 
 
-def test_a_core_install_inspects(generator_folder, tmp_path):
-    """What extras bring cannot be imported."""
+EXTRAS = ("tyro", "scipy", "sklearn", "matplotlib", "mlxtend", "tensorboard", "torchinfo", "torchmetrics")
+HEAVY = ("torch._dynamo", "torchvision", "datasets", "accelerate")
+
+
+def test_a_core_install_imports_nothing_heavy_and_inspects(generator_folder, tmp_path):
+    """What extras bring is not there then. torchvision would import what torch.compile is made of, which takes as long
+    as all of torch."""
     program = (
-        "import sys; sys.modules.update(dict.fromkeys("
-        "['tyro', 'scipy', 'sklearn', 'matplotlib', 'mlxtend', 'tensorboard', 'torchinfo', 'torchmetrics']));"
+        f"import sys, ganaug; print([name for name in {HEAVY + EXTRAS} if name in sys.modules]);"
+        f"sys.modules.update(dict.fromkeys({EXTRAS}));"
         f"from ganaug.cli import main; main(['inspect', {str(generator_folder)!r}])"
     )
-    assert "acgan-28, 326,601 parameters" in run(sys.executable, "-c", program, cwd=tmp_path)
+    imported, *inspected = run(sys.executable, "-c", program, cwd=tmp_path).splitlines()
+    assert imported == "[]"
+    assert "acgan-28, 326,601 parameters" in "\n".join(inspected)
 
 
 @pytest.mark.parametrize("took", [{"seconds": 90.2}, {"minutes": 1.5}])  # the second as in earlier configs

@@ -198,7 +198,7 @@ def test_classes_without_items_are_named():
 
 
 def test_reading_items_leaves_the_random_states_alone():
-    """As conftest checks after every test; this transform draws from all three."""
+    """As the fixtures check after every test; this transform draws from all three."""
     import random
 
     def noisy(image):

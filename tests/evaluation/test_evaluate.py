@@ -21,7 +21,7 @@ from ganaug.evaluation.inputs import by_short_names
 from ganaug.generators import DCGAN32Generator
 from ganaug.hub.card import claimed_difference
 
-SETTINGS = replace(QUICK, seeds=2, steps=100, max_steps=100, ratios=(0.5,))
+SETTINGS = replace(QUICK, seeds=2, ratios=(0.5,))
 NAMES = ("oracle", "copies", "one picture")
 
 
@@ -186,9 +186,9 @@ FLAGS = [
     "--images_per_class",
     "12",
     "--steps",
-    "20",
+    "4",
     "--max_steps",
-    "20",
+    "4",
     "--seeds",
     "2",
     "--processes",

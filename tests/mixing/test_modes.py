@@ -21,6 +21,7 @@ from torchvision.transforms import v2
 
 from ganaug import ConditionalGANAugment, MixedBatchSampler, open_images
 from ganaug.sampling import sample
+from ganaug.sampling.inference import InferenceCopy
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +42,11 @@ def test_replace_keeps_length_classes_and_the_rest(three):
     assert torch.equal(train.targets, data.targets)
     assert train.sampling_strategy_ == {"class 0": 6, "class 1": 6, "class 2": 6}
     assert int(train.source.sum()) == 18
+    drawing = InferenceCopy(three)
     for index in range(60):
         image, label = train[index]
         assert label == int(data.targets[index])
-        made = sample(three, [label], seed=4, indices=[index])[0]
+        made = sample(drawing, [label], seed=4, indices=[index])[0]
         assert torch.equal(image, made if train.source[index] else data.images[index])
     before = train.source
     train.set_epoch(1)

@@ -24,6 +24,7 @@ from ganaug import ConditionalGANAugment
 V1 = {"PIL": v1.Compose([v1.Resize(10), v1.ToTensor()]), "tensor": v1.ConvertImageDtype(torch.float32)}
 V2 = v2.Compose([v2.ToImage(), v2.Resize(10, antialias=True), v2.ToDtype(torch.float32, scale=True)])
 FIXED = ("PIL v1", "PIL v2", "tensor v1", "tensor v2", "materialised")
+SIZE = 12  # images of each dataset; those that are added to come to 20
 MOVING = ("resampled", "replaced", "resampled and replaced")
 
 
@@ -31,11 +32,11 @@ class Images(Dataset):
     """A user's own dataset of PIL images or tensors, with or without a transform."""
 
     def __init__(self, kind: str, transform: Any = None) -> None:
-        self.data, self.kind, self.transform = small_images(n=21), kind, transform
+        self.data, self.kind, self.transform = small_images(n=SIZE), kind, transform
         self.targets, self.classes = self.data.targets, self.data.classes
 
     def __len__(self):
-        return 21
+        return SIZE
 
     def __getitem__(self, index):
         image, label = self.data[index]
@@ -109,14 +110,14 @@ def test_what_moves_with_the_epoch_and_what_does_not(several, expected):
         assert {key for key in changed if key[0] == "resampled"} == fakes
         assert not {name for name, _ in changed} & set(FIXED)
         for name in ("replaced", "resampled and replaced"):
-            sources = [[epoch[name, i][-1] for i in range(21)] for epoch in (before, after)]
-            assert sum(sources[0]) == sum(sources[1]) == 8
+            sources = [[epoch[name, i][-1] for i in range(SIZE)] for epoch in (before, after)]
+            assert sum(sources[0]) == sum(sources[1]) == 5
             assert sources[0] != sources[1]
     # Fixed images: an item that is generated in two epochs is the same image in both.
-    both = [i for i in range(21) if expected[0]["replaced", i][-1] and expected[2]["replaced", i][-1]]
+    both = [i for i in range(SIZE) if expected[0]["replaced", i][-1] and expected[2]["replaced", i][-1]]
     assert both
     assert all(expected[0]["replaced", i] == expected[2]["replaced", i] for i in both)
-    assert all(expected[0]["materialised", i] == expected[0]["resampled", i] for i in range(35))
+    assert all(expected[0]["materialised", i] == expected[0]["resampled", i] for i in range(20))
 
 
 def check(several, expected, *, persistent: bool, workers: int, method: str | None) -> None:

@@ -47,8 +47,9 @@ def test_each_arm_is_trained_once_and_compared_with_the_plain_flow(monkeypatch, 
         return 60.0 * passes.LONGER[arm]
 
     monkeypatch.setattr(passes, "train_one", train_one)
+    monkeypatch.setattr(passes, "DRAWN", 64)
     args = passes.Arguments(
-        data=DataArguments(dataset_name="sklearn:digits"),
+        data=DataArguments(dataset_name="sklearn:digits", images_per_class=20),
         settings=UtilitySettings(seeds=2, steps=20, batch_size=32),
         output_dir=tmp_path / "passes",
         rounds=1,

@@ -7,7 +7,6 @@ import os
 import re
 import resource
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ import pytest
 import torch
 from filelock import FileLock
 from helpers.generators import Honest, shown
-from helpers.programs import recipe_path, run, run_ranks
+from helpers.programs import recipe_path, run, run_python, run_ranks, start_python
 from torch import nn
 
 from ganaug import InputError
@@ -147,15 +146,15 @@ def test_after_kill_9_the_same_command_goes_on(generate, generator_folder, tmp_p
     from datasets import load_dataset
 
     flags = ["--num_images", "1600", "--images_per_shard", "16", "--cpu_threads", "2"]
-    command = [sys.executable, RECIPE, "--generator", str(generator_folder), *flags, "--output_dir", "killed"]
-    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [RECIPE, "--generator", str(generator_folder), *flags, "--output_dir", "killed"]
+    running = start_python(*command, cwd=tmp_path)
     unfinished = tmp_path / "killed" / ".shards"
     deadline = time.monotonic() + 100
     while len(list(unfinished.glob("train-*"))) < 5:
-        assert running.poll() is None
+        assert running.running()
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    running.send_signal(signal.SIGKILL)
+    os.kill(running.pid, signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
     made = {path.name: path.stat().st_mtime_ns for path in unfinished.glob("train-*")}
     assert 5 <= len(made) < 100
@@ -239,18 +238,19 @@ def test_an_error_while_parts_are_joined_costs_no_images(sampler, tmp_path, monk
 
 def test_a_full_disk_ends_in_a_line_and_leaves_nothing_half_written(generate, generator_folder, tmp_path):
     """A limit on the size of files stands in for the disk: plan and lock fit, a shard does not."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-
-    command = [sys.executable, RECIPE, "--generator", str(generator_folder), *SMALL, "--output_dir", "out"]
-    output = run(*command, cwd=tmp_path, expected=1, preexec_fn=limit)
+    command = [RECIPE, "--generator", str(generator_folder), *SMALL, "--output_dir", "out"]
+    output = run_python(*command, cwd=tmp_path, expected=1, before=_limit_files)
     assert re.search(r"error: .*(File too large|No space)", output.splitlines()[-1]), output
     assert "Traceback" not in output
     assert set(content(tmp_path / "out")) == {".generation.json", ".generation.lock"}
     assert generate(*SMALL, "--output_dir", "out") is None
     assert generate(*SMALL, "--output_dir", "other") is None
     assert content(tmp_path / "out") == content(tmp_path / "other")
+
+
+def _limit_files() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does when it starts
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,24 @@ def test_an_inference_copy_takes_the_shortcuts_that_cannot_be_seen():
             assert torch.equal(exact, to_uint8(generator(latents(0, range(64), 8), labels)).short())
 
 
+class PartlyFaint(Shaded):
+    """One whose second layer hardly shows."""
+
+    def __init__(self):
+        super().__init__(1.5)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.faint = nn.Linear(8, 144)
+
+    def forward(self, z, labels):
+        return (self.layers(z) * self.contrast + self.faint(z) * 0.001).tanh().view(-1, 1, 12, 12)
+
+
+def test_layers_whose_rounding_can_be_seen_are_left_out_one_by_one(monkeypatch):
+    monkeypatch.setattr("ganaug.sampling.inference.has_bf16", lambda device: True)
+    assert InferenceCopy(PartlyFaint().eval()).shortcuts == Shortcuts(folded=True, bf16=("faint",))
+
+
 class Uneven(nn.Module):
     """Classes from ``hard`` on have embeddings twenty times as long, with which bf16 shows."""
 

@@ -74,9 +74,11 @@ def test_first_models_need_no_flag_and_help_shows_the_chosen_ones_numbers(in_pro
 
 def test_options_of_the_networks(in_process, tmp_path):
     flags = ["--model", "acgan-64", "--conditioning", "concat", "--resolution", "16"]
+    flags += ["--dataset_name", "sklearn:digits"]
     run_python(recipe_path("train_acgan"), *TINY, *flags, cwd=tmp_path)
     assert Generator.from_pretrained("outputs/acgan-64").network_options()["conditioning"] == "concat"
     flags = ["--model", "cgan-maxout", "--norm_after_sigmoid", "--latent_dim", "7", "--adversarial_loss", "hinge"]
+    flags += ["--resolution", "8"]
     assert in_process(*TINY, *flags, name="train_cgan") is None
     generator = Generator.from_pretrained("outputs/cgan-maxout")
     assert generator.network_options() == {"latent_dim": 7, "norm_after_sigmoid": True}
@@ -120,7 +122,7 @@ def test_broken_files_in_a_folder_of_mixed_images_end_training_or_are_left_out(i
     (tmp_path / "photos" / "bee" / "000-broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     whole = next((tmp_path / "photos" / "gnu").glob("*.jpg"))
     (whole.parent / "zz-cut.jpg").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    flags = ["--model", "sngan", "--resolution", "64", *TINY, "--train_data_dir", "photos"]
+    flags = ["--model", "sngan", "--resolution", "16", *TINY, "--train_data_dir", "photos"]
     flags += ["--evaluation_kimg", "None"]  # all images are trained on
     message = in_process(*flags, name="train_acgan")
     assert re.match(r"error: 2 of 302 images cannot be decoded; the first is photos/bee/000-broken\.png: ", message)
@@ -129,7 +131,7 @@ def test_broken_files_in_a_folder_of_mixed_images_end_training_or_are_left_out(i
     assert "2 of 302 images cannot be decoded; the first is photos/bee/000-broken.png" in caplog.text
     generator = Generator.from_pretrained("outputs/sngan")
     assert generator.info["dataset"]["class_counts"] == counts
-    assert generator.sample(range(7)).shape == (7, 3, 64, 64)
+    assert generator.sample(range(7)).shape == (7, 3, 16, 16)
 
 
 def test_the_readmes_network_of_ones_own_trains_and_loads(tmp_path):

@@ -9,6 +9,7 @@ from html import unescape
 from xml.etree import ElementTree
 
 import pytest
+from helpers.programs import without_curves
 from PIL import Image
 
 from ganaug.hub.config import FORMAT_VERSION
@@ -61,6 +62,13 @@ def page(tmp_path):
     return write
 
 
+@pytest.fixture
+def text_of(page, monkeypatch):
+    """Write such a page without its curves; its text."""
+    without_curves(monkeypatch)
+    return lambda *args, **training: page(*args, **training)[0]
+
+
 def test_a_whole_run(page):
     rows = [{"kimg": float(kimg), **GAN, **SCORED, "score": kimg / 20} for kimg in (5, 10)]
     text, _ = page(rows, chosen_after_kimg=10.0, candidates=2)
@@ -69,21 +77,21 @@ def test_a_whole_run(page):
     assert "Of 2 generators scored on real images that were held back, it has the best score." in text
 
 
-def test_the_headline_says_how_good_the_images_are_or_that_nobody_measured_it(page):
+def test_the_headline_says_how_good_the_images_are_or_that_nobody_measured_it(text_of):
     rows = [{"kimg": float(kimg), **GAN, **SCORED, "score": kimg / 20} for kimg in (5, 10)]
-    text, _ = page(rows, chosen_after_kimg=10.0, candidates=2)
+    text = text_of(rows, chosen_after_kimg=10.0, candidates=2)
     assert "its 10 kimg, with a score of 0.5 out of 1" in text
-    text, _ = page([{"kimg": 10.0, "loss": 0.5}])
+    text = text_of([{"kimg": 10.0, "loss": 0.5}])
     assert "its 10 kimg, quality not measured" in text
     assert "ganaug evaluate" in text
 
 
-def test_kimg_is_explained_before_it_is_used_and_written_in_one_way(page, tmp_path):
+def test_kimg_is_explained_before_it_is_used_and_written_in_one_way(text_of, tmp_path):
     (tmp_path / "samples").mkdir()
     for name in ("real", "000020kimg", "000067kimg"):
         Image.new("L", (8, 8)).save(tmp_path / "samples" / f"{name}.png")
     rows = [{"kimg": kimg, "loss": 0.5} for kimg in (20.032, 67.84)]
-    text, _ = page(rows, total_kimg=67.8, last_loss=0.5)
+    text = text_of(rows, total_kimg=67.8, last_loss=0.5)
     assert "kimg: thousands of images shown in training." in text[: text.index("its 67.8 kimg")]
     assert "After 20 kimg" in text
     assert "After 67.8 kimg" in text
@@ -91,42 +99,42 @@ def test_kimg_is_explained_before_it_is_used_and_written_in_one_way(page, tmp_pa
 
 
 @pytest.mark.parametrize(("count", "scrolls"), [(10, False), (100, True)])
-def test_a_grid_of_many_classes_keeps_its_width(page, tmp_path, count, scrolls):
+def test_a_grid_of_many_classes_keeps_its_width(text_of, tmp_path, count, scrolls):
     (tmp_path / "samples").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "samples" / "real.png")
-    page([{"kimg": 10.0, "loss": 0.5}], classes=[f"class {k}" for k in range(count)])
+    text_of([{"kimg": 10.0, "loss": 0.5}], classes=[f"class {k}" for k in range(count)])
     html = (tmp_path / "training" / "run.html").read_text()
     assert ('class="scroll" tabindex="0" role="region" aria-label="Grid, real images"' in html) == scrolls
 
 
-def test_settings_are_those_that_this_model_has(page):
+def test_settings_are_those_that_this_model_has(text_of):
     recorded = {"discriminator_steps": 1, "discriminator_learning_rate": None, "fake_labels": "drawn", "augment": []}
-    text, _ = page([{"kimg": 10.0, "loss": 0.5}], **recorded, last_loss=0.5)
+    text = text_of([{"kimg": 10.0, "loss": 0.5}], **recorded, last_loss=0.5)
     assert "discriminator" not in text
     assert "fake labels" not in text
-    text, _ = page([{"kimg": 10.0, **GAN}], **recorded, last_D_loss=0.5)
+    text = text_of([{"kimg": 10.0, **GAN}], **recorded, last_D_loss=0.5)
     assert "discriminator steps 1 " in text
     assert "fake labels drawn " in text
     for unset in ("discriminator learning rate", "augment", "patience"):
         assert unset not in text
 
 
-def test_a_run_whose_config_says_minutes_as_earlier_ones_do(page):
-    text, _ = page([{"kimg": 10.0, **GAN}], seconds=None, minutes=1.5)
+def test_a_run_whose_config_says_minutes_as_earlier_ones_do(text_of):
+    text = text_of([{"kimg": 10.0, **GAN}], seconds=None, minutes=1.5)
     assert "of 2 classes in about 1 min 30 s." in text
-    text, _ = page([{"kimg": 10.0, **GAN}], seconds=None)
+    text = text_of([{"kimg": 10.0, **GAN}], seconds=None)
     assert "of 2 classes." in text
 
 
-def test_a_run_that_stopped_early(page):
+def test_a_run_that_stopped_early(text_of):
     rows = [{"kimg": float(kimg), **GAN, "score": score} for kimg, score in ((2, 0.5), (4, 0.3), (6, 0.2))]
-    text, _ = page(rows, chosen_after_kimg=2.0, candidates=3, patience=2)
+    text = text_of(rows, chosen_after_kimg=2.0, candidates=3, patience=2)
     assert "Stopped early, after 6 of 10 kimg" in text
     assert "until 2 scores in a row were no better than an earlier one." in text
 
 
-def test_how_a_run_ended_is_not_guessed_where_lines_are_missing(page):
-    text, _ = page([{"kimg": 4.0, **SCORED}], chosen_after_kimg=6.0, candidates=3, patience=2)
+def test_how_a_run_ended_is_not_guessed_where_lines_are_missing(text_of):
+    text = text_of([{"kimg": 4.0, **SCORED}], chosen_after_kimg=6.0, candidates=3, patience=2)
     assert "Stopped early" not in text
     assert "Trained on a budget of 10 kimg" in text
 
@@ -139,9 +147,9 @@ def test_signs_of_failure_at_the_end_are_in_the_headline(page):
     assert "At the end," not in text
 
 
-def test_scores_of_0_are_no_reason(page):
+def test_scores_of_0_are_no_reason(text_of):
     rows = [{"kimg": float(kimg), **GAN, **SCORED, "score": 0.0} for kimg in (5, 10)]
-    text, _ = page(rows, chosen_after_kimg=10.0, candidates=2)
+    text = text_of(rows, chosen_after_kimg=10.0, candidates=2)
     assert "all score 0, which says nothing about which is better, and this is the last one." in text
     assert "within 5 % of that" not in text
 
@@ -175,7 +183,7 @@ def test_each_plot_has_its_own_lines_and_caption(page, monitors, titles):
         assert min(sizes) * 358 / width >= 12  # px on a phone, which gives a page 358
 
 
-def test_the_dashed_line_is_explained_where_there_is_one(page):
+def test_the_dashed_line_is_explained_where_there_is_one(text_of):
     rows = [{"kimg": float(kimg), **GAN, **SCORED} for kimg in (5, 10)]
-    text, _ = page(rows, chosen_after_kimg=10.0, candidates=2)
+    text = text_of(rows, chosen_after_kimg=10.0, candidates=2)
     assert "The dashed line is the generator that was saved." in text

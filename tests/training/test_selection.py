@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.images import small_images, write_class_folders
 from helpers.killed import DIGITS, HELD_OUT, new_trainer
-from helpers.programs import as_a_program
+from helpers.programs import as_a_program, without_curves
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -191,7 +191,7 @@ def test_held_out_images_must_fit(tmp_path):
         train(new_trainer("acgan-28", "no", 4, evaluation_kimg=EVERY), None, held_out=small_images(30))
 
 
-def test_the_page_of_a_run_says_which_one_was_chosen_and_why(run, tmp_path):
+def test_the_page_of_a_run_says_which_one_was_chosen_and_why(run, tmp_path, monkeypatch):
     run([0.1, 0.51, 0.4, 0.9], signs=[HEALTHY, HEALTHY, HEALTHY, COLLAPSED], steps=8, sample_kimg=EVERY)
     write_run_page(tmp_path / "run")
     html = (tmp_path / "run" / "training" / "run.html").read_text()
@@ -207,13 +207,15 @@ def test_the_page_of_a_run_says_which_one_was_chosen_and_why(run, tmp_path):
     with Image.open(tmp_path / "run" / "training" / "curves.png") as picture:
         assert picture.width > 500
     run([0.9, 0.88], "nearly", steps=4)
+    without_curves(monkeypatch)
     write_run_page(tmp_path / "nearly")
     told = (tmp_path / "nearly" / "training" / "run.html").read_text()
     assert "held back, the best scores 0.9, and this is the last one within 5 % of that." in told
     assert "scores 0.1; it is in training/last" not in told
 
 
-def test_the_page_of_a_run_without_a_choice_says_so(tmp_path):
+def test_the_page_of_a_run_without_a_choice_says_so(tmp_path, monkeypatch):
+    without_curves(monkeypatch)
     with as_a_program():
         train(new_trainer("flow", "no", 4), RunFolder(tmp_path / "run"))
     write_run_page(tmp_path / "run")

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from functools import partial
@@ -191,7 +192,7 @@ def test_a_signal_ends_training_while_a_candidate_is_scored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "steps", "flow"), [(signal.SIGTERM, 143, 22, 12), (signal.SIGINT, 130, 20, 11)]
+    ("number", "code", "steps", "flow"), [(signal.SIGTERM, 143, 24, 16), (signal.SIGINT, 130, 20, 13)]
 )
 def test_a_signal_ends_training_while_its_next_phase_is_prepared(tmp_path, number, code, steps, flow):
     """After the flow's steps, with a checkpoint of the last; and when the run goes on from there, with no other."""
@@ -209,17 +210,25 @@ def test_a_signal_ends_training_while_its_next_phase_is_prepared(tmp_path, numbe
     assert kimg == sorted({*kimg, flow * 8 / 1000})
 
 
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory) -> Path:
+    """Folder of a run that has two checkpoints."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with as_a_program():
+        train(new_trainer("acgan-28", "no", 6), RunFolder(folder))
+    assert [open_checkpoint(path).step for path in checkpoints(folder)] == [4, 6]
+    return folder
+
+
 @pytest.fixture
-def stopped_run(tmp_path):
-    """Folder of a run that has two checkpoints, and its trainer anew."""
+def stopped_run(two_checkpoints, tmp_path):
+    """A copy of that folder, and the run's trainer anew."""
 
     def trainer(steps: int = 6, **settings):
         return new_trainer("acgan-28", "no", steps, **settings)
 
     with as_a_program():
-        train(trainer(), RunFolder(tmp_path / "run"))
-        assert [open_checkpoint(path).step for path in checkpoints(tmp_path / "run")] == [4, 6]
-        yield tmp_path / "run", trainer
+        yield shutil.copytree(two_checkpoints, tmp_path / "run"), trainer
 
 
 @pytest.fixture(scope="module")
