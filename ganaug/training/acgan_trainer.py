@@ -28,7 +28,7 @@ MATCHING = 3.0  # weight of distribution matching
 CATCHING_UP = 2  # updates of the flow of generated images for each of the generator
 OPERATIONS: tuple[Operation, ...] = ("shift", "cutout", "brightness")  # before the discriminator sees an image
 BETAS = 0.0, 0.99  # of Adam in the adversarial phase
-WARM_UP = 0.2  # share of the adversarial phase in which the discriminator learns alone
+WARM_UP = 0.2  # share of the adversarial phase in which the generator does not learn yet
 
 
 class _Batch(NamedTuple):
@@ -53,7 +53,8 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
     - A second flow learns the generated images, as they are by now. Where it heads for other images than the teacher,
       from the same noisy one, generated images are more frequent than real ones, and the generator moves away.
 
-    Adam's decay rates are 0 and 0.99 in this phase, whatever the settings say.
+    Both learn alone for the first fifth of the phase. In it Adam's decay rates are 0 and 0.99 for generator and
+    discriminator, whatever the settings say, and the flow learns at half the learning rate.
 
     Args:
         generator (ACGANGenerator): trained in place.
@@ -85,7 +86,7 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
         accelerator: Accelerator,
     ) -> None:
         super().__init__(generator, data, settings, accelerator)
-        self._face(discriminator, objective, BETAS)
+        self._train_against(discriminator, objective, BETAS)
         # A flow of the generated images, which begins as the teacher.
         self.bare_fake_flow = copy.deepcopy(generator)
         self._place(self.bare_fake_flow)
@@ -101,9 +102,9 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
         names = ("discriminator_steps", "fake_labels", "half_batches")
         if unused := [name for name in names if getattr(settings, name) != getattr(usual, name)]:
             raise InputError(
-                "an acgan is trained by one update of each network for each batch, with labels drawn at random for "
-                f"the generated images, and has no use for {', '.join(unused)}. Leave that out, or train another GAN, "
-                "such as acgan-28"
+                "an acgan is trained by one update of its discriminator for each batch, with labels drawn at random "
+                f"for the generated images, and has no use for {', '.join(unused)}. Leave that out, or train another "
+                "GAN, such as acgan-28"
             )
 
     def _update_networks(self, step: int) -> Monitors:
@@ -124,7 +125,7 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
             self.bare_fake_flow.load_state_dict(teacher.state_dict())
 
     def _play(self, step: int, number: int, *, alone: bool) -> Monitors:
-        """One update of the discriminator, and one of the generator unless the discriminator still learns alone."""
+        """Update the discriminator and the flow of generated images, and, unless these learn alone, the generator."""
         # Take triples, and draw an image from the noise of each: with a gradient, once for both networks, but not if
         # the batch comes in parts, because all of them at once do not fit into memory.
         batches = []
@@ -160,7 +161,7 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
         """Of flow matching on generated images, as on real ones in the first phase."""
         for batch in batches:
             loss = flow_matching_loss(self.fake_flow, batch.images.detach(), batch.labels, self.noise)
-            yield loss, {"fake_loss": loss.detach()}
+            yield loss, {"fake_flow_loss": loss.detach()}
 
     def _generator_losses(self, batches: Sequence[_Batch]) -> Iterator[tuple[Tensor, Monitors]]:
         """For being taken for real and for its class, being as frequent as real images, and staying close."""

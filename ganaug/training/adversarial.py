@@ -23,7 +23,7 @@ JUDGED = 150  # real images, and as many generated ones, for the discriminator's
 class AdversarialTrainer(Trainer):
     """A trainer whose generator learns from a discriminator too.
 
-    A subclass calls :meth:`_face` in its constructor, once the generator has its optimizer.
+    A subclass calls :meth:`_train_against` in its constructor, once the generator has its optimizer.
 
     Attributes:
         objective (Objective): the losses of both.
@@ -33,7 +33,9 @@ class AdversarialTrainer(Trainer):
     objective: Objective
     bare_discriminator: nn.Module
 
-    def _face(self, discriminator: nn.Module, objective: Objective, betas: tuple[float, float] | None = None) -> None:
+    def _train_against(
+        self, discriminator: nn.Module, objective: Objective, betas: tuple[float, float] | None = None
+    ) -> None:
         """Train this discriminator too; ``betas`` are Adam's decay rates if they are not those of the settings."""
         self.objective = objective
         self._place(discriminator)

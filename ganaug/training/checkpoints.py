@@ -284,8 +284,10 @@ def check_same_run(
         changes = "; ".join(
             f"{(names or {}).get(name, name)}: {saved.get(name)} there, {here.get(name)} here" for name in told
         )
-        phases = ", and its phases would have other lengths" if lengths else ""
+        phases = ", and its phases would have other lengths" if lengths and told != lengths else ""
         advice = "Start another run, if need be from its generator with init_from" if firm else "Go on with override"
+        if told == lengths:
+            advice = f"Its phases are those of another version of ganaug: go on with that. {advice}"
         raise InputError(f"{checkpoint.path} was made with other settings. {changes}{phases}. {advice}")
 
 

@@ -49,7 +49,7 @@ class FlowTrainer(Trainer):
         data, settings, accelerator: as for :class:`Trainer`.
 
     Attributes:
-        teacher (FlowGenerator, optional): see above; None in the first phase.
+        teacher (FlowGenerator, optional): see above; None before the second phase is prepared.
 
     Raises:
         InputError: the settings ask for augmentation other than flip, or for what only a discriminator can have.
@@ -228,14 +228,16 @@ class FlowTrainer(Trainer):
     def load_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """See :meth:`Trainer.load_state`."""
         super().load_state(state)
-        self.teacher = None
+        self.teacher, self._triples = None, []
         if "teacher" in state:
             self._teach(state["teacher"])
 
     def facts(self) -> dict[str, Any]:
-        """See :meth:`Trainer.facts`: how long the phases are, if there are several."""
-        phases = self.phases
-        return {f"{each.name}_kimg": self.kimg(each.last - each.first) for each in phases} if len(phases) > 1 else {}
+        """See :meth:`Trainer.facts`: how long the phases are if there are several, and how fast they learn."""
+        if len(self.phases) == 1:
+            return {}
+        lengths = {f"{each.name}_kimg": self.kimg(each.last - each.first) for each in self.phases}
+        return lengths | {f"{each.name}_rate": each.learning_rate_factor for each in self.phases}
 
     @property
     def is_standard(self) -> bool:

@@ -66,7 +66,7 @@ class GANTrainer(AdversarialTrainer):
         super().__init__(generator, data, settings, accelerator)
         self.generator = self._prepare(generator)
         self.generator_optimizer = self._adam(GENERATOR, generator, settings.learning_rate)
-        self._face(discriminator, objective)
+        self._train_against(discriminator, objective)
 
     def _update_networks(self, step: int) -> Monitors:
         """Update the discriminator ``discriminator_steps`` times, then the generator once."""

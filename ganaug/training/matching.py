@@ -38,7 +38,8 @@ def matching_loss(images: Tensor, labels: Tensor, real: Flow, fake: Flow, noise:
         Tensor: half the mean square of that difference, each image's in units of how far it is from where the flow of
         real images sees it end.
 
-    Source: Yin et al. 2024, "One-step diffusion with distribution matching distillation", eq. 7 and 8.
+    Source: Yin et al. 2024, "One-step diffusion with distribution matching distillation", eq. 7 and 8, without the
+    factor alpha_t that these leave of them.
     """
     with torch.no_grad():
         # Put the images on their way from noise, at a time of its own for each.

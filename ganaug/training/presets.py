@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ganaug.core.errors import InputError
 from ganaug.core.hardware import memory_held
 from ganaug.core.integers import check_minutes
 from ganaug.core.text import in_points
@@ -38,10 +39,8 @@ PSEUDO_LABELLED = "those images"  # which the classifiers were trained on too
 IN_WORDS = {SAME: "own images", OTHERS: "a published generator of these classes", UNLABELED: "unlabelled images"}
 IMBALANCED = 5  # largest class over smallest, above which images count as imbalanced
 
-_WHY = (
-    "It has no discriminator, so it cannot collapse",
-    "It is a flow first, meets a discriminator at the end, and draws an image in one pass",
-)
+WHY_A_FLOW = "It has no discriminator, so it cannot collapse"
+WHY_ONE_PASS = "It is a flow first, meets a discriminator at the end, and draws an image in one pass"
 
 FAR = 3  # times as many images of each class, or a third: what was measured there says little
 
@@ -95,7 +94,12 @@ def choose_preset(
         model (str, optional): one of :func:`models_with_presets`. Default: the flow that draws best, given time
         settings (TrainingSettings, optional): what the run is trained with after all, where a user's flags or a budget
             go before the preset; the sentences are about these. Default: the preset's own
+
+    Raises:
+        InputError: the model has no presets.
     """
+    if model is not None and model not in models_with_presets():
+        raise InputError(f"there are presets of {', '.join(models_with_presets())}; got {model!r}")
     counts, known = images.distinct_counts, (labelled or images).distinct_counts
     distinct = sum(counts)
     lengths = next(lengths for most, lengths in LENGTHS if distinct <= most)
@@ -109,7 +113,7 @@ def choose_preset(
     times = 1000 * held.total_kimg / distinct
     repeated = "" if distinct == len(images) else f" ({len(images):,} with repetitions)"
     reason = (
-        f"{_WHY[model == ONE_PASS]}. {distinct:,} images{repeated} are shown "
+        f"{WHY_ONE_PASS if model == ONE_PASS else WHY_A_FLOW}. {distinct:,} images{repeated} are shown "
         f"{f'{times:,.0f}' if times >= 10 else f'{times:.2g}'} times each"
     )
     if held.total_kimg == kimg:

@@ -168,7 +168,7 @@ def test_losses_are_those_of_plain_layers_and_plain_adam(monkeypatch, name):
                 part.register_forward_pre_hook(in_double)
         return generator, discriminator
 
-    def plain_adam(_, name, network, learning_rate):
+    def plain_adam(_, name, network, learning_rate, betas=None):
         optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999))
         optimizer.skipped = torch.zeros(())  # it takes every step
         return optimizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 from dataclasses import replace
@@ -20,6 +21,7 @@ from ganaug.generators import ACGANGenerator, FlowGenerator
 from ganaug.training import (
     MODELS,
     FlowTrainer,
+    GANObjective,
     RunFolder,
     check_same_run,
     find_checkpoint,
@@ -229,6 +231,65 @@ def test_the_discriminator_sees_with_the_teachers_network_and_learns_to_judge(ac
     } <= monitors.keys()
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_training_that_goes_back_to_the_flow_gets_another_teacher(accelerator, steps):
+    """As after a divergence, when the last checkpoint is of the phase before."""
+    kind = {"kind": ACGANGenerator} if steps == 1 else {"kind": FlowGenerator, "steps": steps}
+    gone, fresh = (trainer_of(build(**kind), accelerator) for _ in range(2))
+    ends = []
+    with torch.random.fork_rng():
+        for step in range(15):
+            gone.step(step)
+        before = copy.deepcopy(gone.state())
+        for step in range(15, 19):
+            gone.step(step)
+        assert gone.teacher is not None
+        for trainer in (gone, fresh):
+            trainer.load_state(copy.deepcopy(before))
+            assert trainer.teacher is None
+            for step in range(15, STEPS):
+                trainer.step(step)
+            ends.append(trainer.state())
+    assert ends[0].keys() == ends[1].keys()
+    for part, tensors in ends[0].items():
+        assert all(torch.equal(value, ends[1][part][name]) for name, value in tensors.items()), part
+
+
+class Knows(FlowGenerator):
+    """A flow that heads straight for one grey, whatever it sees."""
+
+    grey = 0.0
+
+    def velocity(self, x_t, t, labels):
+        return (self.grey - x_t) / (1 - t[:, None, None, None]) + 0 * super().velocity(x_t, t, labels)
+
+
+class Silent(GANObjective):
+    """Of which the generator learns nothing."""
+
+    def generator_loss(self, discriminator, images, labels):
+        return 0 * images.sum(), {}
+
+
+def test_images_move_from_where_their_own_flow_heads_to_where_the_teacher_does(accelerator, monkeypatch):
+    """Where the game and the triples say nothing."""
+    monkeypatch.setattr("ganaug.training.acgan_trainer.RECONSTRUCTION", 0.0)
+    z, labels = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 2
+    moved = []
+    for grey in (-5.0, 5.0):
+        trainer = trainer_of(build(), accelerator)
+        trainer.objective = Silent()
+        with torch.random.fork_rng():
+            for step in range(STEPS - 1):
+                trainer.step(step)
+            trainer.teacher.__class__, trainer.bare_fake_flow.__class__ = Knows, Knows
+            trainer.teacher.grey, trainer.bare_fake_flow.grey = grey, -grey
+            before = trainer.bare_generator(z, labels).mean()
+            trainer.step(STEPS - 1)
+            moved.append((trainer.bare_generator(z, labels).mean() - before).item())
+    assert moved[0] < 0 < moved[1]
+
+
 def test_the_flow_of_generated_images_begins_as_the_teacher_and_learns(accelerator):
     trainer = trainer_of(build(), accelerator, learning_rate=1e-4)
     with torch.random.fork_rng():
@@ -237,6 +298,8 @@ def test_the_flow_of_generated_images_begins_as_the_teacher_and_learns(accelerat
     known = trainer.teacher.state_dict()
     moved = [(value - known[name]).abs().max() for name, value in trainer.bare_fake_flow.state_dict().items()]
     assert 0 < max(moved) < 1e-3  # by a few updates of at most the learning rate
+    updates = {float(value) for name, value in trainer.fake_flow_optimizer.moments().items() if name.endswith(".step")}
+    assert updates == {4.0}  # two for each of the generator's
 
 
 def test_a_run_goes_on_alike_from_each_of_its_phases(tmp_path):
@@ -359,7 +422,7 @@ def test_the_time_of_a_training_covers_all_phases(accelerator, monkeypatch):
 
 def test_the_memory_of_a_training_covers_its_triples(accelerator, monkeypatch):
     """Of float16 noise and uint8 images, as many as the training will have, when it is asked for."""
-    trainer = trainer_of(build(), accelerator, total_kimg=3.2)
+    trainer = trainer_of(build(), accelerator, total_kimg=6.4)
     held = []
 
     def ask() -> int:
