@@ -73,8 +73,8 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
     image synthesis", section 4, for its being updated more often than the generator, and for both in one phase.
     """
 
-    LENGTHS: ClassVar[tuple[float, ...]] = (8, 3, 1)
-    RATES: ClassVar[tuple[float, ...]] = (1, 1, 0.1)
+    LENGTHS: ClassVar[tuple[float, ...]] = (8, 5, 1)
+    RATES: ClassVar[tuple[float, ...]] = (1, 0.5, 0.1)
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from ganaug.training.trainer import GENERATOR, Phase, Trainer
 
 PHASES = FLOW, DISTILLATION, ADVERSARIAL = "flow", "distillation", "adversarial"
 TEACHER_STEPS = 8
-REUSED = 5  # times that each triple is used in distillation, roughly
+REUSED = 6  # times that each triple is used in distillation, roughly
 
 
 class FlowTrainer(Trainer):
