@@ -33,7 +33,8 @@ from ganaug.training import (
 from ganaug.training.again import recipe_of
 from ganaug.training.presets import time_training
 
-STEPS = 24  # of which 16 are of the flow, 6 of distillation, and 2 of the game
+FLOW, DISTILLATION, GAME = 16, 10, 2  # steps
+STEPS = FLOW + DISTILLATION + GAME
 
 
 def halves(n: int = 64) -> LabelledImages:
@@ -133,8 +134,8 @@ def test_pictures_are_drawn_as_it_can_draw_by_then_and_only_the_last_phase_is_ch
         for step in range(STEPS):
             trainer.step(step)
             passes.append(passes_to_draw(trainer.pictured_generator))
-    assert passes == [8] * 16 + [1] * 8
-    assert [trainer.may_be_chosen(step) for step in (0, 16, 22, 23, 24)] == [False] * 3 + [True] * 2
+    assert passes == [8] * FLOW + [1] * (DISTILLATION + GAME)
+    assert [trainer.may_be_chosen(step) for step in (0, FLOW, STEPS - 2, STEPS - 1, STEPS)] == [False] * 3 + [True] * 2
     trainer = trainer_of(build(kind=FlowGenerator), accelerator)
     assert [trainer.may_be_chosen(step) for step in (1, 16)] == [True] * 2
 
@@ -149,7 +150,7 @@ def test_a_generator_that_a_hook_saves_comes_back_as_it_is(accelerator, tmp_path
         alike.append(torch.equal(loaded.sample([0, 1]), event.generator.sample([0, 1])))
 
     train(trainer_of(build(), accelerator, sample_kimg=0.064), RunFolder(tmp_path / "run"), on_grid=save)
-    assert alike == [True] * 6
+    assert alike == [True] * 7
 
 
 def test_the_bar_says_what_is_done(accelerator, tmp_path, monkeypatch):
@@ -174,13 +175,13 @@ def test_what_a_step_needs_first_is_done_once(accelerator):
                 trainer.step(step)
                 assert list(trainer.prepare(step)) == []
         states.append(trainer.state())
-    assert shares == [[]] * 16 + [[0.5, 1.0]] + [[]] * 7  # 6 steps of distillation take two batches of triples
+    assert shares == [[]] * FLOW + [[0.5, 1.0]] + [[]] * 11  # 10 steps of distillation take two batches of triples
     for part, tensors in states[0].items():
         assert all(torch.equal(value, states[1][part][name]) for name, value in tensors.items()), part
 
 
 def test_the_auxiliary_classifier_learns_the_classes(accelerator):
-    trainer = trainer_of(build(), accelerator, total_kimg=9.6)
+    trainer = trainer_of(build(), accelerator, total_kimg=16.8)
     with torch.random.fork_rng():
         monitors = [trainer.step(step) for step in range(trainer.total_steps)]
     assert torch.stack([each["class_accuracy_real"] for each in monitors[-10:]]).mean() > 0.9
@@ -203,7 +204,7 @@ def test_learning_rates_fall_to_zero_in_each_phase(accelerator):
         for step in range(STEPS):
             trainer.step(step)
             rates.append(trainer.optimizer.param_groups[0]["lr"])
-    lengths = {16: 1e-3, 6: 1e-3, 2: 0.1e-3}
+    lengths = {FLOW: 1e-3, DISTILLATION: 0.5e-3, GAME: 0.1e-3}
     falls = [rate * (1 - k / length) for length, rate in lengths.items() for k in range(length)]
     assert rates == pytest.approx(falls)
 
@@ -214,7 +215,7 @@ def test_the_discriminator_sees_with_the_teachers_network_and_learns_to_judge(ac
     heads = {name: value.clone() for name, value in discriminator.named_parameters() if value.requires_grad}
     with torch.random.fork_rng():
         for step in range(STEPS):
-            assert (trainer.closer_look() == {}) == (step <= 22)  # the game begins with step 22
+            assert (trainer.closer_look() == {}) == (step <= FLOW + DISTILLATION)  # when the game begins
             monitors = trainer.step(step)
     for name, value in trainer.teacher.unet.state_dict().items():
         assert torch.equal(discriminator.unet.state_dict()[name], value), name
@@ -238,16 +239,16 @@ def test_training_that_goes_back_to_the_flow_gets_another_teacher(accelerator, s
     gone, fresh = (trainer_of(build(**kind), accelerator) for _ in range(2))
     ends = []
     with torch.random.fork_rng():
-        for step in range(15):
+        for step in range(FLOW - 1):
             gone.step(step)
         before = copy.deepcopy(gone.state())
-        for step in range(15, 19):
+        for step in range(FLOW - 1, FLOW + 4):
             gone.step(step)
         assert gone.teacher is not None
         for trainer in (gone, fresh):
             trainer.load_state(copy.deepcopy(before))
             assert trainer.teacher is None
-            for step in range(15, STEPS):
+            for step in range(FLOW - 1, STEPS):
                 trainer.step(step)
             ends.append(trainer.state())
     assert ends[0].keys() == ends[1].keys()
@@ -319,7 +320,7 @@ def test_a_run_goes_on_alike_from_each_of_its_phases(tmp_path):
             "fake_flow_optimizer",
             "teacher",
         }
-        for step in (3, 16, 19, 22, 23):
+        for step in (3, FLOW, FLOW + 3, STEPS - 2, STEPS - 1):
             checkpoint = find_checkpoint(tmp_path / "whole" / "training" / "checkpoints" / f"step-{step:08d}")
             again = new_trainer("acgan", "bf16", STEPS, **everything)
             check_same_run(checkpoint, again)
@@ -336,13 +337,13 @@ def test_its_length_cannot_change_on_the_way(tmp_path):
         train(trainer, RunFolder(tmp_path))
         longer = new_trainer("acgan", "no", 2 * STEPS)
         for override in (False, True):
-            with pytest.raises(InputError, match=r"settings\. total_kimg: 0\.192 there, 0\.384 here, and its phases"):
+            with pytest.raises(InputError, match=r"settings\. total_kimg: 0\.224 there, 0\.448 here, and its phases"):
                 check_same_run(find_checkpoint(tmp_path), longer, override=override)
         # As long as the phases are what they were, another total_kimg is but another way to say it.
-        check_same_run(find_checkpoint(tmp_path), new_trainer("acgan", "no", STEPS, total_kimg=0.1919), override=True)
+        check_same_run(find_checkpoint(tmp_path), new_trainer("acgan", "no", STEPS, total_kimg=0.2239), override=True)
     facts = json.loads((tmp_path / "config.json").read_text())["training"]
     lengths = [facts[f"{name}_kimg"] for name in ("flow", "distillation", "adversarial")]
-    assert lengths == pytest.approx([0.128, 0.048, 0.016])
+    assert lengths == pytest.approx([0.008 * FLOW, 0.008 * DISTILLATION, 0.008 * GAME])
 
 
 @pytest.mark.slow
@@ -400,7 +401,7 @@ def test_batches_in_parts_train_as_whole_ones(accelerator):
         trainer = trainer_of(build(), accelerator, **split)
         with torch.random.fork_rng():
             steps = [trainer.step(step) for step in range(STEPS)]
-        found.append(torch.stack([next(iter(each.values())) for each in steps[:22]]))
+        found.append(torch.stack([next(iter(each.values())) for each in steps[:-GAME]]))
         assert "G_loss" in steps[-1]
     assert torch.allclose(found[0], found[1], rtol=1e-3)
     assert torch.allclose(found[0], found[2], rtol=1e-3)
@@ -433,7 +434,7 @@ def test_the_memory_of_a_training_covers_its_triples(accelerator, monkeypatch):
     monkeypatch.setattr(presets, "memory_held", ask)
     time_training(trainer, seconds=0.01)
     _, distillation, _ = trainer.phases
-    images = 16 * (distillation.last - distillation.first) / 5
+    images = 16 * (distillation.last - distillation.first) / 6
     assert held[0] >= 3 * 64 * images > 10 * trainer.data.images.nbytes
 
 
