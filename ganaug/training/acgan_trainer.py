@@ -1,8 +1,7 @@
-"""Training of ``acgan``: by flow matching, by distillation to one pass, and against a discriminator and a teacher."""
+"""Training of ``acgan``: by flow matching, by distillation to one pass, and against a discriminator."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import ClassVar, NamedTuple, cast
@@ -17,18 +16,15 @@ from ganaug.generators.flow import FlowGenerator
 from ganaug.generators.one_pass import ACGANGenerator, FlowDiscriminator
 from ganaug.training.adversarial import AdversarialTrainer, frozen
 from ganaug.training.diffaug import Operation
-from ganaug.training.flow_trainer import DISTILLATION, FLOW, FlowTrainer, Passes, flow_matching_loss
+from ganaug.training.flow_trainer import DISTILLATION, FLOW, FlowTrainer
 from ganaug.training.losses import GANObjective, Monitors
-from ganaug.training.matching import matching_loss
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import Phase
 
-RECONSTRUCTION = 0.5  # weight of the distance to the image of a triple
-MATCHING = 3.0  # weight of distribution matching
-CATCHING_UP = 2  # updates of the flow of generated images for each of the generator
+RECONSTRUCTION = 3.0  # weight of the distance to the image of a triple
 OPERATIONS: tuple[Operation, ...] = ("shift", "cutout", "brightness")  # before the discriminator sees an image
 BETAS = 0.0, 0.99  # of Adam in the adversarial phase
-WARM_UP = 0.2  # share of the adversarial phase in which the generator does not learn yet
+WARM_UP = 0.2  # share of the adversarial phase in which the discriminator learns alone
 
 
 class _Batch(NamedTuple):
@@ -44,17 +40,10 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
     """A generator of one pass that is nearly there before it meets a discriminator.
 
     The first two phases are those of :class:`FlowTrainer`: flow matching, and distillation to one pass, whose images
-    are a little blurred. In the third, the adversarial one, the generator stays close to the image that it learned for
-    the same noise, and learns from two sides:
-
-    - A discriminator with an auxiliary classifier tells generated images from real ones, and the generator learns to
-      pass for real and to be taken for its class. The discriminator sees with the teacher's network, so it need not
-      learn to.
-    - A second flow learns the generated images, as they are by now. Where it heads for other images than the teacher,
-      from the same noisy one, generated images are more frequent than real ones, and the generator moves away.
-
-    Both learn alone for the first fifth of the phase. In it Adam's decay rates are 0 and 0.99 for generator and
-    discriminator, whatever the settings say, and the flow learns at half the learning rate.
+    are a little blurred. In the third, the adversarial one, a discriminator with an auxiliary classifier tells them
+    from real images; the generator learns to pass for real, to be taken for its class, and to stay close to the image
+    that it learned for the same noise. The discriminator sees with the teacher's network, so it need not learn to.
+    Adam's decay rates are 0 and 0.99 in this phase, whatever the settings say.
 
     Args:
         generator (ACGANGenerator): trained in place.
@@ -68,12 +57,10 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
 
     Source: Odena, Olah and Shlens 2017, "Conditional image synthesis with auxiliary classifier GANs", eq. 2 and 3, for
     the game; Sauer et al. 2024, "Fast high-resolution image synthesis with latent adversarial diffusion distillation",
-    for a discriminator that sees with a diffusion network; Yin et al. 2024, "One-step diffusion with distribution
-    matching distillation", eq. 7 and 8, for the second flow, and "Improved distribution matching distillation for fast
-    image synthesis", section 4, for its being updated more often than the generator, and for both in one phase.
+    for a discriminator that sees with a diffusion network.
     """
 
-    LENGTHS: ClassVar[tuple[float, ...]] = (8, 5, 1)
+    LENGTHS: ClassVar[tuple[float, ...]] = (6, 4, 1)
     RATES: ClassVar[tuple[float, ...]] = (1, 0.5, 0.1)
 
     def __init__(
@@ -87,11 +74,6 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
     ) -> None:
         super().__init__(generator, data, settings, accelerator)
         self._train_against(discriminator, objective, BETAS)
-        # A flow of the generated images, which begins as the teacher.
-        self.bare_fake_flow = copy.deepcopy(generator)
-        self._place(self.bare_fake_flow)
-        self.fake_flow = self._prepare(Passes(self.bare_fake_flow))
-        self.fake_flow_optimizer = self._adam("fake_flow", self.bare_fake_flow, settings.learning_rate / 2)
         self.alter = self._augmentation(OPERATIONS)
 
     @classmethod
@@ -120,12 +102,10 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
     def _begin(self, phase: Phase) -> None:
         super()._begin(phase)
         if phase.name != DISTILLATION:
-            teacher = cast(FlowGenerator, self.teacher)
-            cast(FlowDiscriminator, self.bare_discriminator).see_as(teacher)
-            self.bare_fake_flow.load_state_dict(teacher.state_dict())
+            cast(FlowDiscriminator, self.bare_discriminator).see_as(cast(FlowGenerator, self.teacher))
 
     def _play(self, step: int, number: int, *, alone: bool) -> Monitors:
-        """Update the discriminator and the flow of generated images, and, unless these learn alone, the generator."""
+        """One update of the discriminator, and one of the generator unless the discriminator still learns alone."""
         # Take triples, and draw an image from the noise of each: with a gradient, once for both networks, but not if
         # the batch comes in parts, because all of them at once do not fit into memory.
         batches = []
@@ -135,10 +115,8 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
             with as_it_is, torch.set_grad_enabled(not alone and len(self.parts) == 1):
                 batches.append(_Batch(z, labels, wanted, self.network(z, labels)))
 
-        # Update the discriminator, the flow of generated images, and then the generator by what both say now.
+        # Update the discriminator, and then the generator by what the discriminator says of its images now.
         monitors = self._update(self.discriminator_optimizer, self._discriminator_losses(step, batches))
-        for _ in range(CATCHING_UP):
-            monitors |= self._update(self.fake_flow_optimizer, self._fake_flow_losses(batches))
         if alone:
             return monitors
         with frozen(self.bare_discriminator):
@@ -157,25 +135,15 @@ class ACGANTrainer(AdversarialTrainer, FlowTrainer):
             loss = of_real + of_fake
             yield loss, seen | more | {"D_loss": loss.detach()}
 
-    def _fake_flow_losses(self, batches: Sequence[_Batch]) -> Iterator[tuple[Tensor, Monitors]]:
-        """Of flow matching on generated images, as on real ones in the first phase."""
-        for batch in batches:
-            loss = flow_matching_loss(self.fake_flow, batch.images.detach(), batch.labels, self.noise)
-            yield loss, {"fake_flow_loss": loss.detach()}
-
     def _generator_losses(self, batches: Sequence[_Batch]) -> Iterator[tuple[Tensor, Monitors]]:
-        """For being taken for real and for its class, being as frequent as real images, and staying close."""
+        """For being taken for real and for its class, and staying close to what was learned for the same noise."""
         for z, labels, wanted, images in batches:
             images = images if images.requires_grad else self.network(z, labels)
             loss, seen = self.objective.generator_loss(
                 self.bare_discriminator, self.alter(images.clamp(-1, 1)), labels
             )
             distance = (images - wanted).square().mean()
-            with self.accelerator.autocast():
-                flows = cast(FlowGenerator, self.teacher), self.bare_fake_flow
-                matching = matching_loss(images, labels, *flows, self.noise)
-            loss = loss + MATCHING * matching + RECONSTRUCTION * distance
-            yield loss, seen | {"distance": distance.detach(), "matching": matching.detach()}
+            yield loss + RECONSTRUCTION * distance, seen | {"distance": distance.detach()}
 
     def closer_look(self) -> dict[str, float]:
         """See :meth:`AdversarialTrainer.closer_look`; nothing before the adversarial phase."""

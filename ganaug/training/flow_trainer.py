@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, cast
@@ -20,14 +20,13 @@ from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
 from ganaug.generators.flow import FlowGenerator
 from ganaug.hub.config import OF_A_DISCRIMINATOR
-from ganaug.training.batches import BatchNoise
 from ganaug.training.losses import GANObjective, Monitors
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import GENERATOR, Phase, Trainer
 
 PHASES = FLOW, DISTILLATION, ADVERSARIAL = "flow", "distillation", "adversarial"
 TEACHER_STEPS = 8
-REUSED = 6  # times that each triple is used in distillation, roughly
+REUSED = 5  # times that each triple is used in distillation, roughly
 
 
 class FlowTrainer(Trainer):
@@ -68,7 +67,7 @@ class FlowTrainer(Trainer):
         self, generator: FlowGenerator, data: LabelledImages, settings: TrainingSettings, accelerator: Accelerator
     ) -> None:
         super().__init__(generator, data, settings, accelerator)
-        self.network = self._prepare(Passes(generator))
+        self.network = self._prepare(_Network(generator))
         self.optimizer = self._adam(GENERATOR, generator, settings.learning_rate)
         self.teacher: FlowGenerator | None = None
         self._triples: list[tuple[Tensor, Tensor, Tensor]] = []  # of each part of each batch
@@ -146,9 +145,20 @@ class FlowTrainer(Trainer):
     def _flow_losses(self, step: int) -> Iterator[tuple[Tensor, Monitors]]:
         """Of flow matching, on each part of a batch."""
         for part in self.parts:
+            # Draw images x_1, noise x_0 from N(0, I), and times t whose logit is from N(0, 1) (Esser et al. 2024,
+            # section 3.1).
             x_1, labels = self.batches.real(step, part)
+            x_1 = self.augment(x_1)
             x_0 = self.batches.latent(step, part)[0].view_as(x_1)
-            loss = flow_matching_loss(self.network, self.augment(x_1), labels, self.noise, x_0=x_0)
+            t = self.noise.randn(len(x_1)).sigmoid()
+
+            # On the straight path from x_0 to x_1: x_t = (1 - t) x_0 + t x_1 (Lipman et al. 2023, eq. 22 with
+            # sigma_min = 0).
+            x_t = torch.lerp(x_0, x_1, t[:, None, None, None])
+
+            # The velocity there is dx_t / dt = x_1 - x_0; v learns it by least squares (eq. 23).
+            v = self.network(x_t, labels, t)
+            loss = (v - (x_1 - x_0)).square().mean()
             yield loss, {"loss": loss.detach()}
 
     def _distillation_losses(self, number: int) -> Iterator[tuple[Tensor, Monitors]]:
@@ -245,34 +255,7 @@ class FlowTrainer(Trainer):
         return type(self) is FlowTrainer and type(self.bare_generator) is FlowGenerator
 
 
-def flow_matching_loss(
-    network: Callable[[Tensor, Tensor, Tensor], Tensor],
-    x_1: Tensor,
-    labels: Tensor,
-    noise: BatchNoise,
-    x_0: Tensor | None = None,
-) -> Tensor:
-    """How far a network's velocities are from those of straight paths to images, as a mean square.
-
-    Args:
-        network (callable): from x_t, labels and t to velocities, float (N, C, H, W).
-        x_1 (Tensor): images, float (N, C, H, W) in [-1, 1].
-        labels (Tensor): int64 (N,).
-        noise (BatchNoise): where what is random comes from.
-        x_0 (Tensor, optional): from N(0, I), of the shape of the images. Default: drawn here
-    """
-    # Draw noise x_0 from N(0, I), and times t whose logit is from N(0, 1) (Esser et al. 2024, section 3.1).
-    x_0 = noise.randn(*x_1.shape) if x_0 is None else x_0
-    t = noise.randn(len(x_1)).sigmoid()
-
-    # On the straight path from x_0 to x_1: x_t = (1 - t) x_0 + t x_1 (Lipman et al. 2023, eq. 22 with sigma_min = 0).
-    x_t = torch.lerp(x_0, x_1, t[:, None, None, None])
-
-    # The velocity there is dx_t / dt = x_1 - x_0; v learns it by least squares (eq. 23).
-    return (network(x_t, labels, t) - (x_1 - x_0)).square().mean()
-
-
-class Passes(torch.nn.Module):
+class _Network(torch.nn.Module):
     """The velocity at a time, or the whole way in the generator's own steps.
 
     Both are a forward pass, because that is what distributed training and mixed precision wrap.
@@ -283,5 +266,4 @@ class Passes(torch.nn.Module):
         self.generator = generator
 
     def forward(self, x: Tensor, labels: Tensor, t: Tensor | None = None) -> Tensor:
-        """Velocities at x, float (N, C, H, W), at times t (N,); without t, images of latents x (N, latent_dim)."""
         return self.generator.follow(x, labels) if t is None else self.generator.velocity(x, t, labels)

@@ -157,7 +157,7 @@ _ACGAN = replace(
     _FLOW,
     generator=ACGANGenerator,
     objective=GANObjective(adversarial_loss="hinge", class_weight_real=1, class_weight_generator=0.03),
-    settings=replace(_FLOW.settings, total_kimg=525, discriminator_learning_rate=4e-4),
+    settings=replace(_FLOW.settings, total_kimg=550, discriminator_learning_rate=1e-3),
     trainer=ACGANTrainer,
 )
 

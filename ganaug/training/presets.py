@@ -28,9 +28,9 @@ QUICK, WIDE, ONE_PASS = "flow", "flow-wide", "acgan"
 ENOUGH = 0.5  # share of the wide network's kimg; if less fits into the budget, the narrow one is trained
 # For up to so many images, the kimg of models. An acgan is a flow for as long as the narrow flow.
 LENGTHS: tuple[tuple[float, dict[str, float]], ...] = (
-    (500, {QUICK: 60, ONE_PASS: 105}),
-    (5_000, {QUICK: 150, ONE_PASS: 262.5}),
-    (math.inf, {QUICK: 300, WIDE: 600, ONE_PASS: 525}),
+    (500, {QUICK: 60, ONE_PASS: 110}),
+    (5_000, {QUICK: 150, ONE_PASS: 275}),
+    (math.inf, {QUICK: 300, WIDE: 600, ONE_PASS: 550}),
 )
 
 # What generators were trained on, in the table of measured utility.

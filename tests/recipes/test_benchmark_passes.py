@@ -24,7 +24,7 @@ def test_arms_are_flows_for_equally_long(monkeypatch, tmp_path):
         passes.train_one(arm, 3, tmp_path / "out", args)
     assert all(command.startswith(f"{sys.executable} -m accelerate.commands.launch") for command in seen)
     assert [command.split("--model ")[1].split(" --seed")[0] for command in seen] == [
-        "flow --total_kimg 120", "flow --passes 2 --total_kimg 180", "acgan --total_kimg 210"
+        "flow --total_kimg 120", "flow --passes 2 --total_kimg 180", "acgan --total_kimg 220"
     ]  # fmt: skip
     assert all(f"--seed 3 --cpu_threads 1 --output_dir {tmp_path / 'out'}" in command for command in seen)
     assert all(command.endswith("--augment flip") for command in seen)
@@ -59,14 +59,14 @@ def test_each_arm_is_trained_once_and_compared_with_the_plain_flow(monkeypatch, 
     assert trained == [(arm, 0) for arm in passes.ARMS]
     results = json.loads((tmp_path / "passes" / "passes.json").read_text())
     run = results["runs"]["acgan, seed 0"]
-    assert run["seconds"] == pytest.approx(105)
+    assert run["seconds"] == pytest.approx(110)
     assert len(run["scores"]) == 2
     assert 0 <= run["coverage"] <= 1
     assert [len(rates) for rates in results["drawing"].values()] == [1, 1, 1]
     shown = capsys.readouterr().out
     assert "| flow | 1.0 [1.00] |" in shown
     assert "| flow, two passes | 1.5 [1.50] |" in shown
-    assert "| acgan | 1.8 [1.75] |" in shown
+    assert "| acgan | 1.8 [1.83] |" in shown
 
     passes.main(args)
     assert len(trained) == 3

@@ -21,7 +21,6 @@ from ganaug.generators import ACGANGenerator, FlowGenerator
 from ganaug.training import (
     MODELS,
     FlowTrainer,
-    GANObjective,
     RunFolder,
     check_same_run,
     find_checkpoint,
@@ -33,7 +32,7 @@ from ganaug.training import (
 from ganaug.training.again import recipe_of
 from ganaug.training.presets import time_training
 
-FLOW, DISTILLATION, GAME = 16, 10, 2  # steps
+FLOW, DISTILLATION, GAME = 12, 8, 2  # steps
 STEPS = FLOW + DISTILLATION + GAME
 
 
@@ -150,7 +149,7 @@ def test_a_generator_that_a_hook_saves_comes_back_as_it_is(accelerator, tmp_path
         alike.append(torch.equal(loaded.sample([0, 1]), event.generator.sample([0, 1])))
 
     train(trainer_of(build(), accelerator, sample_kimg=0.064), RunFolder(tmp_path / "run"), on_grid=save)
-    assert alike == [True] * 7
+    assert alike == [True] * 6
 
 
 def test_the_bar_says_what_is_done(accelerator, tmp_path, monkeypatch):
@@ -175,13 +174,13 @@ def test_what_a_step_needs_first_is_done_once(accelerator):
                 trainer.step(step)
                 assert list(trainer.prepare(step)) == []
         states.append(trainer.state())
-    assert shares == [[]] * FLOW + [[0.5, 1.0]] + [[]] * 11  # 10 steps of distillation take two batches of triples
+    assert shares == [[]] * FLOW + [[0.5, 1.0]] + [[]] * 9  # 8 steps of distillation take two batches of triples
     for part, tensors in states[0].items():
         assert all(torch.equal(value, states[1][part][name]) for name, value in tensors.items()), part
 
 
 def test_the_auxiliary_classifier_learns_the_classes(accelerator):
-    trainer = trainer_of(build(), accelerator, total_kimg=16.8)
+    trainer = trainer_of(build(), accelerator, total_kimg=8.8)
     with torch.random.fork_rng():
         monitors = [trainer.step(step) for step in range(trainer.total_steps)]
     assert torch.stack([each["class_accuracy_real"] for each in monitors[-10:]]).mean() > 0.9
@@ -228,7 +227,6 @@ def test_the_discriminator_sees_with_the_teachers_network_and_learns_to_judge(ac
         "class_accuracy_real",
         "class_accuracy_fake",
         "distance",
-        "matching",
     } <= monitors.keys()
 
 
@@ -256,53 +254,6 @@ def test_training_that_goes_back_to_the_flow_gets_another_teacher(accelerator, s
         assert all(torch.equal(value, ends[1][part][name]) for name, value in tensors.items()), part
 
 
-class Knows(FlowGenerator):
-    """A flow that heads straight for one grey, whatever it sees."""
-
-    grey = 0.0
-
-    def velocity(self, x_t, t, labels):
-        return (self.grey - x_t) / (1 - t[:, None, None, None]) + 0 * super().velocity(x_t, t, labels)
-
-
-class Silent(GANObjective):
-    """Of which the generator learns nothing."""
-
-    def generator_loss(self, discriminator, images, labels):
-        return 0 * images.sum(), {}
-
-
-def test_images_move_from_where_their_own_flow_heads_to_where_the_teacher_does(accelerator, monkeypatch):
-    """Where the game and the triples say nothing."""
-    monkeypatch.setattr("ganaug.training.acgan_trainer.RECONSTRUCTION", 0.0)
-    z, labels = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 2
-    moved = []
-    for grey in (-5.0, 5.0):
-        trainer = trainer_of(build(), accelerator)
-        trainer.objective = Silent()
-        with torch.random.fork_rng():
-            for step in range(STEPS - 1):
-                trainer.step(step)
-            trainer.teacher.__class__, trainer.bare_fake_flow.__class__ = Knows, Knows
-            trainer.teacher.grey, trainer.bare_fake_flow.grey = grey, -grey
-            before = trainer.bare_generator(z, labels).mean()
-            trainer.step(STEPS - 1)
-            moved.append((trainer.bare_generator(z, labels).mean() - before).item())
-    assert moved[0] < 0 < moved[1]
-
-
-def test_the_flow_of_generated_images_begins_as_the_teacher_and_learns(accelerator):
-    trainer = trainer_of(build(), accelerator, learning_rate=1e-4)
-    with torch.random.fork_rng():
-        for step in range(STEPS):
-            trainer.step(step)
-    known = trainer.teacher.state_dict()
-    moved = [(value - known[name]).abs().max() for name, value in trainer.bare_fake_flow.state_dict().items()]
-    assert 0 < max(moved) < 1e-3  # by a few updates of at most the learning rate
-    updates = {float(value) for name, value in trainer.fake_flow_optimizer.moments().items() if name.endswith(".step")}
-    assert updates == {4.0}  # two for each of the generator's
-
-
 def test_a_run_goes_on_alike_from_each_of_its_phases(tmp_path):
     """From checkpoints in each phase and between them; the teacher's images are drawn again."""
     with as_a_program():
@@ -316,8 +267,6 @@ def test_a_run_goes_on_alike_from_each_of_its_phases(tmp_path):
             "generator_optimizer",
             "discriminator",
             "discriminator_optimizer",
-            "fake_flow",
-            "fake_flow_optimizer",
             "teacher",
         }
         for step in (3, FLOW, FLOW + 3, STEPS - 2, STEPS - 1):
@@ -337,13 +286,15 @@ def test_its_length_cannot_change_on_the_way(tmp_path):
         train(trainer, RunFolder(tmp_path))
         longer = new_trainer("acgan", "no", 2 * STEPS)
         for override in (False, True):
-            with pytest.raises(InputError, match=r"settings\. total_kimg: 0\.224 there, 0\.448 here, and its phases"):
+            with pytest.raises(InputError, match=r"settings\. total_kimg: 0\.176 there, 0\.352 here, and its phases"):
                 check_same_run(find_checkpoint(tmp_path), longer, override=override)
         # As long as the phases are what they were, another total_kimg is but another way to say it.
-        check_same_run(find_checkpoint(tmp_path), new_trainer("acgan", "no", STEPS, total_kimg=0.2239), override=True)
+        check_same_run(find_checkpoint(tmp_path), new_trainer("acgan", "no", STEPS, total_kimg=0.1759), override=True)
     facts = json.loads((tmp_path / "config.json").read_text())["training"]
     lengths = [facts[f"{name}_kimg"] for name in ("flow", "distillation", "adversarial")]
     assert lengths == pytest.approx([0.008 * FLOW, 0.008 * DISTILLATION, 0.008 * GAME])
+    # They are part of what a run is resumed with, as are the rates, which another version of ganaug may change.
+    assert [facts[f"{name}_rate"] for name in ("flow", "distillation", "adversarial")] == [1, 0.5, 0.1]
 
 
 @pytest.mark.slow
@@ -423,7 +374,7 @@ def test_the_time_of_a_training_covers_all_phases(accelerator, monkeypatch):
 
 def test_the_memory_of_a_training_covers_its_triples(accelerator, monkeypatch):
     """Of float16 noise and uint8 images, as many as the training will have, when it is asked for."""
-    trainer = trainer_of(build(), accelerator, total_kimg=6.4)
+    trainer = trainer_of(build(), accelerator, total_kimg=3.2)
     held = []
 
     def ask() -> int:
@@ -434,7 +385,7 @@ def test_the_memory_of_a_training_covers_its_triples(accelerator, monkeypatch):
     monkeypatch.setattr(presets, "memory_held", ask)
     time_training(trainer, seconds=0.01)
     _, distillation, _ = trainer.phases
-    images = 16 * (distillation.last - distillation.first) / 6
+    images = 16 * (distillation.last - distillation.first) / 5
     assert held[0] >= 3 * 64 * images > 10 * trainer.data.images.nbytes
 
 

@@ -27,7 +27,7 @@ STEPS = 50
     [
         ("flow", STEPS, False),
         ("acgan-28", STEPS, True),
-        ("acgan", 42, True),  # of which 24 are of the flow, 15 of distillation, and 3 against the discriminator
+        ("acgan", 33, True),  # of which 18 are of the flow, 12 of distillation, and 3 against the discriminator
         pytest.param("sngan", STEPS, True, marks=pytest.mark.slow),
     ],
 )

@@ -192,7 +192,7 @@ def test_a_signal_ends_training_while_a_candidate_is_scored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "steps", "flow"), [(signal.SIGTERM, 143, 28, 16), (signal.SIGINT, 130, 20, 11)]
+    ("number", "code", "steps", "flow"), [(signal.SIGTERM, 143, 22, 12), (signal.SIGINT, 130, 20, 11)]
 )
 def test_a_signal_ends_training_while_its_next_phase_is_prepared(tmp_path, number, code, steps, flow):
     """After the flow's steps, with a checkpoint of the last; and when the run goes on from there, with no other."""
