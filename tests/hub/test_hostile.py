@@ -328,9 +328,9 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "version of many digits": (config(format_version=10**4000), "reads up to"),
     "name of two lines": (config(label_names=[*"012345678", "a\u2028b"]), "label_names must be of"),
     "name of two paragraphs": (config(label_names=[*"012345678", "a\u2029b"]), "label_names must be of"),
-    "endless drawing": (flow(width=8, steps=100_000), "steps must be at most 1,000"),
-    "long drawing": (flow(width=8, steps=1_001), "steps must be at most 1,000"),
-    "drawing in no step": (flow(width=8, steps=0), "steps must be a positive"),
+    "endless drawing": (flow(width=8, steps=100_000), "steps must be an int from 1 to 1,000"),
+    "long drawing": (flow(width=8, steps=1_001), "steps must be an int from 1 to 1,000"),
+    "drawing in no step": (flow(width=8, steps=0), "steps must be an int from 1 to 1,000"),
     "widest flow": (flow(width=99_992, steps=8), "lack"),
     "many empty tensors of hashes": (
         hashes(lambda: {f"t{k}": entry(0) for k in range(100_000)}),  # made where it is needed

@@ -172,7 +172,7 @@ def test_the_recipe_starts_an_acgan_as_wide_as_the_flow_that_it_begins_as(in_pro
     write_class_folders(tmp_path / "photos", small_images(n=9, classes=3, size=12))
     flags = ["--train_data_dir", "photos", "--total_kimg", "0.016", "--train_batch_size", "16"]
     flags += ["--learning_rate", "1e-9", "--init_from", "trained"]
-    assert in_process(*flags, "--model", "acgan", "--output_dir", "out") is None
+    assert in_process(*flags, "--output_dir", "out", name="train_acgan") is None
     found = Generator.from_pretrained(tmp_path / "out")
     assert type(found) is ACGANGenerator
     x_t, t = torch.randn(1, 1, 12, 12, generator=torch.Generator().manual_seed(0)), torch.tensor([0.5])
