@@ -106,8 +106,7 @@ def compare(name: str, together: list[dict[str, Tensor]], alone: dict[str, Tenso
     checks = {
         f"{len(together)} processes see one another": int(first["processes"]) == len(together),
         f"losses as on one, to {TOLERANCE:g} ({difference:.1e})": difference < TOLERANCE,
-        f"the averaged generator has moved as far as on one, to {FAR:.0%} ({moved:.3f} times as far)": abs(moved - 1)
-        < FAR,
+        f"the averaged generator has moved as far as on one, to {FAR:.0%} ({moved:.3f} times)": abs(moved - 1) < FAR,
         "the same weights, averages and moments on all": all(
             torch.equal(value, other[key]) for other in together[1:] for key, value in first.items()
         ),

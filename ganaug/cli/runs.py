@@ -107,9 +107,10 @@ def with_choices(
         kimg = min(pace.kimg_within(args.budget_minutes), args.training.total_kimg)
         return replace(args, training=replace(args.training, total_kimg=kimg)), cost(pace, kimg)
 
-    if args.model not in ("auto", *models_with_presets()):
+    asked = None if args.model == "auto" else args.model
+    if asked and asked not in models_with_presets():
         chosen, takes = within_budget(args)
-        model = f"{args.model}, as you asked, for {in_kimg(chosen.training.total_kimg)}"
+        model = f"{asked}, as you asked, for {in_kimg(chosen.training.total_kimg)}"
         accelerator.print(Preflight(labelled, model, takes))
         return chosen
 
@@ -120,7 +121,6 @@ def with_choices(
         told.append(takes)
         return chosen.training
 
-    asked = None if args.model == "auto" else args.model
     preset = preset_within(images, settings_of, labelled=labelled, model=asked)
     accelerator.print(Preflight(labelled, preset, told[-1]))
     return replace(args, model=preset.model, training=preset.settings)

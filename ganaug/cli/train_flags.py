@@ -125,10 +125,11 @@ def parse_training(
         chosen: Any
         chosen, others = tyro.cli(choice, args=words, prog=prog, return_unknown_args=True, add_help=False)
         name = chosen.model
-    model = MODELS[QUICK if name == "auto" else name]
+    asked = None if name == "auto" else name
+    model = MODELS[asked or QUICK]
     settings = model.settings
-    if name in ("auto", *models_with_presets()):
-        settings = shown_as_presets(settings, possible_settings(None if name == "auto" else name))
+    if asked is None or asked in models_with_presets():
+        settings = shown_as_presets(settings, possible_settings(asked))
     default = arguments(
         model=name,
         data=DataArguments(resolution=model.resolution),

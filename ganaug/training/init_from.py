@@ -36,7 +36,7 @@ def init_from(generator: Generator, trained: Generator) -> None:
     """
     kinds = type(generator), type(trained)
     if kinds in ((ACGANGenerator, FlowGenerator), (FlowGenerator, FlowGenerator)):
-        # The same network: only in how many steps it is followed may be another matter.
+        # The same network. In how many steps it is followed is another matter, and it is compared in as many.
         trained = copy.deepcopy(trained)
         trained.steps = generator.steps
     else:

@@ -133,7 +133,7 @@ def choose_preset(
             f". All this was measured at the preset's full length: expect less after {held.total_kimg:g} kimg"
         )
     if model == ONE_PASS:
-        expectation += f". The generators were of {QUICK} and {WIDE}, not of {ONE_PASS}"
+        expectation += f". All this was measured with {QUICK} and {WIDE}, and not with {ONE_PASS}"
     return Preset(model, held, reason, expectation)
 
 

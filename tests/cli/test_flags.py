@@ -199,10 +199,10 @@ def default_shown(told: str, flag: str) -> str:
     return re.search(rf" --{flag} .*?\(default: (.*?)\)", told).group(1)
 
 
-@pytest.mark.parametrize("model", [None, "acgan", "acgan-28", "dcgan-32"])
+@pytest.mark.parametrize("model", [None, "flow", "acgan", "acgan-28", "dcgan-32"])
 def test_help_shows_the_numbers_that_will_be_used(capsys, model):
     told = helped(capsys, "train", *(["--model", model] if model else []))
-    if model in (None, "acgan"):
+    if model in (None, "flow", "acgan"):
         possible = presets.possible_settings(model)
         for flag in ("total_kimg", "sample_kimg", "class_sampling"):
             values = [getattr(settings, flag) for settings in possible]

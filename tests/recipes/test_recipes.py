@@ -111,21 +111,26 @@ def test_two_processes_share_a_run_on_gzipped_idx_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("recipe", "flags", "message"),
     [
-        (["--train_data_dir", "nowhere"], r"error: no folder nowhere\. Give a folder of class folders"),
-        (["--train_data_dir", "."], r"error: class folder flat has no image"),
+        ("flow", ["--train_data_dir", "nowhere"], r"error: no folder nowhere\. Give a folder of class folders"),
+        ("flow", ["--train_data_dir", "."], r"error: class folder flat has no image"),
         (
-            ["--resolution", "31"],
-            r"error: .*31",
+            "acgan",
+            ["--model", "acgan-28", "--resolution", "30"],
+            r"error: acgan-28 enlarges 4 times, .* got 30\. .* --resolution 32",
         ),
-        (["--output_dir", "flat/file/out"], r"error: output_dir flat/file/out cannot be written to: Not a directory"),
+        (
+            "flow",
+            ["--output_dir", "flat/file/out"],
+            r"error: output_dir flat/file/out cannot be written to: Not a directory",
+        ),
     ],
 )
-def test_wrong_input_ends_in_a_line_that_helps(in_process, tmp_path, flags, message):
+def test_wrong_input_ends_in_a_line_that_helps(in_process, tmp_path, recipe, flags, message):
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "file").touch()
-    assert re.match(message, in_process(*QUICK, *flags))
+    assert re.match(message, in_process(*QUICK, *flags, name=f"train_{recipe}"))
     assert not (tmp_path / "outputs").exists()
 
 

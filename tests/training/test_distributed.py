@@ -40,6 +40,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(monkeypatch, tmp_path, 
     with as_a_program():
         trainer = comparable_trainer(system, steps, double=double)
         expected = losses(trainer)
+    assert trainer.total_steps == steps
     assert first["losses"].keys() == expected.keys()
     for name, values in expected.items():
         assert values.std() > 1e-3, name
