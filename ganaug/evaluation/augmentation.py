@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganaug.data import LabelledImages
+from ganaug.evaluation.operations import BINS, change_at_random, usual, wide
 
 BatchTransform = Callable[[Tensor], Tensor]  # uint8 (N, C, H, W) to the same
 
@@ -55,32 +56,39 @@ class TrivialAugment:
     """:class:`ShiftFlip`, then one random operation of random strength on each image.
 
     Source: Müller and Hutter 2021, "TrivialAugment: tuning-free yet state-of-the-art data augmentation", algorithm 1
-    with the wide range of strengths, as ``torchvision.transforms.v2`` implements it.
+    with the wide range of strengths, distributed as in ``torchvision.transforms.v2``.
     """
 
     def __init__(self, shift_flip: ShiftFlip) -> None:
-        from torchvision.transforms import v2
-
         self.shift_flip = shift_flip
-        self.operation: nn.Module = v2.TrivialAugmentWide(fill=shift_flip.background.tolist())
 
     def __call__(self, images: Tensor) -> Tensor:
         """Augment uint8 images (N, C, H, W)."""
-        return torch.stack([self.operation(image) for image in self.shift_flip(images)])
+        images = self.shift_flip(images)
+        bins = torch.randint(BINS, images.shape[:1])
+        return change_at_random(images, wide(), bins, self.shift_flip.background)
 
 
-class RandAugment(TrivialAugment):
+class RandAugment:
     """:class:`ShiftFlip`, then two random operations of medium strength on each image.
 
-    Source: Cubuk et al. 2020, "RandAugment: practical automated data augmentation with a reduced search space", as
-    ``torchvision.transforms.v2`` implements it, with its number of operations and its strength.
+    Source: Cubuk et al. 2020, "RandAugment: practical automated data augmentation with a reduced search space", with
+    the number of operations and the strength that ``torchvision.transforms.v2`` has, and distributed as there.
     """
 
-    def __init__(self, shift_flip: ShiftFlip) -> None:
-        from torchvision.transforms import v2
+    OPERATIONS = 2
+    STRENGTH = 9  # of 31
 
+    def __init__(self, shift_flip: ShiftFlip) -> None:
         self.shift_flip = shift_flip
-        self.operation = v2.RandAugment(fill=shift_flip.background.tolist())
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Augment uint8 images (N, C, H, W)."""
+        images = self.shift_flip(images)
+        table, bins = usual(images.shape[-1]), torch.full(images.shape[:1], self.STRENGTH)
+        for _ in range(self.OPERATIONS):
+            images = change_at_random(images, table, bins, self.shift_flip.background)
+        return images
 
 
 def mixup_or_cutmix(num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

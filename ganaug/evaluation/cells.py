@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 _MOST_ON_WINDOWS = 61  # processes that a pool can wait for there
 POLLED = 1.0  # seconds after which a progress bar is told how many images were drawn
 PROBED = 16  # images that tell one classifier from another
-_VERSION = 4  # of how a cell is computed; raised when that changes, so that old and new cells are never compared
+_VERSION = 5  # of how a cell is computed; raised when that changes, so that old and new cells are never compared
 
 
 @dataclass(frozen=True)

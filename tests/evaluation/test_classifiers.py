@@ -10,17 +10,14 @@ from helpers.evaluated import TinyClassifier
 from helpers.images import small_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision.transforms import v2
 
 from ganaug import InputError
 from ganaug.data import long_tail_counts
 from ganaug.evaluation import (
-    RandAugment,
     ShiftFlip,
     SmallCNN,
     SmallViT,
     TorchvisionClassifier,
-    TrivialAugment,
     predict_probabilities,
     train_classifier,
 )
@@ -43,23 +40,6 @@ def test_shift_and_flip_move_every_image_by_itself_and_fill_with_the_background(
     mirrored = sum(torch.equal(image, ramp[0].flip(2)) for image in flipped)
     assert 60 < mirrored < 140
     assert mirrored + sum(torch.equal(image, ramp[0]) for image in flipped) == 200
-
-
-@pytest.mark.parametrize(
-    ("augmentation", "operation"), [(TrivialAugment, v2.TrivialAugmentWide), (RandAugment, v2.RandAugment)]
-)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_each_image_is_augmented_by_itself_over_its_background(augmentation, operation, channels):
-    data = small_images(size=16, channels=channels)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        changed = augmentation(ShiftFlip(2, flip=True, background=data.background))(data.images)
-        torch.manual_seed(0)
-        shifted = ShiftFlip(2, flip=True, background=data.background)(data.images)
-        expected = [operation(fill=data.background.tolist())(image) for image in shifted]
-    assert (changed.shape, changed.dtype) == (data.images.shape, torch.uint8)
-    assert torch.equal(changed, torch.stack(expected))
-    assert not torch.equal(changed, data.images)
 
 
 def mixed(values: list[int], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
