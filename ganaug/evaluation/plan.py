@@ -20,7 +20,8 @@ VALIDATION = 0.25  # share of the held-out images that chooses
 LEAST_HELD_OUT = 3  # images of each class: one chooses, and the variance of those that judge needs two
 SIDELINES = 3  # trainings of an arm that stands beside the verdict
 MOST_JUDGED = 10_000  # images on which fidelity and memorisation are measured
-MOST_TIMES = 4  # the reference's steps, in the arm that is given the generator's training time
+LONGER = 2  # times the reference's steps, in the first arm that is given more of them
+MOST_TIMES = 4  # times them, in the arm that is given the generator's training time
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Plan:
         return Cells([self.study, *(fold.study for fold in self.folds), *self.judged], folder, processes=processes)
 
     def judged_arms(self, reference: Trial, primary: Sequence[Arm]) -> tuple[dict[Arm, int], dict[str, str]]:
-        """The arms that are judged, in the order in which they are shown, and how many trainings each has.
+        """The arms that may be judged, in the order in which they are shown, and how many trainings each has.
 
         Args:
             reference (Trial): the best training without generated images.
@@ -72,14 +73,14 @@ class Plan:
         return seeds | dict.fromkeys(beside, min(SIDELINES, repeats)), left_out
 
     def _longer_arms(self, reference: Trial) -> tuple[list[Arm], dict[str, str]]:
-        """The reference's training continued for as long as the generators' took; and why one is missing."""
+        """The reference with twice the steps, and with the time that the generators took; and why one is missing."""
         times, left_out = set(), {}
         for name, generator in self.study.generators.items():
             seconds = training_seconds(getattr(generator, "info", {}).get("training", {}))
             if seconds is None:
                 left_out[f"the reference for as long as the generator “{name}” was trained"] = "that time is not known"
             else:
-                times.add(min(MOST_TIMES, 1 + math.ceil(seconds / reference.scored.seconds)))
+                times |= {LONGER, min(MOST_TIMES, 1 + math.ceil(seconds / reference.scored.seconds))}
         return [self.study.longer_arm(reference.arm, often) for often in sorted(times)], left_out
 
     def judging(self, seeds: Mapping[Arm, int]) -> list[Job]:
@@ -97,6 +98,11 @@ class Plan:
             folds=[replace(fold, study=new[id(fold.study)]) for fold in self.folds],
             judged=[new[id(study)] for study in self.judged],
         )
+
+
+def waits(arm: Arm, reference: Arm) -> bool:
+    """Whether an arm is trained only if other answers give a reason: more images, fewer, or many more steps."""
+    return arm.scale != 1 or arm.steps > LONGER * reference.steps
 
 
 def plan_of(study: Study, draws: Draws | None = None) -> Plan:

@@ -19,8 +19,10 @@ import torch
 from ganaug.core.errors import InputError
 from ganaug.core.integers import check_minutes
 from ganaug.evaluation.cells import Cell, Cells, Job
-from ganaug.evaluation.plan import MOST_JUDGED, Plan
+from ganaug.evaluation.plan import MOST_JUDGED, Plan, waits
 from ganaug.evaluation.search import (
+    CLOSE,
+    RISING,
     Fold,
     Score,
     Scored,
@@ -173,7 +175,9 @@ def price_of(plan: Plan, cells: Cells, timings: Timings) -> Price:
         cells (Cells): what would train.
         timings (Timings): of the parts.
     """
-    least, most = (_tally(plan, Tally(cells, timings), longest=longest) for longest in (False, True))
+    short = [_tally(plan, Tally(cells, timings), arm) for arm in plan.study.augmented_arms()]
+    long = [_tally(plan, Tally(cells, timings), pays) for pays in ("more steps", "something new")]
+    least, most = min(short, key=lambda tally: tally.seconds), max(long, key=lambda tally: tally.seconds)
     of_generators = plan.draws.seconds if plan.draws else 0.0
     repeats, draws = len(plan.draw_of), len(plan.judged)
     return Price(
@@ -190,24 +194,34 @@ def price_of(plan: Plan, cells: Cells, timings: Timings) -> Price:
     )
 
 
-def _tally(plan: Plan, tally: Tally, *, longest: bool) -> Tally:
+def _tally(plan: Plan, tally: Tally, best: Arm | str) -> Tally:
     """Count the trainings of a plan; where a score is not known yet, it is made up.
 
-    The search is shortest if the cheapest training is the best and nothing else pays off. It is longest if everything
-    does but a lower learning rate, after which no higher one would be tried twice.
+    The search is short if a training that it begins with is the best and nothing else pays off. It is long if
+    everything does but a lower learning rate, after which no higher one would be tried twice: either more steps do and
+    all else too, or all else alone, and then the best two get all their steps at the end.
+
+    Args:
+        plan (Plan), tally (Tally): what is counted, and by what.
+        best (Arm or str): a training that is the best, or what always is: ``"more steps"``, or ``"something new"``. If
+            it is always something, all that may be trained for the verdict is trained too.
     """
     study, timings = plan.study, tally.timings
+    first: dict[Arm, int] = {}  # round in which a way of training was tried first
 
     def seconds(arm: Arm) -> float:
         return timings.of_cell(Job(study, arm, 0))
 
-    cheapest = min(study.augmented_arms(), key=seconds)
-
     def made_up(arm: Arm) -> float:
-        if not longest:
-            return float(arm == cheapest)
-        # Each round is better than the one before, and the costliest is the best by a little.
-        return 0.0 if arm.learning_rate_factor < 1 else 1 + tally.rounds + 0.001 * seconds(arm) / (1 + seconds(arm))
+        if isinstance(best, Arm):
+            return float(arm == best)
+        if arm.learning_rate_factor < 1:
+            return 0.0
+        # Each round is better by enough to go on and too little to leave the others behind; and the costliest training
+        # is the best by a little.
+        since = first.setdefault(replace(arm, steps=0), tally.rounds)
+        better = (RISING + CLOSE) / 2 * (tally.rounds if best == "more steps" else since)
+        return better + 0.001 * seconds(arm) / (1 + seconds(arm))
 
     def score_by(folds: Sequence[Fold]) -> Score:
         def score(arms: Sequence[Arm]) -> list[Scored]:
@@ -226,7 +240,10 @@ def _tally(plan: Plan, tally: Tally, *, longest: bool) -> Tally:
     reference = best_of(trials)
     mixed = choose_ratios(study, reference.arm, score_by(whole(study, len(plan.validation))))
     seeds, _ = plan.judged_arms(reference, [best_of(each).arm for each in mixed.values()])
-    tally.run(plan.judging(seeds))
+    later = {arm: often for arm, often in seeds.items() if waits(arm, reference.arm)}
+    tally.run(plan.judging({arm: often for arm, often in seeds.items() if arm not in later}))
+    if not isinstance(best, Arm):
+        tally.run(plan.judging(later))
 
     # The two classifiers by whose features images are compared, and the images that are compared.
     tally.seconds += 2 * seconds(replace(reference.arm, steps=study.settings.steps))

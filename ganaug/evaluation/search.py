@@ -1,7 +1,8 @@
 """The search on validation images: for the best training without generated images, and then for the ratio.
 
-No training that is judged later takes part in it, and no test image. That the best of several was chosen flatters its
-scores here, which is why other trainings and other images judge.
+Trainings race: those that are clearly behind get no more steps. No training that is judged later takes part in it, and
+no test image. That the best of several was chosen flatters its scores here, which is why other trainings and other
+images judge.
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ class Trial:
         """Whether the last doubling of the steps paid."""
         return self.gain is not None and self.gain > RISING
 
+    @property
+    def promise(self) -> float:
+        """The mean with twice the steps, if they bring as much as the last doubling did."""
+        return self.mean + (self.gain if self.gain and self.rising else 0.0)
+
 
 def best_of(trials: Sequence[Trial]) -> Trial:
     """The trial with the highest mean; the earliest of several."""
@@ -82,27 +88,37 @@ def search_reference(study: Study, score: Score) -> list[Trial]:
     Returns:
         list of Trial: all that were tried; :func:`best_of` is the reference.
     """
-    # Ways to augment the images. All get twice the steps once: the stronger an augmentation, the later it pays off.
-    trials = _race(study.augmented_arms(), score, study.settings.max_steps)
+    # Ways of training are compared with at most half of the steps that there may be, if that allows for a doubling.
+    most = study.settings.max_steps
+    half = most // 2 if most >= 4 * study.settings.steps else most
+
+    # Ways to augment the images, from the weakest to the strongest.
+    trials = _race(study.augmented_arms(), score, half)
 
     # What may pay on top of the best, of the best two where classes are to be balanced; then all that did, together.
     for leader in _best_of_each_way(trials)[: 1 if study.balanced else 2]:
-        added = _race(study.additions(leader.arm), score, study.settings.max_steps, best=best_of(trials))
+        added = _race(study.additions(leader.arm), score, half, best=best_of(trials))
         trials += added
-        trials += _race(_together(leader, added), score, study.settings.max_steps, best=best_of(trials))
+        trials += _race(_together(leader, added), score, half, best=best_of(trials))
 
-    # As many steps as there may be for the best two: that a doubling brought nothing may have been chance.
-    for leader in _best_of_each_way(trials)[:2]:
+    # Learning rates of the best.
+    trials += _learning_rates(best_of(trials), score)
+
+    # All steps for the two that promise most, if they are close: that a doubling brought nothing may have been chance.
+    for leader in _most_promising(trials):
         longest = max((trial for trial in trials if _way(trial) == _way(leader)), key=lambda trial: trial.arm.steps)
-        while 2 * longest.arm.steps <= study.settings.max_steps:
+        while 2 * longest.arm.steps <= most:
             arm = _doubled(longest)
             longest = _trial(arm, score([arm])[0], longest)
             trials.append(longest)
+    return trials
 
-    # Learning rates, lower and higher, in the direction that pays off, as far as it does.
-    best = best_of(trials)
+
+def _learning_rates(first: Trial, score: Score) -> list[Trial]:
+    """Lower and higher learning rates in a training: in the direction that pays, as far as it does."""
+    trials = []
     for factor in (1 / LEARNING_RATE_STEP, LEARNING_RATE_STEP):
-        first = best
+        best = first
         for _ in range(MOST_LEARNING_RATES // 2):
             arm = replace(best.arm, learning_rate_factor=best.arm.learning_rate_factor * factor)
             trials.append(Trial(arm, score([arm])[0], best.gain))
@@ -115,7 +131,13 @@ def search_reference(study: Study, score: Score) -> list[Trial]:
 
 
 def _race(arms: Sequence[Arm], score: Score, max_steps: int, *, best: Trial | None = None) -> list[Trial]:
-    """Train arms with ever more steps, as long as that pays off and they may still become the best."""
+    """Train arms with ever more steps, as long as that pays off and they may still become the best.
+
+    Args:
+        arms (sequence of Arm): from the weakest augmentation to the strongest, unless there is a best one.
+        score (callable), max_steps (int): what scores them, and how far.
+        best (Trial, optional): what they are added to. Default: they stand by themselves
+    """
     trials: list[Trial] = []
     racing: dict[Arm, Trial | None] = dict.fromkeys(arms)
     while racing:
@@ -127,17 +149,19 @@ def _race(arms: Sequence[Arm], score: Score, max_steps: int, *, best: Trial | No
         leader = best_of([*trials, *([best] if best else [])])
         racing = {
             _doubled(trial): trial
-            for trial in found
-            if 2 * trial.arm.steps <= max_steps and _may_win(trial, leader, newcomer=best is not None)
+            for place, trial in enumerate(found)
+            if 2 * trial.arm.steps <= max_steps
+            # The stronger an augmentation, the later it pays off.
+            and _may_win(trial, leader, stronger=best is None and any(each is leader for each in found[:place]))
         }
     return trials
 
 
-def _may_win(trial: Trial, leader: Trial, *, newcomer: bool) -> bool:
+def _may_win(trial: Trial, leader: Trial, *, stronger: bool) -> bool:
     """Whether an arm may be the best with twice the steps, if they bring as much as the last doubling did."""
     if trial.gain is None:  # nothing is known of its gain yet
-        return not newcomer or trial.mean > leader.mean - CLOSE
-    return trial.rising and trial.mean + trial.gain >= leader.mean
+        return stronger or trial.mean > leader.mean - CLOSE
+    return trial.rising and trial.promise >= leader.mean
 
 
 def _doubled(trial: Trial) -> Arm:
@@ -160,6 +184,12 @@ def _best_of_each_way(trials: Sequence[Trial]) -> list[Trial]:
     """Each way of training with the number of steps that was best for it, the best way first."""
     ways = {_way(trial): [each for each in trials if _way(each) == _way(trial)] for trial in trials}
     return sorted(map(best_of, ways.values()), key=lambda trial: trial.mean, reverse=True)
+
+
+def _most_promising(trials: Sequence[Trial]) -> list[Trial]:
+    """The best trials of the one or two ways of training that may be the best with twice the steps."""
+    leaders = sorted(_best_of_each_way(trials), key=lambda trial: trial.promise, reverse=True)[:2]
+    return [trial for trial in leaders if trial.promise >= leaders[0].promise - CLOSE]
 
 
 def _together(leader: Trial, added: Sequence[Trial]) -> list[Arm]:

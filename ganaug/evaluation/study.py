@@ -46,14 +46,16 @@ class UtilitySettings:
         seeds: Trainings of each arm that is judged, at least 2. They are spread evenly over the draws, where there are
             several, so there may be a few more.
         steps: Optimisation steps that the search for the best training without generated images begins with.
-        max_steps: Steps that it goes to at most. It doubles them as long as that pays off; for the best two, always.
+        max_steps: Steps that it goes to at most. It doubles them up to half of that as long as that pays off; the best
+            two then get all, if they are close.
         batch_size: Images in a step.
         augmentations: Augmentations that the search tries: none, classic (shifts), trivial or rand (TrivialAugment or
             RandAugment on top). The classifier's own, where it has one, is tried too.
         ratios: Fractions of the training set that are generated.
         margin: Smallest worthwhile difference, in points of balanced accuracy, fixed beforehand.
         horizontal_flip: Mirror images in classic augmentation; only where a mirrored image is still of its class.
-        learning_curve: Train with other numbers of real images too, to tell what a gain is worth in images.
+        learning_curve: Train with other numbers of real images too, where there is a difference beyond chance, to tell
+            what it is worth in images.
 
     Raises:
         InputError: a value is out of range.

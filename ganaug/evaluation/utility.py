@@ -19,7 +19,7 @@ from ganaug.evaluation.cells import Answers, Cells, Job, TrainsCells, answers_of
 from ganaug.evaluation.draws import Draws
 from ganaug.evaluation.learning_curve import LearningCurve, Worth, learning_curve
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
-from ganaug.evaluation.plan import SIDELINES, Plan, plan_of
+from ganaug.evaluation.plan import SIDELINES, Plan, plan_of, waits
 from ganaug.evaluation.search import Trial, best_of, choose_ratios, scorer, search_reference, whole
 from ganaug.evaluation.statistics import Difference, calibration_error, macro_f1, paired_difference, recalls
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
@@ -36,12 +36,13 @@ METHOD = (
     "those that are judged have different seeds too. So nothing that was chosen because it was lucky is judged by its "
     "luck.",
     "The reference is the best training without generated images, by its mean score on the validation images. The "
-    "search tries augmentations, each with twice the steps at least once, and again as long as that brings more than "
-    "half a point and the best is within reach; on top of the best, MixUp or CutMix; where classes are imbalanced, on "
-    "top of the best two, and oversampling and a class-balanced loss too. The best two of all get as many steps as "
-    "there may be, for one doubling may bring nothing by chance. Last come lower and higher learning rates. Where "
-    "there are fewer than 1,000 validation images, five-fold cross-validation adds the training images, if each class "
-    "has at least five.",
+    "search compares with at most half of the steps that there may be. It tries augmentations; those that are within "
+    "a point of the best, and those that are stronger than it and so pay off later, get twice the steps, and again as "
+    "long as that brings more than half a point and the best is within reach. On top of the best come MixUp or "
+    "CutMix; where classes are imbalanced, on top of the best two, and oversampling and a class-balanced loss too; "
+    "then lower and higher learning rates. The two trainings that promise most get all steps, if they are within a "
+    "point of each other, for one doubling may bring nothing by chance. Where there are fewer than 1,000 validation "
+    "images, five-fold cross-validation adds the training images, if each class has at least five.",
     "Generated images are added to exactly that training, with its steps, schedule and augmentation, at several "
     "ratios. The primary arm is the one with the highest mean score on the validation images.",
     "The interval is Student's t for the mean difference between primary arm and reference. New trainings and test "
@@ -53,10 +54,12 @@ METHOD = (
     "the 90 % interval lies within the margin that was fixed beforehand (two one-sided tests). Where neither is so, "
     "the evaluation cannot tell yet, and says what would.",
     "The verdict is one comparison for each generator. The other rows of the table are for orientation; their "
-    "intervals are not corrected for their number. One of them is the reference with more steps, in place of the time "
-    "that the generator's training took, but no more than four times as many.",
+    "intervals are not corrected for their number. One of them is the reference with twice the steps, in place of the "
+    "time that the generator's training took; if that pays, another has as many as fit into that time, but no more "
+    "than four times as many.",
     "What a difference is worth in real images is read off a power law fitted to the scores of the reference with "
-    "fewer and, where there are any, more real images. Its interval is a bootstrap over the seeds of that curve and "
+    "fewer and, where there are any, more real images, which are trained if there is a difference beyond chance. The "
+    "interval is a bootstrap over the seeds of that curve and "
     "the difference. Beyond the sizes that were measured it is an extrapolation.",
 )
 
@@ -254,15 +257,9 @@ def carry_out(plan: Plan, cells: TrainsCells) -> Utility:
     mixed = choose_ratios(study, reference.arm, scorer(cells, whole(study, validation), "the ratio"))
     primary = {name: best_of(each).arm for name, each in mixed.items()}
 
-    # Judge them by trainings of their own, spread over the draws. What stands beside them has some of the same seeds.
-    seeds, left_out = plan.judged_arms(reference, list(primary.values()))
-    done = iter(cells.run(plan.judging(seeds), "the verdict"))
-    held_out, on_test = study.held_out, slice(validation, None)
-    answers = {
-        arm: answers_of([next(done) for _ in range(often)], held_out).of(on_test) for arm, often in seeds.items()
-    }
-
-    curve = [arm for arm in seeds if arm == reference.arm or arm.scale != 1]
+    # Judge them by trainings of their own, spread over the draws.
+    answers, left_out = _judge(plan, cells, reference, list(primary.values()))
+    curve = [arm for arm in answers if arm == reference.arm or arm.scale != 1]
     sizes = [len(study.real_images(arm, 0)) for arm in curve]
     found = Utility(
         study=study,
@@ -271,7 +268,7 @@ def carry_out(plan: Plan, cells: TrainsCells) -> Utility:
         reference=reference,
         validation=plan.validation,
         test=plan.test,
-        arms={arm.name: _result(arm, answers, reference.arm, plan) for arm in seeds if arm.scale == 1},
+        arms={arm.name: _result(arm, answers, reference.arm, plan) for arm in answers if arm.scale == 1},
         verdicts={},
         curve=learning_curve(sizes, [answers[arm].first(SIDELINES).scores for arm in curve]),
         draws=len(plan.judged),
@@ -282,6 +279,42 @@ def carry_out(plan: Plan, cells: TrainsCells) -> Utility:
         cell_seconds=sum(cell.seconds for cell in cells.used),
     )
     return replace(found, verdicts={name: _verdict(found, arm) for name, arm in primary.items()})
+
+
+def _judge(
+    plan: Plan, cells: TrainsCells, reference: Trial, primary: Sequence[Arm]
+) -> tuple[dict[Arm, Answers], dict[str, str]]:
+    """Train what is judged, and what the verdicts give a reason for.
+
+    Returns:
+        tuple: the answers of each arm on the test images, in the order in which arms are shown, and what was not
+        trained, to the reason.
+    """
+    seeds, left_out = plan.judged_arms(reference, primary)
+    answers: dict[Arm, Answers] = {}
+
+    def train(arms: Sequence[Arm]) -> None:
+        done = iter(cells.run(plan.judging({arm: seeds[arm] for arm in arms}), "the verdict"))
+        for arm in arms:
+            found = answers_of([next(done) for _ in range(seeds[arm])], plan.study.held_out)
+            answers[arm] = found.of(slice(len(plan.validation), None))
+
+    # First the verdicts and what stands beside them. What stands beside them has some of the same seeds.
+    train([arm for arm in seeds if not waits(arm, reference.arm)])
+    curve, longer = ([arm for arm in seeds if arm not in answers and (arm.scale != 1) is of] for of in (True, False))
+
+    # Then still more steps, if twice as many pay off; and other numbers of images, if there is a difference on which
+    # they put a worth.
+    found = {arm: _result(arm, answers, reference.arm, plan).difference for arm in answers}
+    if any(each.low > 0 for arm, each in found.items() if each and arm.steps > reference.arm.steps):
+        train(longer)
+    else:
+        left_out |= {arm.name: "twice the steps brought no more than chance" for arm in longer}
+    if any(each.low > 0 or each.high < 0 for arm in primary if (each := found[arm])):
+        train(curve)
+    elif curve:
+        left_out["other numbers of real images"] = "no difference was more than chance, so none has a worth in images"
+    return {arm: answers[arm] for arm in seeds if arm in answers}, left_out
 
 
 def _result(arm: Arm, answers: Mapping[Arm, Answers], reference: Arm, plan: Plan) -> ArmResult:

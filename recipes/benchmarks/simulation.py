@@ -196,7 +196,7 @@ def made_up(counts: Sequence[int], first: int, *, train: bool) -> LabelledImages
 def simulate(case: Case, studies: int, *, seed: int = 0) -> dict[str, list[Judged]]:
     """Judge studies by both rules; rule to judgements."""
     train, held_out = made_up(TRAINING, 1_000_000, train=True), made_up(case.held_out, 0, train=False)
-    settings = UtilitySettings(seeds=case.seeds, ratios=case.ratios, learning_curve=False, max_steps=1000)
+    settings = UtilitySettings(seeds=case.seeds, ratios=case.ratios, learning_curve=False)
     generators: dict[str, Any] = {"it": object()}
     study = Study(train, held_out, generators, settings=settings)
     draws = Draws(tuple(Draw(train, generators) for _ in range(case.draws))) if case.draws > 1 else None

@@ -68,7 +68,7 @@ class Scripted(Cells):
         return found
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8))
 def test_no_search_takes_less_than_the_least_or_more_than_the_most(plan, tmp_path, seed):
     plan = plan.with_settings(replace(DEFAULTS, max_steps=8000, learning_curve=False))
     cells = Scripted(plan, tmp_path, seed)
@@ -90,8 +90,10 @@ def test_the_price_of_settings_that_leave_nothing_open_is_exact(plan, cells):
     assert price.most_cells == price.cells + FOLDS  # a still higher learning rate
     assert 60 * price.minutes == pytest.approx(100 * (price.cells + 2))
     assert 60 * price.most_minutes == pytest.approx(100 * (price.most_cells + 2))
-    # Four sizes of the training set, of which three are smaller than the given one; 0.125 of ten images is one.
-    assert price_of(plan.with_settings(settings), cells, STEPS_ALONE).cells == price.cells + 3 * 3
+    # Four sizes of the training set, of which three are smaller than the given one; 0.125 of ten images is one. They
+    # are needed only if there is a difference that they put a worth on.
+    with_curve = price_of(plan.with_settings(settings), cells, STEPS_ALONE)
+    assert (with_curve.cells, with_curve.most_cells) == (price.cells, price.most_cells + 3 * 3)
 
 
 def test_each_part_is_counted_where_it_is_used(study, plan, cells):
@@ -188,7 +190,7 @@ def test_a_budget_leaves_out_what_the_verdict_needs_least_first(study, tmp_path)
     assert price.sentence == whole.sentence
     left, minutes = [], price.most_minutes
     while settings != LEAST:
-        settings, price = budget(plan, cells, minutes := 0.93 * minutes)
+        settings, price = budget(plan, cells, minutes := 0.96 * minutes)
         assert price.most_minutes <= minutes or settings == LEAST
         left.append(settings)
 
@@ -214,7 +216,7 @@ def test_what_is_given_up_is_said_with_what_it_costs(plan, cells):
     assert len(price.given_up) == 1
     assert "learning curve" in price.given_up[0]
     assert "as without the budget" in price.sentence
-    settings, price = within_budget(plan, cells, STEPS_ALONE, 0.1 * minutes, fixed={"steps"})
+    settings, price = within_budget(plan, cells, STEPS_ALONE, minutes / 7, fixed={"steps"})
     assert settings.seeds == 3
     counts = plan.test.class_counts
     assert price.half_width == expected_half_width(3, counts) > expected_half_width(5, counts)
@@ -284,7 +286,7 @@ def test_seeds_are_given_up_in_whole_rounds_over_the_draws(study, tmp_path):
     draws = Draws(tuple(Draw(study.train, study.generators, None) for _ in range(2)))
     plan = plan_of(replace(study, settings=replace(DEFAULTS, seeds=7)), draws)
     cells = plan.cells(tmp_path, 1)
-    minutes = price_of(plan, cells, STEPS_ALONE).most_minutes / 10
+    minutes = price_of(plan, cells, STEPS_ALONE).most_minutes / 7
     least = within_budget(plan, cells, STEPS_ALONE, minutes, fixed={"steps"})[0]
     assert least.seeds == 4  # two of each draw; one of each would be fewer than three
 

@@ -77,7 +77,7 @@ def best_at(*by_steps: float) -> Callable[[Arm], float]:
 def test_the_search_is_told_apart_from_what_was_judged():
     report = reported(best_at(0.5, 0.7, 0.7, 0.7))
     assert report.reference == "real + classic + TrivialAugment"
-    assert [trial.steps for trial in report.search.trials if trial.name == report.reference][:3] == [1000, 2000, 4000]
+    assert {trial.steps for trial in report.search.trials if trial.name == report.reference} == {1000, 2000, 4000}
     assert [(trial.name, trial.steps) for trial in report.search.trials if trial.chosen] == [
         (report.reference, 2000),
         (report.generators[0].verdict.arm, 2000),
@@ -87,12 +87,12 @@ def test_the_search_is_told_apart_from_what_was_judged():
     assert report.search.cross_validated
     assert [arm.name for arm in report.arms] == [
         report.reference,
-        f"{report.reference}, 3 times the steps",
+        f"{report.reference}, 2 times the steps",
         f"{report.reference} + 50 % generated",
         "generated only",
     ]
-    assert [arm.steps for arm in report.arms] == [2000, 6000, 2000, 2000]
-    assert [arm.epochs for arm in report.arms] == pytest.approx([2000 / 3, 2000, 1000 / 3, 0])
+    assert [arm.steps for arm in report.arms] == [2000, 4000, 2000, 2000]
+    assert [arm.epochs for arm in report.arms] == pytest.approx([2000 / 3, 4000 / 3, 1000 / 3, 0])
     assert [len(arm.scores) for arm in report.arms] == [5, 3, 5, 3]
     json.dumps(asdict(report), allow_nan=False)
 
@@ -108,7 +108,7 @@ def test_the_search_is_told_apart_from_what_was_judged():
     ],
 )
 def test_whether_more_steps_would_help_the_reference(by_steps, max_steps, rising):
-    # The arm with three or four times the steps is judged, too.
+    # The arm with twice the steps is judged, too.
     report = reported(best_at(*by_steps, 0.7, 0.7), max_steps=max_steps)
     assert report.search.rising is rising
 

@@ -123,7 +123,7 @@ def test_only_images_that_a_filter_keeps_are_trained_on(parts, cells):
 
 
 def test_the_table_has_what_it_says(parts, cells):
-    found = judged(Noise(), parts, cells)
+    found = judged(Replay(parts[1]), parts, cells)
     reference, verdict = found.reference, found.verdicts["it"]
     assert list(found.arms) == [reference.arm.name, verdict.primary.arm.name, "generated only"]
     assert found.arms[reference.arm.name].difference is None
@@ -266,18 +266,38 @@ def test_a_ratio_is_chosen_on_validation_images_though_the_reference_is_cross_va
         assert len(job.study.held_out) == len(parts[3])
 
 
-def test_the_generators_time_is_spent_on_a_longer_training_too(parts):
-    """As long as four times the reference's at most; made-up trainings take a second."""
-    names = {}
-    for seconds in (0.5, 2.5, 100.0):
-        generator = Replay(parts[1])
-        generator.info = {"training": {"seconds": seconds}}
-        found = made_up(parts, MadeUpCells(), generator=generator)
-        (longer,) = [result for result in found.arms.values() if "times the steps" in result.arm.name]
-        assert longer.difference is not None
-        assert found.left_out == {}
-        names[seconds] = longer.arm.steps / found.reference.arm.steps
-    assert names == {0.5: 2, 2.5: 4, 100.0: 4}
+def paying(job: Job) -> float:
+    """The more steps, the better."""
+    return 0.2 + 0.7 * min(1.0, job.arm.steps / 8000)
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(0.5, [2]), (1.5, [2, 3]), (2.5, [2, 4]), (100.0, [2, 4])])
+def test_the_generators_time_is_spent_on_a_longer_training_too(parts, seconds, times):
+    """As long as four times the reference's at most, if twice as long pays; made-up trainings take a second."""
+    generator = Replay(parts[1])
+    generator.info = {"training": {"seconds": seconds}}
+
+    def longer(made: MadeUpCells):
+        found = made_up(parts, made, generator=generator)
+        results = [result for result in found.arms.values() if "times the steps" in result.arm.name]
+        assert all(result.difference is not None for result in results)
+        return [result.arm.steps / found.reference.arm.steps for result in results], found.left_out
+
+    assert longer(MadeUpCells(paying)) == (times, {})
+    tried, left_out = longer(MadeUpCells())
+    assert tried == [2]
+    assert [name.split(", ")[1] for name in left_out] == [f"{often} times the steps" for often in times[1:]]
+    assert set(left_out.values()) <= {"twice the steps brought no more than chance"}
+
+
+def test_a_learning_curve_is_trained_where_there_is_a_difference(parts):
+    train, known, further, held_out = parts
+    for gain, sizes in ((0.0, 1), (0.2, 5), (-0.2, 5)):
+        made = MadeUpCells(lambda job, gain=gain: 0.6 + gain * (0 < job.arm.ratio < 1))
+        study = Study(train, held_out, {"it": Replay(known)}, extra=further, settings=UtilitySettings())
+        found = carry_out(plan_of(study), made)
+        assert len(found.curve.images) == sizes
+        assert ("other numbers of real images" in found.left_out) is (sizes == 1)
 
 
 def test_a_verdict_says_that_the_classifiers_were_trained_too_briefly(parts):
@@ -290,7 +310,7 @@ def test_a_verdict_says_that_the_classifiers_were_trained_too_briefly(parts):
         result = found.arms[name]
         difference = replace(result.difference, estimate=gain, low=gain - 0.02, high=gain + 0.02)
         said.append(replace(found, arms={**found.arms, name: replace(result, difference=difference)}).too_short)
-    assert said[0].endswith("4 times the steps bring +5.0 points [3.0, 7.0]")
+    assert said[0].endswith("2 times the steps bring +5.0 points [3.0, 7.0]")
     assert said[1] == ""
 
 
