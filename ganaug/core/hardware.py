@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import math
 import os
 import sys
 import threading
@@ -111,8 +112,39 @@ def cpu_threads(requested: int | None) -> tuple[int, str]:
 
 def usable_cores() -> int:
     """How many cores this process may use; on macOS and Windows, which do not tell, how many there are."""
-    # The affinity mask, which taskset and many schedulers set.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # The affinity mask, which taskset and many schedulers set; and the limit of a container, which may be a fraction.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(cores, cores_of_cgroups())))
+
+
+def cores_of_cgroups(root: Path = Path("/")) -> float:
+    """How many cores' time Linux grants to the control groups that this process is in; infinite if it is not limited.
+
+    Args:
+        root (Path): of the file system.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return math.inf  # there are none, or none that can be seen
+    limits = [math.inf]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Version 2 has one tree, version 1 one for each kind of limit. A container sees its own group as the root;
+        # elsewhere a group has the limits of those above it too.
+        tree = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        group = tree / path.strip("/")
+        for each in (group, *group.parents[: len(group.parts) - len(tree.parts)]):
+            try:
+                quota, period = " ".join((each / name).read_text(encoding="utf-8") for name in files).split()
+            except OSError:
+                continue  # it is out of sight, or the uppermost one, which has no limit
+            if quota not in ("max", "-1"):
+                limits.append(float(quota) / float(period))
+    return min(limits)
 
 
 def _launcher_set_omp() -> bool:

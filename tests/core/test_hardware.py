@@ -1,5 +1,6 @@
 """Threads of torch: what a block changes is as it was when all have left it, in whatever order they do."""
 
+import math
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from ganaug.core.hardware import cpu_threads, keep_freed_memory, one_thread_each, usable_cores
+from ganaug.core.hardware import cores_of_cgroups, cpu_threads, keep_freed_memory, one_thread_each, usable_cores
 
 
 @pytest.mark.parametrize("first_to_leave", ["the first", "the second"])
@@ -158,7 +159,37 @@ def test_a_launchers_one_thread_is_told_from_the_users(monkeypatch, launcher, st
         parent.stdin.close()
 
 
+@pytest.mark.parametrize(
+    ("groups", "files", "cores"),
+    [
+        ("0::/\n", {"cpu.max": "250000 100000\n"}, 2.5),  # a container, version 2
+        ("0::/user/job\n", {"user/cpu.max": "400000 100000\n", "user/job/cpu.max": "max 100000\n"}, 4),
+        ("0::/job\n", {"job/cpu.max": "max 100000\n"}, math.inf),
+        (
+            "4:memory:/other\n2:cpuacct,cpu:/job\n0::/\n",  # version 1
+            {"cpu/job/cpu.cfs_quota_us": "150000\n", "cpu/job/cpu.cfs_period_us": "50000\n"},
+            3,
+        ),
+        ("1:cpu:/docker/1f\n", {"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+        (None, {}, math.inf),
+    ],
+)
+def test_a_containers_limit_counts(tmp_path, monkeypatch, groups, files, cores):
+    if groups is not None:
+        files = {"proc/self/cgroup": groups} | {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cores_of_cgroups(tmp_path) == cores
+    monkeypatch.setattr("ganaug.core.hardware.cores_of_cgroups", lambda: cores)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    assert usable_cores() == {0.5: 1, 2.5: 2, math.inf: 16}.get(cores, cores)
+
+
 def test_where_the_system_does_not_tell_which_cores_may_be_used_all_count(monkeypatch):
+    monkeypatch.setattr("ganaug.core.hardware.cores_of_cgroups", lambda: math.inf)
     if hasattr(os, "sched_getaffinity"):
         monkeypatch.setattr("os.sched_getaffinity", lambda _: {2, 5, 7})
         assert usable_cores() == 3

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 from dataclasses import asdict, replace
 from typing import ClassVar
 
@@ -382,6 +383,7 @@ def test_precision_follows_flag_then_launcher_then_hardware(monkeypatch):
 def test_cores_are_divided_unless_the_user_says_otherwise(monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)), raising=False)
+    monkeypatch.setattr("ganaug.core.hardware.cores_of_cgroups", lambda: math.inf)
     monkeypatch.setattr("os.getppid", lambda: 0)  # what started pytest has an environment of its own
     try:
         for environment, requested, expected in [
