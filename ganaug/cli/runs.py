@@ -148,11 +148,12 @@ def start_run(
         accelerator.print(f"going on after {checkpoint.facts['kimg']:.1f} kimg, from {checkpoint.path}")
     folder = run_folder(args, trainer, checkpoint) if accelerator.is_main_process else None
     _, why = cpu_threads(trainer.settings.cpu_threads)
+    shares = f", which compute {trainer.shares} shares of each batch side by side" if trainer.shares > 1 else ""
     accelerator.print(
         f"images: {trainer.data}\n"
         f"held back, to choose a generator by: {held_out or 'none, so the last one is saved'}\n"
         f"device: {accelerator.device}, processes: {accelerator.num_processes}, "
-        f"threads: {torch.get_num_threads()} ({why}), precision: {accelerator.mixed_precision}\n"
+        f"threads: {torch.get_num_threads()} ({why}){shares}, precision: {accelerator.mixed_precision}\n"
         f"output: {folder and folder.path}"
     )
     if args.summary:

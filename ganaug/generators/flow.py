@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ganaug.core.errors import InputError
 from ganaug.core.integers import to_int
+from ganaug.core.shares import each_image_by_itself
 from ganaug.generators.base import Generator, positive_multiple
 from ganaug.generators.convolutions import UpsampledConv2d
 from ganaug.generators.layers import halvings
@@ -197,6 +198,7 @@ class VelocityUNet(nn.Module):
             nn.GroupNorm(GROUPS, widths[0]), nn.SiLU(), _zeroed(nn.Conv2d(widths[0], channels, 3, padding=1))
         )
 
+    @each_image_by_itself
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """Velocity of images at a time.
 
@@ -207,6 +209,7 @@ class VelocityUNet(nn.Module):
         """
         return cast(Tensor, self.leave(self.features(x_t, t, condition)[-1]))
 
+    @each_image_by_itself
     def features(self, x_t: Tensor, t: Tensor, condition: Tensor) -> list[Tensor]:
         """What the network sees in images, from the first block on the way down to the last on the way up.
 

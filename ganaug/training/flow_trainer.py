@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ganaug.core.errors import InputError
 from ganaug.core.pixels import to_float, to_uint8
+from ganaug.core.shares import in_shares
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
 from ganaug.generators.flow import FlowGenerator
@@ -222,7 +223,7 @@ class FlowTrainer(Trainer):
             self.noise.start(number)
             for part in self.parts:
                 z, labels = self.batches.latent(number, part)
-                with self.accelerator.autocast():
+                with self.accelerator.autocast(), in_shares(self.shares):
                     if each_once and (number + 1) * self.batches.global_batch <= len(self.data):
                         images, labels = self.batches.real(number, part)
                         images = self.augment(images)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError, LoadError
 from ganaug.core.seeding import Purpose, random_stream
+from ganaug.core.shares import LEAST, can_be_shared, in_shares
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
 from ganaug.training.batches import BatchNoise, TrainingBatches
@@ -63,6 +64,8 @@ class Trainer(ABC):
         skipped (Tensor): 1 if an update of the last step was skipped, else 0; float, on the device.
         learning_rate_factor (float): multiplies all learning rates. Default: 1
         starts_trained (bool): whether the generator was trained before.
+        shares (int): into which batches are divided on a CPU, by the parts of networks that can be; see
+            :mod:`ganaug.core.shares`.
     """
 
     @usual_defaults()
@@ -103,6 +106,9 @@ class Trainer(ABC):
         self.starts_trained = bool(generator.info["training"]) or generator.seen_images is not None
         self._place(generator)
         self.ema = GeneratorEMA(generator, settings.ema_kimg * 1000)
+        self.shares = 1
+        if accelerator.device.type == "cpu" and not settings.compile and can_be_shared(generator):
+            self.shares = max(1, min(torch.get_num_threads(), settings.train_batch_size // LEAST))
 
     @classmethod  # noqa: B027 - most can be trained with all of them
     def check_settings(cls, settings: TrainingSettings, objective: GANObjective | None = None) -> None:
@@ -250,6 +256,10 @@ class Trainer(ABC):
         self._seed_noise(step)
         self._set_learning_rates(step)
         self.skipped = torch.zeros_like(self.skipped)
+        with in_shares(self.shares):
+            return self._step(step)
+
+    def _step(self, step: int) -> Monitors:
         buffers = [buffer for network, _ in self._trained.values() for buffer in network.buffers()]
         before = [buffer.clone() for buffer in buffers]
         monitors = self._update_networks(step)

@@ -51,7 +51,15 @@ class Process:
 
     def __call__(self, times: int = 1) -> Any:
         """Call the function this many times, wait, and return the last result."""
+        self.send(times)
+        return self.receive()
+
+    def send(self, times: int) -> None:
+        """Let it call the function this many times, without waiting for that."""
         self._mine.send(times)
+
+    def receive(self) -> Any:
+        """Wait for the calls, and return the last result."""
         return self._mine.recv()
 
     def close(self) -> None:

@@ -85,6 +85,28 @@ def test_images_are_drawn_in_few_passes_and_are_of_their_class(accelerator, tmp_
     assert abs(torch.where(labels == 1, left, right).mean() - 15) < 40
 
 
+def test_batches_are_computed_in_a_share_for_each_thread(accelerator):
+    """Through all phases: to the same bits each time, and nearly to those of whole batches."""
+
+    def train_in(threads: int) -> tuple[int, list[torch.Tensor]]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            trainer = trainer_of(build(), accelerator, train_batch_size=40, total_kimg=40 * STEPS / 1000)
+            with torch.random.fork_rng():
+                found = [trainer.step(step) for step in range(STEPS)]
+        finally:
+            torch.set_num_threads(before)
+        losses = torch.stack([next(iter(each.values())) for each in found])
+        return trainer.shares, [losses, *trainer.averaged_generator.state_dict().values()]
+
+    (one, whole), (two, shared), (_, again), (five, _) = map(train_in, (1, 2, 2, 5))
+    assert (one, two, five) == (1, 2, 2)  # a share has at least 16 images
+    assert all(map(torch.equal, shared, again))
+    torch.testing.assert_close(shared, whole, rtol=0.01, atol=0.001)
+    assert not all(map(torch.equal, shared, whole))  # or they were not shared
+
+
 def test_distillation_brings_images_nearer_to_the_teachers(accelerator):
     trainer = trainer_of(build(kind=FlowGenerator, steps=2), accelerator, total_kimg=4.8)
     flow, distillation = trainer.phases
