@@ -20,7 +20,7 @@ from ganaug.core.integers import to_int
 from ganaug.core.shares import each_image_by_itself
 from ganaug.generators.base import Generator, positive_multiple
 from ganaug.generators.convolutions import UpsampledConv2d
-from ganaug.generators.layers import halvings
+from ganaug.generators.layers import FloatGroupNorm, halvings
 from ganaug.hub.registry import register_generator
 
 NARROWEST = 32  # channels of the largest images inside
@@ -195,7 +195,7 @@ class VelocityUNet(nn.Module):
         self.enlarge = nn.ModuleList(UpsampledConv2d(wider, c) for c, wider in pairs)
         self.up = nn.ModuleList(_Block(2 * c, c) for c, _ in pairs)
         self.leave = nn.Sequential(
-            nn.GroupNorm(GROUPS, widths[0]), nn.SiLU(), _zeroed(nn.Conv2d(widths[0], channels, 3, padding=1))
+            FloatGroupNorm(GROUPS, widths[0]), nn.SiLU(), _zeroed(nn.Conv2d(widths[0], channels, 3, padding=1))
         )
 
     @each_image_by_itself
@@ -247,8 +247,8 @@ class _Block(nn.Module):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
-        self.before = nn.Sequential(nn.GroupNorm(GROUPS, c_in), nn.SiLU(), nn.Conv2d(c_in, c_out, 3, padding=1))
-        self.norm = nn.GroupNorm(GROUPS, c_out, affine=False)
+        self.before = nn.Sequential(FloatGroupNorm(GROUPS, c_in), nn.SiLU(), nn.Conv2d(c_in, c_out, 3, padding=1))
+        self.norm = FloatGroupNorm(GROUPS, c_out, affine=False)
         self.scale_shift = nn.Linear(CONDITION, 2 * c_out)
         self.after = nn.Sequential(nn.SiLU(), _zeroed(nn.Conv2d(c_out, c_out, 3, padding=1)))
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()

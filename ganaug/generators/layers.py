@@ -56,6 +56,21 @@ class ToImages(nn.Module):
         return str(self.channels)
 
 
+class FloatGroupNorm(nn.GroupNorm):
+    """GroupNorm in fp32 or wider, under autocast too: in bf16 and channels_last it takes ten times as long on a CPU.
+
+    Source: Wu and He 2018, "Group normalization", equations 1 to 7.
+    """
+
+    def _get_name(self) -> str:
+        return "GroupNorm"  # so that fingerprints of networks, which are of how they are printed, stay as they were
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalise float (N, C, H, W); the result has the same dtype."""
+        wide = values.to(torch.promote_types(values.dtype, torch.float32))
+        return super().forward(wide).to(values.dtype)
+
+
 class FloatTanh(nn.Module):
     """Tanh in fp32, under autocast too: in bf16 a dark pixel rounds to exactly -1 and no longer has a gradient."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganaug.generators.flow import CONDITION, GROUPS, FlowGenerator, VelocityUNet
-from ganaug.generators.layers import halvings
+from ganaug.generators.layers import FloatGroupNorm, halvings
 from ganaug.hub.registry import register_generator
 
 LOOK = 64  # features of each size of images inside, for the discriminator's heads
@@ -82,7 +82,7 @@ class FlowDiscriminator(nn.Module):
         self.projection = spectral_norm(nn.Embedding(num_classes, features))
         smallest = image_size // 2 // 2 ** halvings(image_size // 2)
         self.class_head = nn.Sequential(
-            nn.GroupNorm(GROUPS, width, affine=False), nn.Flatten(), nn.Linear(width * smallest**2, num_classes)
+            FloatGroupNorm(GROUPS, width, affine=False), nn.Flatten(), nn.Linear(width * smallest**2, num_classes)
         )
 
     def see_as(self, flow: FlowGenerator) -> None:
@@ -113,7 +113,7 @@ class FlowDiscriminator(nn.Module):
 def _look(channels: int) -> nn.Sequential:
     """Layers for what is seen in one size, float (N, channels, H, W) to (N, LOOK, ceil(H / 2), ceil(W / 2))."""
     return nn.Sequential(
-        nn.GroupNorm(GROUPS, channels, affine=False),
+        FloatGroupNorm(GROUPS, channels, affine=False),
         spectral_norm(nn.Conv2d(channels, LOOK, 1)),
         nn.LeakyReLU(SLOPE),
         spectral_norm(nn.Conv2d(LOOK, LOOK, 3, stride=2, padding=1)),

@@ -10,6 +10,7 @@ from helpers.images import small_images
 
 from ganaug import Generator, InputError, LabelledImages, sample
 from ganaug.generators import FlowGenerator
+from ganaug.generators.layers import FloatGroupNorm
 from ganaug.sampling.inference import InferenceCopy
 from ganaug.training import FlowTrainer, GANObjective, TrainingSettings, make_trainer, train
 
@@ -207,3 +208,15 @@ def test_flipped_images_are_drawn_where_flip_is_asked_for(accelerator):
     towards_right = (between[..., 4:].mean((1, 2, 3)) > between[..., :4].mean((1, 2, 3)))[clear]
     share = (towards_right != (labels[clear] == 1)).float().mean()
     assert 0.2 < share < 0.8
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_groups_are_normalised_in_single_precision_at_least(dtype):
+    values = torch.randn(4, 16, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3 + 50
+    values = values.to(dtype).contiguous(memory_format=torch.channels_last)
+    layer = FloatGroupNorm(8, 16).to(torch.promote_types(dtype, torch.float32))
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        normalised = layer(values)
+    exact = torch.nn.functional.group_norm(values.double(), 8)
+    assert normalised.dtype == dtype
+    assert (normalised.double() - exact).abs().max() < {torch.bfloat16: 0.02, torch.float32: 1e-3}.get(dtype, 1e-12)
