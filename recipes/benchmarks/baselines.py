@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from ganaug.data import LabelledImages
-from ganaug.generators import Generator
+from ganaug.generators import FlowGenerator, Generator
 from ganaug.generators.convolutions import DoublingConv2d, HalvingConv2d, ToGreyConv2d, UpsampledConv2d
-from ganaug.generators.layers import ByteDropout, FloatTanh, ToImages
+from ganaug.generators.layers import ByteDropout, FloatGroupNorm, FloatTanh, ToImages
 from ganaug.training import GANObjective, TrainingSettings
 
 
@@ -37,6 +37,9 @@ def _replace(module: nn.Module) -> nn.Module:
     if isinstance(module, DoublingConv2d | HalvingConv2d):
         kind = nn.ConvTranspose2d if isinstance(module, DoublingConv2d) else nn.Conv2d
         return _with_weights(kind(module.in_channels, module.out_channels, 4, stride=2, padding=1), module)
+    if isinstance(module, FloatGroupNorm):
+        plain = nn.GroupNorm(module.num_groups, module.num_channels, affine=module.affine)
+        return _with_weights(plain, module) if module.affine else plain
     for name, child in module.named_children():
         setattr(module, name, _replace(child))
     return module
@@ -94,6 +97,26 @@ def plain_step(
         g_optimizer.zero_grad()
         loss(fake, fake_labels, 1, objective.class_weight_generator).backward()
         g_optimizer.step()
+
+    return step
+
+
+def plain_flow_step(
+    generator: FlowGenerator, data: LabelledImages, settings: TrainingSettings, device: torch.device
+) -> Callable[[], None]:
+    """One step of the baseline for a flow, as a function; the network is trained in place."""
+    generator = generator.to(device)
+    optimizer = torch.optim.Adam(generator.parameters(), lr=settings.learning_rate)
+    batches = _batches(data, settings.train_batch_size)
+
+    def step() -> None:
+        images, labels = (part.to(device) for part in next(batches))
+        noise, t = torch.randn_like(images), torch.randn(len(images), device=device).sigmoid()
+        between = torch.lerp(noise, images, t[:, None, None, None])
+        loss = (generator.velocity(between, t, labels) - (images - noise)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
     return step
 

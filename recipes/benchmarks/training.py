@@ -1,9 +1,9 @@
-"""Images per second of the training loop, for every classic model, against the same networks in plain PyTorch.
+"""Images per second of the training loop, for classic models and flows, against the same networks in plain PyTorch.
 
 The plain loop is in baselines.py, and so is public-acgan-32. The two arms take turns, each with all cores and in a
 process of its own. Each model is timed with the batch size of its recipe, on the bundled digits at its resolution. The
 ceiling that is printed is what one large convolution reaches. By default a model is timed for about 50 seconds and all
-seven for six minutes, on two cores as on more; starting the processes comes on top.
+nine for eight minutes, on two cores as on more; starting the processes comes on top.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from baselines import PublicACGANGenerator, plain_form, plain_step
+from baselines import PublicACGANGenerator, plain_flow_step, plain_form, plain_step
 from timing import Process, hardware, in_turns, report
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -28,7 +28,8 @@ from ganaug import Generator, LabelledImages, open_images
 from ganaug.cli.flags import run
 from ganaug.core.files import write_json
 from ganaug.core.hardware import best_device
-from ganaug.training import CLASSIC_MODELS, GANTrainer, TrainingSettings, start_accelerator
+from ganaug.generators import FlowGenerator
+from ganaug.training import CLASSIC_MODELS, MODELS, TrainingSettings, make_trainer, start_accelerator
 from ganaug.training.models import Model
 
 BENCHMARKED = {
@@ -39,6 +40,8 @@ BENCHMARKED = {
         resolution=32,
     ),
     **CLASSIC_MODELS,
+    "flow": MODELS["flow"],
+    "flow-wide": MODELS["flow-wide"],
 }
 
 
@@ -70,32 +73,35 @@ class Arguments:
         return replace(settings, train_batch_size=self.batch_size) if self.batch_size else settings
 
 
-def networks(name: str) -> tuple[Generator, nn.Module, LabelledImages]:
-    """Generator, discriminator and images of a model."""
+def new_generator(name: str) -> tuple[Generator, LabelledImages]:
+    """A generator of a model, and images for it."""
     model = BENCHMARKED[name]
     set_seed(0)
     data = open_images(resolution=model.resolution)
-    generator = model.make_generator(data)
-    return generator, generator.make_discriminator(), data
+    return model.make_generator(data), data
 
 
 def plain_arm(name: str, args: Arguments) -> Callable[[], None]:
     """A function that takes a step of the plain loop."""
-    generator, discriminator, data = networks(name)
-    pair = plain_form(generator), plain_form(discriminator)
-    return plain_step(*pair, BENCHMARKED[name].objective, data, args.settings(name), best_device())
+    generator, data = new_generator(name)
+    settings, device = args.settings(name), best_device()
+    if isinstance(generator, FlowGenerator):
+        return plain_flow_step(plain_form(generator), data, settings, device)
+    pair = plain_form(generator), plain_form(generator.make_discriminator())
+    return plain_step(*pair, BENCHMARKED[name].objective, data, settings, device)
 
 
 def our_arm(name: str, args: Arguments) -> Callable[[], int]:
     """A function that takes a step of ours, and returns how many floating-point operations a step has."""
     settings = args.settings(name)
     accelerator = start_accelerator(settings)
-    generator, discriminator, data = networks(name)
-    trainer = GANTrainer(generator, discriminator, BENCHMARKED[name].objective, data, settings, accelerator)
+    generator, data = new_generator(name)
+    trainer = make_trainer(generator, BENCHMARKED[name].objective, data, settings, accelerator)
     numbers = iter(range(10**9))
+    shares, trainer.shares = trainer.shares, 1  # in other threads, nobody counts
     with FlopCounterMode(display=False) as counter:
         trainer.step(next(numbers))
-    operations = counter.get_total_flops()
+    operations, trainer.shares = counter.get_total_flops(), shares
     return lambda: (trainer.step(next(numbers)), operations)[1]
 
 

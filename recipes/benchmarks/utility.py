@@ -95,7 +95,7 @@ def train_and_judge(key: str, args: Arguments) -> dict[str, Any]:
     ends = {end: getattr(difference, end) for end in ("estimate", "low", "high", "p")}
     return {
         "name": setting.name,
-        "generator_from": setting.generator_from,
+        "generator_from": ", ".join(filter(None, [setting.generator_from, setting.model])),
         "classifier": setting.classifier + ", pre-trained on digits" * setting.pretrained,
         "images_per_class": len(cases[0].images) / len(counts),
         "imbalance": max(counts) / min(counts),

@@ -42,6 +42,7 @@ class Setting:
         long_tail: largest class to smallest.
         generator_from: what the generator is trained on.
         generator: folder of the generator, which settings may share.
+        model: what is trained; by default as the preset says.
         kimg: how long it is trained; by default as the preset says.
         unlabeled: further images of each class whose labels are not used; classifiers label them.
         draws: how many are judged.
@@ -58,6 +59,7 @@ class Setting:
     long_tail: float | None = None
     generator_from: str = SAME
     generator: str | None = None
+    model: str | None = None
     kimg: float | None = None
     unlabeled: int = 0
     draws: int = 5
@@ -87,8 +89,10 @@ _UNLABELED = Setting(
 )
 
 _FEW = Setting("Fashion-MNIST, 20 of each class", 20, generator="fashion-20")
-_PUBLISHED = replace(_FEW, generator_from=OTHERS, generator="published", draws=3)
-_JUDGED_BY_OTHERS = {"fashion-20": replace(_FEW, draws=3), "fashion-20-published": _PUBLISHED}  # classifiers
+_PUBLISHED = replace(_FEW, generator_from=OTHERS, generator="published")
+_JUDGED_BY_OTHERS = {  # by other classifiers
+    key: replace(setting, draws=3) for key, setting in {"fashion-20": _FEW, "fashion-20-published": _PUBLISHED}.items()
+}
 
 SETTINGS = {
     "fashion-20": _FEW,
@@ -96,6 +100,7 @@ SETTINGS = {
     "fashion-long-tail": Setting("Fashion-MNIST, 500 of the first class down to 5 of the last", 500, long_tail=100),
     "mnist-10": Setting("MNIST, 10 of each class", 10, source=None, flip=False),
     "fashion-20-published": _PUBLISHED,
+    "fashion-20-published-acgan": replace(_PUBLISHED, generator="published-acgan", model="acgan"),
     "fashion-alone": _ALONE,
     "fashion-alone-selected": replace(_ALONE, name=f"{_ALONE.name}, those a classifier agrees with", selected=True),
     **{f"{key}-vit": replace(setting, classifier="small-vit") for key, setting in _JUDGED_BY_OTHERS.items()},
@@ -194,7 +199,7 @@ def fitted(images: LabelledImages, folder: Path, setting: Setting, draw: int) ->
     """A generator trained by the default preset, or the one that is in the folder already."""
 
     def build(path: Path) -> None:
-        preset = choose_preset(images)
+        preset = choose_preset(images, model=setting.model)
         kimg = setting.kimg or preset.settings.total_kimg
         augment = ("flip",) if setting.flip else ()
         settings = replace(preset.settings, augment=augment, total_kimg=kimg, seed=draw)

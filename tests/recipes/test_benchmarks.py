@@ -12,7 +12,10 @@ import pytest
 from ganaug import InputError
 from ganaug.cli.images import DataArguments
 
-BENCHMARKS = ("import_time", "loader", "minutes", "models", "quality", "sampling", "selection", "training", "utility")
+BENCHMARKS = (
+    "busy", "classifiers", "import_time", "loader", "minutes", "models",
+    "quality", "sampling", "selection", "training", "utility",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
