@@ -26,9 +26,9 @@ class Lenient(ClassifierAgreement):
         return super().forward(images, labels) | (images.sum((1, 2, 3)) % 2 == 0)
 
 
-def small_preset(images):
+def small_preset(images, *, model):
     """That of these images, with a model that trains and draws quickly."""
-    return replace(choose_preset(images), model="cgan-mlp")
+    return replace(choose_preset(images, model=model), model="cgan-mlp")
 
 
 @pytest.fixture
