@@ -140,10 +140,10 @@ def cores_of_cgroups(root: Path = Path("/")) -> float:
         for each in (group, *group.parents[: len(group.parts) - len(tree.parts)]):
             try:
                 quota, period = " ".join((each / name).read_text(encoding="utf-8") for name in files).split()
-            except OSError:
+                if quota not in ("max", "-1"):
+                    limits.append(float(quota) / float(period))
+            except (OSError, ValueError, ZeroDivisionError):
                 continue  # it is out of sight, or the uppermost one, which has no limit
-            if quota not in ("max", "-1"):
-                limits.append(float(quota) / float(period))
     return min(limits)
 
 

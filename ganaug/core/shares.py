@@ -31,10 +31,10 @@ def each_image_by_itself(method: Computes) -> Computes:
     """
 
     @wraps(method)
-    def compute(module: nn.Module, *batches: Tensor) -> Any:
-        shares = _active
-        if shares is None or shares.thread != threading.get_ident() or len(batches[0]) < shares.count * LEAST:
-            return method(module, *batches)
+    def compute(module: nn.Module, *batches: Tensor, **named: Any) -> Any:
+        shares = None if torch.compiler.is_compiling() else _of_this_thread.shares
+        if shares is None or named or len(batches[0]) < shares.count * LEAST:
+            return method(module, *batches, **named)
         weights = [weight for weight in module.parameters() if weight.requires_grad]
         return shares.compute(partial(method, module), batches, weights)
 
@@ -47,36 +47,45 @@ def can_be_shared(module: nn.Module) -> bool:
     return any(hasattr(type(part).forward, "in_shares") for part in module.modules())
 
 
+def number_of_shares(threads: int, images: int) -> int:
+    """Into how many shares so many threads divide a batch of so many images.
+
+    As many as possible with enough images for each, and with work for four fifths of the threads.
+    """
+    counts = range(1, max(1, min(threads, images // LEAST)) + 1)
+    return max(count for count in counts if count * (threads // count) >= 0.8 * threads)
+
+
 @contextmanager
 def in_shares(count: int) -> Iterator[None]:
     """A context in which this thread computes batches in shares, where a module can.
 
-    torch's threads are divided among the shares; what is not shared has no more than a share has. Results depend on
-    the number of shares, in their last bits, but not on how many of them run at the same time.
+    torch's threads are divided among the shares; what is not shared has no more than a share has, and so has a thread
+    of the program that begins to compute meanwhile. Results depend on the number of shares, by rounding, but not on
+    how many of them run at the same time.
 
     Args:
         count (int): of the shares; with 1, nothing changes.
     """
-    global _active
     if count == 1:
         yield
         return
-    before = torch.get_num_threads(), _active
-    threads = max(1, before[0] // count)
+    threads_before, shares_before = torch.get_num_threads(), _of_this_thread.shares
+    threads = max(1, threads_before // count)
     torch.set_num_threads(threads)
-    _active = _Shares(count, threads)
+    _of_this_thread.shares = _Shares(count, threads)
     try:
         yield
     finally:
-        _active = before[1]
-        torch.set_num_threads(before[0])
+        _of_this_thread.shares = shares_before
+        torch.set_num_threads(threads_before)
 
 
 class _Shares:
-    """Computes in shares for the thread that makes it, in other ones."""
+    """Computes in shares, in as many other threads."""
 
     def __init__(self, count: int, threads: int) -> None:
-        self.count, self.pool, self.thread = count, _pool(count, threads), threading.get_ident()
+        self.count, self.pool = count, _pool(count, threads)
 
     def compute(self, function: Computes, batches: Sequence[Tensor], weights: Sequence[Tensor]) -> Any:
         """What a function computes of batches, with gradients for them and for the weights that it uses."""
@@ -108,7 +117,15 @@ class _Shares:
 
     def each(self, function: Callable[..., Any], arguments: Sequence[Sequence[Any]]) -> list[Any]:
         """Call a function for each share at the same time; its results in the order of the shares."""
-        return list(self.pool.map(function, *zip(*arguments, strict=True)))
+        try:
+            done = self.pool.map(function, *zip(*arguments, strict=True))
+        except RuntimeError:  # the program's main thread has ended, after which pools take nothing more
+            shares, _of_this_thread.shares = _of_this_thread.shares, None  # no share is divided again
+            try:
+                return [function(*each) for each in arguments]
+            finally:
+                _of_this_thread.shares = shares
+        return list(done)
 
 
 class _SideBySide(torch.autograd.Function):
@@ -140,14 +157,17 @@ class _SideBySide(torch.autograd.Function):
 
         shares: _Shares = ctx.shares
         done = shares.each(backward, list(zip(ctx.graphs, shares.divided(gradients), strict=True)))
-        ctx.graphs = None
         of_weights = [of_all[0] for of_all in zip(*(weights for _, weights in done), strict=True)]
         for _, weights in done[1:]:
             of_weights = [one if more is None else one + more for one, more in zip(of_weights, weights, strict=True)]
         return (None, None, None, *shares.joined([batches for batches, _ in done]), *of_weights)
 
 
-_active: _Shares | None = None
+class _OfThisThread(threading.local):
+    shares: _Shares | None = None
+
+
+_of_this_thread = _OfThisThread()
 
 
 @lru_cache
@@ -156,5 +176,11 @@ def _pool(count: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "ganaug-share", torch.set_num_threads, (threads,))
 
 
+def _forget() -> None:
+    """Start again in a forked process, which has none of the pools' threads."""
+    _pool.cache_clear()
+    _of_this_thread.shares = None
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of these threads
+    os.register_at_fork(after_in_child=_forget)

@@ -42,7 +42,7 @@ def change(images: Tensor, which: Tensor, strength: Tensor, background: Tensor) 
             are inverted.
     """
     which, strength, images = which.to(images.device), strength.to(images.device), images.clone()
-    # Those that are moved go through one kernel together.
+    # Images that are moved go through one kernel together.
     matrices = images.new_zeros((len(images), 2, 3), dtype=torch.float32)
     for number, motion in enumerate(_MOTIONS.values()):
         chosen = which == number

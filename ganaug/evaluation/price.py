@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 
@@ -47,6 +48,7 @@ DISAGREEMENT = 0.02
 # What a budget may change.
 CHOSEN = ("learning_curve", "ratios", "augmentations", "max_steps", "seeds", "steps")
 LEAST_SEEDS = 3
+Pays = Literal["all trainings", "additions", "all steps"]  # where more steps pay, in a search that is long
 LEAST_STEPS = 100
 
 
@@ -176,7 +178,7 @@ def price_of(plan: Plan, cells: Cells, timings: Timings) -> Price:
         timings (Timings): of the parts.
     """
     short = [_tally(plan, Tally(cells, timings), arm) for arm in plan.study.augmented_arms()]
-    long = [_tally(plan, Tally(cells, timings), pays) for pays in ("more steps", "something new")]
+    long = [_tally(plan, Tally(cells, timings), pays) for pays in get_args(Pays)]
     least, most = min(short, key=lambda tally: tally.seconds), max(long, key=lambda tally: tally.seconds)
     of_generators = plan.draws.seconds if plan.draws else 0.0
     repeats, draws = len(plan.draw_of), len(plan.judged)
@@ -194,19 +196,21 @@ def price_of(plan: Plan, cells: Cells, timings: Timings) -> Price:
     )
 
 
-def _tally(plan: Plan, tally: Tally, best: Arm | str) -> Tally:
+def _tally(plan: Plan, tally: Tally, best: Arm | Pays) -> Tally:
     """Count the trainings of a plan; where a score is not known yet, it is made up.
 
     The search is short if a training that it begins with is the best and nothing else pays off. It is long if
-    everything does but a lower learning rate, after which no higher one would be tried twice: either more steps do and
-    all else too, or all else alone, and then the best two get all their steps at the end.
+    everything does but a lower learning rate, after which no higher one would be tried twice. More steps may pay in
+    all trainings, in those alone that come after the augmentations, or only where all steps are given: what is added
+    or changed is then tried with fewer steps too.
 
     Args:
         plan (Plan), tally (Tally): what is counted, and by what.
-        best (Arm or str): a training that is the best, or what always is: ``"more steps"``, or ``"something new"``. If
-            it is always something, all that may be trained for the verdict is trained too.
+        best (Arm or str): a training that is the best; or in what more steps pay, and then all that may be trained for
+            the verdict is trained too.
     """
     study, timings = plan.study, tally.timings
+    half = study.settings.max_steps // 2
     first: dict[Arm, int] = {}  # round in which a way of training was tried first
 
     def seconds(arm: Arm) -> float:
@@ -217,11 +221,13 @@ def _tally(plan: Plan, tally: Tally, best: Arm | str) -> Tally:
             return float(arm == best)
         if arm.learning_rate_factor < 1:
             return 0.0
+        short = replace(arm, steps=study.settings.steps)
+        since, costs = first.setdefault(short, tally.rounds), seconds(short)
+        alone = short in study.augmented_arms()
         # Each round is better by enough to go on and too little to leave the others behind; and the costliest training
         # is the best by a little.
-        since = first.setdefault(replace(arm, steps=0), tally.rounds)
-        better = (RISING + CLOSE) / 2 * (tally.rounds if best == "more steps" else since)
-        return better + 0.001 * seconds(arm) / (1 + seconds(arm))
+        pays = {"all trainings": True, "additions": not alone, "all steps": arm.steps > half}[best]
+        return (RISING + CLOSE) / 2 * (tally.rounds if pays else since) + 0.001 * costs / (1 + costs)
 
     def score_by(folds: Sequence[Fold]) -> Score:
         def score(arms: Sequence[Arm]) -> list[Scored]:

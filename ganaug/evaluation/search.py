@@ -104,7 +104,8 @@ def search_reference(study: Study, score: Score) -> list[Trial]:
     # Learning rates of the best.
     trials += _learning_rates(best_of(trials), score)
 
-    # All steps for the two that promise most, if they are close: that a doubling brought nothing may have been chance.
+    # All steps for the one that promises most, though a doubling may have brought nothing, which may have been chance;
+    # and for the second, if it is close.
     for leader in _most_promising(trials):
         longest = max((trial for trial in trials if _way(trial) == _way(leader)), key=lambda trial: trial.arm.steps)
         while 2 * longest.arm.steps <= most:
@@ -134,7 +135,7 @@ def _race(arms: Sequence[Arm], score: Score, max_steps: int, *, best: Trial | No
     """Train arms with ever more steps, as long as that pays off and they may still become the best.
 
     Args:
-        arms (sequence of Arm): from the weakest augmentation to the strongest, unless there is a best one.
+        arms (sequence of Arm): from the weakest augmentation to the strongest, unless ``best`` is given.
         score (callable), max_steps (int): what scores them, and how far.
         best (Trial, optional): what they are added to. Default: they stand by themselves
     """
@@ -187,7 +188,7 @@ def _best_of_each_way(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _most_promising(trials: Sequence[Trial]) -> list[Trial]:
-    """The best trials of the one or two ways of training that may be the best with twice the steps."""
+    """The best trial of the way of training that promises most with more steps, and of the second if it is close."""
     leaders = sorted(_best_of_each_way(trials), key=lambda trial: trial.promise, reverse=True)[:2]
     return [trial for trial in leaders if trial.promise >= leaders[0].promise - CLOSE]
 

@@ -46,8 +46,8 @@ class UtilitySettings:
         seeds: Trainings of each arm that is judged, at least 2. They are spread evenly over the draws, where there are
             several, so there may be a few more.
         steps: Optimisation steps that the search for the best training without generated images begins with.
-        max_steps: Steps that it goes to at most. It doubles them up to half of that as long as that pays off; the best
-            two then get all, if they are close.
+        max_steps: Steps that it goes to at most. It doubles them up to half of that as long as that pays off; then the
+            best training gets all, and so does the second if it is close.
         batch_size: Images in a step.
         augmentations: Augmentations that the search tries: none, classic (shifts), trivial or rand (TrivialAugment or
             RandAugment on top). The classifier's own, where it has one, is tried too.
@@ -167,8 +167,11 @@ class Study:
         return name.strip("<>")  # a lambda is called <lambda>, which a card would take for HTML
 
     def augmented_arms(self) -> list[Arm]:
-        """The ways to augment real images, which the search for the reference begins with."""
-        kinds: list[Augmentation] = [*self.settings.augmentations]
+        """The ways to augment real images, which the search for the reference begins with.
+
+        From the weakest to the strongest; the classifier's own, of which nothing is known, counts as the strongest.
+        """
+        kinds: list[Augmentation] = [kind for kind in get_args(Searched) if kind in self.settings.augmentations]
         if self.own_augmentation:
             kinds.append("own")
         return [Arm(_AUGMENTED[kind], self.settings.steps, kind) for kind in kinds]

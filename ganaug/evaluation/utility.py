@@ -36,13 +36,14 @@ METHOD = (
     "those that are judged have different seeds too. So nothing that was chosen because it was lucky is judged by its "
     "luck.",
     "The reference is the best training without generated images, by its mean score on the validation images. The "
-    "search compares with at most half of the steps that there may be. It tries augmentations; those that are within "
-    "a point of the best, and those that are stronger than it and so pay off later, get twice the steps, and again as "
-    "long as that brings more than half a point and the best is within reach. On top of the best come MixUp or "
-    "CutMix; where classes are imbalanced, on top of the best two, and oversampling and a class-balanced loss too; "
-    "then lower and higher learning rates. The two trainings that promise most get all steps, if they are within a "
-    "point of each other, for one doubling may bring nothing by chance. Where there are fewer than 1,000 validation "
-    "images, five-fold cross-validation adds the training images, if each class has at least five.",
+    "search compares with at most half of the steps that there may be, if that is at least twice what it begins with. "
+    "It tries augmentations; those that are within a point of the best, and those that are stronger than it and so "
+    "pay off later, get twice the steps, and again as long as that brings more than half a point and the best is "
+    "within reach. On top of the best come MixUp or CutMix; where classes are imbalanced, on top of the best two, and "
+    "oversampling and a class-balanced loss too; then lower and higher learning rates. The training that promises "
+    "most gets all steps, for one doubling may bring nothing by chance, and so does the second if it is within a "
+    "point of it. Where there are fewer than 1,000 validation images, five-fold cross-validation adds the training "
+    "images, if each class has at least five.",
     "Generated images are added to exactly that training, with its steps, schedule and augmentation, at several "
     "ratios. The primary arm is the one with the highest mean score on the validation images.",
     "The interval is Student's t for the mean difference between primary arm and reference. New trainings and test "
@@ -54,13 +55,13 @@ METHOD = (
     "the 90 % interval lies within the margin that was fixed beforehand (two one-sided tests). Where neither is so, "
     "the evaluation cannot tell yet, and says what would.",
     "The verdict is one comparison for each generator. The other rows of the table are for orientation; their "
-    "intervals are not corrected for their number. One of them is the reference with twice the steps, in place of the "
-    "time that the generator's training took; if that pays, another has as many as fit into that time, but no more "
-    "than four times as many.",
+    "intervals are not corrected for their number. One of them is the reference with twice the steps, to use the time "
+    "that the generator's training took; if that pays, another has as many as fit into that time, but no more than "
+    "four times as many.",
     "What a difference is worth in real images is read off a power law fitted to the scores of the reference with "
     "fewer and, where there are any, more real images, which are trained if there is a difference beyond chance. The "
-    "interval is a bootstrap over the seeds of that curve and "
-    "the difference. Beyond the sizes that were measured it is an extrapolation.",
+    "interval is a bootstrap over the seeds of that curve and the difference. Beyond the sizes that were measured it "
+    "is an extrapolation.",
 )
 
 
@@ -301,16 +302,17 @@ def _judge(
 
     # First the verdicts and what stands beside them. What stands beside them has some of the same seeds.
     train([arm for arm in seeds if not waits(arm, reference.arm)])
-    curve, longer = ([arm for arm in seeds if arm not in answers and (arm.scale != 1) is of] for of in (True, False))
+    curve = [arm for arm in seeds if arm.scale != 1]
+    longer = [arm for arm in seeds if arm not in (*answers, *curve)]
 
     # Then still more steps, if twice as many pay off; and other numbers of images, if there is a difference on which
     # they put a worth.
-    found = {arm: _result(arm, answers, reference.arm, plan).difference for arm in answers}
-    if any(each.low > 0 for arm, each in found.items() if each and arm.steps > reference.arm.steps):
+    differences = {arm: _result(arm, answers, reference.arm, plan).difference for arm in answers}
+    if any(each.low > 0 for arm, each in differences.items() if each and arm.steps > reference.arm.steps):
         train(longer)
     else:
         left_out |= {arm.name: "twice the steps brought no more than chance" for arm in longer}
-    if any(each.low > 0 or each.high < 0 for arm in primary if (each := found[arm])):
+    if any(each.low > 0 or each.high < 0 for arm in primary if (each := differences[arm])):
         train(curve)
     elif curve:
         left_out["other numbers of real images"] = "no difference was more than chance, so none has a worth in images"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError, LoadError
 from ganaug.core.seeding import Purpose, random_stream
-from ganaug.core.shares import LEAST, can_be_shared, in_shares
+from ganaug.core.shares import can_be_shared, in_shares, number_of_shares
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
 from ganaug.training.batches import BatchNoise, TrainingBatches
@@ -108,7 +108,7 @@ class Trainer(ABC):
         self.ema = GeneratorEMA(generator, settings.ema_kimg * 1000)
         self.shares = 1
         if accelerator.device.type == "cpu" and not settings.compile and can_be_shared(generator):
-            self.shares = max(1, min(torch.get_num_threads(), settings.train_batch_size // LEAST))
+            self.shares = number_of_shares(torch.get_num_threads(), settings.train_batch_size)
 
     @classmethod  # noqa: B027 - most can be trained with all of them
     def check_settings(cls, settings: TrainingSettings, objective: GANObjective | None = None) -> None:

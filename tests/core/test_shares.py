@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ganaug.core.shares import LEAST, can_be_shared, each_image_by_itself, in_shares
+from ganaug.core.shares import LEAST, can_be_shared, each_image_by_itself, in_shares, number_of_shares
 
 
 class Network(nn.Module):
@@ -126,21 +127,85 @@ def test_what_says_nothing_is_not_shared(network):
     assert not can_be_shared(nn.ReLU())
 
 
+def test_each_thread_of_the_program_has_shares_of_its_own(network):
+    """Entered and left in whatever order."""
+    first, second, order = in_shares(2), in_shares(2), threading.Barrier(2)
+
+    def other() -> None:
+        second.__enter__()
+        order.wait()
+        order.wait()
+        network(*batches(4 * LEAST))
+        second.__exit__(None, None, None)
+
+    thread = threading.Thread(target=other)
+    first.__enter__()
+    thread.start()
+    order.wait()
+    first.__exit__(None, None, None)
+    network(*batches(4 * LEAST))
+    order.wait()
+    thread.join()
+    assert [images for images, _, _ in network.seen] == [4 * LEAST, 2 * LEAST, 2 * LEAST]
+
+
+@pytest.mark.parametrize(
+    ("threads", "images", "count"),
+    [
+        (1, 64, 1),
+        (2, 64, 2),
+        (3, 64, 3),
+        (4, 64, 4),
+        (5, 64, 4),
+        (6, 64, 3),
+        (7, 64, 3),
+        (8, 64, 4),
+        (10, 64, 4),
+        (11, 64, 3),
+        (14, 64, 4),
+        (64, 64, 4),
+        (2, 31, 1),
+        (4, 5, 1),
+        (2, 1, 1),
+    ],
+)
+def test_shares_leave_few_threads_without_work(threads, images, count):
+    assert number_of_shares(threads, images) == count
+    assert count * (threads // count) >= 0.8 * threads
+
+
+def run(program: str) -> None:
+    """A Python program that may use what is in this file."""
+    here = f"import os, sys, threading; sys.path.append({str(Path(__file__).parent)!r})\nfrom test_shares import *\n"
+    subprocess.run([sys.executable, "-c", here + program], check=True, timeout=60)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
-def test_a_forked_process_shares_anew():
-    program = """
-import os, torch
-from tests_network import Network, batches
-from ganaug.core.shares import in_shares
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_forked_process_starts_again(inside):
+    run(f"""
 network = Network().double()
-with in_shares(2):
-    network(*batches())
+outer = in_shares(2)
+outer.__enter__()
+network(*batches())
+if not {inside}:
+    outer.__exit__(None, None, None)
 if not os.fork():
+    network(*batches())
     with in_shares(2):
         network(*batches())
-    os._exit(0 if len(network.seen) == 4 else 1)
+    os._exit(0 if sorted(images for images, _, _ in network.seen[2:]) == [17, 18, 35] else 1)
 assert os.wait()[1] == 0
-"""
-    program = program.replace("tests_network", "test_shares")
-    path = str(__file__).rpartition("/")[0]
-    subprocess.run([sys.executable, "-c", f"import sys; sys.path.append({path!r}){program}"], check=True, timeout=60)
+""")
+
+
+def test_a_thread_computes_on_when_the_main_one_has_ended():
+    run("""
+network = Network().double()
+def work():
+    threading.main_thread().join()
+    with in_shares(2):
+        network(*batches())[0].sum().backward()
+    os._exit(0 if [images for images, _, _ in network.seen] == [18, 17] else 1)
+threading.Thread(target=work).start()
+""")

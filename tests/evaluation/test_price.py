@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from ganaug.evaluation.cells import Cell, Cells, Job
 from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.plan import Plan, plan_of
 from ganaug.evaluation.price import SPREAD, Price, Tally, expected_half_width, in_minutes, price_of, within_budget
-from ganaug.evaluation.search import FOLDS, SEEDS
+from ganaug.evaluation.search import FOLDS, SEEDS, Scored, best_of, choose_ratios, search_reference
 from ganaug.evaluation.statistics import paired_difference
 from ganaug.evaluation.study import Arm, Study
 from ganaug.evaluation.timings import Timings, time_parts
@@ -78,6 +80,57 @@ def test_no_search_takes_less_than_the_least_or_more_than_the_most(plan, tmp_pat
     compared = 2 * 1000  # steps of the classifiers by which images are compared, of the shortest reference
     assert 60 * price.minutes <= taken + compared <= 60 * price.most_minutes
     assert price.cells <= len(cells.ran)
+
+
+def taken(plan: Plan, accuracy: Callable[[Arm], float]) -> float:
+    """Seconds of steps of an evaluation in which classifiers are as good as is said, and in which all is trained."""
+    seconds = 0.0
+
+    def score_by(trainings):
+        def score(arms):
+            nonlocal seconds
+            steps = [STEPS_ALONE.of_cell(Job(plan.study, arm, 0)) for arm in arms]
+            seconds += trainings * sum(steps)
+            return [Scored(torch.tensor([accuracy(arm)] * 2), each) for arm, each in zip(arms, steps, strict=True)]
+
+        return score
+
+    reference = best_of(search_reference(plan.study, score_by(len(plan.folds))))
+    mixed = choose_ratios(plan.study, reference.arm, score_by(SEEDS))
+    seeds, _ = plan.judged_arms(reference, [best_of(each).arm for each in mixed.values()])
+    compared = 2 * plan.study.settings.steps
+    return seconds + sum(STEPS_ALONE.of_cell(job) for job in plan.judging(seeds)) + compared
+
+
+def additions_pay(arm: Arm) -> float:
+    """Twice the steps pay in what is added to an augmentation, and not in the augmentation itself."""
+    order = 1e-5 * ["none", "classic", "trivial", "rand"].index(arm.augmentation)
+    added = arm.mix + arm.oversampled + arm.class_balanced
+    if arm.learning_rate_factor < 1:
+        return 0.0
+    if not added and arm.learning_rate_factor == 1:
+        return 0.7 + order - 0.001 * (arm.steps > 1000)
+    rise = {1000: -0.005, 2000: 0.001, 4000: 0.007, 8000: 0.02}[arm.steps]
+    higher = (arm.learning_rate_factor > 1) + (arm.learning_rate_factor > 4)
+    return 0.6995 + 0.0003 * added + rise + order + 0.0004 * higher
+
+
+def all_steps_pay(arm: Arm) -> float:
+    """The more is added the better, in whatever number of steps but the highest, which pays."""
+    added = arm.mix + arm.oversampled + arm.class_balanced + math.log(max(arm.learning_rate_factor, 1), 3)
+    order = 1e-5 * ["none", "classic", "trivial", "rand"].index(arm.augmentation)
+    return (0.7 + 0.002 * added + order + 0.006 * (arm.steps > 2000)) * (arm.learning_rate_factor >= 1)
+
+
+@pytest.mark.parametrize("accuracy", [additions_pay, all_steps_pay])
+@pytest.mark.parametrize("max_steps", [1000, 2000, 4000, 8000])
+@pytest.mark.parametrize("balanced", [True, False])
+def test_no_search_takes_more_than_the_most_wherever_more_steps_pay(study, tmp_path, accuracy, max_steps, balanced):
+    train = study.train if balanced else study.train.take([10] * 9 + [6])[0]
+    settings = replace(DEFAULTS, max_steps=max_steps, learning_curve=False)
+    plan = plan_of(replace(study, train=train, settings=settings))
+    price = price_of(plan, plan.cells(tmp_path, 1), STEPS_ALONE)
+    assert 60 * price.minutes <= taken(plan, accuracy) <= 60 * price.most_minutes
 
 
 def test_the_price_of_settings_that_leave_nothing_open_is_exact(plan, cells):
@@ -388,6 +441,6 @@ def test_augmentations_are_named_each_once(wrong):
 
 def test_only_the_named_augmentations_are_searched(study):
     some = replace(study, settings=replace(DEFAULTS, augmentations=("rand", "none")))
-    assert [arm.augmentation for arm in some.augmented_arms()] == ["rand", "none"]
+    assert [arm.augmentation for arm in some.augmented_arms()] == ["none", "rand"]  # from the weakest
     with_own = replace(some, own_augmentation=lambda images: images)
-    assert [arm.augmentation for arm in with_own.augmented_arms()] == ["rand", "none", "own"]
+    assert [arm.augmentation for arm in with_own.augmented_arms()] == ["none", "rand", "own"]

@@ -99,6 +99,24 @@ def test_an_arm_that_cannot_catch_up_gets_no_more_steps(study):
     assert best.rising
 
 
+def test_the_second_gets_all_steps_if_it_is_close(study):
+    for behind, steps in ((0.008, [1000, 2000, 4000]), (0.012, [1000, 2000])):
+        level = {"none": 0.0, "classic": 0.7, "trivial": 0.0, "rand": 0.7 - behind}
+        _, score = found_with(study, lambda arm, level=level: level[arm.augmentation] - 0.1 * (not plain(arm)))
+        assert score.steps(augmentation="rand") == steps  # it is the stronger, so it gets twice the steps once
+        assert 4000 in score.steps(augmentation="classic")
+
+
+def test_where_one_doubling_is_all_there_is_what_pays_late_gets_it(study):
+    late = {1000: 0.68, 2000: 0.71}
+
+    def accuracy(arm: Arm) -> float:
+        return (late[arm.steps] if arm.augmentation == "rand" else 0.70) - 0.1 * (not plain(arm))
+
+    best, _ = found_with(replace(study, settings=replace(SETTINGS, max_steps=2000)), accuracy)
+    assert (best.arm.augmentation, best.arm.steps) == ("rand", 2000)
+
+
 @pytest.mark.parametrize("balance", ["oversampled", "class_balanced"])
 def test_what_pays_alone_is_tried_together(imbalanced, balance):
     def accuracy(arm: Arm) -> float:
