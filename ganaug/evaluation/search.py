@@ -104,9 +104,9 @@ def search_reference(study: Study, score: Score) -> list[Trial]:
     # Learning rates of the best.
     trials += _learning_rates(best_of(trials), score)
 
-    # All steps for the one that promises most, though a doubling may have brought nothing, which may have been chance;
-    # and for the second, if it is close.
-    for leader in _most_promising(trials):
+    # All steps for the best, though a doubling may have brought nothing, which may have been chance; and for the one
+    # beside it that promises most, if that is close.
+    for leader in _finalists(trials):
         longest = max((trial for trial in trials if _way(trial) == _way(leader)), key=lambda trial: trial.arm.steps)
         while 2 * longest.arm.steps <= most:
             arm = _doubled(longest)
@@ -187,10 +187,12 @@ def _best_of_each_way(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(map(best_of, ways.values()), key=lambda trial: trial.mean, reverse=True)
 
 
-def _most_promising(trials: Sequence[Trial]) -> list[Trial]:
-    """The best trial of the way of training that promises most with more steps, and of the second if it is close."""
-    leaders = sorted(_best_of_each_way(trials), key=lambda trial: trial.promise, reverse=True)[:2]
-    return [trial for trial in leaders if trial.promise >= leaders[0].promise - CLOSE]
+def _finalists(trials: Sequence[Trial]) -> list[Trial]:
+    """The best trial, and of the other ways of training one that may be as good with more steps, if there is one."""
+    best = best_of(trials)
+    others = [trial for trial in _best_of_each_way(trials) if _way(trial) != _way(best)]
+    second = max(others, key=lambda trial: trial.promise, default=best)
+    return [best, second] if second is not best and second.promise >= best.promise - CLOSE else [best]
 
 
 def _together(leader: Trial, added: Sequence[Trial]) -> list[Arm]:

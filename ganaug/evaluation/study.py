@@ -47,7 +47,7 @@ class UtilitySettings:
             several, so there may be a few more.
         steps: Optimisation steps that the search for the best training without generated images begins with.
         max_steps: Steps that it goes to at most. It doubles them up to half of that as long as that pays off; then the
-            best training gets all, and so does the second if it is close.
+            best training gets all, and so does another that promises as much.
         batch_size: Images in a step.
         augmentations: Augmentations that the search tries: none, classic (shifts), trivial or rand (TrivialAugment or
             RandAugment on top). The classifier's own, where it has one, is tried too.

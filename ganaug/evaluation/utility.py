@@ -40,10 +40,10 @@ METHOD = (
     "It tries augmentations; those that are within a point of the best, and those that are stronger than it and so "
     "pay off later, get twice the steps, and again as long as that brings more than half a point and the best is "
     "within reach. On top of the best come MixUp or CutMix; where classes are imbalanced, on top of the best two, and "
-    "oversampling and a class-balanced loss too; then lower and higher learning rates. The training that promises "
-    "most gets all steps, for one doubling may bring nothing by chance, and so does the second if it is within a "
-    "point of it. Where there are fewer than 1,000 validation images, five-fold cross-validation adds the training "
-    "images, if each class has at least five.",
+    "oversampling and a class-balanced loss too; then lower and higher learning rates. The best gets all steps, for "
+    "one doubling may bring nothing by chance. So does one of the others, if it comes within a point of the best when "
+    "another doubling brings it as much as the last one did. Where there are fewer than 1,000 validation images, "
+    "five-fold cross-validation adds the training images, if each class has at least five.",
     "Generated images are added to exactly that training, with its steps, schedule and augmentation, at several "
     "ratios. The primary arm is the one with the highest mean score on the validation images.",
     "The interval is Student's t for the mean difference between primary arm and reference. New trainings and test "

@@ -107,6 +107,24 @@ def test_the_second_gets_all_steps_if_it_is_close(study):
         assert 4000 in score.steps(augmentation="classic")
 
 
+def test_the_best_gets_all_steps_whatever_another_promises(study):
+    """Two gains by chance of two trainings must not keep it from its steps."""
+    late = {1000: 0.7, 2000: 0.78, 4000: 0.78}
+
+    def accuracy(arm: Arm) -> float:
+        if arm.learning_rate_factor != 1:
+            return 0.0
+        return (
+            0.8 + 0.01 * (arm.steps == 4000)
+            if arm.mix
+            else late[arm.steps] - 0.2 * (arm.augmentation in ("none", "rand"))
+        )
+
+    best, score = found_with(study, accuracy)
+    assert (best.arm.mix, best.arm.steps) == (True, 4000)
+    assert 4000 in score.steps(augmentation="classic", mix=False) + score.steps(augmentation="trivial", mix=False)
+
+
 def test_where_one_doubling_is_all_there_is_what_pays_late_gets_it(study):
     late = {1000: 0.68, 2000: 0.71}
 
