@@ -27,7 +27,7 @@ CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # further sizes on the learning cur
 POOL = 10_000  # generated images for a seed; more if there are more real ones, fewer if training sees fewer
 
 
-Searched = Literal["none", "classic", "trivial", "rand"]
+Searched = Literal["none", "classic", "trivial", "rand"]  # from the weakest to the strongest
 Augmentation = Literal[Searched, "own"]
 _AUGMENTED = {  # how an arm is called
     "none": "real",
@@ -46,8 +46,8 @@ class UtilitySettings:
         seeds: Trainings of each arm that is judged, at least 2. They are spread evenly over the draws, where there are
             several, so there may be a few more.
         steps: Optimisation steps that the search for the best training without generated images begins with.
-        max_steps: Steps that it goes to at most. It doubles them up to half of that as long as that pays off; then the
-            best training gets all, and so does another that promises as much.
+        max_steps: Steps that it goes to at most. It doubles them up to half of that as long as that pays off. Then the
+            best training gets all, and so does another one that promises as much.
         batch_size: Images in a step.
         augmentations: Augmentations that the search tries: none, classic (shifts), trivial or rand (TrivialAugment or
             RandAugment on top). The classifier's own, where it has one, is tried too.

@@ -259,7 +259,7 @@ def carry_out(plan: Plan, cells: TrainsCells) -> Utility:
     primary = {name: best_of(each).arm for name, each in mixed.items()}
 
     # Judge them by trainings of their own, spread over the draws.
-    answers, left_out = _judge(plan, cells, reference, list(primary.values()))
+    answers, results, left_out = _judge(plan, cells, reference, list(primary.values()))
     curve = [arm for arm in answers if arm == reference.arm or arm.scale != 1]
     sizes = [len(study.real_images(arm, 0)) for arm in curve]
     found = Utility(
@@ -269,7 +269,7 @@ def carry_out(plan: Plan, cells: TrainsCells) -> Utility:
         reference=reference,
         validation=plan.validation,
         test=plan.test,
-        arms={arm.name: _result(arm, answers, reference.arm, plan) for arm in answers if arm.scale == 1},
+        arms={arm.name: results[arm] for arm in answers if arm in results},
         verdicts={},
         curve=learning_curve(sizes, [answers[arm].first(SIDELINES).scores for arm in curve]),
         draws=len(plan.judged),
@@ -284,39 +284,43 @@ def carry_out(plan: Plan, cells: TrainsCells) -> Utility:
 
 def _judge(
     plan: Plan, cells: TrainsCells, reference: Trial, primary: Sequence[Arm]
-) -> tuple[dict[Arm, Answers], dict[str, str]]:
+) -> tuple[dict[Arm, Answers], dict[Arm, ArmResult], dict[str, str]]:
     """Train what is judged, and what the verdicts give a reason for.
 
     Returns:
-        tuple: the answers of each arm on the test images, in the order in which arms are shown, and what was not
-        trained, to the reason.
+        tuple: the answers of each arm on the test images, in the order in which arms are shown; the results of those
+        that are shown; and what was not trained, to the reason.
     """
     seeds, left_out = plan.judged_arms(reference, primary)
     answers: dict[Arm, Answers] = {}
+    results: dict[Arm, ArmResult] = {}
 
     def train(arms: Sequence[Arm]) -> None:
         done = iter(cells.run(plan.judging({arm: seeds[arm] for arm in arms}), "the verdict"))
         for arm in arms:
             found = answers_of([next(done) for _ in range(seeds[arm])], plan.study.held_out)
             answers[arm] = found.of(slice(len(plan.validation), None))
+            if arm.scale == 1:
+                results[arm] = _result(arm, answers, reference.arm, plan)
 
-    # First the verdicts and what stands beside them. What stands beside them has some of the same seeds.
+    # First the verdicts, and what stands beside them, which has some of the same seeds.
     train([arm for arm in seeds if not waits(arm, reference.arm)])
     curve = [arm for arm in seeds if arm.scale != 1]
     longer = [arm for arm in seeds if arm not in (*answers, *curve)]
 
     # Then still more steps, if twice as many pay off; and other numbers of images, if there is a difference on which
     # they put a worth.
-    differences = {arm: _result(arm, answers, reference.arm, plan).difference for arm in answers}
-    if any(each.low > 0 for arm, each in differences.items() if each and arm.steps > reference.arm.steps):
+    twice = [cast(Difference, result.difference) for arm, result in results.items() if arm.steps > reference.arm.steps]
+    if any(difference.low > 0 for difference in twice):
         train(longer)
     else:
         left_out |= {arm.name: "twice the steps brought no more than chance" for arm in longer}
-    if any(each.low > 0 or each.high < 0 for arm in primary if (each := differences[arm])):
+    judged = [cast(Difference, results[arm].difference) for arm in primary]
+    if any(difference.low > 0 or difference.high < 0 for difference in judged):
         train(curve)
     elif curve:
         left_out["other numbers of real images"] = "no difference was more than chance, so none has a worth in images"
-    return {arm: answers[arm] for arm in seeds if arm in answers}, left_out
+    return {arm: answers[arm] for arm in seeds if arm in answers}, results, left_out
 
 
 def _result(arm: Arm, answers: Mapping[Arm, Answers], reference: Arm, plan: Plan) -> ArmResult:
