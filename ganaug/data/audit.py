@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganaug.data.decoding import WITH_ALPHA, Conversion, UnreadImage, convert_images, read_headers, read_images
+from ganaug.data.decoding import WITH_ALPHA, Conversion, UnreadImage, convert_images, read_headers
 from ganaug.data.found import Found
 from ganaug.data.labelled import LabelledImages
+from ganaug.data.reading import read_images
 from ganaug.data.sources import find_images
+from ganaug.data.stored import Pixels
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ def audit_images(
     conversion = Conversion(None if callable(resolution) else resolution, channels, background, skip_bad_images=True)
 
     # Headers first: sizes as the images have them decide what all are resized to.
-    unread: Sequence[UnreadImage] = [] if isinstance(found.images, Tensor) else found.images
+    unread: Sequence[UnreadImage] = [] if isinstance(found.images, Pixels) else found.images
     headers = read_headers(unread, replace(conversion, resolution=None))
     sizes = Counter(headers.sizes.values())
-    if isinstance(found.images, Tensor):
+    if isinstance(found.images, Pixels):
         height, width = found.images.shape[2:]
         sizes[width, height] = len(found.images)
     if callable(resolution) and sizes:
@@ -101,11 +103,12 @@ def audit_images(
         conversion = replace(conversion, resolution=least)
 
     # Each image is decoded once.
-    if isinstance(found.images, Tensor):
+    if isinstance(found.images, Pixels):
         images, kept = convert_images(found.images, conversion), torch.arange(len(found.images))
         names = tuple(f"{found.name}, image {i}" for i in range(len(images)))
-        alpha = found.images[:, -1:] if found.images.shape[1] in WITH_ALPHA else found.images[:, :0]
-        transparent = int((alpha < 255).flatten(1).any(1).sum())
+        transparent = 0
+        if isinstance(found.images, Tensor) and found.images.shape[1] in WITH_ALPHA:
+            transparent = int((found.images[:, -1:] < 255).flatten(1).any(1).sum())
     else:
         images, kept = read_images(unread, conversion, headers)
         names = tuple(unread[i].name for i in kept.tolist())

@@ -19,6 +19,7 @@ from ganaug.core.errors import DataError
 from ganaug.core.hardware import in_gibibytes
 from ganaug.core.integers import to_int
 from ganaug.core.pixels import from_pil, to_pil
+from ganaug.data.stored import Pixels
 
 logger = logging.getLogger(__name__)
 
@@ -97,10 +98,18 @@ class Conversion:
 
 @dataclass(frozen=True)
 class UnreadImage:
-    """An image that has not been read yet: what to call it in an error message, and how to open it."""
+    """An image that has not been read yet.
+
+    Args:
+        name (str): what to call it in an error message.
+        open (callable): opens it.
+        identity (callable, optional): what it was decoded from, in values that change with it. Default: that is not
+            known without reading it
+    """
 
     name: str
     open: Callable[[], AbstractContextManager[Image.Image]]
+    identity: Callable[[], object] | None = None
 
 
 @dataclass
@@ -135,18 +144,13 @@ def read_headers(unread: Sequence[UnreadImage], conversion: Conversion) -> Heade
     return headers
 
 
-def read_images(
-    unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers | None = None
-) -> tuple[Tensor, Tensor]:
-    """Read images straight into one tensor.
-
-    Headers are read first: they decide between grey and RGB, and the tensor is made once.
+def decode_in_memory(unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers) -> tuple[Tensor, Tensor]:
+    """Decode images straight into one tensor.
 
     Args:
         unread (sequence of UnreadImage): one or more.
         conversion (Conversion): how to convert them, and what to do about those that cannot be decoded.
-        headers (Headers, optional): of these images; failures are noted in them, and no warning is logged. Default:
-            they are read first
+        headers (Headers): of these images; failures and transparent images are noted in them.
 
     Returns:
         (Tensor, Tensor): images, uint8 (N, C, H, W), and their indices in ``unread``, int64 (N,), ascending.
@@ -154,39 +158,80 @@ def read_images(
     Raises:
         DataError: images cannot be decoded, differ in size and no resolution is given, or do not fit into memory.
     """
-    alone = headers is None
-    headers = read_headers(unread, conversion) if headers is None else headers
-    failures = headers.failures
-    if not headers.sizes:
-        _refuse_failures(failures, unread, conversion)
-    width, height = _common_size(unread, headers.sizes, conversion)
-    mode = conversion.mode_for(list(headers.modes.values()))
-    images = _room_for(len(headers.sizes), Image.getmodebands(mode), height, width)
+    form = form_of(unread, conversion, headers)
+    images = _room_for(len(headers.sizes), *form.shape)
     kept: list[int] = []
-    for i in tqdm(headers.sizes, "decoding", unit="img", disable=len(unread) < 5000):
-        with _noting_failure(failures, i), unread[i].open() as image:
-            pixels = conversion.convert(image, mode)
-            if pixels.shape != images.shape[1:]:
-                raise ValueError(f"its pixels are {pixels.shape[2]}x{pixels.shape[1]}, its header says otherwise")
-            images[len(kept)] = pixels
-            kept.append(i)
-            if is_transparent(image):
-                headers.transparent.add(i)
-    found = _refuse_failures(failures, unread, conversion)
-    if failures and alone:
-        logger.warning("%s. They are left out", found)
+    for i, pixels in decode(unread, conversion, headers, form):
+        images[len(kept)] = pixels
+        kept.append(i)
     return images[: len(kept)], torch.tensor(kept, dtype=torch.int64)
 
 
-def convert_images(images: Tensor, conversion: Conversion) -> Tensor:
-    """Apply a conversion to images in memory; returns ``images`` itself if there is nothing to change.
+@dataclass(frozen=True)
+class Form:
+    """What all images of a set become: a PIL mode, ``"L"`` or ``"RGB"``, and a size in pixels."""
+
+    mode: str
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return Image.getmodebands(self.mode), self.height, self.width
+
+
+def form_of(unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers) -> Form:
+    """What images become, by what their headers say, so that room can be made before any is decoded.
+
+    Raises:
+        DataError: no header can be read, or images differ in size and no resolution is given.
+    """
+    if not headers.sizes:
+        refuse_failures(headers.failures, unread, conversion)
+    width, height = _common_size(unread, headers.sizes, conversion)
+    return Form(conversion.mode_for(list(headers.modes.values())), height, width)
+
+
+def decode(
+    unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers, form: Form
+) -> Iterator[tuple[int, Tensor]]:
+    """Decode images one after another, with a progress bar.
 
     Args:
-        images (Tensor): uint8 (N, C, H, W) with C of 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
+        unread (sequence of UnreadImage), conversion (Conversion): as for :func:`decode_in_memory`.
+        headers (Headers): of these images; failures and transparent images are noted in them.
+        form (Form): from :func:`form_of`.
+
+    Yields:
+        (int, Tensor): index of an image in ``unread``, and its pixels, uint8 (C, H, W).
+
+    Raises:
+        DataError: in the end, if images could not be decoded that may not be left out.
+    """
+    failures = headers.failures
+    for i in tqdm(headers.sizes, "decoding", unit="img", disable=len(unread) < 5000):
+        with _noting_failure(failures, i), unread[i].open() as image:
+            pixels = conversion.convert(image, form.mode)
+            if pixels.shape != form.shape:
+                raise ValueError(f"its pixels are {pixels.shape[2]}x{pixels.shape[1]}, its header says otherwise")
+            if is_transparent(image):
+                headers.transparent.add(i)
+        if i not in failures:
+            yield i, pixels
+    refuse_failures(failures, unread, conversion)
+
+
+def convert_images(images: Pixels, conversion: Conversion) -> Pixels:
+    """Apply a conversion to pixels; returns ``images`` itself if there is nothing to change.
+
+    Args:
+        images (Tensor or StoredImages): uint8 (N, C, H, W) with C of 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB
+            and alpha).
         conversion (Conversion): how to convert them.
 
     Returns:
-        Tensor: uint8 (N, C, H, W) with C of 1 or 3.
+        Tensor or StoredImages: uint8 (N, C, H, W) with C of 1 or 3.
 
     Raises:
         DataError: there are not 1 to 4 channels, or the converted images do not fit into memory.
@@ -203,8 +248,8 @@ def convert_images(images: Tensor, conversion: Conversion) -> Tensor:
     if images.shape == shape:
         return images
     converted = _room_for(*shape)
-    for i, image in enumerate(tqdm(images, "converting", unit="img", disable=count < 5000)):
-        converted[i] = conversion.convert(to_pil(image), mode)
+    for i in tqdm(range(count), "converting", unit="img", disable=count < 5000):
+        converted[i] = conversion.convert(to_pil(images[i]), mode)
     return converted
 
 
@@ -284,7 +329,7 @@ def _noting_failure(failures: dict[int, Exception], index: int) -> Iterator[None
         failures[index] = error
 
 
-def _refuse_failures(failures: dict[int, Exception], unread: Sequence[UnreadImage], conversion: Conversion) -> str:
+def refuse_failures(failures: dict[int, Exception], unread: Sequence[UnreadImage], conversion: Conversion) -> str:
     """Raise one error for all failures, unless bad images may be skipped and good ones are left: what was found."""
     if not failures:
         return ""

@@ -78,12 +78,17 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
 
 def unread_files(files: list[Path]) -> list[UnreadImage]:
     """Image files, to be opened by Pillow."""
-    return [UnreadImage(str(path), partial(_open, path)) for path in files]
+    return [UnreadImage(str(path), partial(_open, path), partial(_identity, path)) for path in files]
 
 
 def _open(path: Path) -> Image.Image:
     with regular_file(path):  # a pipe would be waited for
         return Image.open(path)
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    found = path.stat()
+    return str(path.absolute()), found.st_size, found.st_mtime_ns
 
 
 def training_part(folder: Path) -> Path:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ganaug.core.errors import DataError
 from ganaug.core.text import composed, repeated, shortened
-from ganaug.data.decoding import Conversion, UnreadImage, convert_images, read_images
+from ganaug.data.decoding import Conversion, UnreadImage, convert_images
 from ganaug.data.labelled import LabelledImages
+from ganaug.data.reading import read_images
+from ganaug.data.stored import Pixels, StoredImages
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ class Found:
     Class names are in Unicode's composed form (NFC); see :func:`ganaug.core.text.composed`.
 
     Args:
-        images (Tensor or sequence of UnreadImage): uint8 (N, C, H, W), or N images to be read.
+        images (Tensor, StoredImages or sequence of UnreadImage): uint8 (N, C, H, W), or N images to be read.
         targets (Tensor): int64 (N,), in [0, len(classes)).
         classes (tuple of str): class names; a class may have no image.
         name (str): where the images come from, in words.
@@ -36,7 +38,7 @@ class Found:
         DataError: two classes have the same name.
     """
 
-    images: Tensor | Sequence[UnreadImage]
+    images: Pixels | Sequence[UnreadImage]
     targets: Tensor
     classes: tuple[str, ...]
     name: str
@@ -85,7 +87,12 @@ class Found:
         kept = torch.nonzero(targets >= 0).squeeze(1)
         images = self.images
         if len(kept) < len(targets):
-            images = images[kept] if isinstance(images, Tensor) else [images[k] for k in kept.tolist()]
+            if isinstance(images, Tensor):
+                images = images[kept]
+            elif isinstance(images, StoredImages):
+                images = images.take(kept)
+            else:
+                images = [images[k] for k in kept.tolist()]
         return replace(self, images=images, targets=targets[kept], classes=classes)
 
     def check_folders(self) -> None:
@@ -126,17 +133,17 @@ class Found:
         return self.only(name for name, count in zip(self.classes, counts, strict=True) if count)
 
     def read(self, conversion: Conversion) -> Found:
-        """The same with converted images in memory; images that cannot be decoded may be left out.
+        """The same with converted images; images that cannot be decoded may be left out.
 
         Raises:
             DataError: images cannot be decoded or converted, or differ in size.
         """
-        if isinstance(self.images, Tensor):
+        if isinstance(self.images, Pixels):
             return replace(self, images=convert_images(self.images, conversion))
         images, kept = read_images(self.images, conversion)
-        return replace(self, images=convert_images(images, conversion), targets=self.targets[kept])
+        return replace(self, images=images, targets=self.targets[kept])
 
     def labelled(self, *, train: bool) -> LabelledImages:
         """The images, once they are read, for training or for judging models."""
-        assert isinstance(self.images, Tensor)  # after read
+        assert isinstance(self.images, Pixels)  # after read
         return LabelledImages(self.images, self.targets, self.classes, self.name, train)

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import finalize
 
 import torch
 from PIL import Image
@@ -80,21 +82,20 @@ def is_hf_object(value: Any) -> bool:
 
 
 def pick_split(found: Any, split: str, *, name: str) -> Any:
-    """The ``datasets.Dataset`` of a split.
+    """The dataset of a split.
 
     Args:
-        found (Dataset or DatasetDict): a dataset, which counts as ``"train"``, or the splits to pick from.
+        found (Dataset, IterableDataset or a dict of either): a dataset, which counts as ``"train"``, or the splits to
+            pick from.
         split (str): which one.
         name (str): what ``found`` is, for an error message.
 
     Raises:
-        DataError: there is no such split, or its rows can only be iterated.
+        DataError: there is no such split.
     """
     import datasets
 
-    if isinstance(found, datasets.IterableDataset | datasets.IterableDatasetDict):
-        raise DataError(f"{name} streams its rows. Load it without streaming=True: all images are held in memory")
-    if isinstance(found, datasets.DatasetDict):
+    if isinstance(found, datasets.DatasetDict | datasets.IterableDatasetDict):
         if split not in found:
             raise DataError(f"{name} has the splits {', '.join(found)}, got {split!r}")
         return found[split]
@@ -107,22 +108,60 @@ def pick_split(found: Any, split: str, *, name: str) -> Any:
 
 
 def from_hf_dataset(dataset: Any, *, name: str, columns: Columns) -> Found:
-    """Images of a ``datasets.Dataset``, whose columns are found by their types if they are not named.
+    """Images of a ``datasets.Dataset`` or ``IterableDataset``, whose columns are found by their types if not named.
 
     Raises:
-        DataError: a column is missing, has another type, or is one of several; there are no rows; or a row has no
-            label.
+        DataError: a column is missing, has another type, or is one of several; there are no rows; a row has no label;
+            or a stream breaks off, or does not say what is in its columns.
     """
     import datasets
 
+    streams = isinstance(dataset, datasets.IterableDataset)
+    if streams and dataset.features is None:
+        raise DataError(
+            f"{name} streams rows and does not say what is in its columns. Tell it: dataset = dataset.cast("
+            'datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog"])))'
+        )
     image_column = image_column_of(dataset, name, columns.image)
     label_column = label_column_of(dataset, name, columns.label)
+    folder = None
+    if streams:
+        folder = TemporaryDirectory(prefix="ganaug-stream-", ignore_cleanup_errors=True)
+        dataset = _collected(dataset.select_columns([image_column, label_column]), image_column, folder.name, name)
     labels = labels_of_rows(dataset, label_column, name)
     warn_of_generated(dataset, name)
     rows = dataset.with_format(None).select_columns(image_column)
     rows = rows.cast_column(image_column, datasets.Image(decode=False))
-    unread = [UnreadImage(f"{name}, row {i}", partial(_open_row, rows, i, image_column)) for i in range(len(rows))]
+    if folder is not None:
+        finalize(rows, folder.cleanup)
+    unread = [
+        UnreadImage(
+            f"{name}, row {i}",
+            partial(_open_row, rows, i, image_column),
+            None if streams else partial(_identity, rows, i),
+        )
+        for i in range(len(rows))
+    ]
     return Found(unread, labels, tuple(class_label_of(dataset.features[label_column]).names), name)
+
+
+def _collected(stream: Any, image_column: str, folder: str, name: str) -> Any:
+    """The rows of a ``datasets.IterableDataset``, their images still encoded, as a ``Dataset`` with files in a folder.
+
+    Labels are needed before images are decoded, and a stream is read once.
+
+    Raises:
+        DataError: the stream breaks off.
+    """
+    import datasets
+
+    stream = stream.cast_column(image_column, datasets.Image(decode=False))
+    try:
+        return datasets.Dataset.from_generator(partial(iter, stream), features=stream.features, cache_dir=folder)
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise DataError(
+            f"{name} breaks off: {error.__cause__ or error}. Try again, or load it without streaming"
+        ) from error
 
 
 def warn_of_generated(dataset: Any, name: str) -> None:
@@ -220,6 +259,10 @@ def _chosen_column(
         f"{name} must have one {kind} column, found {found or 'none'}; its columns are "
         f"{dict(dataset.features)}; {advice}"
     )
+
+
+def _identity(rows: Any, index: int) -> tuple[str, int]:
+    return rows._fingerprint, index  # which datasets derives from the rows' files, or from their content
 
 
 def _open_row(rows: Any, index: int, column: str) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Labelled images in memory, and how to take parts of them."""
+"""Labelled images, and how to take parts of them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ganaug.core import fingerprints
 from ganaug.core.errors import DataError, InputError
 from ganaug.core.seeding import Purpose, random_stream
+from ganaug.data.stored import Pixels, StoredImages, followed_by
 
 _TRAINING = ", training part"  # said once of a part of a part
+_MOST_BORDERS = 10_000  # images whose borders are looked at
+_PIECE = 1024  # images that are in memory at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelledImages(Dataset[tuple[Tensor, int]]):
-    """Images of one size in memory; also a map-style dataset of (uint8 image (C, H, W), int label).
+    """Images of one size; also a map-style dataset of (uint8 image (C, H, W), int label).
 
     Args:
-        images (Tensor): uint8 (N, C, H, W) in [0, 255].
+        images (Tensor or StoredImages): uint8 (N, C, H, W) in [0, 255]; in files, if they are many.
         targets (Tensor): int64 (N,), in [0, len(classes)).
         classes (tuple of str): class names; label k is ``classes[k]``.
         name (str): where the images come from, in words.
@@ -33,7 +37,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         ValueError: a shape or dtype is not one of the above, or a label is out of range.
     """
 
-    images: Tensor
+    images: Pixels
     targets: Tensor
     classes: tuple[str, ...]
     name: str
@@ -90,33 +94,29 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
     @cached_property
     def background(self) -> Tensor:
-        """Median of the pixels on the borders of the images, uint8 (C,)."""
-        borders = [self.images[:, :, 0], self.images[:, :, -1], self.images[..., 0], self.images[..., -1]]
+        """Median of the pixels on the borders of the images, or of 10,000 of them, uint8 (C,)."""
+        some = self.images[:: -(-len(self) // _MOST_BORDERS) or 1]
+        borders = [some[:, :, 0], some[:, :, -1], some[..., 0], some[..., -1]]
         return torch.cat(borders, 2).transpose(0, 1).flatten(1).median(1).values
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of shape, class names, pixels and labels."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
-        digest.update(self.images.contiguous().numpy().data)
+        for some in self.images.split(_PIECE):
+            digest.update(some.contiguous().numpy().data)
         digest.update(self.targets.contiguous().numpy().data)
         return digest.hexdigest()
 
     @cached_property
     def image_hashes(self) -> Tensor:
-        """First 8 bytes of the SHA-256 of each image's shape and pixels, int64 (N,).
-
-        Equal images have equal hashes, whatever dataset they are in. Among different images, two equal hashes are to
-        be expected only in billions.
-        """
-        shape = repr(tuple(self.images.shape[1:])).encode()
-        rows = self.images.flatten(1).numpy()
-        prefixes = b"".join(hashlib.sha256(shape + row.tobytes()).digest()[:8] for row in rows)
-        return torch.from_numpy(np.frombuffer(prefixes, dtype="<i8").astype(np.int64))
+        """:func:`ganaug.core.fingerprints.of_images` of each image, int64 (N,)."""
+        return self.images.hashes if isinstance(self.images, StoredImages) else fingerprints.of_images(self.images)
 
     def subset(self, indices: Tensor, name: str) -> LabelledImages:
         """The images at ``indices``, int64 (M,), under another name."""
-        return LabelledImages(self.images[indices], self.targets[indices], self.classes, name, self.train)
+        images = self.images.take(indices) if isinstance(self.images, StoredImages) else self.images[indices]
+        return LabelledImages(images, self.targets[indices], self.classes, name, self.train)
 
     def split(self, held_out: float, *, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
         """Split into (train, held out), class by class, so that both keep the class shares.
@@ -194,7 +194,7 @@ def joined(one: LabelledImages, other: LabelledImages) -> LabelledImages:
         InputError: the classes or shapes differ.
     """
     check_comparable(one, other)
-    images, targets = torch.cat([one.images, other.images]), torch.cat([one.targets, other.targets])
+    images, targets = followed_by(one.images, other.images), torch.cat([one.targets, other.targets])
     return LabelledImages(images, targets, one.classes, f"{one.name} and {other.name}")
 
 

@@ -15,6 +15,7 @@ from ganaug.core.integers import positive_int
 from ganaug.core.pixels import to_float
 from ganaug.core.seeding import Purpose, check_seed, forked_rng, random_stream
 from ganaug.data import LabelledImages
+from ganaug.data.stored import Pixels
 from ganaug.evaluation.augmentation import BatchTransform, mixup_or_cutmix
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 
@@ -158,7 +159,7 @@ def check_logits(logits: object, num_classes: int) -> None:
 
 
 @usual_defaults()
-def predict_probabilities(classifier: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tensor:
+def predict_probabilities(classifier: nn.Module, images: Pixels, *, batch_size: int = 256) -> Tensor:
     """Softmax probabilities, float32 (N, K) on the CPU, for uint8 images (N, C, H, W)."""
     device = device_of(classifier)
     with torch.inference_mode(), evaluation_mode(classifier):
@@ -166,7 +167,7 @@ def predict_probabilities(classifier: nn.Module, images: Tensor, *, batch_size: 
         return torch.cat(logits).softmax(1).cpu()
 
 
-def predict(classifier: nn.Module, images: Tensor) -> Tensor:
+def predict(classifier: nn.Module, images: Pixels) -> Tensor:
     """Most likely classes, int64 (N,) on the CPU, of uint8 images (N, C, H, W)."""
     return predict_probabilities(classifier, images).argmax(1)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ganaug.data.stored import Pixels
+
 _ENTRIES = 2**23  # in a block of a distance matrix: 64 MB in float64
 _BLOCK = 4096  # points in a block, when nearest neighbours are searched
 
@@ -119,14 +121,14 @@ def mean_pairwise_distance(a: Tensor) -> float:
     return total / (len(a) * (len(a) - 1))
 
 
-def nearest_distances(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_distances(queries: Pixels, references: Pixels) -> tuple[Tensor, Tensor]:
     """Nearest reference of each query, by Euclidean distance.
 
     A matrix product in float64, which is exact for grey levels, finds it. The distance is then computed from the two
     points, so that a copy is at distance 0.
 
     Args:
-        queries, references (Tensor): (N, D) and (M, D) of any real type, M at least 1.
+        queries, references (Tensor or StoredImages): (N, ...) and (M, ...) of any real type, M at least 1.
 
     Returns:
         tuple: distances, float64 (N,), and indices of the references, int64 (N,).
@@ -138,15 +140,15 @@ def nearest_distances(queries: Tensor, references: Tensor) -> tuple[Tensor, Tens
         raise ValueError("there must be at least one reference, got none")
     distances, indices = [], []
     for points in queries.split(_BLOCK):
-        points = points.double()
+        points = points.flatten(1).double()
         least, nearest = torch.full((len(points),), torch.inf, dtype=torch.float64), torch.zeros(len(points)).long()
         for number, block in enumerate(references.split(_BLOCK)):
-            block = block.double()
+            block = block.flatten(1).double()
             # |r|^2 - 2 q.r orders the references as |q - r|^2 does.
             found, where = torch.addmm(block.square().sum(1), points, block.T, alpha=-2).min(1)
             nearest = torch.where(found < least, where + number * _BLOCK, nearest)
             least = torch.minimum(least, found)
-        distances.append((points - references[nearest].double()).square().sum(1).sqrt())
+        distances.append((points - references[nearest].flatten(1).double()).square().sum(1).sqrt())
         indices.append(nearest)
     return torch.cat(distances), torch.cat(indices)
 

@@ -25,7 +25,7 @@ from ganaug.evaluation.inception import InceptionDistances, inception_distances
 from ganaug.evaluation.leakage import LeakageCheck, LeftOut, able_to_judge, check_leakage
 from ganaug.evaluation.memorization import Memorization, closest_pairs_picture, memorization
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
-from ganaug.evaluation.plan import LEAST_HELD_OUT, MOST_JUDGED, plan_of
+from ganaug.evaluation.plan import LEAST_HELD_OUT, compared, plan_of
 from ganaug.evaluation.price import Price, price_of, within_budget
 from ganaug.evaluation.study import Study, UtilitySettings
 from ganaug.evaluation.timings import time_parts
@@ -171,12 +171,12 @@ def evaluate(
     )
     # A classifier's features of its training images are unlike those of other images. Where both are compared, in
     # memorisation, they come from a classifier that was trained on both.
-    compared, judged = _part_of(study.held_out), {}
+    standard, judged = _part_of(study.held_out, study.train), {}
     first = "training classifiers to compare images by"
-    with tqdm(desc=first, total=len(generators) * len(compared), unit="img") as bar:
+    with tqdm(desc=first, total=len(generators) * len(standard), unit="img") as bar:
         judges = [cast(SmallCNN, learn(images)) for images in (train, joined(train, study.held_out))]
         for name in generators:
-            judged[name] = _judge(name, found, compared, judges, inception_weights, bar)
+            judged[name] = _judge(name, found, standard, judges, inception_weights, bar)
     return Evaluation(found, judged, leakage, left_out, time.monotonic() - started, price)
 
 
@@ -188,11 +188,11 @@ def _further(extra: LabelledImages | None, *others: LabelledImages) -> LabelledI
     return extra.subset(torch.nonzero(new).squeeze(1), extra.name)
 
 
-def _part_of(held_out: LabelledImages) -> LabelledImages:
+def _part_of(held_out: LabelledImages, train: LabelledImages) -> LabelledImages:
     """The held-out images that generated ones are compared with."""
-    if len(held_out) <= MOST_JUDGED:
+    share = compared(train, held_out) / len(held_out)
+    if share == 1:
         return held_out
-    share = MOST_JUDGED / len(held_out)
     return held_out.take([max(2, int(count * share)) for count in held_out.class_counts])[0]
 
 

@@ -15,6 +15,7 @@ from ganaug.core.hardware import device_of, evaluation_mode
 from ganaug.core.pixels import to_float
 from ganaug.data import LabelledImages
 from ganaug.data.labelled import check_comparable
+from ganaug.data.stored import Pixels
 from ganaug.evaluation.classifier import predict, predict_probabilities
 from ganaug.evaluation.distances import frechet_distance, kernel_distance, mean_pairwise_distance, prdc
 from ganaug.evaluation.networks import SmallCNN
@@ -131,7 +132,7 @@ def fidelity(generated: LabelledImages, real: LabelledImages, classifier: SmallC
     # Mean distances over pairs do not depend on the number of images, so diversity is measured on all of them.
     real_by_class = [torch.cat(halves) for halves in zip(by_class, other_by_class, strict=True)]
     diversity = _diversity(_of_each_class(made_features, generated), real_by_class, names)
-    pixels = [_of_each_class(data.images.flatten(1), data) for data in (generated, real)]
+    pixels = [_of_each_class(data.images[:].flatten(1), data) for data in (generated, real)]
     known = {name: value for name, value in diversity.items() if value is not None}
     lowest = min(known, key=known.__getitem__, default=None)
     return Fidelity(
@@ -208,7 +209,7 @@ def label_fidelity(
 
 
 @usual_defaults()
-def class_features(classifier: SmallCNN, images: Tensor, *, batch_size: int = 256) -> Tensor:
+def class_features(classifier: SmallCNN, images: Pixels, *, batch_size: int = 256) -> Tensor:
     """Features, which the last layer of a classifier sees, float32 (N, D) on the CPU, of uint8 images (N, C, H, W)."""
     device = device_of(classifier)
     with torch.inference_mode(), evaluation_mode(classifier):

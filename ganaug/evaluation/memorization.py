@@ -16,6 +16,7 @@ from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
 from ganaug.data.grids import class_grid
 from ganaug.data.labelled import check_comparable
+from ganaug.data.stored import Pixels
 from ganaug.evaluation.distances import nearest_distances
 from ganaug.evaluation.fidelity import class_features
 from ganaug.evaluation.networks import SmallCNN
@@ -209,9 +210,9 @@ def closest_pairs_picture(pairs: ClosestPairs, classes: Sequence[str]) -> Image.
     return picture
 
 
-def _nearest_pixels(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+def _nearest_pixels(queries: Pixels, references: Pixels) -> tuple[Tensor, Tensor]:
     """Root mean square distance, in [0, 1], to the nearest of some uint8 images, and the index of that image."""
-    distances, indices = nearest_distances(queries.flatten(1), references.flatten(1))
+    distances, indices = nearest_distances(queries, references)
     return distances / (255 * queries[0].numel() ** 0.5), indices
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ganaug.core import fingerprints
 from ganaug.core.files import build_once
+from ganaug.core.image_file import ImageFile
 from ganaug.mixing.plan import Plan
 from ganaug.sampling.class_sampler import ClassSampler
-from ganaug.sampling.materialized import MappedImages, write_images
+from ganaug.sampling.materialized import IMAGES, write_images
 
 
 class GeneratedItems:
@@ -64,8 +65,11 @@ class GeneratedItems:
             row = torch.full((len(self._plan.targets),), -1, dtype=torch.int64)
             row[fakes] = torch.arange(len(fakes))
             path = self._path(fakes, number) if self._materialized else None
-            shape = (len(fakes), *self._sampler.image_shape)
-            self._current = _Epoch(number, row, MappedImages(path, shape) if path and path.exists() else None)
+            images = None
+            if path and path.exists():
+                shape = (len(fakes), *self._sampler.image_shape)
+                images = ImageFile(path / IMAGES, shape, advice="Call materialize() again")
+            self._current = _Epoch(number, row, images)
         return self._current
 
     def _image_epoch(self, number: int) -> int:
@@ -83,4 +87,4 @@ class _Epoch:
 
     number: int
     row: Tensor  # of each item among the generated ones, int64 (N,); -1 for real ones
-    images: MappedImages | None  # None if they are not in a file
+    images: ImageFile | None  # None if they are not in a file

@@ -24,12 +24,13 @@ from tqdm import tqdm
 from ganaug.core.errors import InputError
 from ganaug.core.files import atomic_path, move, write_json, write_text
 from ganaug.core.hardware import one_thread_each
+from ganaug.core.image_file import open_npy
 from ganaug.core.integers import positive_int
 from ganaug.core.pixels import to_pil
 from ganaug.hub.dataset_card import DatasetFacts, dataset_card
 from ganaug.hub.folder import CARD
 from ganaug.sampling.class_sampler import ClassSampler
-from ganaug.sampling.materialized import IMAGES, INDEX, open_npy
+from ganaug.sampling.materialized import IMAGES, INDEX
 
 Format = Literal["parquet", "npy"]
 _Piece = tuple[range, Tensor, Tensor]  # numbers, labels and images of some rows

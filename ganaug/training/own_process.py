@@ -35,6 +35,7 @@ from ganaug.core.errors import LoadError
 from ganaug.core.files import build_once, read_tensors, write_json, write_tensors
 from ganaug.core.hardware import in_gibibytes, memory_held
 from ganaug.data import LabelledImages
+from ganaug.data.stored import from_tensors, to_tensors
 from ganaug.generators import FlowGenerator, Generator
 from ganaug.hub.config import FORMAT_VERSION
 from ganaug.hub.folder import load
@@ -196,8 +197,10 @@ def _train(
     folder = output / "job"  # inside, so that it is cleaned up with the rest if this process is killed
     folder.mkdir(parents=True)
     unfinished.mkdir(exist_ok=True)
-    write_tensors(folder / _IMAGES, {"images": images.images, "targets": images.targets})
-    write_json(folder / _JOB, {**asdict(recipe), "minutes": minutes, "classes": images.classes, "name": images.name})
+    tensors, files = to_tensors(images.images)
+    write_tensors(folder / _IMAGES, {**tensors, "targets": images.targets})
+    described = {"files": files, "classes": images.classes, "name": images.name}
+    write_json(folder / _JOB, {**asdict(recipe), "minutes": minutes, **described})
 
     command = [sys.executable, "-c", _RUN_JOB, str(folder), str(unfinished)]
     try:
@@ -313,7 +316,8 @@ def run_job(job_folder: str, run: str) -> None:
     """
     job = json.loads(Path(job_folder, _JOB).read_text(encoding="utf-8"))
     stored = read_tensors(Path(job_folder, _IMAGES))
-    everything = LabelledImages(stored["images"], stored["targets"], tuple(job["classes"]), job["name"])
+    pixels = from_tensors(stored, job["files"])
+    everything = LabelledImages(pixels, stored["targets"], tuple(job["classes"]), job["name"])
     recipe = _recipe_from(job)
     # The training of a call that was killed may still be in its last step.
     with FileLock(Path(run, _LOCK)):

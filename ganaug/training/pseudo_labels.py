@@ -6,12 +6,12 @@ import logging
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from ganaug.core.defaults import usual_defaults
 from ganaug.core.errors import InputError
 from ganaug.core.hardware import best_device
 from ganaug.data import LabelledImages, joined
+from ganaug.data.stored import Pixels
 from ganaug.evaluation.augmentation import ShiftFlip, TrivialAugment
 from ganaug.evaluation.classifier import predict_probabilities, train_classifier
 from ganaug.sampling.class_sampler import ClassSampler
@@ -27,7 +27,7 @@ DRAWN = 1000  # generated images of each class
 @usual_defaults()
 def pseudo_label(
     labelled: LabelledImages,
-    unlabeled: Tensor,
+    unlabeled: Pixels,
     *,
     generator: ConditionalGenerator | None = None,
     horizontal_flip: bool = False,
@@ -40,7 +40,7 @@ def pseudo_label(
 
     Args:
         labelled (LabelledImages): what the classifiers are trained on.
-        unlabeled (Tensor): images, uint8 (N, C, H, W), of the same shape as the labelled ones.
+        unlabeled (Tensor or StoredImages): images, uint8 (N, C, H, W), of the same shape as the labelled ones.
         generator (Generator or module, optional): draws half of what the classifiers are trained on. Default: none
         horizontal_flip (bool): augment by mirroring too; only for images whose mirror image is still of its class.
             Default: False
@@ -85,4 +85,5 @@ def pseudo_label(
         )
     name = f"{int(kept.sum()):,} pseudo-labelled images"
     logger.info("%s of %s", name, f"{len(unlabeled):,}")
-    return replace(labelled, images=unlabeled[kept], targets=labels[kept], name=name)
+    everything = replace(labelled, images=unlabeled, targets=labels)
+    return everything.subset(torch.nonzero(kept).squeeze(1), name)

@@ -22,10 +22,10 @@ from torch import nn
 
 from ganaug import InputError
 from ganaug.core.files import write_json
+from ganaug.core.image_file import ImageFile
 from ganaug.generators import DCGAN32Generator
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.export import generate_shards
-from ganaug.sampling.materialized import MappedImages
 
 RECIPE = recipe_path("generate")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -105,7 +105,7 @@ def test_npy_is_mapped_and_says_what_it_holds(generate, generator, capsys):
     assert labels.tolist() == [k % 2 for k in range(203)]
     drawn = ClassSampler(generator).draw(torch.tensor([7, 3])[labels], range(203))
     assert np.array_equal(images, drawn.numpy())
-    assert torch.equal(MappedImages(Path("out"), images.shape).read([5, 202]), drawn[[5, 202]])
+    assert torch.equal(ImageFile(Path("out", "images.npy"), images.shape, advice="").read([5, 202]), drawn[[5, 202]])
     index = json.loads(Path("out", "index.json").read_text())
     assert index["label_counts"] == {"7": 102, "3": 101}
     assert (index["images"]["shape"], index["seed"]) == ([203, 1, 28, 28], 0)

@@ -1,0 +1,186 @@
+"""Images of any kind as uint8 pixels: in memory, or, if they are many, in a file that is written once.
+
+The file is in ``~/.cache/ganaug/images`` and is found again by what the images were decoded from and how. Where that
+is not known beforehand, as of the items of a dataset object, they are decoded again, and equal images make one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from ganaug.core import fingerprints
+from ganaug.core.files import atomic_path, build_once, move, remove, user_cache, write_json
+from ganaug.core.hardware import in_gibibytes
+from ganaug.core.image_file import ImageFile, growing_npy, open_npy
+from ganaug.data.decoding import (
+    Conversion,
+    Headers,
+    UnreadImage,
+    decode,
+    decode_in_memory,
+    form_of,
+    read_headers,
+    refuse_failures,
+)
+from ganaug.data.stored import Part, Pixels, StoredImages
+
+logger = logging.getLogger(__name__)
+
+MOST_IN_MEMORY = 2**30  # bytes of pixels, as if all images were in colour
+IMAGES, HASHES, KEPT, INDEX = "images.npy", "hashes.npy", "kept.npy", "index.json"
+_VERSION = 1  # of the rule by which images are decoded, and of the files
+_PIECE = 256  # images that are in memory at a time
+
+
+def read_images(
+    unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers | None = None
+) -> tuple[Pixels, Tensor]:
+    """Decode images, each once: into memory, or, if they are more than :data:`MOST_IN_MEMORY`, into a file.
+
+    Headers are read first: they decide between grey and RGB, and show what cannot be read before hours have passed.
+
+    Args:
+        unread (sequence of UnreadImage): one or more.
+        conversion (Conversion): how to convert them, and what to do about those that cannot be decoded.
+        headers (Headers, optional): of these images; failures and transparent images are noted in them, and no warning
+            is logged. Default: they are read first, where that is needed
+
+    Returns:
+        (Tensor or StoredImages, Tensor): images, uint8 (N, C, H, W), and their indices in ``unread``, int64 (N,),
+        ascending.
+
+    Raises:
+        DataError: images cannot be decoded, or differ in size and no resolution is given.
+        OSError: the cache cannot be written to or the disk is full.
+    """
+    found = Headers() if headers is None else headers
+    images: Pixels
+    if _most_bytes(unread, conversion, found) > MOST_IN_MEMORY:
+        images, kept = _from_file(unread, conversion, found)
+    else:
+        found = read_headers(unread, conversion) if headers is None else headers
+        images, kept = decode_in_memory(unread, conversion, found)
+    if found.failures and headers is None:
+        logger.warning("%s. They are left out", refuse_failures(found.failures, unread, conversion))
+    return images, kept
+
+
+def _most_bytes(unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers) -> int:
+    """How much memory images would take in colour, which is known without reading all headers."""
+    width = height = conversion.resolution or 0
+    if not width:  # then all are of one size
+        known = headers.sizes or next(
+            (sizes for k in range(len(unread)) if (sizes := read_headers(unread[k : k + 1], conversion).sizes)), {}
+        )
+        width, height = next(iter(known.values()), (0, 0))
+    return len(unread) * (conversion.channels or 3) * height * width
+
+
+def _from_file(unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers) -> tuple[StoredImages, Tensor]:
+    folder, name = user_cache() / "images", _name_of(unread, conversion)
+
+    def build(path: Path) -> None:
+        _decode_into(path, unread, conversion, headers if headers.sizes else read_headers(unread, conversion))
+
+    if name is not None:
+        place = build_once(folder / name, build, what="the decoded images", problem=_problem)
+    else:
+        place = _built_by_content(folder, build)
+    index, hashes, kept = _opened(place)
+    headers.failures.update({int(i): ValueError(why) for i, why in index["failures"].items()})
+    headers.transparent.update(index["transparent"])
+    file = ImageFile(place / IMAGES, index["shape"], advice=f"Remove {place}, and the images are decoded again")
+    return StoredImages([Part(file, hashes)]), kept
+
+
+def _name_of(unread: Sequence[UnreadImage], conversion: Conversion) -> str | None:
+    """What the file is called that these images were, or will be, decoded into; None if that has to be seen first."""
+    digest = hashlib.sha256(repr((_VERSION, asdict(conversion))).encode())
+    for item in unread:
+        if item.identity is None:
+            return None
+        try:
+            digest.update(repr(item.identity()).encode())
+        except OSError as error:  # it has been removed, and will be found missing
+            digest.update(repr(error).encode())
+    return digest.hexdigest()[:32]
+
+
+def _decode_into(folder: Path, unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers) -> None:
+    """Decode images into a folder: pixels, hashes, which ones were kept, and what is to be known of the others."""
+    form = form_of(unread, conversion, headers)
+    size = in_gibibytes(len(headers.sizes) * int(np.prod(form.shape)))
+    logger.warning("%s images are decoded once, into %s (%s)", f"{len(headers.sizes):,}", folder.parent, size)
+    folder.mkdir()
+    kept: list[int] = []
+    hashes: list[Tensor] = []
+    with growing_npy(folder / IMAGES, form.shape) as append:
+        waiting: list[Tensor] = []
+        for i, pixels in decode(unread, conversion, headers, form):
+            kept.append(i)
+            waiting.append(pixels)
+            if len(waiting) == _PIECE:
+                append(piece := torch.stack(waiting))
+                hashes.append(fingerprints.of_images(piece))
+                waiting = []
+        if waiting:
+            append(piece := torch.stack(waiting))
+            hashes.append(fingerprints.of_images(piece))
+    np.save(folder / HASHES, torch.cat(hashes).numpy())
+    np.save(folder / KEPT, np.array(kept, np.int64))
+    write_json(
+        folder / INDEX,
+        {
+            "shape": (len(kept), *form.shape),
+            "failures": {str(i): str(why) for i, why in sorted(headers.failures.items())},
+            "transparent": sorted(headers.transparent),
+        },
+    )
+
+
+def _built_by_content(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Make a file of images, and name it by these; one that is there already is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    unnamed = folder / "unnamed"
+    with FileLock(folder / ".unnamed.lock"):  # whoever else decodes such images waits
+        with atomic_path(unnamed) as path:
+            build(path)
+        index, hashes, kept = _opened(unnamed)
+        place = folder / fingerprints.of_values(_VERSION, index, hashes, kept)[:32]
+        if place.exists() and _problem(place) is None:
+            remove(unnamed)
+        else:
+            move(unnamed, place)
+    return place
+
+
+def _opened(folder: Path) -> tuple[dict[str, Any], Tensor, Tensor]:
+    """What a folder says of its images, their hashes, and the indices of what was kept."""
+    index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    hashes, kept = (torch.from_numpy(np.load(folder / name)) for name in (HASHES, KEPT))
+    return index, hashes, kept
+
+
+def _problem(folder: Path) -> str | None:
+    """What is wrong with the form of a folder of decoded images; reading them all would take as long as decoding."""
+    try:
+        index, hashes, kept = _opened(folder)
+        open_npy(folder / IMAGES, "uint8", tuple(index["shape"]))
+        if not len(hashes) == len(kept) == index["shape"][0]:
+            return f"{len(hashes):,} hashes, {len(kept):,} indices"
+    except PermissionError:
+        raise  # it may be whole, and another user's
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return str(error)
+    return None
