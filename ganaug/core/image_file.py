@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
+import math
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, cast
@@ -14,11 +18,12 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-_KEPT = 2**24  # bytes that are read before the pages around them are given back to the system: several times as much
-
 
 class ImageFile:
-    """Images in a file, mapped into memory when the first one is read. Processes share what the system keeps of it.
+    """Images in a file, which is opened when the first one is read.
+
+    They are read, not mapped into memory: pages of a mapped file that were looked at count as the process's memory,
+    and a system that keeps files in large pieces maps many more than were looked at.
 
     Args:
         path (Path): the ``.npy`` file.
@@ -28,33 +33,56 @@ class ImageFile:
 
     def __init__(self, path: Path, shape: Sequence[int], *, advice: str) -> None:
         self.path, self.shape, self.advice = path, tuple(shape), advice
-        self._array: np.ndarray[Any, np.dtype[np.uint8]] | None = None
-        self._read = 0
+        self._opened: tuple[FileIO, int] | None = None  # and where its first image begins
 
-    def read(self, rows: Tensor | Sequence[int] | slice) -> Tensor:
+    def read(self, rows: Tensor | Sequence[int]) -> Tensor:
         """Copy of the images at ``rows``, uint8 (len(rows), C, H, W).
 
         Raises:
             OSError: the file is missing, was cut short or holds something else.
         """
-        if self._array is None:
+        if self._opened is None:
             # Here, in each worker, only its form is looked at.
             try:
-                self._array = open_npy(self.path, "uint8", self.shape)
+                array = open_npy(self.path, "uint8", self.shape)
             except OSError as error:
                 raise OSError(f"{error}. {self.advice}") from error
-        found = self._array[rows if isinstance(rows, slice) else np.asarray(rows)]
-        images = torch.from_numpy(found.copy() if isinstance(rows, slice) else found)
-        # Pages that were read count as this process's memory until they are given back; the system keeps them anyway
-        # as long as it has room.
-        self._read += images.nbytes
-        if self._read > _KEPT and hasattr(mmap, "MADV_DONTNEED"):
-            cast(mmap.mmap, self._array.base).madvise(mmap.MADV_DONTNEED)
-            self._read = 0
-        return images
+            self._opened = FileIO(self.path), cast(Any, array).offset
+        file, start = self._opened
+        wanted, size = np.asarray(rows, np.int64), math.prod(self.shape[1:])
+        images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        # Images that stand one after another are read at once.
+        for run in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(wanted) != 1) + 1):
+            if len(run):
+                place = images[run[0] : run[-1] + 1].reshape(-1)
+                self._fill(file, place, start + int(wanted[run[0]]) * size)
+        return torch.from_numpy(images)
+
+    def _fill(self, file: FileIO, place: np.ndarray[Any, np.dtype[np.uint8]], start: int) -> None:
+        """Read bytes from a position; threads and forked workers share the file, so it has no position of its own."""
+        done = 0
+        while done < len(place):
+            count = _read_at(file, place[done:], start + done)
+            if not count:
+                raise OSError(f"{self.path} is damaged (it was cut short). {self.advice}")
+            done += count
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_array": None}  # pickling a mapped array would copy all its images
+        return {**self.__dict__, "_opened": None}
+
+
+if sys.platform != "win32":
+
+    def _read_at(file: FileIO, place: np.ndarray[Any, np.dtype[np.uint8]], start: int) -> int:
+        return os.preadv(file.fileno(), [place.data], start)
+
+else:  # where DataLoader workers are not forked
+    _lock = threading.Lock()
+
+    def _read_at(file: FileIO, place: np.ndarray[Any, np.dtype[np.uint8]], start: int) -> int:
+        with _lock:
+            file.seek(start)
+            return file.readinto(place.data)
 
 
 def open_npy(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:

@@ -278,7 +278,6 @@ print(most - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere pages are given back when memory is short")
 def test_reading_all_images_of_a_large_file_keeps_few_of_them_in_memory(tmp_path):
     path = tmp_path / "images.npy"
     with growing_npy(path, (1, 100, 100)) as append:
@@ -288,4 +287,4 @@ def test_reading_all_images_of_a_large_file_keeps_few_of_them_in_memory(tmp_path
     grown = int(
         subprocess.run([sys.executable, "-c", _READ, str(path)], capture_output=True, check=True, text=True).stdout
     )
-    assert grown < 200e6 < path.stat().st_size / 1.9
+    assert grown < 20e6 < path.stat().st_size / 10
