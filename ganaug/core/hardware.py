@@ -278,34 +278,36 @@ def one_thread_each() -> AbstractContextManager[int]:
     return _one_thread_each()
 
 
-class _DeterministicCudnn:
-    """Turns off cuDNN's benchmark mode, which picks what is fastest today, and algorithms whose results vary.
+class _DeterministicCuda:
+    """Turns off cuDNN's benchmark mode, which picks what is fastest today, and algorithms whose results vary; and TF32
+    for matrix products, which :func:`ganaug.training.start_accelerator` turns on, so that what was trained is drawn
+    alike in the same process and in another.
 
     The flags are global: the first thread that enters sets them, the last one that leaves restores them.
     """
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, (False, False)
+        self._lock, self._inside, self._before = threading.Lock(), 0, (False, False, "none")
 
     def __enter__(self) -> None:
-        cudnn = torch.backends.cudnn
+        cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
         with self._lock:
             if not self._inside:
-                self._before = cudnn.benchmark, cudnn.deterministic
-                cudnn.benchmark, cudnn.deterministic = False, True
+                self._before = cudnn.benchmark, cudnn.deterministic, products.fp32_precision
+                cudnn.benchmark, cudnn.deterministic, products.fp32_precision = False, True, "ieee"
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        cudnn = torch.backends.cudnn
+        cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                cudnn.benchmark, cudnn.deterministic = self._before
+                cudnn.benchmark, cudnn.deterministic, products.fp32_precision = self._before
 
 
-_deterministic_cudnn = _DeterministicCudnn()
+_deterministic_cuda = _DeterministicCuda()
 
 
 def deterministic_passes(device: torch.device) -> AbstractContextManager[None]:
     """A context in which a device computes the same results from the same inputs, as far as torch's flags reach."""
-    return _deterministic_cudnn if device.type == "cuda" else nullcontext()
+    return _deterministic_cuda if device.type == "cuda" else nullcontext()
