@@ -8,14 +8,15 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 _CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # names of the capability on x86 and ARM
@@ -30,6 +31,42 @@ def best_device() -> torch.device:
     """The accelerator if there is one, else the CPU."""
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return found or torch.device("cpu")
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the CPU on a device; to a GPU they come from pinned memory, so that the CPU need not wait for it."""
+    pinned = values.pin_memory() if device.type == "cuda" and values.device.type == "cpu" else values
+    return pinned.to(device, non_blocking=True)
+
+
+class LateChecks:
+    """What must hold of values that a device computes, looked at once they are there, so that the CPU never waits.
+
+    On a CPU that is at once. Elsewhere an error comes with a later call.
+    """
+
+    def __init__(self) -> None:
+        self._open: deque[tuple[Tensor, torch.Event, Callable[[], Exception]]] = deque()
+
+    def expect(self, holds: Tensor, error: Callable[[], Exception]) -> None:
+        """Raise what ``error`` returns if ``holds``, bool (), is False, or if it was so in an earlier call."""
+        if holds.device.type == "cpu":
+            if not holds:
+                raise error()
+            return
+        told = holds.to("cpu", non_blocking=True), torch.Event(holds.device), error
+        told[1].record()
+        self._open.append(told)
+        while self._open and self._open[0][1].query():
+            here, _, late = self._open.popleft()
+            if not here:
+                raise late()
+
+    def __deepcopy__(self, memo: object) -> LateChecks:
+        return LateChecks()  # what is computed now is the original's
+
+    def __reduce__(self) -> tuple[type[LateChecks], tuple[()]]:
+        return LateChecks, ()
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -241,34 +278,36 @@ def one_thread_each() -> AbstractContextManager[int]:
     return _one_thread_each()
 
 
-class _DeterministicCudnn:
-    """Turns off cuDNN's benchmark mode, which picks what is fastest today, and algorithms whose results vary.
+class _DeterministicCuda:
+    """Turns off cuDNN's benchmark mode, which picks what is fastest today, and algorithms whose results vary; and TF32
+    for matrix products, which :func:`ganaug.training.start_accelerator` turns on, so that what was trained is drawn
+    alike in the same process and in another.
 
     The flags are global: the first thread that enters sets them, the last one that leaves restores them.
     """
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, (False, False)
+        self._lock, self._inside, self._before = threading.Lock(), 0, (False, False, "none")
 
     def __enter__(self) -> None:
-        cudnn = torch.backends.cudnn
+        cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
         with self._lock:
             if not self._inside:
-                self._before = cudnn.benchmark, cudnn.deterministic
-                cudnn.benchmark, cudnn.deterministic = False, True
+                self._before = cudnn.benchmark, cudnn.deterministic, products.fp32_precision
+                cudnn.benchmark, cudnn.deterministic, products.fp32_precision = False, True, "ieee"
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        cudnn = torch.backends.cudnn
+        cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                cudnn.benchmark, cudnn.deterministic = self._before
+                cudnn.benchmark, cudnn.deterministic, products.fp32_precision = self._before
 
 
-_deterministic_cudnn = _DeterministicCudnn()
+_deterministic_cuda = _DeterministicCuda()
 
 
 def deterministic_passes(device: torch.device) -> AbstractContextManager[None]:
     """A context in which a device computes the same results from the same inputs, as far as torch's flags reach."""
-    return _deterministic_cudnn if device.type == "cuda" else nullcontext()
+    return _deterministic_cuda if device.type == "cuda" else nullcontext()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ganaug.core.hardware import LateChecks, to_device
 from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import inspection
 from ganaug.mixing import workers
@@ -25,7 +27,9 @@ class GANMix(nn.Module):
     off is carried over, so that after any number of batches the total is within one image of ``ratio``. In evaluation
     mode nothing is replaced. Put it before MixUp and CutMix: the labels they mix no longer name one class to draw.
 
-    A copy of the generator draws on the batch's device. It is not part of this module: there are no parameters,
+    A copy of the generator draws on the batch's device, and its images stay there. On a GPU nothing waits for them, if
+    the labels are on the CPU, where a loader has them, and no filter is given; what is wrong with images is then told
+    of with a later batch. The copy is not part of this module: there are no parameters,
     :meth:`to` and optimizers do not see it, and ``state_dict()`` holds only the number of images seen. What is drawn
     depends on that number, the generator, ``seed``, the rank and the worker alone. (In a ``collate_fn``, each worker
     counts for itself, so that the total is within ``num_workers`` images; where workers end with the epoch, the number
@@ -84,6 +88,7 @@ class GANMix(nn.Module):
         self._draws_on_batch_device = device is None
         self.__dict__["_fake_transform"] = fake_transform  # not a submodule, whose state would be in state_dict()
         self._seen = 0
+        self._late = LateChecks()
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Mix a batch.
@@ -131,9 +136,10 @@ class GANMix(nn.Module):
         rows = torch.from_numpy(rng.choice(len(images), count, replace=False))
         if self._draws_on_batch_device:
             self._sampler = self._sampler.moved_to(images.device)
-        made = self._sampler.draw(classes[rows], range(start + first, start + first + count))
+        numbers = range(start + first, start + first + count)
+        made = self._sampler.draw(classes[rows], numbers, device=images.device)
         mixed = images.clone()
-        mixed[rows.to(images.device)] = self._fit(made.to(images.device), images)
+        mixed[to_device(rows, images.device)] = self._fit(made, images)
         return mixed
 
     def _fit(self, made: Tensor, images: Tensor) -> Tensor:
@@ -185,13 +191,17 @@ class GANMix(nn.Module):
                 f"the batch's images are (C, H, W) = {real}, the generator's {made}. Train a generator on images of "
                 "that shape, or pass fake_transform with a resize"
             )
-        if floating and count and not (images.amin() >= 0 and images.amax() <= 1):
-            raise ValueError(
-                f"the batch looks normalised: its values are from {float(images.amin()):.3g} to "
-                f"{float(images.amax()):.3g}, and generated images are scaled to [0, 1]. Normalise after GANMix, or "
-                "pass fake_transform with the same steps, such as "
-                "v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])"
-            )
+        if floating and count:
+            least, most = images.amin(), images.amax()
+            self._late.expect((least >= 0) & (most <= 1), partial(_looks_normalised, least, most))
+
+
+def _looks_normalised(least: Tensor, most: Tensor) -> ValueError:
+    return ValueError(
+        f"the batch looks normalised: its values are from {float(least):.3g} to {float(most):.3g}, and generated "
+        "images are scaled to [0, 1]. Normalise after GANMix, or pass fake_transform with the same steps, such as "
+        "v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])"
+    )
 
 
 def _is_one_hot(labels: Tensor) -> bool:

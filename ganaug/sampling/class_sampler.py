@@ -140,6 +140,7 @@ class ClassSampler:
         *,
         epoch: int = 0,
         drawn: Callable[[int], object] | None = None,
+        device: torch.device | None = None,
     ) -> Tensor:
         """Draw an image for each label.
 
@@ -151,9 +152,11 @@ class ClassSampler:
             epoch (int): numbers another sequence. Default: 0
             drawn (callable, optional): see :func:`ganaug.sampling.sample`; images that replace refused ones do not
                 count. Default: nothing is called
+            device (torch.device, optional): where the images are put; see :func:`ganaug.sampling.sample`. A filter
+                sees them on the CPU. Default: the CPU
 
         Returns:
-            Tensor: uint8 (N, C, H, W) in [0, 255], on the CPU.
+            Tensor: uint8 (N, C, H, W) in [0, 255], on ``device``.
 
         Raises:
             ValueError: a label is not one of :attr:`classes`, or is a class that the generator does not know.
@@ -162,22 +165,21 @@ class ClassSampler:
         labels = labels.to(torch.int64)  # torch would take uint8 for a mask
         self._check_labels(labels)
         wanted = self._generator_label[labels]
-        images = sample(self.inference_copy, wanted, seed=self.seed, indices=indices, epoch=epoch, drawn=drawn)
+        draw = partial(sample, self.inference_copy, seed=self.seed, epoch=epoch)
         if self.accept is None:
-            return images
+            return draw(wanted, indices=indices, drawn=drawn, device=device)
+        images = draw(wanted, indices=indices, drawn=drawn)
         # Items whose image is refused get another one, until none is left or their tries are used up.
         tried = torch.bincount(labels)
         pending = torch.arange(len(labels))
         for attempt in range(self.max_tries):
             if attempt:
                 again = [indices[k] for k in pending.tolist()]
-                images[pending] = sample(
-                    self.inference_copy, wanted[pending], seed=self.seed, indices=again, epoch=epoch, attempt=attempt
-                )
+                images[pending] = draw(wanted[pending], indices=again, attempt=attempt)
                 tried += torch.bincount(labels[pending], minlength=len(tried))
             pending = pending[~self._keeps(images[pending], labels[pending])]
             if not len(pending):
-                return images
+                return images.to(device or "cpu")
         label = int(labels[pending[0]])
         done = int((labels == label).sum() - (labels[pending] == label).sum())
         raise StarvedFilterError(

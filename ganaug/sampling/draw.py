@@ -30,6 +30,7 @@ def sample(
     epoch: int = 0,
     attempt: int = 0,
     drawn: Callable[[int], object] | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Draw one image per label.
 
@@ -47,9 +48,11 @@ def sample(
         attempt (int): numbers another image for the same index, as after one that a filter refused. Default: 0
         drawn (callable, optional): called with a number of images each time that so many more are drawn, from one of
             several threads. Default: nothing is called
+        device (torch.device, optional): where the images are put. If it is not the CPU, nobody waits for them, and
+            images that are not finite are told of when more are drawn. Default: the CPU
 
     Returns:
-        Tensor: uint8 (N, C, H, W) in [0, 255], contiguous, on the CPU.
+        Tensor: uint8 (N, C, H, W) in [0, 255], contiguous, on ``device``.
 
     Raises:
         ValueError: the seed is out of range, the labels are not a flat sequence of the generator's classes,
@@ -64,10 +67,12 @@ def sample(
 
     inference_copy = generator if isinstance(generator, InferenceCopy) else InferenceCopy(generator)
 
+    stays = device is None or device.type == "cpu"
+
     def one_pass(start: int) -> Tensor:
         some = slice(start, start + inference_copy.rows)
         z = latents(seed, indices[some], inference_copy.latent_dim, epoch=epoch, attempt=attempt)
-        images = inference_copy(z, label_tensor[some]).cpu()
+        images = inference_copy(z, label_tensor[some], wait=stays).to(device or "cpu", non_blocking=not stays)
         if drawn is not None:
             drawn(len(images))
         return images

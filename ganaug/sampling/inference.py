@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ganaug.core.defaults import usual_defaults
-from ganaug.core.hardware import deterministic_passes, device_of, evaluation_copy, has_bf16, one_thread_each
+from ganaug.core.hardware import (
+    LateChecks,
+    deterministic_passes,
+    device_of,
+    evaluation_copy,
+    has_bf16,
+    one_thread_each,
+    to_device,
+)
 from ganaug.core.pixels import to_uint8
 from ganaug.core.seeding import latents
 
@@ -105,6 +113,7 @@ class InferenceCopy:
         known = len(self.label_names) or num_classes or (0 if self.conditional else 1)
         self.shortcuts = shortcuts or self._find_shortcuts(given, known)
         self._module = _simplified(given, self.shortcuts)
+        self._late = LateChecks()
 
     def _find_shortcuts(self, given: nn.Module, num_classes: int) -> Shortcuts:
         """The shortcuts whose images look the same."""
@@ -113,7 +122,7 @@ class InferenceCopy:
             z = latents(0, range(len(labels)), self.latent_dim)
             passes = zip(z.split(self.rows), labels.split(self.rows), strict=True)
             with one_thread_each():
-                return torch.cat([self._draw(module, *some) for some in passes]).short()
+                return torch.cat([_checked(*self._draw(module, *some)) for some in passes]).short()
 
         def is_faithful(module: nn.Module, labels: Tensor, expected: Tensor, each: float = 0.0) -> bool:
             try:
@@ -159,12 +168,14 @@ class InferenceCopy:
                 _put(module, {name: slow[name]})
         return Shortcuts(folded=True, bf16=tuple(in_bf16))
 
-    def __call__(self, z: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, labels: Tensor, *, wait: bool = True) -> Tensor:
         """Draw up to ``rows`` images.
 
         Args:
             z (Tensor): float32 (N, latent_dim).
             labels (Tensor): int64 (N,), the generator's.
+            wait (bool): until a GPU has drawn them; if not, an image that is not finite is told of by a later call.
+                Default: True
 
         Returns:
             Tensor: uint8 (N, C, H, W), on :attr:`device`.
@@ -172,20 +183,32 @@ class InferenceCopy:
         Raises:
             ValueError: an image is not finite.
         """
-        return self._draw(self._module, z, labels)
+        images, finite = self._draw(self._module, z, labels)
+        if wait:
+            return _checked(images, finite)
+        self._late.expect(finite, _not_finite)
+        return images
 
-    def _draw(self, module: nn.Module, z: Tensor, labels: Tensor) -> Tensor:
-        inputs = [fill_rows(values, self.rows).to(self.device) for values in (z, labels)]
+    def _draw(self, module: nn.Module, z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, and whether all of them are finite, bool ()."""
+        inputs = [to_device(fill_rows(values, self.rows), self.device) for values in (z, labels)]
         # A training loop around this may have autocast on, which would change the images.
         autocast = torch.autocast(self.device.type, enabled=False)
         with torch.inference_mode(), autocast, deterministic_passes(self.device):
             images = module(*inputs)[: len(z)]
-            if not torch.isfinite(images).all():
-                raise ValueError(
-                    "the generator returned images with NaN or infinite values; its weights are unusable. "
-                    "Train it again"
-                )
-            return to_uint8(images)
+            return to_uint8(images), torch.isfinite(images).all()
+
+
+def _checked(images: Tensor, finite: Tensor) -> Tensor:
+    if not finite:
+        raise _not_finite()
+    return images
+
+
+def _not_finite() -> ValueError:
+    return ValueError(
+        "the generator returned images with NaN or infinite values; its weights are unusable. Train it again"
+    )
 
 
 def fill_rows(values: Tensor, rows: int) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganaug.core.hardware import to_device
 from ganaug.core.pixels import to_float
 from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import LabelledImages
@@ -61,7 +62,8 @@ class TrainingBatches:
     def real(self, step: int, part: int = 0) -> tuple[Tensor, Tensor]:
         """Real images, float (N, C, H, W) in [-1, 1], and their labels, int64 (N,)."""
         indices = torch.from_numpy(self._indices(step)[self._mine(part)])
-        return to_float(self._on_device(self.data.images[indices])), self._on_device(self.data.targets[indices])
+        images, labels = self.data.images[indices], self.data.targets[indices]
+        return to_float(to_device(images, self.device)), to_device(labels, self.device)
 
     def latent(self, step: int, part: int = 0) -> tuple[Tensor, Tensor]:
         """Latents from N(0, I), float (M, latent_dim), and labels, int64 (M,).
@@ -78,17 +80,12 @@ class TrainingBatches:
             self._latents = (step, torch.from_numpy(drawn), labels)
         mine = self._mine(part, self._latents_per_image)
         _, z, labels = self._latents
-        return self._on_device(z[mine]), self._on_device(labels[mine])
+        return to_device(z[mine], self.device), to_device(labels[mine], self.device)
 
     def _mine(self, part: int, each: int = 1) -> slice:
         """This rank's rows of a global batch, which has one block for each rank in each part."""
         first = (part * self._world_size + self._rank) * self._batch_size
         return slice(first * each, (first + self._batch_size) * each)
-
-    def _on_device(self, values: Tensor) -> Tensor:
-        # The copy to a GPU overlaps with computation only if it comes from pinned memory.
-        pinned = values.pin_memory() if self.device.type == "cuda" else values
-        return pinned.to(self.device, non_blocking=True)
 
     def _indices(self, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         positions = np.arange(step * self.global_batch, (step + 1) * self.global_batch)

@@ -26,7 +26,8 @@ class DifferentiableAugmentation:
             (mirrors half of the images; only for images whose mirror image is still of its class), ``"cutout"`` (a
             square with 0.4 of the side, at a random place, sometimes partly outside) and ``"brightness"`` (multiplies
             the difference from the background by 0.8 to 1.2).
-        background (Tensor): float (C,) in [-1, 1]; see :attr:`ganaug.LabelledImages.background`.
+        background (Tensor): float (C,) in [-1, 1], on the images' device; see
+            :attr:`ganaug.LabelledImages.background`.
         noise (BatchNoise): where random numbers come from, on the images' device.
 
     Source: Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training".
@@ -43,7 +44,7 @@ class DifferentiableAugmentation:
         """Augment float images (N, C, H, W) in [-1, 1]."""
         if not self.operations:
             return images
-        background = self.background.to(images.device)[:, None, None]
+        background = self.background[:, None, None]
         with torch.autocast(images.device.type, enabled=False):  # operations must not round pixels
             values = images.float() - background
             if "shift" in self.operations or "flip" in self.operations:

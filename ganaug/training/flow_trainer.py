@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ganaug.core.errors import InputError
+from ganaug.core.hardware import to_device
 from ganaug.core.pixels import to_float, to_uint8
 from ganaug.core.shares import in_shares
 from ganaug.data import LabelledImages
@@ -206,7 +207,7 @@ class FlowTrainer(Trainer):
         Each is used about five times.
         """
         triple = self._triples[number % self._pool * len(self.parts) + part]
-        z, labels, images = (values.to(self.batches.device, non_blocking=True) for values in triple)
+        z, labels, images = (to_device(values, self.batches.device) for values in triple)
         return z.float(), labels, to_float(images)
 
     @torch.no_grad()

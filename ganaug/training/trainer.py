@@ -123,7 +123,8 @@ class Trainer(ABC):
         """
 
     def _augmentation(self, operations: Sequence[Operation]) -> DifferentiableAugmentation:
-        background = self.data.background.float().div(127.5).sub(1)
+        # On the device once and for all: a copy in each step would make the CPU wait for all that the GPU has to do.
+        background = self.data.background.float().div(127.5).sub(1).to(self.accelerator.device)
         return DifferentiableAugmentation(tuple(operations), background, self.noise)
 
     def _place(self, network: nn.Module) -> None:

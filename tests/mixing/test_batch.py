@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.generators import make_generator
 from helpers.images import THREE, small_images
+from helpers.waiting import GPU, NothingWaits, give_it_autocast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -18,9 +19,11 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from ganaug import Generator
+from ganaug.core.hardware import LateChecks
 from ganaug.filters import StarvedFilterError
 from ganaug.sampling import sample
 from ganaug.sampling.class_sampler import ClassSampler
+from ganaug.sampling.inference import InferenceCopy, Shortcuts
 from ganaug.transforms import GANMix
 
 
@@ -267,6 +270,27 @@ def test_it_draws_on_the_device_of_the_batch(three, monkeypatch):
         assert (mixed.device.type, mixed.shape) == ("meta", images.shape)
         assert same is labels
         assert asked == expected
+
+
+@pytest.mark.parametrize("floating", [False, True])
+def test_on_a_gpu_images_stay_there_and_nothing_waits_for_them(three, monkeypatch, floating):
+    images, labels = batch()
+    mix = mix_of(three, 0.4)
+    give_it_autocast(monkeypatch)
+    looked_at_later = []
+    monkeypatch.setattr(LateChecks, "expect", lambda _, holds, error: looked_at_later.append(holds))
+    monkeypatch.setattr(InferenceCopy, "_find_shortcuts", lambda *_: Shortcuts(folded=True))
+    there = (images.float() / 255 if floating else images).to(GPU)
+    mix(there, labels)  # brings the generator there
+    with NothingWaits():
+        mixed, same = mix(there, labels)
+    assert (mixed.device, mixed.shape, mixed.dtype) == (GPU, there.shape, there.dtype)
+    assert same is labels
+    assert len(looked_at_later) == (
+        4 if floating else 2
+    )  # of each call: whether the images drawn are finite, and so on
+    with pytest.raises(NotImplementedError, match="meta"):
+        mix(there, labels.to(GPU))  # labels are read
 
 
 def test_accept_filters_generated_images(three):

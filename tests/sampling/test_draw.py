@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -338,9 +339,19 @@ class _NaN(nn.Module):
         return torch.full((len(z), 1, 8, 8), float("nan"))
 
 
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """Matrix products as in training on a GPU."""
+    products = torch.backends.cuda.matmul
+    before, products.fp32_precision = products.fp32_precision, "tf32"
+    yield
+    products.fp32_precision = before
+
+
+@pytest.mark.usefixtures("tf32")
 def test_passes_on_a_gpu_are_deterministic_and_its_flags_as_before(monkeypatch):
     """The flags are torch's on every machine, whether there is a GPU or not."""
-    cudnn = torch.backends.cudnn
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
     monkeypatch.setattr(cudnn, "benchmark", True)
     monkeypatch.setattr(cudnn, "deterministic", False)
     gpu = torch.device("cuda")
@@ -355,10 +366,11 @@ def test_passes_on_a_gpu_are_deterministic_and_its_flags_as_before(monkeypatch):
     with deterministic_passes(gpu):
         thread.start()
         entered.wait(10)
-    assert (cudnn.benchmark, cudnn.deterministic) == (False, True)  # the other one still draws
+    # The other one still draws.
+    assert (cudnn.benchmark, cudnn.deterministic, products.fp32_precision) == (False, True, "ieee")
     leave.set()
     thread.join()
-    assert (cudnn.benchmark, cudnn.deterministic) == (True, False)
+    assert (cudnn.benchmark, cudnn.deterministic, products.fp32_precision) == (True, False, "tf32")
     with deterministic_passes(torch.device("cpu")):
         assert (cudnn.benchmark, cudnn.deterministic) == (True, False)
 
