@@ -92,7 +92,7 @@ def plot_accuracy(
         axes.set_ylabel("accuracy of classifiers, %")
         axes.set_ylim(top=100)
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower right")
+        axes.legend(loc="best")
 
 
 def require_known(names: Iterable[str], known: Iterable[str], what: str) -> None:
