@@ -64,7 +64,7 @@ def plain_step(
     d_optimizer = torch.optim.Adam(discriminator.parameters(), lr=d_rate, betas=(0.5, 0.999))
     g_optimizer = torch.optim.Adam(generator.parameters(), lr=settings.learning_rate, betas=(0.5, 0.999))
     real_count = settings.train_batch_size // (2 if settings.half_batches else 1)
-    batches = _batches(data, real_count)
+    loader = batches(data, real_count)
 
     def loss(images: Tensor, labels: Tensor, target: float, class_weight: float) -> Tensor:
         logits, class_logits = discriminator(images, labels)
@@ -80,7 +80,7 @@ def plain_step(
         d_optimizer.step()
 
     def step() -> None:
-        real, real_labels = (part.to(device) for part in next(batches))
+        real, real_labels = (part.to(device) for part in next(loader))
         drawn = torch.randint(len(data.classes), real_labels.shape, device=device)
         fake_labels = real_labels if settings.fake_labels == "real" else drawn
         real_loss = loss(real, real_labels, 1, objective.class_weight_real)
@@ -107,10 +107,10 @@ def plain_flow_step(
     """One step of the baseline for a flow, as a function; the network is trained in place."""
     generator = generator.to(device)
     optimizer = torch.optim.Adam(generator.parameters(), lr=settings.learning_rate)
-    batches = _batches(data, settings.train_batch_size)
+    loader = batches(data, settings.train_batch_size)
 
     def step() -> None:
-        images, labels = (part.to(device) for part in next(batches))
+        images, labels = (part.to(device) for part in next(loader))
         noise, t = torch.randn_like(images), torch.randn(len(images), device=device).sigmoid()
         between = torch.lerp(noise, images, t[:, None, None, None])
         loss = (generator.velocity(between, t, labels) - (images - noise)).square().mean()
@@ -121,7 +121,8 @@ def plain_flow_step(
     return step
 
 
-def _batches(data: LabelledImages, batch_size: int) -> Iterator[list[Tensor]]:
+def batches(data: LabelledImages, batch_size: int) -> Iterator[list[Tensor]]:
+    """Whole batches of images, float (N, C, H, W) in [-1, 1], and labels, int64 (N,), without end."""
     dataset = TensorDataset(data.images.float() / 127.5 - 1, data.targets)
     loader = DataLoader(dataset, batch_size=batch_size, shuffle=True, drop_last=True)
     while True:

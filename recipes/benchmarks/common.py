@@ -8,7 +8,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -69,6 +69,30 @@ def plot_for_a_phone(path: Path, height: float) -> Iterator[Any]:
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         yield figure.subplots()
         figure.savefig(path, dpi=200)
+
+
+def plot_accuracy(
+    path: Path, lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]], real: Sequence[float], minutes: str
+) -> None:
+    """Draw how accurate classifiers are against minutes of training, a line for each model with standard deviations.
+
+    Args:
+        path: of the PNG.
+        lines: of each model, minutes and shares that are right, in [0, 1].
+        real: shares that are right of classifiers trained on real images.
+        minutes: what the minutes are, in words.
+    """
+    with plot_for_a_phone(path, 4.5) as axes:
+        for model, points in lines.items():
+            x, scores = zip(*sorted(points), strict=True)
+            means, errors = ([100 * of(each) for each in scores] for of in (statistics.mean, statistics.stdev))
+            axes.errorbar(x, means, errors, marker=".", capsize=3, label=model)
+        axes.axhline(100 * statistics.mean(real), color="black", linestyle=":", label="real images")
+        axes.set_xlabel(minutes)
+        axes.set_ylabel("accuracy of classifiers, %")
+        axes.set_ylim(top=100)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="best")
 
 
 def require_known(names: Iterable[str], known: Iterable[str], what: str) -> None:

@@ -68,10 +68,10 @@ def presets() -> list[tuple[str, Preset]]:
     return [*found, (f"{many:,}, if time is short", choose_preset(random_images(many, 8), model=QUICK))]
 
 
-def steps_of(model: str, size: int) -> Callable[[], None]:
+def steps_of(model: str, images: LabelledImages) -> Callable[[], None]:
     """A function that takes a training step of the model, as the default settings have it."""
     set_seed(0)
-    images, settings = random_images(256, size), MODELS[model].settings
+    settings = MODELS[model].settings
     trainer = make_trainer(
         MODELS[model].make_generator(images), MODELS[model].objective, images, settings, start_accelerator(settings)
     )
@@ -85,7 +85,7 @@ def steps_of(model: str, size: int) -> Callable[[], None]:
 
 def images_per_second(size: int, models: list[str], args: Arguments) -> dict[str, list[float]]:
     """Of each model, in each round."""
-    arms = {model: Process(steps_of, model, size) for model in models}
+    arms = {model: Process(steps_of, model, random_images(256, size)) for model in models}
     steps = {}
     for model, process in arms.items():
         process(2)  # which are slower

@@ -12,7 +12,6 @@ kept, so that a command that was stopped goes on.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from common import (
     data_flags,
     fill_and_show,
     machine,
-    plot_for_a_phone,
+    plot_accuracy,
     require_known,
     spread,
     train_by_recipe,
@@ -117,21 +116,10 @@ def table(results: Results) -> str:
 
 def plot(results: Results, path: Path) -> None:
     """Accuracy against minutes, a line for each model."""
-    rows = list(results.get("runs", {}).values())
-    with plot_for_a_phone(path, 4.5) as axes:
-        for model in dict.fromkeys(row["model"] for row in rows):
-            own = sorted((row for row in rows if row["model"] == model), key=lambda row: row["seconds"])
-            means, errors = zip(
-                *((100 * statistics.mean(row["scores"]), 100 * statistics.stdev(row["scores"])) for row in own),
-                strict=True,
-            )
-            axes.errorbar([row["seconds"] / 60 for row in own], means, errors, marker=".", capsize=3, label=model)
-        axes.axhline(100 * statistics.mean(results["real"]), color="black", linestyle=":", label="real images")
-        axes.set_xlabel("minutes of training")
-        axes.set_ylabel("accuracy of classifiers, %")
-        axes.set_ylim(top=100)
-        axes.grid(alpha=0.3)
-        axes.legend(loc="lower right")
+    lines: dict[str, list[tuple[float, list[float]]]] = {}
+    for row in results.get("runs", {}).values():
+        lines.setdefault(row["model"], []).append((row["seconds"] / 60, row["scores"]))
+    plot_accuracy(path, lines, results["real"], "minutes of training")
 
 
 def main(args: Arguments) -> None:

@@ -37,7 +37,7 @@ def test_minutes_follow_from_the_length_of_a_preset_and_the_speed(monkeypatch, t
 
 def test_what_is_timed_is_a_training_step():
     with as_a_program():
-        step = minutes.steps_of("flow", 8)
+        step = minutes.steps_of("flow", minutes.random_images(256, 8))
         step()
         step()
 
