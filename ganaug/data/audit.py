@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganaug.data.decoding import WITH_ALPHA, Conversion, UnreadImage, convert_images, read_headers
+from ganaug.data.decoding import WITH_ALPHA, Conversion, Headers, convert_images, read_headers
 from ganaug.data.found import Found
 from ganaug.data.labelled import LabelledImages
 from ganaug.data.reading import read_images
@@ -92,12 +92,13 @@ def audit_images(
     conversion = Conversion(None if callable(resolution) else resolution, channels, background, skip_bad_images=True)
 
     # Headers first: sizes as the images have them decide what all are resized to.
-    unread: Sequence[UnreadImage] = [] if isinstance(found.images, Pixels) else found.images
-    headers = read_headers(unread, replace(conversion, resolution=None))
-    sizes = Counter(headers.sizes.values())
+    headers = Headers()
     if isinstance(found.images, Pixels):
         height, width = found.images.shape[2:]
-        sizes[width, height] = len(found.images)
+        sizes = Counter({(width, height): len(found.images)})
+    else:
+        headers = read_headers(found.images, replace(conversion, resolution=None))
+        sizes = Counter(headers.sizes.values())
     if callable(resolution) and sizes:
         least = resolution(min(height for _, height in sizes), min(width for width, _ in sizes))
         conversion = replace(conversion, resolution=least)
@@ -106,13 +107,16 @@ def audit_images(
     if isinstance(found.images, Pixels):
         images, kept = convert_images(found.images, conversion), torch.arange(len(found.images))
         names = tuple(f"{found.name}, image {i}" for i in range(len(images)))
+        unreadable: tuple[str, ...] = ()
         transparent = 0
         if isinstance(found.images, Tensor) and found.images.shape[1] in WITH_ALPHA:
             transparent = int((found.images[:, -1:] < 255).flatten(1).any(1).sum())
     else:
+        unread = found.images
         images, kept = read_images(unread, conversion, headers)
         names = tuple(unread[i].name for i in kept.tolist())
         transparent = len(headers.transparent)
+        unreadable = tuple(f"{unread[i].name}: {error}" for i, error in sorted(headers.failures.items()))
     read = Found(images, found.targets[kept], found.classes, found.name, found.train)
 
     # A class may have had no image, or none that can be read.
@@ -126,7 +130,7 @@ def audit_images(
         names=names,
         sizes=sizes,
         transparent=transparent,
-        unreadable=tuple(f"{unread[i].name}: {error}" for i, error in sorted(headers.failures.items())),
+        unreadable=unreadable,
         left_out=found.left_out,
         empty_classes=(*(Path(folder).name for folder in found.empty_folders), *without),
     )

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import cast, overload
 
 import numpy as np
 import torch
@@ -112,6 +112,36 @@ class UnreadImage:
     identity: Callable[[], object] | None = None
 
 
+class UnreadImages(Sequence[UnreadImage]):
+    """Images that have not been read yet, each described when it is asked for: a million take a gigabyte at once.
+
+    Args:
+        describe (callable): the image of a number.
+        numbers (sequence of int): which ones these are, in their order.
+    """
+
+    def __init__(self, describe: Callable[[int], UnreadImage], numbers: Sequence[int]) -> None:
+        self._describe, self._numbers = describe, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> UnreadImage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> UnreadImages: ...
+
+    def __getitem__(self, index: int | slice) -> UnreadImage | UnreadImages:
+        if isinstance(index, slice):
+            return UnreadImages(self._describe, self._numbers[index])
+        return self._describe(self._numbers[index])
+
+    def take(self, indices: Sequence[int]) -> UnreadImages:
+        """The images at these indices."""
+        return UnreadImages(self._describe, [self._numbers[k] for k in indices])
+
+
 @dataclass
 class Headers:
     """What the headers of images say, by their index.
@@ -129,26 +159,28 @@ class Headers:
     transparent: set[int] = field(default_factory=set)
 
 
-def read_headers(unread: Sequence[UnreadImage], conversion: Conversion) -> Headers:
+def read_headers(unread: UnreadImages, conversion: Conversion) -> Headers:
     """Read the headers of images.
 
     Args:
-        unread (sequence of UnreadImage): one or more.
+        unread (UnreadImages): one or more.
         conversion (Conversion): what is to be done with them. With a resolution, sizes may be those before the image
             is turned upright, which are not needed then.
     """
     headers = Headers()
+    seen: dict[tuple[int, int], tuple[int, int]] = {}
     for i, item in enumerate(tqdm(unread, "reading headers", unit="img", disable=len(unread) < 5000)):
         with _noting_failure(headers.failures, i), item.open() as image:
-            headers.modes[i], headers.sizes[i] = _header(image, conversion)
+            mode, size = _header(image, conversion)
+            headers.modes[i], headers.sizes[i] = mode, seen.setdefault(size, size)  # one tuple for all of a size
     return headers
 
 
-def decode_in_memory(unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers) -> tuple[Tensor, Tensor]:
+def decode_in_memory(unread: UnreadImages, conversion: Conversion, headers: Headers) -> tuple[Tensor, Tensor]:
     """Decode images straight into one tensor.
 
     Args:
-        unread (sequence of UnreadImage): one or more.
+        unread (UnreadImages): one or more.
         conversion (Conversion): how to convert them, and what to do about those that cannot be decoded.
         headers (Headers): of these images; failures and transparent images are noted in them.
 
@@ -181,7 +213,7 @@ class Form:
         return Image.getmodebands(self.mode), self.height, self.width
 
 
-def form_of(unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers) -> Form:
+def form_of(unread: UnreadImages, conversion: Conversion, headers: Headers) -> Form:
     """What images become, by what their headers say, so that room can be made before any is decoded.
 
     Raises:
@@ -193,13 +225,11 @@ def form_of(unread: Sequence[UnreadImage], conversion: Conversion, headers: Head
     return Form(conversion.mode_for(list(headers.modes.values())), height, width)
 
 
-def decode(
-    unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers, form: Form
-) -> Iterator[tuple[int, Tensor]]:
+def decode(unread: UnreadImages, conversion: Conversion, headers: Headers, form: Form) -> Iterator[tuple[int, Tensor]]:
     """Decode images one after another, with a progress bar.
 
     Args:
-        unread (sequence of UnreadImage), conversion (Conversion): as for :func:`decode_in_memory`.
+        unread (UnreadImages), conversion (Conversion): as for :func:`decode_in_memory`.
         headers (Headers): of these images; failures and transparent images are noted in them.
         form (Form): from :func:`form_of`.
 
@@ -280,9 +310,7 @@ def _header(image: Image.Image, conversion: Conversion) -> tuple[str, tuple[int,
     return image.mode, image.size
 
 
-def _common_size(
-    unread: Sequence[UnreadImage], sizes: dict[int, tuple[int, int]], conversion: Conversion
-) -> tuple[int, int]:
+def _common_size(unread: UnreadImages, sizes: dict[int, tuple[int, int]], conversion: Conversion) -> tuple[int, int]:
     """(width, height) that all images get."""
     if conversion.resolution is not None:
         return conversion.resolution, conversion.resolution
@@ -329,7 +357,7 @@ def _noting_failure(failures: dict[int, Exception], index: int) -> Iterator[None
         failures[index] = error
 
 
-def refuse_failures(failures: dict[int, Exception], unread: Sequence[UnreadImage], conversion: Conversion) -> str:
+def refuse_failures(failures: dict[int, Exception], unread: UnreadImages, conversion: Conversion) -> str:
     """Raise one error for all failures, unless bad images may be skipped and good ones are left: what was found."""
     if not failures:
         return ""

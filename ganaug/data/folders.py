@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from ganaug.core.errors import DataError
 from ganaug.core.files import regular_file
 from ganaug.core.text import composed, shortened
-from ganaug.data.decoding import UnreadImage
+from ganaug.data.decoding import UnreadImage, UnreadImages
 from ganaug.data.found import Found
 from ganaug.data.inspection import EVALUATION, VALIDATION, is_evaluation_name
 
@@ -59,7 +60,7 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
             folder,
             shortened(nested, most=3),
         )
-    files: list[Path] = []
+    files: list[str] = []
     targets: list[int] = []
     empty: list[str] = []
     for k, name in enumerate(classes):
@@ -76,19 +77,24 @@ def from_class_folders(folder: Path, *, split: str, wanted: tuple[str, ...] | No
     return Found(unread_files(files), labels, classes, name, train, walk.left_out(), tuple(empty))
 
 
-def unread_files(files: list[Path]) -> list[UnreadImage]:
+def unread_files(files: Sequence[str]) -> UnreadImages:
     """Image files, to be opened by Pillow."""
-    return [UnreadImage(str(path), partial(_open, path), partial(_identity, path)) for path in files]
+
+    def describe(number: int) -> UnreadImage:
+        path = files[number]
+        return UnreadImage(path, partial(_open, path), partial(_identity, path))
+
+    return UnreadImages(describe, range(len(files)))
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: str) -> Image.Image:
     with regular_file(path):  # a pipe would be waited for
         return Image.open(path)
 
 
-def _identity(path: Path) -> tuple[str, int, int]:
-    found = path.stat()
-    return str(path.absolute()), found.st_size, found.st_mtime_ns
+def _identity(path: str) -> tuple[str, int, int]:
+    found = os.stat(path)
+    return os.path.abspath(path), found.st_size, found.st_mtime_ns
 
 
 def training_part(folder: Path) -> Path:
@@ -108,9 +114,9 @@ class FolderWalk:
         self._left_out: Counter[str] = Counter()
         self._extensions: Counter[str] = Counter()  # of files that are not images
 
-    def image_files(self, folder: Path) -> list[Path]:
+    def image_files(self, folder: Path) -> list[str]:
         """Files with an image's extension in a folder and its subfolders, sorted; links are followed."""
-        files: list[Path] = []
+        files: list[str] = []  # a million paths take little memory, and as many times more as Path objects
         waiting, seen = [folder], set()
         while waiting:
             current = waiting.pop()
@@ -127,10 +133,10 @@ class FolderWalk:
                     elif _is_folder(entry):
                         waiting.append(Path(entry.path))
                     elif _is_image(entry.name):
-                        files.append(Path(entry.path))
+                        files.append(entry.path)
                     else:
                         self._extensions[Path(entry.name).suffix.lower()] += 1
-        return sorted(files, key=lambda path: path.parts)  # Windows' paths have an order without upper case
+        return sorted(files, key=lambda path: path.split(os.sep))  # folder by folder, in one order on all systems
 
     def count_beside(self, parents: list[Path]) -> None:
         """Count the files beside class folders, which belong to no class."""

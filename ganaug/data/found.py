@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganaug.core.errors import DataError
 from ganaug.core.text import composed, repeated, shortened
-from ganaug.data.decoding import Conversion, UnreadImage, convert_images
+from ganaug.data.decoding import Conversion, UnreadImages, convert_images
 from ganaug.data.labelled import LabelledImages
 from ganaug.data.reading import read_images
 from ganaug.data.stored import Pixels, StoredImages
@@ -26,7 +26,7 @@ class Found:
     Class names are in Unicode's composed form (NFC); see :func:`ganaug.core.text.composed`.
 
     Args:
-        images (Tensor, StoredImages or sequence of UnreadImage): uint8 (N, C, H, W), or N images to be read.
+        images (Tensor, StoredImages or UnreadImages): uint8 (N, C, H, W), or N images to be read.
         targets (Tensor): int64 (N,), in [0, len(classes)).
         classes (tuple of str): class names; a class may have no image.
         name (str): where the images come from, in words.
@@ -38,7 +38,7 @@ class Found:
         DataError: two classes have the same name.
     """
 
-    images: Pixels | Sequence[UnreadImage]
+    images: Pixels | UnreadImages
     targets: Tensor
     classes: tuple[str, ...]
     name: str
@@ -89,10 +89,8 @@ class Found:
         if len(kept) < len(targets):
             if isinstance(images, Tensor):
                 images = images[kept]
-            elif isinstance(images, StoredImages):
-                images = images.take(kept)
             else:
-                images = [images[k] for k in kept.tolist()]
+                images = images.take(kept) if isinstance(images, StoredImages) else images.take(kept.tolist())
         return replace(self, images=images, targets=targets[kept], classes=classes)
 
     def check_folders(self) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ganaug.core.errors import DataError
-from ganaug.data.decoding import UnreadImage
+from ganaug.data.decoding import UnreadImage, UnreadImages
 from ganaug.data.found import Found
 
 logger = logging.getLogger(__name__)
@@ -134,14 +134,12 @@ def from_hf_dataset(dataset: Any, *, name: str, columns: Columns) -> Found:
     rows = rows.cast_column(image_column, datasets.Image(decode=False))
     if folder is not None:
         finalize(rows, folder.cleanup)
-    unread = [
-        UnreadImage(
-            f"{name}, row {i}",
-            partial(_open_row, rows, i, image_column),
-            None if streams else partial(_identity, rows, i),
-        )
-        for i in range(len(rows))
-    ]
+
+    def describe(i: int) -> UnreadImage:
+        identity = None if streams else partial(_identity, rows, i)
+        return UnreadImage(f"{name}, row {i}", partial(_open_row, rows, i, image_column), identity)
+
+    unread = UnreadImages(describe, range(len(rows)))
     return Found(unread, labels, tuple(class_label_of(dataset.features[label_column]).names), name)
 
 

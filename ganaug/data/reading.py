@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+import math
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,14 @@ from filelock import FileLock
 from torch import Tensor
 
 from ganaug.core import fingerprints
+from ganaug.core.errors import DataError
 from ganaug.core.files import atomic_path, build_once, move, remove, user_cache, write_json
 from ganaug.core.hardware import in_gibibytes
 from ganaug.core.image_file import ImageFile, growing_npy, open_npy
 from ganaug.data.decoding import (
     Conversion,
     Headers,
-    UnreadImage,
+    UnreadImages,
     decode,
     decode_in_memory,
     form_of,
@@ -43,15 +46,13 @@ _VERSION = 1  # of the rule by which images are decoded, and of the files
 _PIECE = 256  # images that are in memory at a time
 
 
-def read_images(
-    unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers | None = None
-) -> tuple[Pixels, Tensor]:
+def read_images(unread: UnreadImages, conversion: Conversion, headers: Headers | None = None) -> tuple[Pixels, Tensor]:
     """Decode images, each once: into memory, or, if they are more than :data:`MOST_IN_MEMORY`, into a file.
 
     Headers are read first: they decide between grey and RGB, and show what cannot be read before hours have passed.
 
     Args:
-        unread (sequence of UnreadImage): one or more.
+        unread (UnreadImages): one or more.
         conversion (Conversion): how to convert them, and what to do about those that cannot be decoded.
         headers (Headers, optional): of these images; failures and transparent images are noted in them, and no warning
             is logged. Default: they are read first, where that is needed
@@ -61,7 +62,7 @@ def read_images(
         ascending.
 
     Raises:
-        DataError: images cannot be decoded, or differ in size and no resolution is given.
+        DataError: images cannot be decoded, differ in size and no resolution is given, or there is too little room.
         OSError: the cache cannot be written to or the disk is full.
     """
     found = Headers() if headers is None else headers
@@ -76,7 +77,7 @@ def read_images(
     return images, kept
 
 
-def _most_bytes(unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers) -> int:
+def _most_bytes(unread: UnreadImages, conversion: Conversion, headers: Headers) -> int:
     """How much memory images would take in colour, which is known without reading all headers."""
     width = height = conversion.resolution or 0
     if not width:  # then all are of one size
@@ -87,7 +88,7 @@ def _most_bytes(unread: Sequence[UnreadImage], conversion: Conversion, headers: 
     return len(unread) * (conversion.channels or 3) * height * width
 
 
-def _from_file(unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers) -> tuple[StoredImages, Tensor]:
+def _from_file(unread: UnreadImages, conversion: Conversion, headers: Headers) -> tuple[StoredImages, Tensor]:
     folder, name = user_cache() / "images", _name_of(unread, conversion)
 
     def build(path: Path) -> None:
@@ -104,7 +105,7 @@ def _from_file(unread: Sequence[UnreadImage], conversion: Conversion, headers: H
     return StoredImages([Part(file, hashes)]), kept
 
 
-def _name_of(unread: Sequence[UnreadImage], conversion: Conversion) -> str | None:
+def _name_of(unread: UnreadImages, conversion: Conversion) -> str | None:
     """What the file is called that these images were, or will be, decoded into; None if that has to be seen first."""
     digest = hashlib.sha256(repr((_VERSION, asdict(conversion))).encode())
     for item in unread:
@@ -117,11 +118,18 @@ def _name_of(unread: Sequence[UnreadImage], conversion: Conversion) -> str | Non
     return digest.hexdigest()[:32]
 
 
-def _decode_into(folder: Path, unread: Sequence[UnreadImage], conversion: Conversion, headers: Headers) -> None:
+def _decode_into(folder: Path, unread: UnreadImages, conversion: Conversion, headers: Headers) -> None:
     """Decode images into a folder: pixels, hashes, which ones were kept, and what is to be known of the others."""
     form = form_of(unread, conversion, headers)
-    size = in_gibibytes(len(headers.sizes) * int(np.prod(form.shape)))
-    logger.warning("%s images are decoded once, into %s (%s)", f"{len(headers.sizes):,}", folder.parent, size)
+    count, size = len(headers.sizes), len(headers.sizes) * math.prod(form.shape)
+    free = shutil.disk_usage(folder.parent).free
+    if size > free:
+        raise DataError(
+            f"{count:,} images of {form.width}x{form.height} pixels take {in_gibibytes(size)}, and {folder.parent} "
+            f"has room for {in_gibibytes(free)}. Give a smaller resolution (--resolution), or set XDG_CACHE_HOME to a "
+            "folder with more room"
+        )
+    logger.warning("%s images are decoded once, into %s (%s)", f"{count:,}", folder.parent, in_gibibytes(size))
     folder.mkdir()
     kept: list[int] = []
     hashes: list[Tensor] = []

@@ -19,7 +19,7 @@ from ganaug.core.errors import DataError
 from ganaug.core.pixels import to_pil
 from ganaug.data import inspection
 from ganaug.data.arrays import as_uint8
-from ganaug.data.decoding import UnreadImage
+from ganaug.data.decoding import UnreadImage, UnreadImages
 from ganaug.data.examination import Examination, examine
 from ganaug.data.found import Found
 from ganaug.data.item_reading import ItemReader
@@ -89,7 +89,11 @@ def from_dataset(dataset: Dataset[Any], *, name: str, class_names: Sequence[str]
     if found.reader.obstacle:
         logger.warning("images of %s are read with its transforms applied%s", name, _because(found))
     count = len(cast(Sized, dataset))
-    unread = [UnreadImage(f"{name}, item {i}", partial(_open_item, found.reader, i)) for i in range(count)]
+
+    def describe(i: int) -> UnreadImage:
+        return UnreadImage(f"{name}, item {i}", partial(_open_item, found.reader, i))
+
+    unread = UnreadImages(describe, range(count))
     return Found(unread, targets, classes, name)
 
 
