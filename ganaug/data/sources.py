@@ -41,7 +41,7 @@ def open_images(
     background: str = "white",
     skip_bad_images: bool = False,
 ) -> LabelledImages:
-    """Open labelled images from anywhere, as one uint8 tensor.
+    """Open labelled images from anywhere, as one uint8 tensor, or, if they are many, from a file.
 
     Args:
         source: one of
@@ -55,7 +55,7 @@ def open_images(
             - another str: the id of a dataset on the Hugging Face Hub;
             - a pair ``(X, y)`` of arrays or tensors; see :func:`ganaug.data.arrays.from_arrays`;
             - an object: LabelledImages, a map-style dataset of (image, label), torchvision's among them, or a
-              ``Dataset`` or ``DatasetDict`` of HF ``datasets``.
+              ``Dataset``, ``IterableDataset`` or a dict of them of HF ``datasets``.
         config_name (str, optional): configuration of the dataset, if HF ``load_dataset`` opens the source.
         split (str): ``"train"`` or ``"test"``, or any split that the source has; dataset objects, and class folders
             that are not divided into splits, only have ``"train"``. Default: train
@@ -73,6 +73,7 @@ def open_images(
 
     Returns:
         LabelledImages: uint8 (N, C, H, W). Images that are in memory already and need no change share that memory.
+        Others that take more than 1 GiB are decoded once into a file; see :mod:`ganaug.data.reading`.
 
     Raises:
         DataError: the source has no usable images, or a class that is asked for has none; the message says what was

@@ -18,8 +18,10 @@ from helpers.images import hf_dataset, small_images, write_class_folders
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader
 
-from ganaug import DataError, LabelledImages, open_images
+from ganaug import ConditionalGANAugment, DataError, LabelledImages, open_images
 from ganaug.core.image_file import growing_npy
 from ganaug.data import audit_images, joined, open_unlabeled, reading
 from ganaug.data.stored import Part, StoredImages
@@ -222,6 +224,24 @@ def test_training_and_judging_do_not_depend_on_where_images_are(both):
         pairs = closest_pairs(images.take([4, 4, 4])[0], others)
         answers.append((predict_probabilities(classifier, others.images), pairs.distances, pairs.train))
     assert all(torch.equal(one, other) for one, other in zip(*answers, strict=True))
+
+
+class Cheap(nn.Module):
+    latent_dim, label_names = 3, small_images().classes
+
+    def forward(self, z, labels):
+        return z.mean(1).tanh().view(-1, 1, 1, 1).expand(-1, 3, 12, 12)
+
+
+def test_they_are_mixed_with_generated_images(both):
+    mixed = [ConditionalGANAugment(images, Cheap(), ratio=0.3, seed=1) for images in both]
+    for number, workers in ((0, 0), (1, 0), (1, 2)):
+        batches = list(DataLoader(mixed[number], batch_size=8, num_workers=workers, generator=torch.Generator()))
+        pixels, labels = (torch.cat(values) for values in zip(*batches, strict=True))
+        if not number:
+            expected = pixels, labels
+        assert torch.equal(pixels, expected[0])
+        assert torch.equal(labels, expected[1])
 
 
 def test_a_generator_is_fitted_to_the_same_images(both, tmp_path):
