@@ -15,11 +15,10 @@ from torch.utils.data import Dataset
 from ganaug.core import fingerprints
 from ganaug.core.errors import DataError, InputError
 from ganaug.core.seeding import Purpose, random_stream
-from ganaug.data.stored import Pixels, StoredImages, followed_by
+from ganaug.data.stored import Pixels, StoredImages, at_a_time, followed_by
 
 _TRAINING = ", training part"  # said once of a part of a part
 _MOST_BORDERS = 10_000  # images whose borders are looked at
-_PIECE = 1024  # images that are in memory at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -103,7 +102,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
     def fingerprint(self) -> str:
         """SHA-256 of shape, class names, pixels and labels."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
-        for some in self.images.split(_PIECE):
+        for some in self.images.split(at_a_time(self.images.shape[1:])):
             digest.update(some.contiguous().numpy().data)
         digest.update(self.targets.contiguous().numpy().data)
         return digest.hexdigest()
@@ -184,7 +183,8 @@ def classes_with_counts(images: LabelledImages, *, most: int = 20) -> str:
     if len(named) <= most:
         return ", ".join(named)
     counts = images.class_counts[most // 2 :]
-    return f"{', '.join(named[: most // 2])} and {len(counts):,} more with {min(counts):,} to {max(counts):,} images"
+    each = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+    return f"{', '.join(named[: most // 2])} and {len(counts):,} more with {each} images"
 
 
 def joined(one: LabelledImages, other: LabelledImages) -> LabelledImages:

@@ -36,14 +36,13 @@ from ganaug.data.decoding import (
     read_headers,
     refuse_failures,
 )
-from ganaug.data.stored import Part, Pixels, StoredImages
+from ganaug.data.stored import Part, Pixels, StoredImages, at_a_time
 
 logger = logging.getLogger(__name__)
 
 MOST_IN_MEMORY = 2**30  # bytes of pixels, as if all images were in colour
 IMAGES, HASHES, KEPT, INDEX = "images.npy", "hashes.npy", "kept.npy", "index.json"
 _VERSION = 1  # of the rule by which images are decoded, and of the files
-_PIECE = 256  # images that are in memory at a time
 
 
 def read_images(unread: UnreadImages, conversion: Conversion, headers: Headers | None = None) -> tuple[Pixels, Tensor]:
@@ -131,26 +130,29 @@ def _decode_into(folder: Path, unread: UnreadImages, conversion: Conversion, hea
         )
     logger.warning("%s images are decoded once, into %s (%s)", f"{count:,}", folder.parent, in_gibibytes(size))
     folder.mkdir()
-    kept: list[int] = []
-    hashes: list[Tensor] = []
+    # All room is made beforehand: small results that stay, between large pieces that are freed, make memory grow.
+    kept, hashes = np.empty((2, count), np.int64)
+    piece = torch.empty(at_a_time(form.shape), *form.shape, dtype=torch.uint8)
+    done = waiting = 0
     with growing_npy(folder / IMAGES, form.shape) as append:
-        waiting: list[Tensor] = []
+
+        def write() -> None:
+            append(piece[:waiting])
+            hashes[done - waiting : done] = fingerprints.of_images(piece[:waiting])
+
         for i, pixels in decode(unread, conversion, headers, form):
-            kept.append(i)
-            waiting.append(pixels)
-            if len(waiting) == _PIECE:
-                append(piece := torch.stack(waiting))
-                hashes.append(fingerprints.of_images(piece))
-                waiting = []
-        if waiting:
-            append(piece := torch.stack(waiting))
-            hashes.append(fingerprints.of_images(piece))
-    np.save(folder / HASHES, torch.cat(hashes).numpy())
-    np.save(folder / KEPT, np.array(kept, np.int64))
+            kept[done], piece[waiting] = i, pixels
+            done, waiting = done + 1, waiting + 1
+            if waiting == len(piece):
+                write()
+                waiting = 0
+        write()
+    np.save(folder / HASHES, hashes[:done])
+    np.save(folder / KEPT, kept[:done])
     write_json(
         folder / INDEX,
         {
-            "shape": (len(kept), *form.shape),
+            "shape": (done, *form.shape),
             "failures": {str(i): str(why) for i, why in sorted(headers.failures.items())},
             "transparent": sorted(headers.transparent),
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from ganaug.core import fingerprints
 from ganaug.core.image_file import ImageFile
+
+_PIECE = 2**24  # bytes
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,11 @@ class StoredImages:
 
 
 Pixels = Tensor | StoredImages  # uint8 (N, C, H, W)
+
+
+def at_a_time(shape: Sequence[int]) -> int:
+    """How many images of a shape (C, H, W) are in memory at a time where all of a set are gone through."""
+    return max(1, _PIECE // math.prod(shape))
 
 
 def followed_by(one: Pixels, other: Pixels) -> Pixels:

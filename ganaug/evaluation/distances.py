@@ -12,7 +12,7 @@ from torch import Tensor
 from ganaug.data.stored import Pixels
 
 _ENTRIES = 2**23  # in a block of a distance matrix: 64 MB in float64
-_BLOCK = 4096  # points in a block, when nearest neighbours are searched
+_BLOCK = 4096  # points in a block, at most, when nearest neighbours are searched
 
 
 @dataclass(frozen=True)
@@ -139,14 +139,15 @@ def nearest_distances(queries: Pixels, references: Pixels) -> tuple[Tensor, Tens
     if not len(references):
         raise ValueError("there must be at least one reference, got none")
     distances, indices = [], []
-    for points in queries.split(_BLOCK):
+    size = min(_BLOCK, max(1, 4 * _ENTRIES // math.prod(queries.shape[1:])))
+    for points in queries.split(size):
         points = points.flatten(1).double()
         least, nearest = torch.full((len(points),), torch.inf, dtype=torch.float64), torch.zeros(len(points)).long()
-        for number, block in enumerate(references.split(_BLOCK)):
+        for number, block in enumerate(references.split(size)):
             block = block.flatten(1).double()
             # |r|^2 - 2 q.r orders the references as |q - r|^2 does.
             found, where = torch.addmm(block.square().sum(1), points, block.T, alpha=-2).min(1)
-            nearest = torch.where(found < least, where + number * _BLOCK, nearest)
+            nearest = torch.where(found < least, where + number * size, nearest)
             least = torch.minimum(least, found)
         distances.append((points - references[nearest].flatten(1).double()).square().sum(1).sqrt())
         indices.append(nearest)
