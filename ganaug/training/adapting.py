@@ -148,9 +148,7 @@ def check_adaptable(source: Generator, images: LabelledImages) -> FlowGenerator:
 
 
 def _form(channels: int, height: int, width: int) -> str:
-    return (
-        f"{'grey' if channels == 1 else 'RGB' if channels == 3 else f'{channels}-channel'} images of {width}x{height}"
-    )
+    return f"{'grey' if channels == 1 else 'RGB'} images of {width}x{height} pixels"
 
 
 def as_other_classes(source: Generator, images: LabelledImages) -> FlowGenerator:

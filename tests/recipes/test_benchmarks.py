@@ -13,7 +13,7 @@ from ganaug import InputError
 from ganaug.cli.images import DataArguments
 
 BENCHMARKS = (
-    "busy", "classifiers", "import_time", "loader", "minutes", "models",
+    "adapting", "busy", "classifiers", "import_time", "loader", "minutes", "models",
     "quality", "sampling", "selection", "training", "utility",
 )  # fmt: skip
 
