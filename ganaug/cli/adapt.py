@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -41,7 +41,7 @@ class AdaptArguments(RunArguments):
         generator: Folder or Hub id of the generator to adapt, which stays as it is.
     """
 
-    CHOICE: ClassVar[str] = "generator"
+    CHOICE = "generator"
 
     generator: str | None = None
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, make_dat
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 
@@ -54,7 +54,7 @@ class RunArguments:
         from_file: Words that the file of config stood for; not a flag.
     """
 
-    CHOICE: ClassVar[str]  # the flag that says what is trained, or from what
+    CHOICE = ""  # the flag that says what is trained, or from what; itself not one, as it has no type
 
     data: DataArguments = field(default_factory=DataArguments)
     training: TrainingSettings = field(default_factory=TrainingSettings)
@@ -93,7 +93,7 @@ class TrainingArguments(RunArguments):
             classes may be others.
     """
 
-    CHOICE: ClassVar[str] = "model"
+    CHOICE = "model"
 
     model: str = "auto"
     objective: GANObjective = field(default_factory=GANObjective)

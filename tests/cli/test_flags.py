@@ -233,8 +233,8 @@ def test_help_of_adapting_shows_the_numbers_that_will_be_used(capsys):
     told, possible = helped(capsys, "adapt"), possible_adapting_settings()
     for flag in ("total_kimg", "sample_kimg", "class_sampling"):
         values = [getattr(settings, flag) for settings in possible]
-        least, most = re.search(r"from the preset, (\S+) (?:to|or) (\S+)$", default_shown(told, flag)).groups()
-        assert (float(least), float(most)) == (min(values), max(values))
+        ends = re.search(r"from the preset, (\S+) (?:to|or) (\S+)$", default_shown(told, flag)).groups()
+        assert ends == (f"{min(values):g}", f"{max(values):g}")
     assert float(default_shown(told, "learning_rate")) == possible[0].learning_rate
     with as_a_program():
         training = parse_adapting(AdaptArguments, words=["--learning_rate", "0.5"]).training
