@@ -8,7 +8,7 @@ images' size and channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -48,6 +48,10 @@ class AdaptArguments(RunArguments):
     def what_is_trained(self) -> dict[str, Any]:
         """See :meth:`RunArguments.what_is_trained`."""
         return {"generator": self.generator}
+
+    def goes_on_with(self, saved: Mapping[str, Any]) -> bool:
+        """See :meth:`RunArguments.goes_on_with`: if it adapts a generator."""
+        return "generator" in saved
 
 
 def new_trainer(

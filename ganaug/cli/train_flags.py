@@ -76,6 +76,10 @@ class RunArguments:
         """The flags that say what is trained, besides the images, the settings and the network's options."""
         return {}
 
+    def goes_on_with(self, saved: Mapping[str, Any]) -> bool:
+        """Whether this command can go on with a run that has these settings."""
+        return False
+
 
 @dataclass(frozen=True)
 class TrainingArguments(RunArguments):
@@ -106,6 +110,10 @@ class TrainingArguments(RunArguments):
         """See :meth:`RunArguments.what_is_trained`."""
         others = {"unlabeled_data": self.unlabeled_data, "init_from": self.init_from}
         return {"model": self.model, "objective": asdict(self.objective), **others}
+
+    def goes_on_with(self, saved: Mapping[str, Any]) -> bool:
+        """See :meth:`RunArguments.goes_on_with`: if it has the model."""
+        return "generator" not in saved and saved["model"] in get_args(get_type_hints(type(self))["model"])
 
     def network_options(self) -> dict[str, Any]:
         """Arguments of the generator beside those that the images give."""
@@ -325,16 +333,11 @@ def _under_flags_of(run: Path, args: Arguments) -> Arguments | None:
 
 
 def _under(saved: dict[str, Any], args: Arguments, run: Path) -> Arguments:
-    adapts = "generator" in saved
-    if adapts or not isinstance(args, TrainingArguments):
-        known = adapts and args.CHOICE == "generator"
-        what = f"adapts a generator, {saved['generator']}" if adapts else f"trains {saved['model']}"
-    else:
-        known = saved["model"] in get_args(get_type_hints(type(args))["model"])
-        what = f"trains {saved['model']}"
-    if not known:
+    if not args.goes_on_with(saved):
+        command = "adapt" if "generator" in saved else "train"
+        what = f"adapts {saved['generator']}" if "generator" in saved else f"trains {saved['model']}"
         raise InputError(
-            f"{run} {what}, which this command does not. Resume it with: ganaug {'adapt' if adapts else 'train'} "
+            f"{run} {what}, which this command does not. Resume it with: ganaug {command} "
             f"--resume_from_checkpoint {run}"
         )
     values = flags_in_settings(saved, type(args))

@@ -38,7 +38,7 @@ CLASSES, NETWORK = "classes", "network"
 LENGTHS: tuple[tuple[float, float], ...] = ((500, 20), (5_000, 60), (math.inf, 150))
 LEARNING_RATE = 1e-2  # of the first phase, in which embeddings have far to go
 
-COMPARED = 16  # images of each class, by which it is compared with those of the source
+COMPARED = 160  # images in all, by which the classes are compared with those of the source
 TIMES = (0.2, 0.4, 0.6, 0.8)  # at which they are compared: near 0 all is noise, and near 1 nothing is left to tell
 
 
@@ -177,17 +177,19 @@ def prediction_errors(flow: FlowGenerator, images: LabelledImages) -> Tensor:
         Tensor: float32 (classes of the images, classes of the flow), on the CPU: the mean squared error of the
         velocity, over a few images of each class and the same few times and noises for all.
     """
-    few = images.take([min(count, COMPARED) for count in images.class_counts])[0]
+    each = max(1, COMPARED // len(images.classes))
+    few = images.take([min(count, each) for count in images.class_counts])[0]
     device, x_1 = device_of(flow), to_float(few.images)
     x_0 = latents(0, range(len(few)), flow.latent_dim).view_as(x_1)
     errors = torch.zeros(len(few), flow.num_classes)
     with torch.inference_mode(), evaluation_mode(flow):
-        for value in TIMES:
-            t = torch.full((len(few),), value)
-            x_t = torch.lerp(x_0, x_1, t[:, None, None, None])
-            for k in range(flow.num_classes):
-                v = flow.velocity(x_t.to(device), t.to(device), torch.full_like(few.targets, k).to(device)).cpu()
-                errors[:, k] += (v - (x_1 - x_0)).square().flatten(1).mean(1)
+        for rows in torch.arange(len(few)).split(COMPARED):  # there may be more classes than that
+            for t in (torch.full((len(rows),), time) for time in TIMES):
+                x_t = torch.lerp(x_0[rows], x_1[rows], t[:, None, None, None])
+                for k in range(flow.num_classes):
+                    labels = torch.full((len(rows),), k, device=device)
+                    v = flow.velocity(x_t.to(device), t.to(device), labels).cpu()
+                    errors[rows, k] += (v - (x_1 - x_0)[rows]).square().flatten(1).mean(1)
     sums = torch.zeros(len(few.classes), flow.num_classes).index_add_(0, few.targets, errors)
     return sums / (len(TIMES) * torch.tensor(few.class_counts).clamp(min=1)[:, None])  # a class may have no image
 
