@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 CLASSES, NETWORK = "classes", "network"
 
 # For up to so many images, the kimg of both phases together.
-LENGTHS: tuple[tuple[float, float], ...] = ((500, 20), (5_000, 60), (math.inf, 150))
+LENGTHS: tuple[tuple[float, float], ...] = ((500, 30), (5_000, 75), (math.inf, 150))
 LEARNING_RATE = 1e-2  # of the first phase, in which embeddings have far to go
 
 COMPARED = 160  # images in all, by which the classes are compared with those of the source
@@ -70,7 +70,7 @@ class AdaptingTrainer(FlowTrainer):
 
     A new class starts as the class of the source by which its images are predicted best. In the first phase only the
     embeddings of the classes and the scale and shift of the normalisations are learned, so that the classes are told
-    apart before anything else changes. In the second, short and at a low rate, the whole network is.
+    apart before anything else changes. In the second, at a low rate, the whole network is.
 
     Args:
         source (FlowGenerator): of other classes; it stays as it is.
@@ -87,8 +87,8 @@ class AdaptingTrainer(FlowTrainer):
     """
 
     PHASES: ClassVar[tuple[str, ...]] = (CLASSES, NETWORK)
-    LENGTHS: ClassVar[tuple[float, ...]] = (1, 1)
-    RATES: ClassVar[tuple[float, ...]] = (1, 0.05)
+    LENGTHS: ClassVar[tuple[float, ...]] = (1, 2)
+    RATES: ClassVar[tuple[float, ...]] = (1, 0.1)
 
     @usual_defaults()
     def __init__(
