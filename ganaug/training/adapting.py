@@ -34,7 +34,12 @@ logger = logging.getLogger(__name__)
 
 CLASSES, NETWORK = "classes", "network"
 
-# For up to so many images, the kimg of both phases together.
+# Tried by hand on two splits of Fashion-MNIST, 20 images of each of five classes, 30 kimg. A classifier of all real
+# images saw the class asked for in 93.6 and 97.0 % of the images (95.3 and 97.5 % of real ones); without the first
+# phase in 95.0 % of the second split's; and without it, from the mean of the known classes, in 83.6 and 88.0 %.
+
+# For up to so many images, the kimg of both phases together: half of what the preset has for the narrow flow. Only the
+# first was tried.
 LENGTHS: tuple[tuple[float, float], ...] = ((500, 30), (5_000, 75), (math.inf, 150))
 LEARNING_RATE = 1e-2  # of the first phase, in which embeddings have far to go
 
