@@ -36,8 +36,9 @@ CLASSES, NETWORK = "classes", "network"
 
 # Tried by hand on two splits of Fashion-MNIST, 20 images of each of five classes, 30 kimg. A classifier of all real
 # images saw the class asked for in 93.6 and 97.0 % of the images (95.3 and 97.5 % of real ones). Without the first
-# phase, which classes a new one starts as decides: 95.0 % on the second split, and 83.6 and 88.0 % from the mean of all
-# known ones. With it, that hardly matters: 93.2 % from the mean on the first split; and twice the rate gave 94.6 %.
+# phase, it matters which classes new ones start as: 95.0 % on the second split, and 83.6 and 88.0 % from the mean of
+# all known ones. With it, that hardly matters: 93.2 % from the mean on the first split. Twice the rate gave 94.6 %.
+
 # For up to so many images, the kimg of both phases together: half of what the preset has for the narrow flow. Only the
 # first was tried.
 LENGTHS: tuple[tuple[float, float], ...] = ((500, 30), (5_000, 75), (math.inf, 150))
