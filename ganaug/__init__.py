@@ -4,8 +4,8 @@
   generated images into a dataset, a stream, a batch and a Hugging Face dataset;
 - :class:`Generator` loads, saves and publishes generators, and :func:`sample` draws from any;
 - :func:`open_images` opens labelled images from anywhere;
-- :func:`fit` trains a generator and :func:`evaluate` says whether it helps, as ``ganaug train`` and ``ganaug
-  evaluate`` do in the shell;
+- :func:`fit` trains a generator, :func:`adapt` makes one of other classes yours, and :func:`evaluate` says whether it
+  helps, as ``ganaug train``, ``ganaug adapt`` and ``ganaug evaluate`` do in the shell;
 - ``ganaug.training`` and ``ganaug.evaluation`` have all that these two are made of, ``ganaug.filters`` has filters of
   generated images, and ``ganaug.testing`` checks networks and datasets of your own.
 """
@@ -16,7 +16,7 @@ from ganaug.generators import Generator, register_generator
 from ganaug.hub.upload import publish, publish_dataset
 from ganaug.mixing.batch import GANMix
 from ganaug.mixing.batch_sampler import MixedBatchSampler
-from ganaug.mixing.commands import evaluate, fit
+from ganaug.mixing.commands import adapt, evaluate, fit
 from ganaug.mixing.dataset import ConditionalGANAugment
 from ganaug.mixing.huggingface import augment_dataset, generate_dataset
 from ganaug.mixing.stream import ConditionalGANStream
@@ -33,6 +33,7 @@ __all__ = [
     "LoadError",
     "MixedBatchSampler",
     "PublishError",
+    "adapt",
     "augment_dataset",
     "bundled_digits",
     "evaluate",

@@ -10,9 +10,9 @@ import pytest
 PUBLIC = {
     "ganaug": [
         "ConditionalGANAugment", "ConditionalGANStream", "DataError", "GANMix", "Generator", "InputError",
-        "LabelledImages", "LoadError", "MixedBatchSampler", "PublishError", "augment_dataset", "bundled_digits",
-        "evaluate", "fit", "generate_dataset", "open_images", "publish", "publish_dataset", "register_generator",
-        "sample",
+        "LabelledImages", "LoadError", "MixedBatchSampler", "PublishError", "adapt", "augment_dataset",
+        "bundled_digits", "evaluate", "fit", "generate_dataset", "open_images", "publish", "publish_dataset",
+        "register_generator", "sample",
     ],
     "ganaug.data": [
         "Audit", "LabelledImages", "audit_images", "bundled_digits", "joined", "long_tail_counts", "open_images",

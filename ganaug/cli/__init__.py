@@ -15,6 +15,7 @@ from ganaug.cli.hints import command_like
 COMMANDS = {
     "check": "say what is wrong with labelled images, and what a generator could do for them",
     "train": "train a generator on labelled images",
+    "adapt": "make a generator of other classes one of labelled images",
     "evaluate": "measure whether a generator's images help a classifier",
     "generate": "draw labelled images into files",
     "publish": "publish a generator on the Hugging Face Hub",
@@ -25,6 +26,7 @@ _JUDGING = ("tyro", "scipy", "matplotlib")
 NEEDED = {
     "check": _JUDGING,
     "train": _JUDGING,
+    "adapt": _JUDGING,
     "evaluate": _JUDGING,
     "generate": ("tyro",),
     "publish": ("tyro",),

@@ -101,7 +101,7 @@ OTHER_NAMES: tuple[tuple[str, str, str], ...] = (
     ("num_samples n_samples num_images_per_class n num", "num_images", "use --num_images, of all classes together"),
     # The generator
     (
-        "checkpoint ckpt ckpt_path model model_path network pretrained_model_name_or_path",
+        "checkpoint ckpt ckpt_path model model_path network init_from source pretrained_model_name_or_path",
         "generator",
         "use --generator, with a folder or a Hub id",
     ),
@@ -115,6 +115,7 @@ OTHER_COMMANDS = {
     "evaluate": "eval test score judge",
     "generate": "sample draw gen",
     "train": "fit",
+    "adapt": "finetune fine-tune transfer",
     "publish": "push upload",
 }
 

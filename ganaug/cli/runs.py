@@ -17,7 +17,7 @@ from torch import nn
 
 from ganaug import Generator, InputError, LabelledImages, PublishError, publish
 from ganaug.cli.flags import command
-from ganaug.cli.train_flags import FLAGS, Arguments, TrainingArguments, with_defaults
+from ganaug.cli.train_flags import FLAGS, Arguments, ModelArguments, RunArguments, TrainingArguments, with_defaults
 from ganaug.core.files import json_text
 from ganaug.core.hardware import cpu_threads
 from ganaug.core.integers import check_minutes
@@ -41,7 +41,8 @@ from ganaug.training.preflight import Preflight, cost, cost_of
 from ganaug.training.presets import Preset, in_kimg, models_with_presets, seconds_to_time, time_training
 from ganaug.training.run_folder import read_settings
 
-SOURCES = ("train_data_dir", "dataset_name")  # of labelled images; either can be a folder
+# Flags that can name a folder.
+PLACES = ("train_data_dir", "dataset_name", "unlabeled_data", "init_from", "generator")
 
 
 def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
@@ -78,12 +79,12 @@ def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
 
 
 def with_choices(
-    args: Arguments,
+    args: ModelArguments,
     images: LabelledImages,
     labelled: LabelledImages,
     accelerator: Accelerator,
-    new_trainer: Callable[[Arguments, LabelledImages, Accelerator], Trainer],
-) -> Arguments:
+    new_trainer: Callable[[ModelArguments, LabelledImages, Accelerator], Trainer],
+) -> ModelArguments:
     """The flags, with what the user left open filled in: a preset, and a length that fits the budget.
 
     What is known before the training starts is printed.
@@ -96,20 +97,9 @@ def with_choices(
         new_trainer (callable): makes a trainer of the flags' model, of which a few steps are timed.
     """
 
-    if args.budget_minutes is not None:
-        check_minutes("budget_minutes", args.budget_minutes)
-
-    def within_budget(args: Arguments) -> tuple[Arguments, str]:
-        """The flags with a length that fits, and what that takes."""
-        if args.budget_minutes is None:
-            return args, cost_of(partial(new_trainer, args, images, accelerator), args.training)
-        pace = time_training(new_trainer(args, images, accelerator), seconds=seconds_to_time(args.budget_minutes))
-        kimg = min(pace.kimg_within(args.budget_minutes), args.training.total_kimg)
-        return replace(args, training=replace(args.training, total_kimg=kimg)), cost(pace, kimg)
-
     asked = None if args.model == "auto" else args.model
     if asked and asked not in models_with_presets():
-        chosen, takes = within_budget(args)
+        chosen, takes = within_budget(args, partial(new_trainer, args, images, accelerator))
         model = f"{asked}, as you asked, for {in_kimg(chosen.training.total_kimg)}"
         accelerator.print(Preflight(labelled, model, takes))
         return chosen
@@ -117,7 +107,8 @@ def with_choices(
     told: list[str] = []  # the last is of the preset that is taken
 
     def settings_of(preset: Preset) -> TrainingSettings:
-        chosen, takes = within_budget(with_preset(args, preset, accelerator.num_processes))
+        own = with_preset(args, preset, accelerator.num_processes)
+        chosen, takes = within_budget(own, partial(new_trainer, own, images, accelerator))
         told.append(takes)
         return chosen.training
 
@@ -126,15 +117,34 @@ def with_choices(
     return replace(args, model=preset.model, training=preset.settings)
 
 
-def with_preset(args: Arguments, preset: Preset, num_processes: int) -> Arguments:
-    """The flags with a preset where the user gave none; its batch is that of all processes together."""
-    share = max(1, preset.settings.train_batch_size // num_processes)
-    args = with_defaults(args, training=replace(preset.settings, train_batch_size=share))
-    return replace(args, model=preset.model)
+def within_budget(args: Arguments, new_trainer: Callable[[], Trainer]) -> tuple[Arguments, str]:
+    """The flags with a length that fits into the minutes they give, and what that takes, in words.
+
+    Args:
+        args (RunArguments): the flags.
+        new_trainer (callable): makes a trainer of these flags, of which a few steps are timed.
+    """
+    if args.budget_minutes is None:
+        return args, cost_of(new_trainer, args.training)
+    check_minutes("budget_minutes", args.budget_minutes)
+    pace = time_training(new_trainer(), seconds=seconds_to_time(args.budget_minutes))
+    kimg = min(pace.kimg_within(args.budget_minutes), args.training.total_kimg)
+    return replace(args, training=replace(args.training, total_kimg=kimg)), cost(pace, kimg)
+
+
+def with_preset(args: ModelArguments, preset: Preset, num_processes: int) -> ModelArguments:
+    """The flags with a preset where the user gave none."""
+    return replace(with_settings(args, preset.settings, num_processes), model=preset.model)
+
+
+def with_settings(args: Arguments, settings: TrainingSettings, num_processes: int) -> Arguments:
+    """The flags with settings where the user gave none; their batch is that of all processes together."""
+    share = max(1, settings.train_batch_size // num_processes)
+    return with_defaults(args, training=replace(settings, train_batch_size=share))
 
 
 def start_run(
-    args: TrainingArguments, trainer: Trainer, checkpoint: Checkpoint | None, held_out: LabelledImages | None
+    args: RunArguments, trainer: Trainer, checkpoint: Checkpoint | None, held_out: LabelledImages | None
 ) -> RunFolder | None:
     """Open the run's folder, write its settings there, and say what is trained; None on all ranks but the main one.
 
@@ -161,7 +171,7 @@ def start_run(
     return folder
 
 
-def run_folder(args: TrainingArguments, trainer: Trainer, checkpoint: Checkpoint | None) -> RunFolder:
+def run_folder(args: RunArguments, trainer: Trainer, checkpoint: Checkpoint | None) -> RunFolder:
     """The folder of the run, with its settings."""
     flags = saved_flags(args, trainer)
     if checkpoint is not None:
@@ -183,21 +193,19 @@ def run_folder(args: TrainingArguments, trainer: Trainer, checkpoint: Checkpoint
     return folder
 
 
-def saved_flags(args: TrainingArguments, trainer: Trainer) -> dict[str, Any]:
+def saved_flags(args: RunArguments, trainer: Trainer) -> dict[str, Any]:
     """The flags that a run is resumed with, as JSON values; folders as they are found from anywhere."""
 
     def kept(value: Any) -> Any:
         return str(Path(value).absolute()) if isinstance(value, str | Path) and Path(value).exists() else value
 
-    others = {"unlabeled_data": kept(args.unlabeled_data), "init_from": kept(args.init_from)}
-    data = {name: kept(value) if name in SOURCES else value for name, value in asdict(args.data).items()}
+    what = {name: kept(value) if name in PLACES else value for name, value in args.what_is_trained().items()}
+    data = {name: kept(value) if name in PLACES else value for name, value in asdict(args.data).items()}
     flags = {
-        "model": args.model,
+        **{name: value for name, value in what.items() if value is not None},
         **asdict(args.training),
-        "objective": asdict(args.objective),
         "network": trainer.bare_generator.network_options(),
         "data": {name: value for name, value in data.items() if value is not None},
-        **{name: value for name, value in others.items() if value is not None},
     }
     found: dict[str, Any] = json.loads(json_text(flags))
     return found
@@ -240,7 +248,7 @@ def how_to_use(generator: Generator, path: Path) -> str:
     )
 
 
-def publish_run(args: TrainingArguments, path: Path) -> None:
+def publish_run(args: RunArguments, path: Path) -> None:
     """Publish the generator of a run where --push_to_hub asks for it.
 
     Raises:

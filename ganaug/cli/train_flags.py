@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, make_dataclass, replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -28,31 +28,22 @@ PARTS = ("objective", "data", "network")  # of a run's settings, whose other fla
 
 
 @dataclass(frozen=True)
-class TrainingArguments:
-    """Flags of every training command. Those without a flag of their own take the defaults of the chosen model.
+class RunArguments:
+    """Flags of every command that trains a generator.
 
     Args:
-        unlabeled_data: Folder of further images, or another source of them; labels that they may have are not looked
-            at. They are labelled by classifiers trained on the labelled ones, with init_from on images of that
-            generator too, and trained on.
         output_dir: Folder for the generator, its card and the files of the run; by default outputs/ and the
             name of its architecture, with -2 and so on where that is taken.
         report_to: Show the monitors and grids in this tracker; TensorBoard's are in training/logs. The monitors always
             go to training/metrics.jsonl.
-        latent_dim: Length of the generator's latent vector; by default that of the model. A flow has one number for
-            each value of an image, and takes no other.
-        passes: Of a flow: passes through its network to draw an image, 8 by default. With fewer, the last third of
-            the training is spent on learning to draw in so few.
-        init_from: Folder or Hub id of a trained generator of the same model to start from, or of a flow for acgan; its
-            classes may be others.
         budget_minutes: Train no longer than about this: a few steps are timed, and the budget in kimg is lowered if it
             would take more. Without a model, a network that needs less time is taken where that is better.
         resume_from_checkpoint: Go on with a run that was stopped: latest, of output_dir or of all in outputs/, or the
             folder of a run or of one of its checkpoints. Its flags need not be given again, but those of publishing
             and report_to.
-        override: With resume_from_checkpoint, allow another total_kimg (but not of acgan, or of a flow of fewer than 8
-            passes, whose phases would have other lengths), evaluation_kimg, patience, precision, number of threads, or
-            compile.
+        override: With resume_from_checkpoint, allow another total_kimg (but not of acgan, of a flow of fewer than 8
+            passes, or of one that is adapted, whose phases would have other lengths), evaluation_kimg, patience,
+            precision, number of threads, or compile.
         summary: Print a table of the layers of both networks first.
         push_to_hub: Publish the generator when it is trained, as ganaug publish does.
         hub_model_id: Where to, as user/repo.
@@ -63,16 +54,12 @@ class TrainingArguments:
         from_file: Words that the file of config stood for; not a flag.
     """
 
-    model: str = "auto"
+    CHOICE = ""  # the flag that says what is trained, or from what; itself not one, as it has no type
+
     data: DataArguments = field(default_factory=DataArguments)
     training: TrainingSettings = field(default_factory=TrainingSettings)
-    objective: GANObjective = field(default_factory=GANObjective)
-    unlabeled_data: str | None = None
     output_dir: Path | None = None
     report_to: Literal["tensorboard", "trackio", "wandb", "none"] = "tensorboard"
-    latent_dim: int | None = None
-    passes: int | None = None
-    init_from: str | None = None
     budget_minutes: float | None = None
     resume_from_checkpoint: str | None = None
     override: bool = False
@@ -84,6 +71,49 @@ class TrainingArguments:
     licence: str | None = None
     given: tyro.conf.Suppress[tyro.conf.Fixed[frozenset[str]]] = frozenset()
     from_file: tyro.conf.Suppress[tyro.conf.Fixed[tuple[str, ...]]] = ()
+
+    def what_is_trained(self) -> dict[str, Any]:
+        """The flags that say what is trained, besides the images, the settings and the network's options."""
+        return {}
+
+    def goes_on_with(self, saved: Mapping[str, Any]) -> bool:
+        """Whether this command can go on with a run that has these settings."""
+        return False
+
+
+@dataclass(frozen=True)
+class TrainingArguments(RunArguments):
+    """Flags of every command that trains a generator of a model.
+
+    Args:
+        unlabeled_data: Folder of further images, or another source of them; labels that they may have are not looked
+            at. They are labelled by classifiers trained on the labelled ones, with init_from on images of that
+            generator too, and trained on.
+        latent_dim: Length of the generator's latent vector; by default that of the model. A flow has one number for
+            each value of an image, and takes no other.
+        passes: Of a flow: passes through its network to draw an image, 8 by default. With fewer, the last third of
+            the training is spent on learning to draw in so few.
+        init_from: Folder or Hub id of a trained generator of the same model to start from, or of a flow for acgan; its
+            classes may be others.
+    """
+
+    CHOICE = "model"
+
+    model: str = "auto"
+    objective: GANObjective = field(default_factory=GANObjective)
+    unlabeled_data: str | None = None
+    latent_dim: int | None = None
+    passes: int | None = None
+    init_from: str | None = None
+
+    def what_is_trained(self) -> dict[str, Any]:
+        """See :meth:`RunArguments.what_is_trained`."""
+        others = {"unlabeled_data": self.unlabeled_data, "init_from": self.init_from}
+        return {"model": self.model, "objective": asdict(self.objective), **others}
+
+    def goes_on_with(self, saved: Mapping[str, Any]) -> bool:
+        """See :meth:`RunArguments.goes_on_with`: if it has the model."""
+        return "generator" not in saved and saved["model"] in get_args(get_type_hints(type(self))["model"])
 
     def network_options(self) -> dict[str, Any]:
         """Arguments of the generator beside those that the images give."""
@@ -97,25 +127,24 @@ class TrainingArguments:
         return options
 
 
-Arguments = TypeVar("Arguments", bound=TrainingArguments)
+Arguments = TypeVar("Arguments", bound=RunArguments)
+ModelArguments = TypeVar("ModelArguments", bound=TrainingArguments)
 
 
 def parse_training(
-    arguments: type[Arguments],
+    arguments: type[ModelArguments],
     description: str | None = None,
     *,
     words: Sequence[str] | None = None,
     prog: str | None = None,
-) -> Arguments:
+) -> ModelArguments:
     """As :func:`ganaug.cli.flags.parse`, with the chosen model's numbers as the defaults.
 
     Args:
         arguments (type): its field ``model`` is a Literal of names in :data:`ganaug.training.MODELS`, or auto.
         description, words, prog: as of :func:`ganaug.cli.flags.parse`.
     """
-    flags_in = partial(_flags_in_config, arguments=arguments)
-    words, from_file = without_config(sys.argv[1:] if words is None else words, arguments, flags_in)
-    words += from_file
+    words, from_file = words_with_config(words, arguments)
     if "--" in words or any(word.startswith("--tyro-") for word in words):
         # A shell asks for completion, or -- ends the flags, which tyro refuses: both are for the parser below.
         name, others = arguments.model, words
@@ -142,6 +171,20 @@ def parse_training(
     return replace(args, training=TrainingSettings(**vars(args.training)))
 
 
+def words_with_config(words: Sequence[str] | None, arguments: type[RunArguments]) -> tuple[list[str], list[str]]:
+    """The words of a command with those that its ``--config`` stands for in the file's place, and these alone.
+
+    The file may be the settings of a run.
+
+    Args:
+        words (sequence of str, optional): of the command. Default: those this program was started with
+        arguments (type): its flags.
+    """
+    flags_in = partial(_flags_in_config, arguments=arguments)
+    others, from_file = without_config(sys.argv[1:] if words is None else words, arguments, flags_in)
+    return [*others, *from_file], from_file
+
+
 def shown_as_presets(settings: TrainingSettings, possible: Sequence[TrainingSettings]) -> TrainingSettings:
     """The settings, whose ``--help`` says what is left to the preset that is chosen for the images.
 
@@ -161,7 +204,7 @@ def shown_as_presets(settings: TrainingSettings, possible: Sequence[TrainingSett
     return shown_so
 
 
-def flags_in_settings(saved: Mapping[str, Any], arguments: type) -> dict[str, Any]:
+def flags_in_settings(saved: Mapping[str, Any], arguments: type[RunArguments]) -> dict[str, Any]:
     """The flags by name in what a run writes as ``training/settings.json``.
 
     Options of the network that are no flags are left out: they follow from the model, or from init_from.
@@ -172,15 +215,19 @@ def flags_in_settings(saved: Mapping[str, Any], arguments: type) -> dict[str, An
     flags = {name: value for name, value in saved.items() if name not in (*PARTS, "command", "resumed_with")}
     options = {FLAGS.get(name, name): value for name, value in saved["network"].items()}
     network = {name: value for name, value in options.items() if name in flags_of(arguments)}
-    return {**flags, **saved["objective"], **saved["data"], **network}
+    objective = saved["objective"] if issubclass(arguments, TrainingArguments) else {}
+    return {**flags, **objective, **saved["data"], **network}
 
 
-def _flags_in_config(file: Path, config: Mapping[str, Any], *, arguments: type) -> Mapping[str, Any]:
+def _flags_in_config(file: Path, config: Mapping[str, Any], *, arguments: type[RunArguments]) -> Mapping[str, Any]:
     """The flags in a file of flags, which may be the settings of a run."""
-    if not set(PARTS) <= config.keys():
+    with_a_model = issubclass(arguments, TrainingArguments)
+    if not {name for name in PARTS if with_a_model or name != "objective"} <= config.keys():
         return config
     try:
         flags = flags_in_settings(config, arguments)
+        if not with_a_model:
+            return flags
         model = MODELS[flags["model"]]
         usual = {name: parameter.default for name, parameter in signature(model.generator).parameters.items()}
         for name, value in config["network"].items():
@@ -199,7 +246,7 @@ def with_defaults(args: Arguments, **defaults: Any) -> Arguments:
     """Flags with other defaults, under what the user gave.
 
     Args:
-        args (TrainingArguments): the flags.
+        args (RunArguments): the flags.
         defaults: values of their fields. Of a nested dataclass the user's own fields stay, and the others change.
     """
 
@@ -255,20 +302,21 @@ def with_saved_flags(args: Arguments, checkpoint: Checkpoint | None) -> Argument
         InputError: the run is of a model that this command does not train, its images are not where they were, or its
             settings are missing or damaged and no model is given.
     """
+    choice = getattr(args, args.CHOICE)
     if checkpoint is None:
         # A run that was stopped before its first checkpoint starts with its flags again, unless of another model now.
         begun = args.output_dir if args.resume_from_checkpoint == "latest" else None
         saved = (read_settings(begun) if begun else None) or {}
-        if begun is None or ("model" in args.given and args.model != saved.get("model")):
+        if begun is None or (args.CHOICE in args.given and choice != saved.get(args.CHOICE)):
             return args
         return _under_flags_of(begun, args) or args
     found = _under_flags_of(checkpoint.run, args)
     if found is not None:
         return found
-    if args.model == "auto":
+    if choice in ("auto", None):
         raise InputError(
             f"{checkpoint.run / SETTINGS}, which has the flags of the run, is missing or damaged. Give them again, "
-            "first of all --model and those of the images; the checkpoint tells whether they are the same"
+            f"first of all --{args.CHOICE} and those of the images; the checkpoint tells whether they are the same"
         )
     kept = Progress.of(checkpoint).settings
     training = TrainingSettings(**{field.name: kept[field.name] for field in fields(TrainingSettings)})
@@ -285,9 +333,11 @@ def _under_flags_of(run: Path, args: Arguments) -> Arguments | None:
 
 
 def _under(saved: dict[str, Any], args: Arguments, run: Path) -> Arguments:
-    if saved["model"] not in get_args(get_type_hints(type(args))["model"]):
+    if not args.goes_on_with(saved):
+        command = "adapt" if "generator" in saved else "train"
+        what = f"adapts {saved['generator']}" if "generator" in saved else f"trains {saved['model']}"
         raise InputError(
-            f"{run} trains {saved['model']}, which this recipe cannot train. Resume it with: ganaug train "
+            f"{run} {what}, which this command does not. Resume it with: ganaug {command} "
             f"--resume_from_checkpoint {run}"
         )
     values = flags_in_settings(saved, type(args))
@@ -297,15 +347,17 @@ def _under(saved: dict[str, Any], args: Arguments, run: Path) -> Arguments:
         if not where.exists() and "train_data_dir" not in args.given:
             raise InputError(f"the images of {run} were in {where}, which is not there. Give --train_data_dir")
     training = TrainingSettings(**{field.name: values.pop(field.name) for field in fields(TrainingSettings)})
-    objective, data = (
-        cls(**{field.name: values.pop(field.name) for field in fields(cls) if field.name in values})
-        for cls in (GANObjective, DataArguments)
-    )
-    args = with_defaults(args, training=training, objective=objective, data=data, **values)
+    nested = {"objective": GANObjective, "data": DataArguments}
+    parts = {
+        part: cls(**{field.name: values.pop(field.name) for field in fields(cls) if field.name in values})
+        for part, cls in nested.items()
+        if hasattr(args, part)
+    }
+    args = with_defaults(args, training=training, **parts, **values)
     return replace(args, budget_minutes=None)  # total_kimg was already fitted to it when the run started
 
 
-def check_hub_flags(args: TrainingArguments) -> None:
+def check_hub_flags(args: RunArguments) -> None:
     """Refuse, before training, what would fail after it.
 
     Raises:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ganaug.core.errors import InputError
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
+from ganaug.hub.config import UNRECORDED
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +30,9 @@ class LeakageCheck:
     """Result of :func:`check_leakage`.
 
     Attributes:
-        known (bool): whether it is known which images the generator was trained on.
+        known (bool): whether it is known of all images that the generator was trained on.
         same_images (bool): whether they are exactly the training images of the classifiers.
-        checked_against (int): number of different images it was trained on; 0 if they are not known.
+        checked_against (int): number of different images it is known to have been trained on.
         overlap (int): number of held-out images among them; always 0, since any overlap is refused.
         note (str): what is known, in a sentence for the report.
     """
@@ -103,6 +104,12 @@ def check_leakage(generator: Any, train: LabelledImages, held_out: LabelledImage
             f"hold for new images. {_WAY_ON}, give other held-out images, or train a generator without these (hold "
             "images out first, or train on another split)"
         )
+    if generator.info["training"].get(UNRECORDED):
+        note = (
+            f"None of the {len(held_out):,} held-out images is among the {len(seen):,} that the generator is known to "
+            "have seen. But it began as a generator without a record of its training images."
+        )
+        return LeakageCheck(False, False, len(seen), 0, note)
     own = train.image_hashes.unique()
     return LeakageCheck(True, torch.equal(seen, own), len(seen), 0, _note(seen, own, len(held_out)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ from ganaug.core.errors import InputError
 from ganaug.core.files import write_text
 from ganaug.core.text import as_text, in_points
 from ganaug.data import grids
-from ganaug.hub.config import what_was_set
+from ganaug.hub.config import ancestors, what_was_set
 from ganaug.hub.markdown import cell, code, fenced, inside, marked, marks, prose, replaced
 from ganaug.hub.metadata import parsed_card, read_card
 from ganaug.hub.registry import SavedGenerator
@@ -29,6 +30,7 @@ _DIFFERENCE = "ganaug_difference"
 _OLD = "Difference made by generated images"
 _OLD_NAMES = (_OLD, *(f"{_OLD}, {end} end of its 95 % interval" for end in ("lower", "upper")))
 _HUB_DATASET = re.compile(r"HF dataset ([\w.-]+/[\w.-]+)@([0-9a-f]{40})")  # in the name of the data
+_HUB_MODEL = re.compile(r"([\w.-]+/[\w.-]+)@[0-9a-f]{40}")  # as a generator's origin names it
 _UNMEASURED = (
     "Not measured yet. `ganaug evaluate` trains classifiers with and without its images, and writes the verdict here."
 )
@@ -51,6 +53,7 @@ def model_card(generator: SavedGenerator, weights_sha256: str, *, source: str = 
         datasets=sorted({name for name, _ in _HUB_DATASET.findall(str(generator.info["dataset"].get("name")))})
         or None,
         tags=["ganaug", generator.architecture, kind, *["data-augmentation"] * generator.conditional],
+        base_model=_base_model(generator),
     ).to_yaml()
     size = f"{generator.image_size}x{generator.image_size} pixels"
     title = f"{generator.num_classes} classes, {size}" if generator.conditional else size
@@ -116,6 +119,7 @@ def published_card(ours: str, theirs: str | None, *, licence: str | None) -> str
     metadata, own = cast(ModelCardData, card.data), cast(ModelCardData, local.data)
     metadata.library_name, metadata.pipeline_tag = own.library_name, metadata.pipeline_tag or own.pipeline_tag
     metadata.datasets = own.datasets or metadata.datasets
+    metadata.base_model = own.base_model or metadata.base_model
     metadata.tags = list(dict.fromkeys([*(metadata.tags or []), *(own.tags or [])]))
     ours_measured = [result for result in own.eval_results or [] if result.task_name == _TASK]
     metadata[_DIFFERENCE] = _claim(own)
@@ -124,6 +128,31 @@ def published_card(ours: str, theirs: str | None, *, licence: str | None) -> str
     metadata.model_name = metadata.model_name or own.model_name
     metadata.license = licence or metadata.license or own.license
     return str(card)
+
+
+def _adapted_block(training: Mapping[str, Any]) -> str:
+    """What a generator was adapted from, as a section of the card; empty for one that starts from random weights."""
+    rows = [f"| {cell(each.name)} | {code(each.weights_sha256)} | {cell(each.data)} |" for each in ancestors(training)]
+    if not rows:
+        return ""
+    return "\n".join(
+        [
+            "\n### Adapted from\n",
+            "It began as the generator in the first row, and each of them as the one in the next row. What they "
+            "learned from their images is still in it.\n",
+            "| generator | weights, SHA-256 | trained on |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _base_model(generator: SavedGenerator) -> str | None:
+    """The repository of the generator that this one was adapted from; None if it has none on the Hub."""
+    line = ancestors(generator.info["training"])
+    found = _HUB_MODEL.fullmatch(line[0].name) if line else None
+    return found[1] if found else None
 
 
 def _generator_block(generator: SavedGenerator, weights_sha256: str, source: str) -> str:
@@ -169,7 +198,7 @@ generator = Generator.from_pretrained("{source}"){pin}
 | label | class | training images |
 |---|---|---|
 {classes}
-
+{_adapted_block(training)}
 ### Training
 {command}
 | setting | value |

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from ganaug.core.errors import LoadError
 from ganaug.core.files import read_bytes
@@ -24,6 +24,7 @@ _MOST_TOKENS = 25 * MOST_CLASSES  # strings, commas and brackets; two go with ea
 LONGEST_TEXT = 2_000  # characters
 LARGEST_SIDE, MOST_CHANNELS, LARGEST_OPTION = 1024, 4, 100_000
 OF_A_DISCRIMINATOR = ("discriminator_steps", "discriminator_learning_rate", "fake_labels", "half_batches")
+UNRECORDED = "unrecorded_images"  # in "training": whether it began as one that saw images of which there is no record
 _DATASET = {"name": str, "fingerprint": str, "num_images": int, "class_counts": dict}  # any of them may be missing
 
 
@@ -54,6 +55,8 @@ def _readable(facts: Mapping[str, Any]) -> dict[str, Any]:
 def what_was_set(training: Mapping[str, Any]) -> dict[str, Any]:
     """What a training recorded, without what was left open or is of no use to its kind of network.
 
+    Nor with the generators that it was adapted from, see :func:`ancestors`.
+
     Args:
         training (mapping): the ``"training"`` of ``config.json``, which may be anybody's.
     """
@@ -63,6 +66,7 @@ def what_was_set(training: Mapping[str, Any]) -> dict[str, Any]:
         name: value
         for name, value in training.items()
         if value is not None
+        and name not in _ANCESTOR
         and not (isinstance(value, str | list | tuple) and not value)
         and (is_gan or name not in OF_A_DISCRIMINATOR)
     }
@@ -74,6 +78,40 @@ def training_seconds(training: Mapping[str, Any]) -> float | None:
         if isinstance(value := training.get(name), int | float):
             return unit * value
     return None
+
+
+class Ancestor(NamedTuple):
+    """A generator that another one was adapted from.
+
+    Attributes:
+        name (str): ``"user/repo@commit"`` on the Hub; for any other, its architecture and classes.
+        weights_sha256 (str): of the file with its weights.
+        data (str): name of the images that it was trained on.
+    """
+
+    name: str
+    weights_sha256: str
+    data: str
+
+
+_ANCESTOR = ("adapted_from", "adapted_from_sha256", "adapted_from_data")  # in "training": a list of each
+
+
+def facts_of(line: Sequence[Ancestor]) -> dict[str, list[str]]:
+    """What ``"training"`` in ``config.json`` says of the generators that one was adapted from, the nearest first."""
+    return {key: [each[k] for each in line] for k, key in enumerate(_ANCESTOR)}
+
+
+def ancestors(training: Mapping[str, Any]) -> list[Ancestor]:
+    """The generators that one was adapted from, the nearest first, as its ``config.json`` says it.
+
+    Args:
+        training (mapping): the ``"training"`` of ``config.json``, which may be anybody's.
+    """
+    lists = [training.get(key) for key in _ANCESTOR]
+    if not all(isinstance(each, list) and len(each) == len(lists[0] or []) for each in lists):
+        return []
+    return [Ancestor(*map(str, each)) for each in zip(*cast(list[list[Any]], lists), strict=True)]
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ganaug.core.errors import InputError
 from ganaug.core.text import in_points
 from ganaug.hub.card import claimed_difference
-from ganaug.hub.config import read_config, training_seconds
+from ganaug.hub.config import ancestors, read_config, training_seconds
 from ganaug.hub.folder import CARD, check
 from ganaug.hub.metadata import read_card
 from ganaug.hub.weights import WEIGHTS
@@ -42,6 +42,11 @@ def description(folder: Path, name: str) -> str:
         "trained on": f"{dataset.get('name', 'not recorded')}"
         + (f", {dataset['num_images']:,} images" if "num_images" in dataset else ""),
         "data fingerprint": dataset.get("fingerprint", "not recorded"),
+        **(
+            {"adapted from": ", before that ".join(each.name for each in line)}
+            if (line := ancestors(training))
+            else {}
+        ),
         "training": ", ".join(f"{key} {value}" for key, value in trained.items()) or "not recorded",
         "verdict": _verdict(folder / CARD),
         "written by": f"ganaug {config['ganaug_version']}",

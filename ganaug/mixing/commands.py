@@ -1,4 +1,4 @@
-"""What ``ganaug train`` and ``ganaug evaluate`` do, as a line of Python each: :func:`fit` and :func:`evaluate`."""
+"""What ``ganaug train``, ``adapt`` and ``evaluate`` do, as a line of Python each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganaug.core.errors import InputError
 from ganaug.core.files import check_writable
 from ganaug.core.hardware import cpu_threads
 from ganaug.core.integers import check_minutes
-from ganaug.data import open_images
+from ganaug.data import LabelledImages, open_images
 from ganaug.evaluation import Report, UtilitySettings, classifier_named, report_of, write_report
 from ganaug.evaluation import evaluate as evaluate_images
 from ganaug.evaluation.classifier_names import DEFAULT
@@ -68,14 +68,8 @@ def fit(
 
     if minutes is not None:
         check_minutes("minutes", minutes)
-    images = open_images(dataset, resolution=resolution)
-    if not images.train:
-        raise InputError(
-            f"{images.name} is for evaluation: judged on images that the generator was trained on, it would look "
-            "better than it is. Give the training images"
-        )
     found = fitting.fit_preset(
-        images,
+        _to_train_on(dataset, resolution),
         why="A generator is fitted",
         instead="With ganaug train --train_data_dir FOLDER you can choose how it is trained",
         augment=augment,
@@ -83,6 +77,65 @@ def fit(
         run_folder=None if folder is None else Path(folder).expanduser(),
     )
     return Generator.from_pretrained(found)
+
+
+def adapt(
+    generator: Generator | str | Path,
+    dataset: Any,
+    *,
+    minutes: float | None = None,
+    augment: Sequence[str] = (),
+    folder: str | Path | None = None,
+) -> Generator:
+    """Make a generator of other classes one of a few labelled images, as ``ganaug adapt`` does.
+
+    First the new classes are learned, and then, for a short time, the whole network: see
+    :class:`ganaug.training.AdaptingTrainer`. As with :func:`fit`, that is done in a process of its own, and what it
+    makes is kept and found again for the same generator, images and arguments.
+
+    Args:
+        generator (Generator, str or Path): a flow, which :func:`fit` trains too, or the folder or Hub id of one. Its
+            classes may be any; it stays as it is.
+        dataset: anything that :func:`ganaug.open_images` opens, with images as the generator draws them. Its training
+            split is taken.
+        minutes (float, optional): take no longer than about this on this machine, which is timed first. Default: as
+            long as suits so many images
+        augment (sequence of str): see :func:`fit`. Default: nothing
+        folder (str or Path, optional): keep the run there too, see :func:`fit`. Default: it is kept in the cache alone
+
+    Returns:
+        Generator: of the dataset's classes, in evaluation mode, on the CPU. It also remembers the images that the
+        given one has seen, so that an evaluation refuses to judge by them.
+
+    Raises:
+        InputError: the generator cannot be loaded or is no flow, or the images have another size or other channels
+            than it draws; otherwise as :func:`fit`.
+        ValueError, RuntimeError, OSError: as :func:`fit`.
+    """
+    from ganaug.mixing import fitting
+
+    if minutes is not None:
+        check_minutes("minutes", minutes)
+    source = generator if isinstance(generator, Generator) else Generator.from_pretrained(place(generator))
+    found = fitting.fit_adapted(
+        source,
+        _to_train_on(dataset),
+        augment=augment,
+        minutes=minutes,
+        run_folder=None if folder is None else Path(folder).expanduser(),
+    )
+    return Generator.from_pretrained(found)
+
+
+def _to_train_on(dataset: Any, resolution: int | None = None) -> LabelledImages:
+    """Labelled images, which must not be for evaluation."""
+    images = open_images(dataset, resolution=resolution)
+    if not images.train:
+        raise InputError(
+            f"{images.name} is for evaluation: judged on images that the generator was trained on, it would look "
+            "better than it is. Give the training images"
+        )
+    return images
 
 
 def evaluate(

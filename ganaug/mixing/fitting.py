@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from filelock import FileLock
 from torch.utils.data import get_worker_info
 
 from ganaug.core.errors import DataError, InputError
 from ganaug.core.files import check_writable, user_cache
 from ganaug.data import LabelledImages, open_images
+from ganaug.generators.base import Generator
 from ganaug.hub.config import CONFIG
 from ganaug.hub.weights import WEIGHTS
-from ganaug.training import MODELS, choose_preset, new_run_folder, write_run_page
+from ganaug.training import MODELS, AdaptingTrainer, GANObjective, choose_preset, new_run_folder, write_run_page
+from ganaug.training.adapting import adapting_settings, as_other_classes, check_adaptable, in_words
 from ganaug.training.diffaug import Operation
 from ganaug.training.own_process import Recipe, Wording, folder_of, train_once
 from ganaug.training.preflight import Preflight
@@ -95,11 +98,7 @@ def fit_preset(
         RuntimeError: this is a DataLoader worker, the training was stopped, or it failed; then nothing is kept.
         OSError: the folder cannot be written to or the disk is full.
     """
-    if get_worker_info() is not None:
-        raise RuntimeError(
-            "a DataLoader worker cannot fit a generator. Make the dataset before the loader starts, or pass a "
-            "generator"
-        )
+    _refuse_in_worker()
     preset = choose_preset(images)
     if augment:
         settings = replace(preset.settings, augment=cast(tuple[Operation, ...], augment))
@@ -107,27 +106,104 @@ def fit_preset(
         preset = replace(preset, settings=settings)
     # This makes a generator here too: it refuses class names that cannot be.
     recipe = Recipe.of(preset, images)
+    known = _TOLD_LATER if minutes is not None else str(Preflight(images, preset, _TIMED_LATER))
+    wording = _Wording(why, "fitting a generator", instead, hint, known)
+    return _kept(recipe, images, wording, minutes=minutes, run_folder=run_folder, cache_dir=cache_dir)
 
+
+def fit_adapted(
+    source: Generator,
+    images: LabelledImages,
+    *,
+    augment: Sequence[str] = (),
+    minutes: float | None = None,
+    run_folder: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+) -> Path:
+    """Adapt a generator to images, or find the one adapted to the same images before; otherwise as :func:`fit_preset`.
+
+    Args:
+        source (Generator): which is adapted; it stays as it is.
+        images (LabelledImages): what it is adapted to.
+        augment, minutes, run_folder, cache_dir: see :func:`fit_preset`.
+
+    Raises:
+        InputError: see :func:`ganaug.training.adapting.check_adaptable`, and :func:`fit_preset`.
+        ValueError, RuntimeError, OSError: see :func:`fit_preset`.
+    """
+    _refuse_in_worker()
+    settings = replace(adapting_settings(images), augment=cast(tuple[Operation, ...], tuple(augment)))
+    AdaptingTrainer.check_settings(settings)
+    flow = check_adaptable(source, images)
+    with torch.random.fork_rng(devices=[]):
+        as_other_classes(flow, images)  # refuses class names that cannot be
+    recipe = Recipe(flow.architecture, flow.network_options(), settings, GANObjective())
+    known = _TOLD_LATER if minutes is not None else str(Preflight(images, in_words(source, settings), _TIMED_LATER))
+    instead = "With ganaug adapt --generator NAME --train_data_dir FOLDER you can choose how it is adapted"
+    wording = _Wording("A generator of other classes is adapted", "adapting a generator", instead, "", known)
+    return _kept(recipe, images, wording, source=flow, minutes=minutes, run_folder=run_folder, cache_dir=cache_dir)
+
+
+@dataclass(frozen=True)
+class _Wording:
+    """How a training is talked about.
+
+    Attributes:
+        why (str): what is done, before it is; "to" and the images follow.
+        doing (str): what is done, while it is; "to" and the images follow.
+        instead (str): what the user can do if it fails, a sentence.
+        hint (str): follows on where the generator is kept.
+        known (str): what is known before.
+    """
+
+    why: str
+    doing: str
+    instead: str
+    hint: str
+    known: str
+
+
+_TIMED_LATER = "told after the first seconds of training"
+_TOLD_LATER = "How long a training fits into that is said once a few steps are timed"
+
+
+def _refuse_in_worker() -> None:
+    if get_worker_info() is not None:
+        raise RuntimeError(
+            "a DataLoader worker cannot fit a generator. Make the dataset before the loader starts, or pass a "
+            "generator"
+        )
+
+
+def _kept(
+    recipe: Recipe,
+    images: LabelledImages,
+    wording: _Wording,
+    *,
+    source: Generator | None = None,
+    minutes: float | None,
+    run_folder: str | Path | None,
+    cache_dir: str | Path | None,
+) -> Path:
+    """The folder of the generator of a recipe, images and source, which is trained if it was not before."""
     minutes = None if minutes is None else float(minutes)  # 10 and 10.0 are found by one name
     cache = Path(cache_dir or user_cache()) / "fitted"
-    kept = folder_of(recipe, images, cache, minutes=minutes)
+    kept = folder_of(recipe, images, cache, minutes=minutes, source=source)
     if run_folder is not None:
         _check_free(Path(run_folder), kept)
     if kept.exists():
         logger.info("using the generator that was fitted to these images before: %s", kept)
 
     def begin(folder: Path, how_long: str) -> None:
-        later = "told after the first seconds of training"
-        fitted = "How long a training fits into that is said once a few steps are timed"
-        known = fitted if minutes is not None else Preflight(images, preset, later)
         logger.warning(
             "%s to %s: %d images of %dx%d pixels, %d classes. %s, is kept in %s and used again for the same images%s"
             "\n%s",
-            why, images.name, len(images), images.image_size, images.image_size, len(images.classes), how_long, folder,
-            hint, known,
+            wording.why, images.name, len(images), images.image_size, images.image_size, len(images.classes),
+            how_long, folder, wording.hint, wording.known,
         )  # fmt: skip
 
-    train_once(recipe, images, cache, Wording("fitting a generator", instead, begin), minutes=minutes)
+    said = Wording(wording.doing, wording.instead, begin)
+    train_once(recipe, images, cache, said, minutes=minutes, source=source)
     if run_folder is None:
         return kept
     with FileLock(kept.with_name(f".{kept.name}.lock")):  # processes that ask at once copy one after the other

@@ -1,6 +1,7 @@
 """Training a generator: models and presets, trainers and objectives, and the loop with its checkpoints."""
 
 from ganaug.training.acgan_trainer import ACGANTrainer
+from ganaug.training.adapting import AdaptingTrainer
 from ganaug.training.checkpoints import (
     Checkpoint,
     Checkpoints,
@@ -37,6 +38,7 @@ __all__ = [
     "CLASSIC_MODELS",
     "MODELS",
     "ACGANTrainer",
+    "AdaptingTrainer",
     "Checkpoint",
     "Checkpoints",
     "FlowTrainer",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from ganaug.core.defaults import usual_defaults
@@ -20,6 +21,7 @@ from ganaug.training.models import make_trainer
 from ganaug.training.monitoring import Hook
 from ganaug.training.run_folder import RunFolder
 from ganaug.training.settings import TrainingSettings
+from ganaug.training.trainer import Trainer
 
 
 @usual_defaults()
@@ -59,13 +61,39 @@ def fit(
         FloatingPointError: training diverged.
         StoppedError: a signal ended training; only with ``resume``.
     """
+
+    def new_trainer(settings: TrainingSettings, accelerator: Accelerator) -> Trainer:
+        return make_trainer(make_generator(), objective, images, settings, accelerator)
+
+    return train_to_the_end(
+        new_trainer, settings, folder, resume=resume, held_out=held_out, on_grid=on_grid, on_checkpoint=on_checkpoint
+    )
+
+
+@usual_defaults()
+def train_to_the_end(
+    new_trainer: Callable[[TrainingSettings, Accelerator], Trainer],
+    settings: TrainingSettings,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    held_out: LabelledImages | None = None,
+    on_grid: Hook | None = None,
+    on_checkpoint: Hook | None = None,
+) -> Generator:
+    """What :func:`fit` does, for a trainer of whatever kind.
+
+    Args:
+        new_trainer (callable): makes it, of settings and an accelerator.
+        settings, folder, resume, held_out, on_grid, on_checkpoint: as for :func:`fit`, and so are errors and result.
+    """
     if held_out is None:
         settings = replace(settings, evaluation_kimg=None)
     if not resume:
         settings = replace(settings, checkpointing_kimg=None)
     accelerator = start_accelerator(settings)
     set_seed(settings.seed)
-    trainer = make_trainer(make_generator(), objective, images, settings, accelerator)
+    trainer = new_trainer(settings, accelerator)
 
     checkpoint = Checkpoints(Path(folder, CHECKPOINTS)).newest() if resume else None
     if checkpoint:

@@ -62,6 +62,7 @@ class FlowTrainer(Trainer):
     real images in it, Kim et al. 2025, "Balanced conic rectified flow".
     """
 
+    PHASES: ClassVar[tuple[str, ...]] = PHASES
     LENGTHS: ClassVar[tuple[float, ...]] = (2, 1)  # of the phases, relative to one another
     RATES: ClassVar[tuple[float, ...]] = (1, 0.5)  # by which they multiply the generator's learning rate
 
@@ -78,7 +79,7 @@ class FlowTrainer(Trainer):
     def pictured_generator(self) -> Generator:
         """See :attr:`Trainer.pictured_generator`: until it learns to take few steps, it is drawn in many."""
         average = cast(FlowGenerator, self.averaged_generator)
-        if len(self.phases) == 1 or self.teacher is not None:
+        if not self._distils or len(self.phases) == 1 or self.teacher is not None:
             return average
         in_many = copy.deepcopy(average)
         in_many.steps = TEACHER_STEPS
@@ -110,12 +111,19 @@ class FlowTrainer(Trainer):
     @property
     def phases(self) -> tuple[Phase, ...]:
         """Flow matching, and distillation if the generator takes few steps."""
-        if cast(FlowGenerator, self.bare_generator).steps >= TEACHER_STEPS:
-            return super().phases
+        return self._divided() if self._distils else super().phases
+
+    @property
+    def _distils(self) -> bool:
+        """Whether the generator learns to take few steps."""
+        return cast(FlowGenerator, self.bare_generator).steps < TEACHER_STEPS
+
+    def _divided(self) -> tuple[Phase, ...]:
+        """All steps, divided among the class's phases."""
         ends = [round(self.total_steps * share / sum(self.LENGTHS)) for share in accumulate(self.LENGTHS)]
         return tuple(
             Phase(name, first, last, rate)
-            for name, rate, (first, last) in zip(PHASES, self.RATES, pairwise([0, *ends]), strict=False)
+            for name, rate, (first, last) in zip(self.PHASES, self.RATES, pairwise([0, *ends]), strict=False)
             if first < last  # a short training has no long ones
         )
 
@@ -125,7 +133,7 @@ class FlowTrainer(Trainer):
 
     def prepare(self, step: int) -> Iterator[float]:
         """See :meth:`Trainer.prepare`: after the first phase it takes a teacher, and triples that it makes."""
-        if self.phase(step).first == 0 or self._triples:
+        if not self._distils or self.phase(step).first == 0 or self._triples:
             return
         if self.teacher is None:
             self._teach(self.averaged_generator.state_dict())

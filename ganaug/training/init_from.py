@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from ganaug.core.hardware import device_of, evaluation_mode
 from ganaug.core.seeding import forked_rng, latents
 from ganaug.core.text import in_short, numbers_of
 from ganaug.generators import ACGANGenerator, FlowGenerator, Generator
+from ganaug.hub.config import UNRECORDED
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +74,7 @@ def init_from(generator: Generator, trained: Generator) -> None:
             f"{in_short(', '.join(generator.label_names))}. Start from another generator, or leave init_from out to "
             "train a new one"
         )
-    generator.seen_images = trained.seen_images
-    generator.info = {**generator.info, "training": {"init_from": trained.architecture}}
+    inherit(generator, trained, {"init_from": trained.architecture})
     known = numbers_of(trained.label_names)
     new = [name for name in numbers_of(generator.label_names) if name not in known]
     if new:
@@ -81,6 +83,19 @@ def init_from(generator: Generator, trained: Generator) -> None:
             "as their mean: %s",
             len(new), generator.num_classes, in_short(", ".join(trained.label_names)), in_short(", ".join(new)),
         )  # fmt: skip
+
+
+def inherit(generator: Generator, trained: Generator, how: Mapping[str, Any]) -> None:
+    """Remember, in a generator that starts from a trained one, the images that this has seen, or that none knows them.
+
+    Args:
+        generator (Generator): that starts from its weights.
+        trained (Generator): the other.
+        how (mapping): facts about that, for a training to see that the generator does not start from random weights.
+    """
+    before = trained.info["training"]
+    generator.seen_images = trained.seen_images
+    generator.info["training"] = {**how, **{name: value for name, value in before.items() if name == UNRECORDED}}
 
 
 def _by_name(rows: Tensor, generator: Generator, trained: Generator) -> Tensor:

@@ -20,6 +20,7 @@ from ganaug.core.files import naming
 from ganaug.core.progress import describe
 from ganaug.data import LabelledImages, grids
 from ganaug.generators.base import Generator
+from ganaug.hub.config import UNRECORDED
 from ganaug.hub.folder import check_round_trip
 from ganaug.training.checkpoints import Candidate, Checkpoint, check_held_out
 from ganaug.training.interruption import StoppedError, StopSignals
@@ -335,6 +336,7 @@ def run_facts(
             "seconds": round(watch.seconds, 1),
             "held_back": len(held_out) if held_out else 0,
             "further_inputs": [what for what, given in further.items() if given],
+            **({UNRECORDED: True} if trainer.unrecorded else {}),
             **{f"last_{name}": round(value, 4) for name, value in watch.latest.items()},
             **choice,
             **({"command": command} if command is not None else {}),

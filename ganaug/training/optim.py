@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -26,6 +26,7 @@ class DenseAdam(torch.optim.Adam):
 
     Attributes:
         skipped (Tensor): 1 if the last step was skipped because of such a gradient, else 0; float, on the device.
+        only (collection of str, optional): names of the weights that steps update. Default: all
 
     Source: Kingma & Ba 2015, "Adam: a method for stochastic optimization", algorithm 1.
     """
@@ -36,15 +37,17 @@ class DenseAdam(torch.optim.Adam):
         named = dict(weights)
         self._names, self._weights = list(named), list(named.values())
         self.skipped = torch.zeros((), dtype=torch.float32, device=self._weights[0].device)
+        self.only: Collection[str] | None = None
         fused = self._weights[0].device.type in ("cpu", "cuda")
         super().__init__([_in_order(weight, weight) for weight in self._weights], learning_rate, betas, fused=fused)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the weights by their gradients."""
         views = self.param_groups[0]["params"]
-        for view, weight in zip(views, self._weights, strict=True):
+        for name, view, weight in zip(self._names, views, self._weights, strict=True):
+            grad = weight.grad if self.only is None or name in self.only else None
             # Fused Adam ignores strides, so a gradient must lie in memory in the same order as its weight.
-            view.grad = None if weight.grad is None else _in_order(weight.grad, weight).contiguous()
+            view.grad = None if grad is None else _in_order(grad, weight).contiguous()
         norm = torch.nn.utils.get_total_norm([view.grad for view in views if view.grad is not None])
         self.skipped = (~norm.isfinite()).float()
         if self.defaults["fused"]:

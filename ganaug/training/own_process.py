@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from filelock import FileLock
 from tqdm import tqdm
@@ -40,9 +41,10 @@ from ganaug.generators import FlowGenerator, Generator
 from ganaug.hub.config import FORMAT_VERSION
 from ganaug.hub.folder import load
 from ganaug.hub.missing import CHECKPOINTS
-from ganaug.hub.registry import registered_generators
+from ganaug.hub.registry import Origin, registered_generators
+from ganaug.training.adapting import AdaptingTrainer, history_of
 from ganaug.training.distributed import start_accelerator
-from ganaug.training.fit import fit
+from ganaug.training.fit import fit, train_to_the_end
 from ganaug.training.flow_trainer import TEACHER_STEPS
 from ganaug.training.interruption import StoppedError
 from ganaug.training.losses import GANObjective
@@ -50,10 +52,11 @@ from ganaug.training.models import MODELS, make_trainer
 from ganaug.training.presets import Preset, kimg_within, preset_within
 from ganaug.training.selection import hold_back
 from ganaug.training.settings import TrainingSettings
+from ganaug.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-_JOB, _IMAGES = "job.json", "images.safetensors"
+_JOB, _IMAGES, _SOURCE = "job.json", "images.safetensors", "source"
 # -c, because -m would run this module a second time besides the one that the package has imported.
 _RUN_JOB = "import sys; from ganaug.training.own_process import run_job; run_job(*sys.argv[1:])"
 _LOCK = ".lock"  # held in a run's folder by the process that trains there
@@ -123,8 +126,15 @@ class Wording:
     begin: Callable[[Path, str], None]
 
 
-def folder_of(recipe: Recipe, images: LabelledImages, cache: Path, *, minutes: float | None = None) -> Path:
-    """Where :func:`train_once` keeps the generator of a recipe, images and time."""
+def folder_of(
+    recipe: Recipe,
+    images: LabelledImages,
+    cache: Path,
+    *,
+    minutes: float | None = None,
+    source: Generator | None = None,
+) -> Path:
+    """Where :func:`train_once` keeps the generator of a recipe, images, time and source."""
     key = fingerprints.of_values(
         images.fingerprint,
         recipe.architecture,
@@ -133,12 +143,19 @@ def folder_of(recipe: Recipe, images: LabelledImages, cache: Path, *, minutes: f
         asdict(recipe.objective),
         [FORMAT_VERSION, version("ganaug"), torch.__version__],
         *([] if minutes is None else [minutes]),
+        *([] if source is None else [fingerprints.of_module(source), history_of(source)]),
     )
     return cache.absolute() / key[:32]
 
 
 def train_once(
-    recipe: Recipe, images: LabelledImages, cache: Path, wording: Wording, *, minutes: float | None = None
+    recipe: Recipe,
+    images: LabelledImages,
+    cache: Path,
+    wording: Wording,
+    *,
+    minutes: float | None = None,
+    source: Generator | None = None,
 ) -> Path:
     """Train a generator in a separate process, or find the one trained by the same recipe on the same images before.
 
@@ -153,6 +170,7 @@ def train_once(
         minutes (float, optional): train for no longer than about this, see :func:`kimg_within`. The recipe is then the
             default preset's; where the time is short for its network, the narrow one is trained. Default: the recipe
             says how long
+        source (Generator, optional): adapt this one; the recipe is then that of adapting. Default: random weights
 
     Returns:
         Path: folder of the generator.
@@ -161,11 +179,11 @@ def train_once(
         RuntimeError: the training was stopped, or it failed; then nothing is kept.
         OSError: the folder cannot be written to or the disk is full.
     """
-    folder = folder_of(recipe, images, cache, minutes=minutes)
+    folder = folder_of(recipe, images, cache, minutes=minutes, source=source)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     build_once(
         folder,
-        partial(_train, recipe, images, wording, minutes, folder, unfinished),
+        partial(_train, recipe, images, wording, minutes, source, folder, unfinished),
         what=f"a generator for {images.name}",
         problem=_problem_of,
     )
@@ -186,6 +204,7 @@ def _train(
     images: LabelledImages,
     wording: Wording,
     minutes: float | None,
+    source: Generator | None,
     kept_in: Path,
     unfinished: Path,
     output: Path,
@@ -200,7 +219,11 @@ def _train(
     tensors, files = to_tensors(images.images)
     write_tensors(folder / _IMAGES, {**tensors, "targets": images.targets})
     described = {"files": files, "classes": images.classes, "name": images.name}
-    write_json(folder / _JOB, {**asdict(recipe), "minutes": minutes, **described})
+    job = {**asdict(recipe), "minutes": minutes, **described}
+    if source is not None:
+        source.save_pretrained(folder / _SOURCE)
+        job["source"] = cast(Origin, source.origin).name  # on the Hub, which its folder here does not tell
+    write_json(folder / _JOB, job)
 
     command = [sys.executable, "-c", _RUN_JOB, str(folder), str(unfinished)]
     try:
@@ -321,15 +344,59 @@ def run_job(job_folder: str, run: str) -> None:
     recipe = _recipe_from(job)
     # The training of a call that was killed may still be in its last step.
     with FileLock(Path(run, _LOCK)):
-        if (minutes := job.get("minutes")) is not None:
-            recipe = _fitted(recipe, everything, minutes, Path(run, _FITTED))
-        images, held_out = hold_back(recipe.settings, everything, everything)
-        cls = cast(type[Generator], registered_generators()[recipe.architecture])
-        make = partial(cls, images.classes, image_size=images.image_size, channels=images.channels, **recipe.network)
         try:
+            if "source" in job:
+                _adapt(job, recipe, everything, Path(job_folder, _SOURCE), Path(run))
+                return
+            if (minutes := job.get("minutes")) is not None:
+                recipe = _fitted(recipe, everything, minutes, Path(run, _FITTED))
+            images, held_out = hold_back(recipe.settings, everything, everything)
+            cls = cast(type[Generator], registered_generators()[recipe.architecture])
+            make = partial(
+                cls, images.classes, image_size=images.image_size, channels=images.channels, **recipe.network
+            )
             fit(make, recipe.objective, images, recipe.settings, run, resume=True, held_out=held_out)
         except StoppedError as stopped:
             sys.exit(stopped.exit_code)
+
+
+def _adapt(job: Mapping[str, Any], recipe: Recipe, images: LabelledImages, saved: Path, run: Path) -> None:
+    """Adapt a saved generator to images, for no longer than the job's minutes if it gives any."""
+    source: Generator = load(saved)
+    source.origin = cast(Origin, source.origin)._replace(name=job["source"])
+
+    def new_trainer(settings: TrainingSettings, accelerator: Accelerator) -> AdaptingTrainer:
+        return AdaptingTrainer(source, images, settings, accelerator)
+
+    if job["minutes"] is not None:
+        recipe = _shortened(recipe, new_trainer, job["minutes"], run / _FITTED)
+    train_to_the_end(new_trainer, recipe.settings, run, resume=True)
+
+
+def _shortened(
+    recipe: Recipe, new_trainer: Callable[[TrainingSettings, Accelerator], Trainer], minutes: float, kept: Path
+) -> Recipe:
+    """The recipe, for no longer than the minutes; ``kept`` has what an earlier call found, to be resumed."""
+    if kept.exists():
+        return _recipe_from(json.loads(kept.read_text(encoding="utf-8")))
+    kimg = _kimg_here(recipe.settings, new_trainer, minutes, "adapting")
+    found = replace(recipe, settings=replace(recipe.settings, total_kimg=min(kimg, recipe.settings.total_kimg)))
+    write_json(kept, asdict(found))
+    return found
+
+
+def _kimg_here(
+    settings: TrainingSettings,
+    new_trainer: Callable[[TrainingSettings, Accelerator], Trainer],
+    minutes: float,
+    what: str,
+) -> float:
+    """How many thousand images fit into the minutes, which is said."""
+    accelerator = start_accelerator(settings)
+    set_seed(settings.seed)
+    kimg = kimg_within(minutes, new_trainer(settings, accelerator))
+    logger.warning("%s: %.3g kimg take %g minutes here", what, kimg, minutes)
+    return kimg
 
 
 def _fitted(recipe: Recipe, images: LabelledImages, minutes: float, kept: Path) -> Recipe:
@@ -339,11 +406,11 @@ def _fitted(recipe: Recipe, images: LabelledImages, minutes: float, kept: Path) 
 
     def settings_of(preset: Preset) -> TrainingSettings:
         settings, model = replace(preset.settings, augment=recipe.settings.augment), MODELS[preset.model]
-        accelerator = start_accelerator(settings)
-        set_seed(settings.seed)
-        trainer = make_trainer(model.make_generator(images), model.objective, images, settings, accelerator)
-        kimg = kimg_within(minutes, trainer)
-        logger.warning("%s: %.3g kimg take %g minutes here", preset.model, kimg, minutes)
+
+        def new_trainer(settings: TrainingSettings, accelerator: Accelerator) -> Trainer:
+            return make_trainer(model.make_generator(images), model.objective, images, settings, accelerator)
+
+        kimg = _kimg_here(settings, new_trainer, minutes, preset.model)
         return replace(settings, total_kimg=min(kimg, settings.total_kimg))
 
     preset = preset_within(images, settings_of)

@@ -107,7 +107,7 @@ def choose_preset(
     kimg = lengths.get(model, lengths[QUICK])
     present = [count for count in images.class_counts if count]
     largest, smallest, imbalanced = max(present), min(present), is_imbalanced(present)
-    own = _settings(model, kimg, imbalanced)
+    own = preset_settings(model, kimg, imbalanced)
 
     held = settings or own
     times = 1000 * held.total_kimg / distinct
@@ -169,14 +169,15 @@ def models_with_presets() -> tuple[str, ...]:
 def possible_settings(model: str | None = None) -> list[TrainingSettings]:
     """The settings of all presets of a model, for whatever images; by default, of all that are chosen by default."""
     return [
-        _settings(name, lengths.get(name, lengths[QUICK]), imbalanced)
+        preset_settings(name, lengths.get(name, lengths[QUICK]), imbalanced)
         for _, lengths in LENGTHS
         for name in ([model] if model else [name for name in lengths if name != ONE_PASS])
         for imbalanced in (False, True)
     ]
 
 
-def _settings(model: str, kimg: float, imbalanced: bool) -> TrainingSettings:
+def preset_settings(model: str, kimg: float, imbalanced: bool) -> TrainingSettings:
+    """A model's own settings for this length, and for these shares of classes."""
     own = MODELS[model].settings
     # A shorter run has as many grids.
     own = replace(own, total_kimg=kimg, sample_kimg=own.sample_kimg * kimg / own.total_kimg)

@@ -19,6 +19,7 @@ from ganaug.core.seeding import Purpose, random_stream
 from ganaug.core.shares import can_be_shared, in_shares, number_of_shares
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
+from ganaug.hub.config import UNRECORDED
 from ganaug.training.batches import BatchNoise, TrainingBatches
 from ganaug.training.diffaug import DifferentiableAugmentation, Operation
 from ganaug.training.distributed import synchronise_batch_norm
@@ -64,6 +65,7 @@ class Trainer(ABC):
         skipped (Tensor): 1 if an update of the last step was skipped, else 0; float, on the device.
         learning_rate_factor (float): multiplies all learning rates. Default: 1
         starts_trained (bool): whether the generator was trained before.
+        unrecorded (bool): whether that was on images of which it has no record.
         shares (int): into which batches are divided on a CPU, by the parts of networks that can be; see
             :mod:`ganaug.core.shares`.
     """
@@ -104,6 +106,8 @@ class Trainer(ABC):
         self.skipped = torch.zeros((), device=accelerator.device)
         self.bare_generator = generator
         self.starts_trained = bool(generator.info["training"]) or generator.seen_images is not None
+        before = generator.info["training"]
+        self.unrecorded = self.starts_trained and (generator.seen_images is None or bool(before.get(UNRECORDED)))
         self._place(generator)
         self.ema = GeneratorEMA(generator, settings.ema_kimg * 1000)
         self.shares = 1

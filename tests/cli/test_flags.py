@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 from contextlib import redirect_stdout
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import get_args
@@ -16,6 +16,7 @@ from helpers.programs import REPOSITORY, as_a_program
 from helpers.programs import run as run_program
 
 from ganaug.cli import COMMANDS, main
+from ganaug.cli.adapt import AdaptArguments, parse_adapting
 from ganaug.cli.check import CheckArguments
 from ganaug.cli.completion import InspectArguments
 from ganaug.cli.config import flags_of
@@ -29,6 +30,7 @@ from ganaug.cli.train import ModelName, TrainArguments
 from ganaug.cli.train_flags import parse_training, with_saved_flags
 from ganaug.data import reduce_images
 from ganaug.training import MODELS, Checkpoint, TrainingSettings, presets
+from ganaug.training.adapting import possible_adapting_settings
 from ganaug.training.presets import Preset
 
 
@@ -129,8 +131,8 @@ def test_flags_after_two_dashes_are_refused(capsys):
         assert refused in capsys.readouterr().err
 
 
-ARGUMENTS = {"train": TrainArguments, "evaluate": EvaluateArguments, "generate": GenerateArguments}
-ARGUMENTS |= {"publish": PublishArguments, "check": CheckArguments}
+ARGUMENTS = {"train": TrainArguments, "adapt": AdaptArguments, "evaluate": EvaluateArguments}
+ARGUMENTS |= {"generate": GenerateArguments, "publish": PublishArguments, "check": CheckArguments}
 
 
 def words_told(told: str) -> str:
@@ -153,6 +155,7 @@ def refusal(capsys, command: str, *words: str) -> str:
         ("train", ["--batch_size", "8"], "--batch_size: use --train_batch_size"),
         ("train", ["--random_flip"], "--random_flip: use --augment flip"),
         ("train", ["--center_crop"], "--center_crop: leave it out, --resolution"),
+        ("adapt", ["--init_from", "x"], "--init_from: use --generator"),
         ("evaluate", ["--generator", "x", "--num_epochs", "10"], "--num_epochs: use --steps"),
         ("evaluate", ["--checkpoint", "x"], "--checkpoint: use --generator"),
         ("generate", ["--num_samples", "5"], "--num_samples: use --num_images"),
@@ -224,6 +227,19 @@ def test_a_chosen_presets_settings_are_among_those_that_help_is_about(digits):
     for images in (digits, reduce_images(digits, images_per_class=20)[0]):
         for model in (None, *presets.models_with_presets()):
             assert presets.choose_preset(images, model=model).settings in presets.possible_settings(model)
+
+
+def test_help_of_adapting_shows_the_numbers_that_will_be_used(capsys):
+    told, possible = helped(capsys, "adapt"), possible_adapting_settings()
+    for flag in ("total_kimg", "sample_kimg", "class_sampling"):
+        values = [getattr(settings, flag) for settings in possible]
+        ends = re.search(r"from the preset, (\S+) (?:to|or) (\S+)$", default_shown(told, flag)).groups()
+        assert ends == (f"{min(values):g}", f"{max(values):g}")
+    assert float(default_shown(told, "learning_rate")) == possible[0].learning_rate
+    with as_a_program():
+        training = parse_adapting(AdaptArguments, words=["--learning_rate", "0.5"]).training
+    assert training == replace(possible[0], learning_rate=0.5)
+    assert type(training) is TrainingSettings
 
 
 def test_what_help_shows_leaves_no_trace_in_the_settings():

@@ -20,6 +20,7 @@ from ganaug.evaluation import generator_score
 from ganaug.generators import FlowGenerator
 from ganaug.training import (
     MODELS,
+    AdaptingTrainer,
     Checkpoints,
     FlowTrainer,
     RunFolder,
@@ -33,6 +34,7 @@ from ganaug.training import (
 )
 
 BATCH = 8
+ADAPTED = "adapted"  # a flow of other classes, which stands in the place of a model
 DIGITS = open_images("sklearn:digits").take([6] * 10)[0]
 HELD_OUT = open_images("sklearn:digits", split="test").take([3] * 10)[0]
 
@@ -46,7 +48,7 @@ def new_trainer(
     **settings: Any,
 ) -> Trainer:
     """A trainer with a checkpoint after every second step; ``adapt`` may change the generator that it is given."""
-    chosen = MODELS[system]
+    chosen = MODELS["flow" if system == ADAPTED else system]
     images_per_step = BATCH * chosen.settings.discriminator_steps
     options = {"width": 16} if issubclass(chosen.generator, FlowGenerator) else {}
     settings = {
@@ -62,6 +64,9 @@ def new_trainer(
     settings = replace(chosen.settings, **settings)
     accelerator = start_accelerator(settings)
     torch.manual_seed(0)
+    if system == ADAPTED:
+        source = FlowGenerator(("ant", "bee", "cat"), image_size=DIGITS.image_size, channels=1, **options)
+        return AdaptingTrainer(source, DIGITS, settings, accelerator)
     generator = adapt(chosen.make_generator(DIGITS, **options))
     return make_trainer(generator, chosen.objective, DIGITS, settings, accelerator)
 

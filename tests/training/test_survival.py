@@ -35,7 +35,7 @@ from ganaug.core.fingerprints import of_values
 from ganaug.training import Checkpoints, RunFolder, check_same_run, find_checkpoint, open_checkpoint, train
 
 FEW = [("acgan-28", "bf16", 3), ("flow", "no", 3), ("acgan", "bf16", 3)]
-ALL = [(system, precision, 25) for system in ("acgan-28", "flow", "acgan") for precision in ("no", "bf16")]
+ALL = [(system, precision, 25) for system in ("acgan-28", "flow", "acgan", "adapted") for precision in ("no", "bf16")]
 
 
 METRICS = "training/metrics.jsonl"
@@ -68,6 +68,7 @@ def assert_same_result(ours: Path, theirs: Path, *, scored: int = 2) -> None:
         ("acgan-28", "bf16", 3),
         ("flow", "no", 3),
         ("acgan", "bf16", 3),
+        ("adapted", "no", 2),
         *(pytest.param(*each, marks=pytest.mark.slow) for each in ALL),
     ],
 )
