@@ -185,7 +185,7 @@ def prediction_errors(flow: FlowGenerator, images: LabelledImages) -> Tensor:
     """
     each = max(1, COMPARED // len(images.classes))
     few = images.take([min(count, each) for count in images.class_counts])[0]
-    device, x_1 = device_of(flow), to_float(few.images)
+    device, x_1 = device_of(flow), to_float(few.images[:])
     x_0 = latents(0, range(len(few)), flow.latent_dim).view_as(x_1)
     errors = torch.zeros(len(few), flow.num_classes)
     with torch.inference_mode(), evaluation_mode(flow):
