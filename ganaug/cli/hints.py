@@ -51,7 +51,11 @@ OTHER_NAMES: tuple[tuple[str, str, str], ...] = (
         "report_to",
         "leave it out, a GPU is used where there is one; several: accelerate launch -m ganaug train",
     ),
-    ("num_workers dataloader_num_workers workers n_cpu", "total_kimg", "leave it out, all images are held in memory"),
+    (
+        "num_workers dataloader_num_workers workers n_cpu",
+        "total_kimg",
+        "leave it out, images are decoded before training",
+    ),
     # On what
     ("image_size img_size imsize size", "resolution", "use --resolution"),
     ("center_crop centre_crop", "resolution", "leave it out, --resolution always crops the centre"),

@@ -93,6 +93,31 @@ def build_once(
     problem_of = problem or _difference_from_noted
     if path.exists() and problem_of(path) is None:
         return path
+    with alone(path, what=what):
+        found = problem_of(path) if path.exists() else "it is missing"
+        if found is None:
+            return path
+        if path.exists():
+            logger.warning("%s is damaged (%s), so %s is made again", path, found, what)
+            remove(path)
+        with atomic_path(path) as temporary:
+            build(temporary)
+            if problem is None:
+                write_json(_notes(path), _digests(temporary))
+    return path
+
+
+@contextmanager
+def alone(path: Path, *, what: str) -> Iterator[None]:
+    """A context that one process at a time is in for a path; what a killed one left half-written there is removed.
+
+    Args:
+        path (Path): what is made; its folder is made if missing.
+        what (str): what it is, for the log.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
@@ -101,21 +126,11 @@ def build_once(
         logger.warning("waiting for %s, which another worker or process is making", what)
         lock.acquire()
     try:
-        found = problem_of(path) if path.exists() else "it is missing"
-        if found is None:
-            return path
-        for stale in path.parent.glob(f".{path.stem}.tmp-*"):  # left by a killed process, for the lock is ours
+        for stale in path.parent.glob(f".{path.stem}.tmp-*"):
             _delete(stale)
-        if path.exists():
-            logger.warning("%s is damaged (%s), so %s is made again", path, found, what)
-            remove(path)
-        with atomic_path(path) as temporary:
-            build(temporary)
-            if problem is None:
-                write_json(_notes(path), _digests(temporary))
+        yield
     finally:
         lock.release()
-    return path
 
 
 def _notes(path: Path) -> Path:

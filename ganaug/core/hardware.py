@@ -287,22 +287,24 @@ class _DeterministicCuda:
     """
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, (False, False, "none")
+        self._lock, self._inside, self._before = threading.Lock(), 0, (False, False, "highest")
 
     def __enter__(self) -> None:
-        cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+        cudnn = torch.backends.cudnn
         with self._lock:
             if not self._inside:
-                self._before = cudnn.benchmark, cudnn.deterministic, products.fp32_precision
-                cudnn.benchmark, cudnn.deterministic, products.fp32_precision = False, True, "ieee"
+                self._before = cudnn.benchmark, cudnn.deterministic, torch.get_float32_matmul_precision()
+                cudnn.benchmark, cudnn.deterministic = False, True
+                torch.set_float32_matmul_precision("highest")  # torch refuses to mix this switch with its newer ones
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+        cudnn = torch.backends.cudnn
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                cudnn.benchmark, cudnn.deterministic, products.fp32_precision = self._before
+                cudnn.benchmark, cudnn.deterministic, precision = self._before
+                torch.set_float32_matmul_precision(precision)
 
 
 _deterministic_cuda = _DeterministicCuda()

@@ -12,6 +12,7 @@ from io import FileIO
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, cast
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -32,13 +33,14 @@ class ImageFile:
     """
 
     def __init__(self, path: Path, shape: Sequence[int], *, advice: str) -> None:
-        self.path, self.shape, self.advice = path, tuple(shape), advice
+        self.path, self.shape, self.advice = path.absolute(), tuple(shape), advice
         self._opened: tuple[FileIO, int] | None = None  # and where its first image begins
 
     def read(self, rows: Tensor | Sequence[int]) -> Tensor:
         """Copy of the images at ``rows``, uint8 (len(rows), C, H, W).
 
         Raises:
+            IndexError: there is no such image.
             OSError: the file is missing, was cut short or holds something else.
         """
         if self._opened is None:
@@ -48,8 +50,11 @@ class ImageFile:
             except OSError as error:
                 raise OSError(f"{error}. {self.advice}") from error
             self._opened = FileIO(self.path), cast(Any, array).offset
+            finalize(self, self._opened[0].close)
         file, start = self._opened
         wanted, size = np.asarray(rows, np.int64), math.prod(self.shape[1:])
+        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.shape[0]:
+            raise IndexError(f"there are images 0 to {self.shape[0] - 1}, got {wanted.min()} to {wanted.max()}")
         images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
         # Images that stand one after another are read at once.
         for run in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(wanted) != 1) + 1):
@@ -74,7 +79,9 @@ class ImageFile:
 if sys.platform != "win32":
 
     def _read_at(file: FileIO, place: np.ndarray[Any, np.dtype[np.uint8]], start: int) -> int:
-        return os.preadv(file.fileno(), [place.data], start)
+        found = os.pread(file.fileno(), len(place), start)
+        place[: len(found)] = np.frombuffer(found, np.uint8)
+        return len(found)
 
 else:  # where DataLoader workers are not forked
     _lock = threading.Lock()
@@ -135,4 +142,5 @@ def growing_npy(path: Path, shape: Sequence[int]) -> Iterator[Callable[[Tensor],
         # numpy leaves room in a header for a first axis that grows.
         file.seek(0)
         npy.write_array_header_1_0(file, header())
-        assert file.tell() == start
+        if file.tell() != start:
+            raise OSError(f"{path}: the header of {count:,} images takes more room than was left for it")

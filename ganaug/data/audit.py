@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganaug.data.decoding import WITH_ALPHA, Conversion, Headers, convert_images, read_headers
+from ganaug.data.decoding import WITH_ALPHA, Conversion, Headers, read_headers
 from ganaug.data.found import Found
 from ganaug.data.labelled import LabelledImages
-from ganaug.data.reading import read_images
+from ganaug.data.reading import converted, read_images
 from ganaug.data.sources import find_images
 from ganaug.data.stored import Pixels
 
@@ -105,7 +105,7 @@ def audit_images(
 
     # Each image is decoded once.
     if isinstance(found.images, Pixels):
-        images, kept = convert_images(found.images, conversion), torch.arange(len(found.images))
+        images, kept = converted(found.images, conversion), torch.arange(len(found.images))
         names = tuple(f"{found.name}, image {i}" for i in range(len(images)))
         unreadable: tuple[str, ...] = ()
         transparent = 0

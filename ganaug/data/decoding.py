@@ -252,8 +252,20 @@ def decode(unread: UnreadImages, conversion: Conversion, headers: Headers, form:
     refuse_failures(failures, unread, conversion)
 
 
+def is_converted(images: Pixels, conversion: Conversion) -> bool:
+    """Whether a conversion would change nothing, of uint8 images (N, C, H, W) with C of 1 to 4."""
+    return images.shape[1:] == _converted_shape(images, conversion)
+
+
+def _converted_shape(images: Pixels, conversion: Conversion) -> tuple[int, int, int]:
+    _, channels, height, width = images.shape
+    if conversion.resolution is not None:
+        height = width = conversion.resolution
+    return Image.getmodebands(conversion.mode_for([_MODE_OF_CHANNELS[channels]])), height, width
+
+
 def convert_images(images: Pixels, conversion: Conversion) -> Pixels:
-    """Apply a conversion to pixels; returns ``images`` itself if there is nothing to change.
+    """Apply a conversion to pixels, in memory; returns ``images`` itself if there is nothing to change.
 
     Args:
         images (Tensor or StoredImages): uint8 (N, C, H, W) with C of 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB
@@ -266,18 +278,15 @@ def convert_images(images: Pixels, conversion: Conversion) -> Pixels:
     Raises:
         DataError: there are not 1 to 4 channels, or the converted images do not fit into memory.
     """
-    count, channels, height, width = images.shape
+    count, channels = images.shape[:2]
     if channels not in _MODE_OF_CHANNELS:
         raise DataError(
             f"images must have 1 to 4 channels (grey or RGB, with or without alpha), got {channels}. Pick some of them"
         )
-    mode = conversion.mode_for([_MODE_OF_CHANNELS[channels]])
-    if conversion.resolution is not None:
-        height = width = conversion.resolution
-    shape = (count, Image.getmodebands(mode), height, width)
-    if images.shape == shape:
+    if is_converted(images, conversion):
         return images
-    converted = _room_for(*shape)
+    mode = conversion.mode_for([_MODE_OF_CHANNELS[channels]])
+    converted = _room_for(count, *_converted_shape(images, conversion))
     for i in tqdm(range(count), "converting", unit="img", disable=count < 5000):
         converted[i] = conversion.convert(to_pil(images[i]), mode)
     return converted

@@ -82,7 +82,7 @@ def unread_files(files: Sequence[str]) -> UnreadImages:
 
     def describe(number: int) -> UnreadImage:
         path = files[number]
-        return UnreadImage(path, partial(_open, path), partial(_identity, path))
+        return UnreadImage(path, partial(_open, path), partial(file_identity, path))
 
     return UnreadImages(describe, range(len(files)))
 
@@ -92,9 +92,10 @@ def _open(path: str) -> Image.Image:
         return Image.open(path)
 
 
-def _identity(path: str) -> tuple[str, int, int]:
+def file_identity(path: str) -> tuple[str, int, int, int]:
+    """Path, size and times of a file, which change with its content."""
     found = os.stat(path)
-    return os.path.abspath(path), found.st_size, found.st_mtime_ns
+    return os.path.abspath(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def training_part(folder: Path) -> Path:
@@ -133,7 +134,7 @@ class FolderWalk:
                     elif _is_folder(entry):
                         waiting.append(Path(entry.path))
                     elif _is_image(entry.name):
-                        files.append(entry.path)
+                        files.append(str(Path(entry.path)))
                     else:
                         self._extensions[Path(entry.name).suffix.lower()] += 1
         return sorted(files, key=lambda path: path.split(os.sep))  # folder by folder, in one order on all systems

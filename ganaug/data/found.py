@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ganaug.core.errors import DataError
 from ganaug.core.text import composed, repeated, shortened
-from ganaug.data.decoding import Conversion, UnreadImages, convert_images
+from ganaug.data.decoding import Conversion, UnreadImages
 from ganaug.data.labelled import LabelledImages
-from ganaug.data.reading import read_images
+from ganaug.data.reading import converted, read_images
 from ganaug.data.stored import Pixels, StoredImages
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Found:
             DataError: images cannot be decoded or converted, or differ in size.
         """
         if isinstance(self.images, Pixels):
-            return replace(self, images=convert_images(self.images, conversion))
+            return replace(self, images=converted(self.images, conversion))
         images, kept = read_images(self.images, conversion)
         return replace(self, images=images, targets=self.targets[kept])
 

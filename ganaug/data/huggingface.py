@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ganaug.core.errors import DataError
 from ganaug.data.decoding import UnreadImage, UnreadImages
+from ganaug.data.folders import file_identity
 from ganaug.data.found import Found
 
 logger = logging.getLogger(__name__)
@@ -124,27 +125,26 @@ def from_hf_dataset(dataset: Any, *, name: str, columns: Columns) -> Found:
         )
     image_column = image_column_of(dataset, name, columns.image)
     label_column = label_column_of(dataset, name, columns.label)
-    folder = None
     if streams:
-        folder = TemporaryDirectory(prefix="ganaug-stream-", ignore_cleanup_errors=True)
-        dataset = _collected(dataset.select_columns([image_column, label_column]), image_column, folder.name, name)
+        wanted = [image_column, label_column, *source_columns(dataset.features)]
+        dataset = _collected(dataset.select_columns(wanted), image_column, name)
     labels = labels_of_rows(dataset, label_column, name)
     warn_of_generated(dataset, name)
     rows = dataset.with_format(None).select_columns(image_column)
     rows = rows.cast_column(image_column, datasets.Image(decode=False))
-    if folder is not None:
-        finalize(rows, folder.cleanup)
+    # The fingerprint of rows covers their paths, and not the files there.
+    in_files = any(chunk.field("bytes").null_count for chunk in rows.data.column(image_column).chunks)
 
     def describe(i: int) -> UnreadImage:
-        identity = None if streams else partial(_identity, rows, i)
+        identity = None if streams else partial(_identity, rows, i, image_column if in_files else None)
         return UnreadImage(f"{name}, row {i}", partial(_open_row, rows, i, image_column), identity)
 
     unread = UnreadImages(describe, range(len(rows)))
     return Found(unread, labels, tuple(class_label_of(dataset.features[label_column]).names), name)
 
 
-def _collected(stream: Any, image_column: str, folder: str, name: str) -> Any:
-    """The rows of a ``datasets.IterableDataset``, their images still encoded, as a ``Dataset`` with files in a folder.
+def _collected(stream: Any, image_column: str, name: str) -> Any:
+    """The rows of a ``datasets.IterableDataset``, their images still encoded, as a ``Dataset`` in a temporary folder.
 
     Labels are needed before images are decoded, and a stream is read once.
 
@@ -154,12 +154,16 @@ def _collected(stream: Any, image_column: str, folder: str, name: str) -> Any:
     import datasets
 
     stream = stream.cast_column(image_column, datasets.Image(decode=False))
+    folder = TemporaryDirectory(prefix="ganaug-stream-", ignore_cleanup_errors=True)
     try:
-        return datasets.Dataset.from_generator(partial(iter, stream), features=stream.features, cache_dir=folder)
+        found = datasets.Dataset.from_generator(partial(iter, stream), features=stream.features, cache_dir=folder.name)
     except datasets.exceptions.DatasetGenerationError as error:
+        folder.cleanup()
         raise DataError(
             f"{name} breaks off: {error.__cause__ or error}. Try again, or load it without streaming"
         ) from error
+    finalize(found, folder.cleanup)
+    return found
 
 
 def warn_of_generated(dataset: Any, name: str) -> None:
@@ -259,8 +263,11 @@ def _chosen_column(
     )
 
 
-def _identity(rows: Any, index: int) -> tuple[str, int]:
-    return rows._fingerprint, index  # which datasets derives from the rows' files, or from their content
+def _identity(rows: Any, index: int, column: str | None) -> tuple[object, ...]:
+    """What a row's image was decoded from; ``column`` is given if it may be a path to a file of its own."""
+    cell = rows[index][column] if column is not None else None
+    file = file_identity(cell["path"]) if cell and cell["bytes"] is None else ()
+    return rows._fingerprint, index, *file  # datasets derives the first from the rows' files, or from their content
 
 
 def _open_row(rows: Any, index: int, column: str) -> Image.Image:

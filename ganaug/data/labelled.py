@@ -87,14 +87,22 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         return [int(count) for count in torch.bincount(self.targets, minlength=len(self.classes))]
 
     @cached_property
+    def _of_each_class(self) -> tuple[Tensor, ...]:
+        """Indices of the images of each class, ascending; found in one go, for there may be thousands of classes."""
+        return tuple(torch.split(self.targets.argsort(stable=True), self.class_counts))
+
+    @cached_property
     def distinct_counts(self) -> list[int]:
         """Number of different images of each class: one that is there several times counts once."""
-        return [len(self.image_hashes[self.targets == k].unique()) for k in range(len(self.classes))]
+        return [len(self.image_hashes[of_class].unique()) for of_class in self._of_each_class]
 
     @cached_property
     def background(self) -> Tensor:
-        """Median of the pixels on the borders of the images, or of 10,000 of them, uint8 (C,)."""
-        some = self.images[:: -(-len(self) // _MOST_BORDERS) or 1]
+        """Median of the pixels on the borders of the images, uint8 (C,); if they are in files, of 10,000 of them."""
+        some = self.images
+        if isinstance(some, StoredImages):
+            order = random_stream(0, Purpose.SUBSAMPLE).permutation(len(self))
+            some = some[torch.from_numpy(order[:_MOST_BORDERS])]
         borders = [some[:, :, 0], some[:, :, -1], some[..., 0], some[..., -1]]
         return torch.cat(borders, 2).transpose(0, 1).flatten(1).median(1).values
 
@@ -172,8 +180,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         chosen = torch.zeros(len(self), dtype=torch.bool)
         for k, (wanted, there) in enumerate(zip(counts, self.class_counts, strict=True)):
             order = torch.from_numpy(random_stream(seed, purpose, index=k).permutation(there))
-            of_class = torch.nonzero(self.targets == k).squeeze(1)
-            chosen[of_class[order[:wanted]]] = True
+            chosen[self._of_each_class[k][order[:wanted]]] = True
         return chosen
 
 

@@ -12,27 +12,32 @@ import logging
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from ganaug.core import fingerprints
 from ganaug.core.errors import DataError
-from ganaug.core.files import atomic_path, build_once, move, remove, user_cache, write_json
+from ganaug.core.files import alone, atomic_path, build_once, move, remove, user_cache, write_json
 from ganaug.core.hardware import in_gibibytes
 from ganaug.core.image_file import ImageFile, growing_npy, open_npy
+from ganaug.core.pixels import to_pil
 from ganaug.data.decoding import (
     Conversion,
     Headers,
+    UnreadImage,
     UnreadImages,
+    convert_images,
     decode,
     decode_in_memory,
     form_of,
+    is_converted,
     read_headers,
     refuse_failures,
 )
@@ -40,9 +45,10 @@ from ganaug.data.stored import Part, Pixels, StoredImages, at_a_time
 
 logger = logging.getLogger(__name__)
 
-MOST_IN_MEMORY = 2**30  # bytes of pixels, as if all images were in colour
+MOST_IN_MEMORY = 2**30  # bytes of pixels, counted as if images were in colour unless they are to be grey
 IMAGES, HASHES, KEPT, INDEX = "images.npy", "hashes.npy", "kept.npy", "index.json"
 _VERSION = 1  # of the rule by which images are decoded, and of the files
+_WHAT = "the decoded images"
 
 
 def read_images(unread: UnreadImages, conversion: Conversion, headers: Headers | None = None) -> tuple[Pixels, Tensor]:
@@ -71,9 +77,23 @@ def read_images(unread: UnreadImages, conversion: Conversion, headers: Headers |
     else:
         found = read_headers(unread, conversion) if headers is None else headers
         images, kept = decode_in_memory(unread, conversion, found)
-    if found.failures and headers is None:
-        logger.warning("%s. They are left out", refuse_failures(found.failures, unread, conversion))
+    # Those of a file may have been left out when it was made, and not be meant to be left out now.
+    told = refuse_failures(found.failures, unread, conversion)
+    if told and headers is None:
+        logger.warning("%s. They are left out", told)
     return images, kept
+
+
+def converted(images: Pixels, conversion: Conversion) -> Pixels:
+    """Pixels in another form; images that are in a file are read from it, and put into another if they are many."""
+    if isinstance(images, Tensor) or is_converted(images, conversion):
+        return convert_images(images, conversion)
+    hashes = images.hashes.tolist()
+
+    def describe(i: int) -> UnreadImage:
+        return UnreadImage(f"image {i}", lambda: nullcontext(to_pil(images[i])), lambda: hashes[i])
+
+    return read_images(UnreadImages(describe, range(len(images))), conversion)[0]
 
 
 def _most_bytes(unread: UnreadImages, conversion: Conversion, headers: Headers) -> int:
@@ -94,7 +114,7 @@ def _from_file(unread: UnreadImages, conversion: Conversion, headers: Headers) -
         _decode_into(path, unread, conversion, headers if headers.sizes else read_headers(unread, conversion))
 
     if name is not None:
-        place = build_once(folder / name, build, what="the decoded images", problem=_problem)
+        place = build_once(folder / name, build, what=_WHAT, problem=_problem)
     else:
         place = _built_by_content(folder, build)
     index, hashes, kept = _opened(place)
@@ -106,7 +126,8 @@ def _from_file(unread: UnreadImages, conversion: Conversion, headers: Headers) -
 
 def _name_of(unread: UnreadImages, conversion: Conversion) -> str | None:
     """What the file is called that these images were, or will be, decoded into; None if that has to be seen first."""
-    digest = hashlib.sha256(repr((_VERSION, asdict(conversion))).encode())
+    how = {name: value for name, value in asdict(conversion).items() if name != "skip_bad_images"}
+    digest = hashlib.sha256(repr((_VERSION, PIL.__version__, how)).encode())
     for item in unread:
         if item.identity is None:
             return None
@@ -128,7 +149,7 @@ def _decode_into(folder: Path, unread: UnreadImages, conversion: Conversion, hea
             f"has room for {in_gibibytes(free)}. Give a smaller resolution (--resolution), or set XDG_CACHE_HOME to a "
             "folder with more room"
         )
-    logger.warning("%s images are decoded once, into %s (%s)", f"{count:,}", folder.parent, in_gibibytes(size))
+    logger.warning("%s images are decoded into %s (%s)", f"{count:,}", folder.parent, in_gibibytes(size))
     folder.mkdir()
     # All room is made beforehand: small results that stay, between large pieces that are freed, make memory grow.
     kept, hashes = np.empty((2, count), np.int64)
@@ -155,23 +176,28 @@ def _decode_into(folder: Path, unread: UnreadImages, conversion: Conversion, hea
             "shape": (done, *form.shape),
             "failures": {str(i): str(why) for i, why in sorted(headers.failures.items())},
             "transparent": sorted(headers.transparent),
+            # What the system would not read may be read another time, unlike what cannot be decoded.
+            "unread": sum(isinstance(why, OSError) and bool(why.errno) for why in headers.failures.values()),
         },
     )
 
 
 def _built_by_content(folder: Path, build: Callable[[Path], None]) -> Path:
     """Make a file of images, and name it by these; one that is there already is kept."""
-    folder.mkdir(parents=True, exist_ok=True)
     unnamed = folder / "unnamed"
-    with FileLock(folder / ".unnamed.lock"):  # whoever else decodes such images waits
+    with alone(unnamed, what=_WHAT):
         with atomic_path(unnamed) as path:
             build(path)
         index, hashes, kept = _opened(unnamed)
         place = folder / fingerprints.of_values(_VERSION, index, hashes, kept)[:32]
-        if place.exists() and _problem(place) is None:
+        problem = _problem(place) if place.exists() else "it is missing"
+        if problem is None:
             remove(unnamed)
-        else:
-            move(unnamed, place)
+            return place
+        if place.exists():
+            logger.warning("%s is damaged (%s), so it is replaced", place, problem)
+            remove(place)
+        move(unnamed, place)
     return place
 
 
@@ -189,8 +215,12 @@ def _problem(folder: Path) -> str | None:
         open_npy(folder / IMAGES, "uint8", tuple(index["shape"]))
         if not len(hashes) == len(kept) == index["shape"][0]:
             return f"{len(hashes):,} hashes, {len(kept):,} indices"
+        if missing := {"failures", "transparent", "unread"} - index.keys():
+            return f"{INDEX} lacks {', '.join(sorted(missing))}"
     except PermissionError:
         raise  # it may be whole, and another user's
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         return str(error)
+    if index["unread"]:
+        return f"{index['unread']:,} images could not be read then"
     return None

@@ -25,7 +25,7 @@ from ganaug.evaluation.inception import InceptionDistances, inception_distances
 from ganaug.evaluation.leakage import LeakageCheck, LeftOut, able_to_judge, check_leakage
 from ganaug.evaluation.memorization import Memorization, closest_pairs_picture, memorization
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
-from ganaug.evaluation.plan import LEAST_HELD_OUT, compared, plan_of
+from ganaug.evaluation.plan import LEAST_HELD_OUT, MOST_JUDGED, plan_of
 from ganaug.evaluation.price import Price, price_of, within_budget
 from ganaug.evaluation.study import Study, UtilitySettings
 from ganaug.evaluation.timings import time_parts
@@ -34,6 +34,8 @@ from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
 logger = logging.getLogger(__name__)
+
+MOST_PAIRS = 10**9  # of a held-out and a training image, that are compared in search of copies
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def evaluate(
     )
     # A classifier's features of its training images are unlike those of other images. Where both are compared, in
     # memorisation, they come from a classifier that was trained on both.
-    standard, judged = _part_of(study.held_out, study.train), {}
+    standard, judged = _part_of(study.held_out, MOST_JUDGED), {}
     first = "training classifiers to compare images by"
     with tqdm(desc=first, total=len(generators) * len(standard), unit="img") as bar:
         judges = [cast(SmallCNN, learn(images)) for images in (train, joined(train, study.held_out))]
@@ -188,12 +190,12 @@ def _further(extra: LabelledImages | None, *others: LabelledImages) -> LabelledI
     return extra.subset(torch.nonzero(new).squeeze(1), extra.name)
 
 
-def _part_of(held_out: LabelledImages, train: LabelledImages) -> LabelledImages:
-    """The held-out images that generated ones are compared with."""
-    share = compared(train, held_out) / len(held_out)
-    if share == 1:
-        return held_out
-    return held_out.take([max(2, int(count * share)) for count in held_out.class_counts])[0]
+def _part_of(images: LabelledImages, most: int) -> LabelledImages:
+    """About ``most`` of some images, and at least 2 of each class."""
+    if len(images) <= most:
+        return images
+    share = most / len(images)
+    return images.take([min(count, max(2, int(count * share))) for count in images.class_counts])[0]
 
 
 def _judge(
@@ -214,7 +216,9 @@ def _judge(
         weights = None if inception_weights == "download" else Path(inception_weights)
         inception = inception_distances(generated, held_out, weights, best_device())
     seen = getattr(found.study.generators[name], "seen_images", None)
-    copies, pairs = memorization(generated, train, held_out, judges[1], seen_images=seen)
+    # Each is compared with all training images in search of copies, so they are fewer where those are many.
+    made, real = (_part_of(images, MOST_PAIRS // len(train)) for images in (generated, held_out))
+    copies, pairs = memorization(made, train, real, judges[1], seen_images=seen)
     return Judged(
         fidelity(generated, held_out, judges[0]),
         inception,

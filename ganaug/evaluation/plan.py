@@ -19,7 +19,7 @@ from ganaug.hub.config import training_seconds
 VALIDATION = 0.25  # share of the held-out images that chooses
 LEAST_HELD_OUT = 3  # images of each class: one chooses, and the variance of those that judge needs two
 SIDELINES = 3  # trainings of an arm that stands beside the verdict
-MOST_COMPARED, MOST_PAIRS = 10_000, 10**9  # held-out images, and pairs of one of them with a training image
+MOST_JUDGED = 10_000  # images on which fidelity and memorisation are measured
 LONGER = 2  # times the reference's steps, in the first arm that is given more of them
 MOST_TIMES = 4  # times them, in the arm that is given the generator's training time
 
@@ -126,14 +126,6 @@ def plan_of(study: Study, draws: Draws | None = None) -> Plan:
     study = replace(study, held_out=both, own_augmentation=own_augmentation(study))
     judged = [replace(study, train=draw.train, extra=draw.extra, generators=dict(draw.generators)) for draw in drawn]
     return Plan(study, validation, test, folds_of(study, len(validation)), judged or [study], draws)
-
-
-def compared(train: LabelledImages, held_out: LabelledImages) -> int:
-    """On about how many held-out images fidelity and memorisation are measured.
-
-    Each is compared with all training images in search of copies, so they are fewer where those are many.
-    """
-    return min(len(held_out), MOST_COMPARED, max(len(held_out.classes), MOST_PAIRS // len(train)))
 
 
 def _split(held_out: LabelledImages) -> tuple[LabelledImages, LabelledImages]:

@@ -20,7 +20,7 @@ import torch
 from ganaug.core.errors import InputError
 from ganaug.core.integers import check_minutes
 from ganaug.evaluation.cells import Cell, Cells, Job
-from ganaug.evaluation.plan import Plan, compared, waits
+from ganaug.evaluation.plan import MOST_JUDGED, Plan, waits
 from ganaug.evaluation.search import (
     CLOSE,
     RISING,
@@ -253,8 +253,8 @@ def _tally(plan: Plan, tally: Tally, best: Arm | Pays) -> Tally:
 
     # The two classifiers by whose features images are compared, and the images that are compared.
     tally.seconds += 2 * seconds(replace(reference.arm, steps=study.settings.steps))
-    drawn = compared(study.train, study.held_out)
-    tally.seconds += sum(timings.of_drawing(name, drawn) for name in study.generators)
+    compared = min(len(study.held_out), MOST_JUDGED)
+    tally.seconds += sum(timings.of_drawing(name, compared) for name in study.generators)
     return tally
 
 

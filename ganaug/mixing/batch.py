@@ -198,7 +198,7 @@ class GANMix(nn.Module):
 
 def _looks_normalised(least: Tensor, most: Tensor) -> ValueError:
     return ValueError(
-        f"the batch looks normalised: its values are from {float(least):.3g} to {float(most):.3g}, and generated "
+        f"a batch looks normalised: its values are from {float(least):.3g} to {float(most):.3g}, and generated "
         "images are scaled to [0, 1]. Normalise after GANMix, or pass fake_transform with the same steps, such as "
         "v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])"
     )

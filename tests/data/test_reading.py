@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
@@ -23,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from ganaug import ConditionalGANAugment, DataError, LabelledImages, open_images
 from ganaug.core.image_file import growing_npy
-from ganaug.data import audit_images, joined, open_unlabeled, reading
+from ganaug.data import audit_images, folders, joined, open_unlabeled, reading
 from ganaug.data.stored import Part, StoredImages
 from ganaug.evaluation import train_classifier
 from ganaug.evaluation.classifier import predict_probabilities
@@ -181,8 +182,74 @@ def test_items_of_a_dataset_object_make_one_file_however_often_they_are_opened(c
     assert len(folders_in(cache)) == 2
 
 
+def test_a_damaged_file_of_a_dataset_object_is_replaced_and_what_was_killed_is_removed(cache, caplog):
+    images = small_images(24, channels=3)
+    pairs = list(zip(images.images, images.targets.tolist(), strict=True))
+    open_images(pairs)
+    (place,) = folders_in(cache)
+    for name in ("images.npy", "hashes.npy"):
+        caplog.clear()
+        os.truncate(place / name, 0)
+        (cache / ".unnamed.tmp-1").mkdir()  # left by a killed process
+        assert torch.equal(open_images(pairs).images[:], images.images)
+        assert "is damaged" in caplog.text
+        assert folders_in(cache) == [place]
+
+
+def test_what_the_system_would_not_read_is_tried_again(folder, cache, monkeypatch, caplog):
+    opened = folders._open
+
+    def too_many(path):
+        if path.endswith("004.png"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "_open", too_many)
+        assert len(open_images(folder, skip_bad_images=True)) == 29
+    assert "Too many open files" in caplog.text
+    assert len(open_images(folder, skip_bad_images=True)) == 30
+
+
+def test_a_file_that_left_images_out_is_not_taken_for_one_of_all(folder, cache):
+    (folder / "class 0" / "bad.png").write_bytes((folder / "class 0" / "000.png").read_bytes()[:60])
+    assert len(open_images(folder, skip_bad_images=True)) == 30
+    with pytest.raises(DataError, match=r"bad\.png"):
+        open_images(folder)
+
+
+def test_rows_that_name_files_are_read_again_when_these_change(folder, cache):
+    datasets = pytest.importorskip("datasets")
+    paths = sorted(map(str, folder.glob("*/*.png")))
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["a"]))
+    dataset = datasets.Dataset.from_dict({"image": paths, "label": [0] * len(paths)}, features=features)
+    first = open_images(dataset)
+    Image.new("RGB", (12, 12), "red").save(paths[3])
+    assert (open_images(dataset).image_hashes != first.image_hashes).nonzero().tolist() == [[3]]
+
+
+def test_images_in_a_file_are_converted_like_others(both, cache):
+    in_memory, stored = both
+    for how in ({"resolution": 8}, {"channels": 1}):
+        one, other = open_images(in_memory, **how), open_images(stored, **how)
+        assert isinstance(other.images, StoredImages)
+        assert torch.equal(one.images, other.images[:])
+
+
+def test_only_images_that_are_there_are_read(both):
+    _, stored = both
+    file = stored.images.parts[0].images
+    for rows in ([-1], [0, 30]):
+        with pytest.raises(IndexError, match="images 0 to 29"):
+            file.read(rows)
+    with pytest.raises(IndexError):
+        stored.images[30]
+    with pytest.raises(TypeError, match="Read some first"):
+        stored.images[:, 0]
+
+
 @pytest.mark.parametrize("large", [False, True])
-def test_a_stream_is_opened_like_the_dataset(large, cache, monkeypatch):
+def test_a_stream_is_opened_like_the_dataset(large, cache, monkeypatch, caplog):
     monkeypatch.setattr(reading, "MOST_IN_MEMORY", 0 if large else 2**30)
     dataset = hf_dataset(small_images(20, channels=3))
     stream = dataset.to_iterable_dataset()
@@ -191,6 +258,10 @@ def test_a_stream_is_opened_like_the_dataset(large, cache, monkeypatch):
     assert torch.equal(whole.images[:], streamed.images[:])
     assert torch.equal(whole.targets, streamed.targets)
     assert whole.classes == streamed.classes
+    named = dataset.add_column("source", [k % 2 for k in range(20)])
+    named = named.cast_column("source", pytest.importorskip("datasets").ClassLabel(names=["real", "generated"]))
+    open_images(named.to_iterable_dataset())
+    assert "10 of 20 rows are generated" in caplog.text
     only = open_images(stream, classes=["class 2"])
     assert torch.equal(only.images[:], whole.images[torch.nonzero(whole.targets == 2).squeeze(1)])
 

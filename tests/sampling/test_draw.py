@@ -342,16 +342,16 @@ class _NaN(nn.Module):
 @pytest.fixture
 def tf32() -> Iterator[None]:
     """Matrix products as in training on a GPU."""
-    products = torch.backends.cuda.matmul
-    before, products.fp32_precision = products.fp32_precision, "tf32"
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
     yield
-    products.fp32_precision = before
+    torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.usefixtures("tf32")
 def test_passes_on_a_gpu_are_deterministic_and_its_flags_as_before(monkeypatch):
     """The flags are torch's on every machine, whether there is a GPU or not."""
-    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision
     monkeypatch.setattr(cudnn, "benchmark", True)
     monkeypatch.setattr(cudnn, "deterministic", False)
     gpu = torch.device("cuda")
@@ -367,10 +367,10 @@ def test_passes_on_a_gpu_are_deterministic_and_its_flags_as_before(monkeypatch):
         thread.start()
         entered.wait(10)
     # The other one still draws.
-    assert (cudnn.benchmark, cudnn.deterministic, products.fp32_precision) == (False, True, "ieee")
+    assert (cudnn.benchmark, cudnn.deterministic, precision()) == (False, True, "highest")
     leave.set()
     thread.join()
-    assert (cudnn.benchmark, cudnn.deterministic, products.fp32_precision) == (True, False, "tf32")
+    assert (cudnn.benchmark, cudnn.deterministic, precision()) == (True, False, "high")
     with deterministic_passes(torch.device("cpu")):
         assert (cudnn.benchmark, cudnn.deterministic) == (True, False)
 

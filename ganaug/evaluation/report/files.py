@@ -73,9 +73,8 @@ def _pictures(evaluation: Evaluation) -> dict[str, Picture]:
 
 
 def _grid(data: LabelledImages) -> Image:
-    some = torch.nonzero(data.targets < _COLUMNS).squeeze(1)
-    classes = data.classes[:_COLUMNS]
-    return grids.real_grid(LabelledImages(data.images[some], data.targets[some], classes, data.name), rows=8)
+    some = data.subset(torch.nonzero(data.targets < _COLUMNS).squeeze(1), data.name)
+    return grids.real_grid(LabelledImages(some.images, some.targets, data.classes[:_COLUMNS], data.name), rows=8)
 
 
 def add_verdicts(report: Report) -> list[str]:
