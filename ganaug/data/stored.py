@@ -66,9 +66,7 @@ class StoredImages:
 
     def __getitem__(self, index: int | slice | Tensor) -> Tensor:
         if not isinstance(index, (int, slice, Tensor)):
-            raise TypeError(
-                f"images in files take an int, a slice or a tensor, got {index!r}. Read some first"
-            )
+            raise TypeError(f"images in files take an int, a slice or a tensor, got {index!r}. Read some first")
         rows = self.rows[index]
         if rows.ndim == 0:
             return self._read(rows[None])[0]
