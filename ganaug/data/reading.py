@@ -96,6 +96,11 @@ def converted(images: Pixels, conversion: Conversion) -> Pixels:
     return read_images(UnreadImages(describe, range(len(images))), conversion)[0]
 
 
+def in_memory_if_few(images: StoredImages) -> Pixels:
+    """Images in files, read at once if they are no more than :data:`MOST_IN_MEMORY`."""
+    return images[:] if math.prod(images.shape) <= MOST_IN_MEMORY else images
+
+
 def _most_bytes(unread: UnreadImages, conversion: Conversion, headers: Headers) -> int:
     """How much memory images would take in colour, which is known without reading all headers."""
     width = height = conversion.resolution or 0

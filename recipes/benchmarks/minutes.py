@@ -4,8 +4,8 @@ For each size the networks of the presets are timed for a few seconds of steps, 
 Their speed does not depend on how many images there are, so the minutes are the preset's length over the images per
 second. Opening the images, grids and checkpoints come on top. By default the rounds take about three minutes, on two
 cores as on more, while no step takes longer than 5 seconds; starting the processes comes on top. Sizes that were
-timed on this kind of device are not timed again, so that a command that was stopped goes on; the results of a CPU and
-of a GPU go into one file.
+timed on this kind of device are not timed again, so that a command that was stopped goes on; the results of CPUs with
+bf16 instructions, of those without and of a GPU go into one file.
 
     python recipes/benchmarks/minutes.py
     python recipes/benchmarks/minutes.py --table outputs/minutes/minutes.json
@@ -33,7 +33,7 @@ from ganaug.training.presets import QUICK, Preset, choose_preset
 
 SIZES = (28, 32, 64, 128)
 NUMBERS = (200, 2_000, 20_000)
-DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+DEVICES = {"cpu": "CPU with bf16", "cpu fp32": "CPU without bf16", "cuda": "GPU"}
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,10 @@ def measure(args: Arguments, results: Results) -> Iterator[None]:
     accelerator = start_accelerator(TrainingSettings())
     models = list(dict.fromkeys(preset.model for _, preset in presets()))
     machine = f"{hardware(accelerator.device)}, precision {accelerator.mixed_precision}"
-    own = results.setdefault(accelerator.device.type, {"machine": machine, "images_per_second": {}})
+    slow = accelerator.device.type == "cpu" and accelerator.mixed_precision == "no"
+    own = results.setdefault(
+        "cpu fp32" if slow else accelerator.device.type, {"machine": machine, "images_per_second": {}}
+    )
     for size in args.sizes:
         if str(size) not in own["images_per_second"]:
             own["images_per_second"][str(size)] = images_per_second(size, models, args)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ganaug import InputError
+from ganaug.data import reading
+from ganaug.data.stored import StoredImages
 from ganaug.evaluation import ClassifierFactory, SmallCNN, UtilitySettings
 from ganaug.evaluation.plan import plan_of
 from ganaug.evaluation.study import Study
@@ -46,6 +48,30 @@ def test_every_ratio_has_a_name_of_its_own(ratios):
     study = study_of("digits", ratios=tuple(ratios))
     arms = study.mixed_arms("digits", study.augmented_arms()[0])
     assert len({arm.name for arm in arms}) == len(ratios)
+
+
+class Cheap(nn.Module):
+    latent_dim, label_names = 3, small_images().classes
+
+    def forward(self, z, labels):
+        return (z.mean(1).tanh() * (1 + labels) / 3).view(-1, 1, 1, 1).expand(-1, 1, 12, 12)
+
+
+def test_generated_images_that_are_too_many_for_memory_stay_in_their_file(tmp_path, monkeypatch):
+    images = small_images()
+    study = Study(images, images, {"it": Cheap()}, settings=UtilitySettings())
+    arm = study.mixed_arm("it", study.augmented_arms()[0], 0.5)
+    found = []
+    for number, limit in enumerate((reading.MOST_IN_MEMORY, 0)):
+        monkeypatch.setattr(reading, "MOST_IN_MEMORY", limit)
+        found.append(study.training_set(arm, 0, tmp_path / str(number)))
+    (in_memory, weights), (stored, same) = found
+    assert isinstance(in_memory.images, torch.Tensor)
+    assert isinstance(stored.images, StoredImages)
+    assert torch.equal(in_memory.images, stored.images[:])
+    assert torch.equal(in_memory.image_hashes, stored.image_hashes)
+    assert torch.equal(weights, same)
+    assert len(stored) > len(images)
 
 
 def brings(augmentation) -> ClassifierFactory:
