@@ -357,7 +357,10 @@ def check_resume(bench: Bench, figures: Figures) -> Claims:
 
     # This file once more trains the same, until it has written a checkpoint.
     command = [sys.executable, __file__, "--worker", str(killed), *(["--small"] if bench.sizes is SMALL else [])]
-    with open(bench.folder / "worker.log", "w+") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+    with (
+        open(bench.folder / "worker.log", "w+", encoding="utf-8") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
         while process.poll() is None and not list(killed.glob("training/checkpoints/step-*")):
             time.sleep(0.01)
         process.kill()

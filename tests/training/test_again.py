@@ -136,7 +136,7 @@ def test_images_are_held_back_again_to_choose_by(gan, tmp_path):
     write_tensors(tmp_path / "images.safetensors", {"images": drawn.images, "targets": drawn.targets})
     recipe = recipe_of(gan)
     recipe = replace(recipe, settings=replace(recipe.settings, cpu_threads=1))
-    write_json(tmp_path / "job.json", {**asdict(recipe), "classes": drawn.classes, "name": drawn.name})
+    write_json(tmp_path / "job.json", {**asdict(recipe), "files": [], "classes": drawn.classes, "name": drawn.name})
     (tmp_path / "run").mkdir()
     with as_a_program():
         run_job(str(tmp_path), str(tmp_path / "run"))
