@@ -44,6 +44,7 @@ def test_what_is_timed_is_a_training_step():
         step()
 
 
-def test_the_readme_has_the_table_that_was_measured():
+def test_the_readmes_have_the_tables_that_were_measured():
     recorded = json.loads((REPOSITORY / ".images" / "minutes.json").read_text())
-    assert minutes.table(recorded) in readme("README.md")
+    told = readme("README.md") + readme("recipes/README.md")  # which has that of processors without bf16
+    assert all(part in told for part in minutes.table(recorded).split("\n\n"))
