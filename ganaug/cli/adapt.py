@@ -18,7 +18,7 @@ from accelerate.utils import set_seed
 
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.cli.flags import parse, run
-from ganaug.cli.runs import how_to_use, publish_run, start_run, with_settings, within_budget
+from ganaug.cli.runs import finish_run, start_run, with_settings, within_budget
 from ganaug.cli.train_flags import (
     RunArguments,
     check_hub_flags,
@@ -27,10 +27,9 @@ from ganaug.cli.train_flags import (
     with_saved_flags,
     words_with_config,
 )
-from ganaug.training import AdaptingTrainer, TrainingSettings, hold_back, start_accelerator, train
+from ganaug.training import AdaptingTrainer, TrainingSettings, hold_back, start_accelerator
 from ganaug.training.adapting import adapting_settings, check_adaptable, in_words, possible_adapting_settings
 from ganaug.training.preflight import Preflight
-from ganaug.training.run_page import write_run_page
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,7 @@ def adapt_and_save(args: AdaptArguments) -> None:
 
     trainer = new_trainer(source, args, images, accelerator)
     folder = start_run(args, trainer, checkpoint, held_out)
-    generator = train(trainer, folder, resume=checkpoint, held_out=held_out)
-    accelerator.end_training()
-    if folder:
-        write_run_page(folder.path)
-        print(how_to_use(generator, folder.path))
-        publish_run(args, folder.path)
+    finish_run(args, trainer, folder, checkpoint, held_out)
 
 
 def with_length(

@@ -34,12 +34,14 @@ from ganaug.training import (
     init_from,
     new_run_folder,
     preset_within,
+    train,
 )
 from ganaug.training.adversarial import AdversarialTrainer
 from ganaug.training.checkpoints import check_held_out
 from ganaug.training.preflight import Preflight, cost, cost_of
 from ganaug.training.presets import Preset, in_kimg, models_with_presets, seconds_to_time, time_training
 from ganaug.training.run_folder import read_settings
+from ganaug.training.run_page import write_run_page
 
 # Flags that can name a folder.
 PLACES = ("train_data_dir", "dataset_name", "unlabeled_data", "init_from", "generator")
@@ -230,6 +232,22 @@ def _table(network: nn.Module, *inputs: torch.Tensor) -> str:
 
     columns = ("output_size", "num_params", "trainable")
     return str(summary(network, input_data=inputs, col_names=columns, depth=4, verbose=0, device="cpu"))
+
+
+def finish_run(
+    args: RunArguments,
+    trainer: Trainer,
+    folder: RunFolder | None,
+    checkpoint: Checkpoint | None,
+    held_out: LabelledImages | None,
+) -> None:
+    """Train, save, publish if that is asked for, and say how to use what was saved."""
+    generator = train(trainer, folder, resume=checkpoint, held_out=held_out)
+    trainer.accelerator.end_training()
+    if folder:
+        write_run_page(folder.path)
+        print(how_to_use(generator, folder.path))
+        publish_run(args, folder.path)
 
 
 def how_to_use(generator: Generator, path: Path) -> str:

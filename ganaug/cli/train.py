@@ -17,7 +17,7 @@ from accelerate import Accelerator
 
 from ganaug import LabelledImages
 from ganaug.cli.flags import run
-from ganaug.cli.runs import how_to_use, new_generator, publish_run, start_run, with_choices
+from ganaug.cli.runs import finish_run, new_generator, start_run, with_choices
 from ganaug.cli.train_flags import (
     TrainingArguments,
     check_hub_flags,
@@ -26,8 +26,7 @@ from ganaug.cli.train_flags import (
     with_saved_flags,
 )
 from ganaug.cli.training_images import keep_labels, open_all
-from ganaug.training import Trainer, hold_back, make_trainer, start_accelerator, train
-from ganaug.training.run_page import write_run_page
+from ganaug.training import Trainer, hold_back, make_trainer, start_accelerator
 
 ModelName = Literal[
     "auto",
@@ -84,12 +83,7 @@ def train_and_save(args: TrainArguments) -> None:
     folder = start_run(args, trainer, checkpoint, held_out)
     if folder:
         keep_labels(folder, everything, labelled)
-    generator = train(trainer, folder, resume=checkpoint, held_out=held_out)
-    accelerator.end_training()
-    if folder:
-        write_run_page(folder.path)
-        print(how_to_use(generator, folder.path))
-        publish_run(args, folder.path)
+    finish_run(args, trainer, folder, checkpoint, held_out)
 
 
 def main(words: Sequence[str]) -> None:

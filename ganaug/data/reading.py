@@ -26,7 +26,7 @@ from ganaug.core import fingerprints
 from ganaug.core.errors import DataError
 from ganaug.core.files import alone, atomic_path, build_once, move, remove, user_cache, write_json
 from ganaug.core.hardware import in_gibibytes
-from ganaug.core.image_file import ImageFile, growing_npy, open_npy
+from ganaug.core.image_file import open_npy
 from ganaug.core.pixels import to_pil
 from ganaug.data.decoding import (
     Conversion,
@@ -41,12 +41,12 @@ from ganaug.data.decoding import (
     read_headers,
     refuse_failures,
 )
-from ganaug.data.stored import Part, Pixels, StoredImages, at_a_time
+from ganaug.data.stored import HASHES, IMAGES, Pixels, StoredImages, at_a_time, part_in, writing_part
 
 logger = logging.getLogger(__name__)
 
 MOST_IN_MEMORY = 2**30  # bytes of pixels, counted as if images were in colour unless they are to be grey
-IMAGES, HASHES, KEPT, INDEX = "images.npy", "hashes.npy", "kept.npy", "index.json"
+KEPT, INDEX = "kept.npy", "index.json"  # beside images and hashes
 _VERSION = 1  # of the rule by which images are decoded, and of the files
 _WHAT = "the decoded images"
 
@@ -122,11 +122,11 @@ def _from_file(unread: UnreadImages, conversion: Conversion, headers: Headers) -
         place = build_once(folder / name, build, what=_WHAT, problem=_problem)
     else:
         place = _built_by_content(folder, build)
-    index, hashes, kept = _opened(place)
+    index, _, kept = _opened(place)
     headers.failures.update({int(i): ValueError(why) for i, why in index["failures"].items()})
     headers.transparent.update(index["transparent"])
-    file = ImageFile(place / IMAGES, index["shape"], advice=f"Remove {place}, and the images are decoded again")
-    return StoredImages([Part(file, hashes)]), kept
+    part = part_in(place, index["shape"][1:], advice=f"Remove {place}, and the images are decoded again")
+    return StoredImages([part]), kept
 
 
 def _name_of(unread: UnreadImages, conversion: Conversion) -> str | None:
@@ -155,25 +155,17 @@ def _decode_into(folder: Path, unread: UnreadImages, conversion: Conversion, hea
             "folder with more room"
         )
     logger.warning("%s images are decoded into %s (%s)", f"{count:,}", folder.parent, in_gibibytes(size))
-    folder.mkdir()
-    # All room is made beforehand: small results that stay, between large pieces that are freed, make memory grow.
-    kept, hashes = np.empty((2, count), np.int64)
+    kept = np.empty(count, np.int64)
     piece = torch.empty(at_a_time(form.shape), *form.shape, dtype=torch.uint8)
     done = waiting = 0
-    with growing_npy(folder / IMAGES, form.shape) as append:
-
-        def write() -> None:
-            append(piece[:waiting])
-            hashes[done - waiting : done] = fingerprints.of_images(piece[:waiting])
-
+    with writing_part(folder, form.shape, most=count) as write:
         for i, pixels in decode(unread, conversion, headers, form):
             kept[done], piece[waiting] = i, pixels
             done, waiting = done + 1, waiting + 1
             if waiting == len(piece):
-                write()
+                write(piece)
                 waiting = 0
-        write()
-    np.save(folder / HASHES, hashes[:done])
+        write(piece[:waiting])
     np.save(folder / KEPT, kept[:done])
     write_json(
         folder / INDEX,

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ganaug.core import fingerprints
-from ganaug.core.image_file import ImageFile
+from ganaug.core.image_file import ImageFile, growing_npy
 
+IMAGES, HASHES = "images.npy", "hashes.npy"
 _PIECE = 2**24  # bytes
 
 
@@ -41,6 +44,42 @@ class Part:
     def read(self, rows: Tensor) -> Tensor:
         """Copy of the images at ``rows``, int64 (M,), as uint8 (M, C, H, W)."""
         return self.images[rows] if isinstance(self.images, Tensor) else self.images.read(rows)
+
+
+@contextmanager
+def writing_part(folder: Path, shape: Sequence[int], *, most: int) -> Iterator[Callable[[Tensor], None]]:
+    """Write images and their hashes into a new folder, which :func:`part_in` reads.
+
+    Args:
+        folder (Path): made here.
+        shape (sequence of int): of an image, (C, H, W).
+        most (int): how many images there may be.
+
+    Yields:
+        callable: appends images, uint8 (M, C, H, W).
+
+    Raises:
+        OSError: the folder cannot be written to or the disk is full.
+    """
+    folder.mkdir()
+    # Room for all hashes beforehand: small results that stay, between large pieces that are freed, make memory grow.
+    hashes, count = np.empty(most, np.int64), 0
+    with growing_npy(folder / IMAGES, shape) as append:
+
+        def write(images: Tensor) -> None:
+            nonlocal count
+            append(images)
+            hashes[count : count + len(images)] = fingerprints.of_images(images)
+            count += len(images)
+
+        yield write
+    np.save(folder / HASHES, hashes[:count])
+
+
+def part_in(folder: Path, shape: Sequence[int], *, advice: str) -> Part:
+    """The images, (C, H, W) each, in a folder that :func:`writing_part` wrote; ``advice`` as of :class:`ImageFile`."""
+    hashes = torch.from_numpy(np.load(folder / HASHES))
+    return Part(ImageFile(folder / IMAGES, (len(hashes), *shape), advice=advice), hashes)
 
 
 class StoredImages:

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from ganaug.core import fingerprints
 from ganaug.core.errors import InputError
-from ganaug.core.files import build_once, read_tensors, write_tensors
+from ganaug.core.files import build_once
 from ganaug.core.hardware import best_device
-from ganaug.core.image_file import ImageFile, growing_npy
 from ganaug.core.integers import positive_int
 from ganaug.data import LabelledImages, joined
 from ganaug.data.reading import in_memory_if_few
-from ganaug.data.stored import Part, StoredImages
+from ganaug.data.stored import StoredImages, part_in, writing_part
 from ganaug.evaluation.augmentation import BatchTransform, RandAugment, ShiftFlip, TrivialAugment
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.sampling.class_sampler import ClassSampler
@@ -28,7 +27,6 @@ from ganaug.sampling.inference import ConditionalGenerator
 LEARNING_RATE_STEP = 3.0  # from one learning rate that is tried to the next
 CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # further sizes on the learning curve, relative to the training set
 POOL = 10_000  # generated images for a seed; more if there are more real ones, fewer if training sees fewer
-_IMAGES, _HASHES = "images.npy", "hashes.safetensors"  # of a pool
 _DRAWN = 4096  # images of a pool that are in memory at a time
 
 
@@ -330,19 +328,14 @@ class Study:
 
         def draw(path: Path) -> None:
             sampler = self.sampler(generator, seed=seed)
-            path.mkdir()
-            hashes = torch.empty(len(labels), dtype=torch.int64)
-            with growing_npy(path / _IMAGES, sampler.image_shape) as append:
+            with writing_part(path, sampler.image_shape, most=len(labels)) as write:
                 for rows in torch.arange(len(labels)).split(_DRAWN):
-                    images = sampler.draw(labels[rows], rows.tolist(), drawn=drawn)
-                    append(images)
-                    hashes[rows] = fingerprints.of_images(images)
-            write_tensors(path / _HASHES, {"hashes": hashes})
+                    write(sampler.draw(labels[rows], rows.tolist(), drawn=drawn))
 
         path = cache_dir / f"{fingerprints.of_callable(source)[:32]}-{seed}-{each}"
         build_once(path, draw, what=f"images of {generator}")
-        file = ImageFile(path / _IMAGES, (len(labels), *self.train.images.shape[1:]), advice="Evaluate once more")
-        images = in_memory_if_few(StoredImages([Part(file, read_tensors(path / _HASHES)["hashes"])]))
+        part = part_in(path, self.train.images.shape[1:], advice="Evaluate once more")
+        images = in_memory_if_few(StoredImages([part]))
         return LabelledImages(images, labels, self.train.classes, f"images of {generator}")
 
 

@@ -271,7 +271,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         return [(*item, int(row >= 0)) for item, row in zip(items, rows, strict=True)] if self.return_source else items
 
     def materialize(self) -> Path:
-        """Generate the images of the current epoch once, into a read-only file that workers and ranks map.
+        """Generate the images of the current epoch once, into a read-only file that workers and ranks read.
 
         They are drawn on the accelerator, if there is one, with bounded memory. The folder is named by everything that
         the images depend on, and reused if it exists; of several processes, one generates and the others wait. With

@@ -1,4 +1,4 @@
-"""Generated images in one file that all workers and ranks map into memory."""
+"""Generated images in one file that all workers and ranks read."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def as_a_program() -> Iterator[None]:
 def without_page(patch: pytest.MonkeyPatch) -> None:
     """Leave out the page of a run, whose curves take longer to draw than a test's run takes to train."""
     # The command first: imported after the other is patched, it would keep the stand-in for ever.
-    for module in ("ganaug.cli.train", "ganaug.training.run_page"):
+    for module in ("ganaug.cli.runs", "ganaug.training.run_page"):
         patch.setattr(f"{module}.write_run_page", lambda folder: None)
 
 

@@ -1,4 +1,4 @@
-"""Generated once, into a file that workers and processes map."""
+"""Generated once, into a file that workers and processes read."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ def command(*words: str) -> int | str | None:
     """Run ``ganaug`` in this process: None after a good run, else what it ends with."""
     with pytest.MonkeyPatch.context() as patch, as_a_program():
         without_page(patch)
-        patch.setattr("ganaug.cli.adapt.write_run_page", lambda folder: None)
+        patch.setattr("ganaug.cli.runs.write_run_page", lambda folder: None)
         patch.setattr(sys, "argv", ["ganaug", *words])
         try:
             main([*words, "--report_to", "none", "--cpu_threads", "1"])
