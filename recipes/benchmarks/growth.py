@@ -3,8 +3,8 @@
 All cores work on random RGB images, made on the spot, of every number and side. A cell of the table is left empty
 where the cells before it show that it would take longer than a limit, or where the images would need too much memory.
 The exponent p at the end of a row says that the time grows as number^p, and the one below a column that it grows as
-side^p. By its limits all takes about half an hour at the most. Cells that were timed are not timed again, so that a
-command that was stopped goes on.
+side^p. By its limits all takes about half an hour at the most, on two cores that have nothing else to do. Cells that
+were timed are not timed again, so that a command that was stopped goes on.
 
     python recipes/benchmarks/growth.py
     python recipes/benchmarks/growth.py --table outputs/growth/growth.json
