@@ -5,7 +5,8 @@
 - :class:`Generator` loads, saves and publishes generators, and :func:`sample` draws from any;
 - :func:`open_images` opens labelled images from anywhere;
 - :func:`fit` trains a generator, :func:`adapt` makes one of other classes yours, and :func:`evaluate` says whether it
-  helps, as ``ganaug train``, ``ganaug adapt`` and ``ganaug evaluate`` do in the shell;
+  helps, as ``ganaug train``, ``ganaug adapt`` and ``ganaug evaluate`` do in the shell; :func:`pseudo_label` labels
+  images for all of these;
 - ``ganaug.training`` and ``ganaug.evaluation`` have all that these two are made of, ``ganaug.filters`` has filters of
   generated images, and ``ganaug.testing`` checks networks and datasets of your own.
 """
@@ -16,7 +17,7 @@ from ganaug.generators import Generator, register_generator
 from ganaug.hub.upload import publish, publish_dataset
 from ganaug.mixing.batch import GANMix
 from ganaug.mixing.batch_sampler import MixedBatchSampler
-from ganaug.mixing.commands import adapt, evaluate, fit
+from ganaug.mixing.commands import adapt, evaluate, fit, pseudo_label
 from ganaug.mixing.dataset import ConditionalGANAugment
 from ganaug.mixing.huggingface import augment_dataset, generate_dataset
 from ganaug.mixing.stream import ConditionalGANStream
@@ -40,6 +41,7 @@ __all__ = [
     "fit",
     "generate_dataset",
     "open_images",
+    "pseudo_label",
     "publish",
     "publish_dataset",
     "register_generator",

@@ -44,7 +44,9 @@ def open_all(
         else:
             teacher = teacher_of(images, args.init_from, accelerator)
             flip = "flip" in args.training.augment
-            targets = pseudo_label(images, unlabeled, generator=teacher, horizontal_flip=flip).targets
+            labels = pseudo_label(images, unlabeled, generator=teacher, horizontal_flip=flip)
+            accelerator.print(f"labelled: {labels}")
+            targets = labels.images.targets
     # Classifiers trained on other devices may answer differently.
     targets = broadcast(targets.to(accelerator.device)).cpu()
     name = f"{len(targets):,} pseudo-labelled images"

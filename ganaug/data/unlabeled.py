@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,15 +19,15 @@ from ganaug.data.stored import Pixels
 
 
 def open_unlabeled(
-    source: str | Path, like: LabelledImages, *, background: str = "white", skip_bad_images: bool = False
+    source: Any, like: LabelledImages, *, background: str = "white", skip_bad_images: bool = False
 ) -> Pixels:
     """Images of a source, in the size and channels of labelled images, without those that are labelled images.
 
     If the source has labels, they are ignored.
 
     Args:
-        source (str or Path): a folder with image files in it or in its subfolders (only in
-            ``train``, if it is divided into splits), or what :func:`open_images` takes.
+        source: a folder with image files in it or in its subfolders (only in ``train``, if it is divided into splits),
+            or what :func:`open_images` takes.
         like (LabelledImages): the labelled images.
         background (str): colour behind transparent pixels. Default: white
         skip_bad_images (bool): leave out images that cannot be decoded. Default: False
@@ -38,8 +39,9 @@ def open_unlabeled(
         DataError: all images of the source are among the labelled ones, or one cannot be decoded.
     """
     conversion = Conversion(like.image_size, like.channels, background, skip_bad_images)
-    walk, folder = FolderWalk(), Path(os.path.expanduser(source))
-    files = walk.image_files(training_part(folder)) if folder.is_dir() else []
+    walk = FolderWalk()
+    folder = Path(os.path.expanduser(source)) if isinstance(source, str | Path) else None
+    files = walk.image_files(training_part(folder)) if folder and folder.is_dir() else []
     if files:
         tell_left_out(source, walk.left_out())
         images = read_images(unread_files(files), conversion)[0]

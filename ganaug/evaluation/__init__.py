@@ -22,6 +22,7 @@ from ganaug.evaluation.ratio import RatioChoice, choose_ratio
 from ganaug.evaluation.report.contents import Report, report_of
 from ganaug.evaluation.report.figures import forest_plot
 from ganaug.evaluation.report.files import add_verdict, write_report
+from ganaug.evaluation.semi_supervised import train_semi_supervised
 from ganaug.evaluation.study import UtilitySettings
 from ganaug.evaluation.utility import Utility, Verdict, classification_accuracy, utility
 
@@ -69,6 +70,7 @@ __all__ = [
     "report_of",
     "shared_by_draws",
     "train_classifier",
+    "train_semi_supervised",
     "utility",
     "write_report",
 ]

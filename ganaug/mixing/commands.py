@@ -1,4 +1,4 @@
-"""What ``ganaug train``, ``adapt`` and ``evaluate`` do, as a line of Python each."""
+"""What ``ganaug train`` (with its ``--unlabeled_data``), ``adapt`` and ``evaluate`` do, as a line of Python each."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganaug.core.errors import InputError
 from ganaug.core.files import check_writable
 from ganaug.core.hardware import cpu_threads
 from ganaug.core.integers import check_minutes
-from ganaug.data import LabelledImages, open_images
+from ganaug.data import LabelledImages, open_images, open_unlabeled
 from ganaug.evaluation import Report, UtilitySettings, classifier_named, report_of, write_report
 from ganaug.evaluation import evaluate as evaluate_images
 from ganaug.evaluation.classifier_names import DEFAULT
 from ganaug.evaluation.inputs import by_short_names, check_drawn, form_of, place
 from ganaug.evaluation.report.files import add_verdicts
 from ganaug.generators.base import Generator
+
+if TYPE_CHECKING:
+    from ganaug.training import PseudoLabels
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +128,39 @@ def adapt(
         run_folder=None if folder is None else Path(folder).expanduser(),
     )
     return Generator.from_pretrained(found)
+
+
+def pseudo_label(dataset: Any, unlabeled: Any, *, horizontal_flip: bool = False) -> PseudoLabels:
+    """Label images by classifiers that are trained on them and on labelled ones, as ``--unlabeled_data`` does.
+
+    For example::
+
+        labels = ganaug.pseudo_label("photos", "more_photos")
+        print(labels)  # how many are sure, and how many may be right
+        generator = ganaug.fit(labels.sure(0.9))
+
+    How long it takes is logged first, and a call that is stopped goes on with the classifier that it was training.
+
+    Args:
+        dataset: images with labels, anything that :func:`ganaug.open_images` opens. Its training split is taken.
+        unlabeled: a folder of images, or anything that :func:`ganaug.open_images` opens, whose labels are not looked
+            at. They are opened in the size and channels of the labelled ones; those that are among these are left out.
+        horizontal_flip (bool): mirror images in the classifiers' augmentation; only where a mirrored image is still of
+            its class. Default: False
+
+    Returns:
+        PseudoLabels: ``images`` has all of them with their most probable classes, ``sure(0.9)`` those that have a
+        probability of 0.9 or more, and ``probabilities`` those of all classes.
+
+    Raises:
+        InputError: the labelled images cannot be opened, or are for evaluation.
+        DataError: the unlabelled images cannot be opened, or all of them are among the labelled ones.
+        OSError: the cache cannot be written to or the disk is full.
+    """
+    from ganaug.training import pseudo_labels
+
+    images = _to_train_on(dataset)
+    return pseudo_labels.pseudo_label(images, open_unlabeled(unlabeled, images), horizontal_flip=horizontal_flip)
 
 
 def _to_train_on(dataset: Any, resolution: int | None = None) -> LabelledImages:

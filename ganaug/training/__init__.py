@@ -27,7 +27,7 @@ from ganaug.training.presets import (
     measured_utility,
     preset_within,
 )
-from ganaug.training.pseudo_labels import pseudo_label
+from ganaug.training.pseudo_labels import PseudoLabels, pseudo_label
 from ganaug.training.run_folder import RunFolder, new_run_folder
 from ganaug.training.run_page import write_run_page
 from ganaug.training.selection import hold_back
@@ -47,6 +47,7 @@ __all__ = [
     "Model",
     "Objective",
     "Preset",
+    "PseudoLabels",
     "RunFolder",
     "StoppedError",
     "Trainer",

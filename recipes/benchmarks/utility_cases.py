@@ -213,7 +213,7 @@ def pseudo_labelled(images: LabelledImages, unlabeled: Tensor, path: Path, setti
     """Unlabelled images as classifiers of these images label them, or as they did before, in the file."""
 
     def build(path: Path) -> None:
-        write_tensors(path, {"targets": pseudo_label(images, unlabeled, horizontal_flip=setting.flip).targets})
+        write_tensors(path, {"targets": pseudo_label(images, unlabeled, horizontal_flip=setting.flip).images.targets})
 
     targets = read_tensors(build_once(path, build, what="the pseudo-labels"))["targets"]
     return LabelledImages(unlabeled, targets, images.classes, f"{len(unlabeled):,} pseudo-labelled images")

@@ -13,7 +13,7 @@ from ganaug import InputError
 from ganaug.cli.images import DataArguments
 
 BENCHMARKS = (
-    "adapting", "busy", "classifiers", "growth", "import_time", "loader", "minutes", "models", "peers",
+    "adapting", "busy", "classifiers", "growth", "import_time", "labels", "loader", "minutes", "models", "peers",
     "quality", "sampling", "selection", "training", "utility",
 )  # fmt: skip
 

@@ -6,18 +6,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.evaluated import NextClass, Replay, digits_in_parts
+from helpers.evaluated import NextClass, Replay, TinyClassifier, digits_in_parts
 from helpers.generators import LEVELS, Honest, Sees, make_generator, shown
 from helpers.images import small_images, write_class_folders, write_idx_pair
 from PIL import Image
+from torch.nn.functional import one_hot
 from torchvision.transforms.functional import to_pil_image
 
 from ganaug import DataError, Generator, InputError, LabelledImages
 from ganaug.cli.training_images import kept_labels
 from ganaug.core.files import write_tensors
 from ganaug.data import joined, open_unlabeled
+from ganaug.evaluation import train_semi_supervised
 from ganaug.training import pseudo_labels
-from ganaug.training.pseudo_labels import pseudo_label
+from ganaug.training.pseudo_labels import PseudoLabels, pseudo_label
 
 
 def test_images_in_a_folder_whatever_its_form(tmp_path):
@@ -39,52 +41,154 @@ def test_images_in_a_folder_whatever_its_form(tmp_path):
         open_unlabeled(tmp_path / "none", like)
 
 
-def test_most_pseudo_labels_are_right_and_more_of_the_confident_ones(monkeypatch):
-    monkeypatch.setattr(pseudo_labels, "STEPS", 60)
-    monkeypatch.setattr(pseudo_labels, "SEEDS", 1)
-    labelled, known, further, _ = digits_in_parts(8, 8)
-    found = pseudo_label(labelled, further.images)
-    assert torch.equal(found.images, further.images)
-    assert found.classes == labelled.classes
-    right = (found.targets == further.targets).double().mean()
+def counted(train):
+    """A stand-in for training that counts its steps as the real one does."""
+
+    def counting(*args, steps, each_step, **options):
+        for _ in range(steps):
+            each_step()
+        return train(*args, **options)
+
+    return counting
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(pseudo_labels, "STEPS", 100)
+    monkeypatch.setattr(pseudo_labels, "MEMBERS", 1)
+
+
+def test_most_labels_are_right_and_more_of_the_sure_ones(tmp_path):
+    labelled, _, further, _ = digits_in_parts(8, 8)
+    found = pseudo_label(labelled, further.images, cache_dir=tmp_path)
+    assert torch.equal(found.images.images, further.images)
+    assert (found.images.classes, found.images.name) == (labelled.classes, f"{len(further):,} pseudo-labelled images")
+    assert torch.equal(found.images.targets, found.probabilities.argmax(1))
+    torch.testing.assert_close(found.probabilities.sum(1), torch.ones(len(further)))
+    right = (found.images.targets == further.targets).double().mean()
     assert right > 0.7
-    sure = pseudo_label(labelled, further.images, confidence=0.8)
+    least = found.confidence.median().item()
+    sure = found.sure(least)
+    kept = found.confidence >= least
     assert 0 < len(sure) < len(further)
-    truth = {image.numpy().tobytes(): int(label) for image, label in zip(further.images, further.targets, strict=True)}
-    kept = [truth[image.numpy().tobytes()] == label for image, label in zip(sure.images, sure.targets, strict=True)]
-    assert sum(kept) / len(kept) > right
-    assert sure.name == f"{len(sure):,} pseudo-labelled images"
+    assert torch.equal(sure.images, further.images[kept])
+    assert (sure.targets == further.targets[kept]).double().mean() > right
+    assert sure.name == f"{len(sure)} pseudo-labelled images"
     assert len(joined(labelled, sure)) == len(labelled) + len(sure)
+    with pytest.raises(InputError, match="Take a lower one"):
+        found.sure(1.1)
+
+
+def test_the_labelled_images_that_judge_are_those_that_a_classifier_did_not_see(monkeypatch, tmp_path):
+    monkeypatch.setattr(pseudo_labels, "MEMBERS", 3)
+    labelled, _, further, _ = digits_in_parts(20, 8)
+    taught = []
+
+    def train(data, unlabeled, **options):
+        taught.append(data)
+        with torch.random.fork_rng():
+            return TinyClassifier(10, channels=1, image_size=8)
+
+    monkeypatch.setattr(pseudo_labels, "train_semi_supervised", counted(train))
+    found = pseudo_label(labelled, further.images, cache_dir=tmp_path)
+    unseen = [~torch.isin(labelled.image_hashes, data.image_hashes) for data in taught[1:]]  # the first was timed
+    assert [labelled.targets[each].bincount().tolist() for each in unseen] == [[2] * 10] * 3
+    assert int(torch.stack(unseen).sum(0).max()) == 1  # none judges twice
+    assert torch.equal(found.held_back, torch.cat([labelled.targets[each] for each in unseen]))
+    assert found.answers.shape == (60, 10)
+
+
+def test_what_they_say_of_themselves():
+    classes = ("ant", "bee", "cat")
+    images = LabelledImages(
+        torch.zeros(4, 1, 4, 4, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), classes, "4"
+    )
+    probabilities = torch.tensor([[1.0, 0, 0], [0.95, 0.05, 0], [0.4, 0.6, 0], [0, 0.55, 0.45]])
+    answers = torch.tensor([[0.7, 0.3, 0], [0, 0.6, 0.4], [0, 0.2, 0.8], [0.9, 0.05, 0.05], [0.5, 0.25, 0.25]])
+    said = str(PseudoLabels(images, probabilities, torch.tensor([0, 2, 1, 0, 2]), answers))
+    assert "50 % of the labels have a probability of 0.9 or more, and the mean is 0.78" in said
+    assert "Of 5 labelled images that were left out, 2 got their label (40 %), where 0.70 was the mean" in said
+    assert said.endswith("the most frequent mistake: bee and cat")
+    none = PseudoLabels(images, probabilities, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3))
+    assert str(none).endswith("Too few images have labels to leave some out and tell how many are right")
+    right = PseudoLabels(images, probabilities, answers.argmax(1), answers)
+    assert "5 got their label (100 %)" in str(right)
+    assert "mistake" not in str(right)
+
+
+def test_a_labelling_that_was_stopped_goes_on_with_the_next_classifier(monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(pseudo_labels, "MEMBERS", 3)
+    monkeypatch.setattr(pseudo_labels, "STEPS", 4)
+    labelled, _, further, _ = digits_in_parts(20, 4)
+    whole = pseudo_label(labelled, further.images, cache_dir=tmp_path / "whole")
+    seeds = []
+
+    def stops(*args, seed, **options):
+        if seed == 2:
+            raise KeyboardInterrupt
+        return train_semi_supervised(*args, seed=seed, **options)
+
+    monkeypatch.setattr(pseudo_labels, "train_semi_supervised", stops)
+    with pytest.raises(KeyboardInterrupt):
+        pseudo_label(labelled, further.images, cache_dir=tmp_path / "stopped")
+
+    def notes(*args, seed, **options):
+        seeds.append(seed)
+        return train_semi_supervised(*args, seed=seed, **options)
+
+    monkeypatch.setattr(pseudo_labels, "train_semi_supervised", notes)
+    with caplog.at_level("INFO"):
+        found = pseudo_label(labelled, further.images, cache_dir=tmp_path / "stopped")
+    assert seeds == [0, 2]  # to see how long it takes, and what was missing
+    assert "labelling 1,198 images takes less than a minute here" in caplog.text
+    for name in ("probabilities", "held_back", "answers"):
+        assert torch.equal(getattr(found, name), getattr(whole, name))
+    again = pseudo_label(labelled, further.images, cache_dir=tmp_path / "stopped")
+    assert seeds == [0, 2]
+    assert torch.equal(again.probabilities, whole.probabilities)
+    pseudo_label(labelled, further.images, horizontal_flip=True, cache_dir=tmp_path / "stopped")
+    assert seeds[2:] == [0, 0, 1, 2]
+
+
+def test_what_a_generator_draws_is_learnt_from(monkeypatch, tmp_path):
     monkeypatch.setattr(pseudo_labels, "STEPS", 30)
     monkeypatch.setattr(pseudo_labels, "DRAWN", 20)
-    alone, helped = (
-        (pseudo_label(labelled, further.images, generator=teacher).targets == further.targets).double().mean()
+    labelled, known, further, _ = digits_in_parts(8, 8)
+    misled, helped = (
+        (
+            pseudo_label(labelled, further.images, generator=teacher, cache_dir=tmp_path).images.targets
+            == further.targets
+        )
         for teacher in (NextClass(labelled), Replay(known))
     )
-    assert helped > alone + 0.1  # what the generator draws is learnt from
-    with pytest.raises(InputError, match="Lower confidence"):
-        pseudo_label(labelled, further.images, confidence=1.1)
+    assert helped.double().mean() > misled.double().mean() + 0.1
+
+
+def test_other_shapes_and_no_images_are_refused(tmp_path):
+    labelled, _, further, _ = digits_in_parts(8, 8)
     with pytest.raises(InputError, match="must have the shape"):
-        pseudo_label(labelled, further.images[..., :7])
+        pseudo_label(labelled, further.images[..., :7], cache_dir=tmp_path)
+    with pytest.raises(InputError, match="no unlabelled images"):
+        pseudo_label(labelled, further.images[:0], cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("names", [("ant", "bee", "cat"), ("dog", "cat", "bee", "ant")])
-def test_a_generator_that_numbers_its_classes_otherwise_teaches_the_same(names, monkeypatch):
+def test_a_generator_that_numbers_its_classes_otherwise_teaches_the_same(names, monkeypatch, tmp_path):
     taught = []
 
-    def train_classifier(data, **options):
+    def train(data, unlabeled, **options):
         taught.append(data)
         return Sees(*data.classes)
 
-    monkeypatch.setattr(pseudo_labels, "train_classifier", train_classifier)
+    monkeypatch.setattr(pseudo_labels, "train_semi_supervised", counted(train))
     monkeypatch.setattr(pseudo_labels, "DRAWN", 10)
     classes = ("bee", "cat", "ant")
     labels = torch.arange(9) % 3
     images = torch.tensor([LEVELS[classes[label]] for label in labels]).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
     labelled = LabelledImages(images.to(torch.uint8), labels, classes, "labelled")
-    found = pseudo_label(labelled, labelled.images.flip(0), generator=Honest(*names))
-    assert torch.equal(found.targets, labels.flip(0))
-    assert [len(data) for data in taught] == [9 + 30] * pseudo_labels.SEEDS
+    found = pseudo_label(labelled, labelled.images.flip(0), generator=Honest(*names), cache_dir=tmp_path)
+    assert torch.equal(found.images.targets, labels.flip(0))
+    assert [len(data) for data in taught] == [9 + 30] * 2  # once to see how long it takes
     assert all(shown(image) == classes[label] for data in taught for image, label in data)
 
 
@@ -142,7 +246,6 @@ def test_a_generator_of_other_classes_is_no_teacher(in_process, tmp_path, monkey
 
 def test_a_resumed_run_keeps_its_pseudo_labels(in_process, tmp_path, monkeypatch):
     monkeypatch.setattr(pseudo_labels, "STEPS", 2)
-    monkeypatch.setattr(pseudo_labels, "SEEDS", 1)
     write_class_folders(tmp_path / "photos", small_images(n=9, classes=3, size=12))
     write_class_folders(tmp_path / "more", small_images(n=40, classes=2, size=12, seed=1))
     flags = ["--train_data_dir", "photos", "--unlabeled_data", "more", "--train_batch_size", "16"]
@@ -152,7 +255,9 @@ def test_a_resumed_run_keeps_its_pseudo_labels(in_process, tmp_path, monkeypatch
 
     def otherwise(labelled, images, **_):
         """As on another machine."""
-        return replace(labelled, images=images, targets=torch.arange(len(images)) % 3)
+        targets = torch.arange(len(images)) % 3
+        sure, none = one_hot(targets, 3).float(), torch.zeros(0, dtype=torch.int64)
+        return PseudoLabels(replace(labelled, images=images, targets=targets), sure, none, torch.zeros(0, 3))
 
     monkeypatch.setattr("ganaug.cli.training_images.pseudo_label", otherwise)
     more = ["--resume_from_checkpoint", "out", "--override", "--total_kimg", "0.048"]
