@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import ganaug
 from ganaug.cli import COMMANDS, flags, main
 from ganaug.generators import FlowGenerator
+from ganaug.training import pseudo_labels
 from ganaug.training.presets import measured_utility
 
 LAUNCHERS = r"(?:accelerate launch (?:-m )?|torchrun --nproc_per_node 2 (?:-m )?|python )"  # of a recipe or a module
@@ -49,6 +50,7 @@ def test_every_block_of_python_is_one_that_a_test_runs():
         "ganaug/evaluation/README.md": 1,
         "ganaug/generators/README.md": 1,
         "ganaug/mixing/README.md": 13,
+        "recipes/README.md": 1,
     }
 
 
@@ -80,6 +82,21 @@ def test_the_first_hour_in_python_runs_as_written(tmp_path, monkeypatch):
     monkeypatch.setattr(ganaug, "evaluate", create_autospec(ganaug.evaluate))
     exec(in_python, names)
     assert names["train"].n_fake == 6
+
+
+def test_images_without_labels_in_python_as_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pseudo_labels, "STEPS", 2)
+    labelled, more = small_images(n=30, classes=3, size=12), small_images(n=12, classes=3, size=12, seed=1)
+    write_class_folders(tmp_path / "photos", labelled)
+    write_class_folders(tmp_path / "more_photos", more)
+    monkeypatch.setattr(ganaug, "fit", create_autospec(ganaug.fit))
+    (block,) = code_blocks("recipes/README.md", "python")
+    exec(block.replace("0.9", "0.3"), {})  # in two steps they do not become sure
+    assert "12 pseudo-labelled images: " in capsys.readouterr().out
+    (images,) = ganaug.fit.call_args.args
+    assert 0 < len(images) <= 12
+    assert torch.isin(images.image_hashes, more.image_hashes).all()
 
 
 def test_what_larger_images_cost_is_what_a_step_computes():
