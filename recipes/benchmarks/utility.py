@@ -18,16 +18,29 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, cast
 
+import torch
 from common import Results, fill_and_show, machine, plot_for_a_phone, require_known, spread
-from utility_cases import SETTINGS, factory_of, held_out_of, prepare
+from torch import Tensor
+from utility_cases import SETTINGS, Case, factory_of, held_out_of, prepare
 
 from ganaug import LabelledImages
 from ganaug.cli.flags import run
-from ganaug.core.hardware import set_cpu_threads
+from ganaug.core.files import build_once, read_tensors, write_tensors
+from ganaug.core.hardware import best_device, set_cpu_threads
 from ganaug.core.text import in_points
-from ganaug.evaluation import Draw, Draws, UtilitySettings, utility
+from ganaug.evaluation import (
+    Draw,
+    Draws,
+    ShiftFlip,
+    TrivialAugment,
+    Utility,
+    UtilitySettings,
+    predict,
+    train_semi_supervised,
+    utility,
+)
 from ganaug.evaluation.report.drawing import LINE
-from ganaug.evaluation.statistics import paired_difference
+from ganaug.evaluation.statistics import balanced_accuracy, paired_difference
 from ganaug.evaluation.verdict import answer
 from ganaug.training.presets import PSEUDO_LABELLED
 
@@ -81,7 +94,17 @@ def train_and_judge(key: str, args: Arguments) -> dict[str, Any]:
     if setting.alone:
         helped = next(result for result in found.arms.values() if result.arm.ratio == 1)
     without = reference.arm.name
-    if setting.generator_from == PSEUDO_LABELLED:
+    if setting.consistent:
+        steps, test = settings.max_steps, found.test
+        answers = [answers_of_both(case, found, steps, folder / f"{k}-both") for k, case in enumerate(cases[1:], 1)]
+        correct = torch.stack(answers) == test.targets
+        reference = replace(
+            reference,
+            arm=replace(reference.arm, name=(without := "real and unlabelled, by consistency"), steps=steps),
+            correct=correct,
+            scores=balanced_accuracy(correct, test.targets, len(test.classes)),
+        )
+    elif setting.generator_from == PSEUDO_LABELLED:
         draws = tuple(Draw(cast(LabelledImages, case.pseudo_labelled), {}) for case in cases[1:])
         plain = judge(cast(LabelledImages, cases[0].pseudo_labelled), generators={}, draws=Draws(draws))
         reference = plain.arms[plain.reference.arm.name]
@@ -117,6 +140,27 @@ def train_and_judge(key: str, args: Arguments) -> dict[str, Any]:
         "note": note,
         "difference": ends,
     }
+
+
+def answers_of_both(case: Case, found: Utility, steps: int, path: Path) -> Tensor:
+    """The classes, int64 (N,), of the test images by a classifier of a draw's labelled and unlabelled images."""
+    both, test = cast(LabelledImages, case.pseudo_labelled), found.test
+    weak = ShiftFlip.like(case.images, flip=found.study.settings.horizontal_flip)
+
+    def build(path: Path) -> None:
+        classifier = train_semi_supervised(
+            case.images,
+            both.images[len(case.images) :],
+            found.study.factory,
+            weak=weak,
+            strong=TrivialAugment(weak),
+            steps=steps,
+            device=best_device(),
+        )
+        write_tensors(path, {"predicted": predict(classifier, test.images)})
+
+    path = path.with_name(f"{path.name}-{len(test)}-{steps}.safetensors")
+    return read_tensors(build_once(path, build, what="a classifier of labelled and unlabelled images"))["predicted"]
 
 
 def measure(args: Arguments, results: Results) -> Iterator[None]:

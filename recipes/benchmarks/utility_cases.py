@@ -45,6 +45,7 @@ class Setting:
         model: what is trained; by default as the preset says.
         kimg: how long it is trained; by default as the preset says.
         unlabeled: further images of each class whose labels are not used; classifiers label them.
+        consistent: compare with classifiers that learn from the unlabelled images too, without a generator.
         draws: how many are judged.
         alone: compare generated images alone with the real ones, instead of adding them.
         selected: keep those generated images that a classifier of the generator's training images agrees with.
@@ -62,6 +63,7 @@ class Setting:
     model: str | None = None
     kimg: float | None = None
     unlabeled: int = 0
+    consistent: bool = False
     draws: int = 5
     alone: bool = False
     selected: bool = False
@@ -113,6 +115,12 @@ SETTINGS = {
         _UNLABELED,
         name="Fashion-MNIST, 20 of each class, against pseudo-labels for 20,000 more",
         generator_from=PSEUDO_LABELLED,
+    ),
+    "fashion-20-consistency": replace(
+        _UNLABELED,
+        name="Fashion-MNIST, 20 of each class, against classifiers that learn from 20,000 more without labels",
+        generator_from=PSEUDO_LABELLED,
+        consistent=True,
     ),
 }
 

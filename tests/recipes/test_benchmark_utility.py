@@ -42,6 +42,15 @@ def few_settings(monkeypatch, tmp_path):
     settings = {
         "own": Setting("few digits", 8, long_tail=4, **DIGITS),
         "pseudo": Setting("more digits", 4, generator_from=PSEUDO_LABELLED, unlabeled=6, **DIGITS),
+        "consistency": Setting(
+            "digits without labels",
+            4,
+            generator_from=PSEUDO_LABELLED,
+            generator="pseudo",
+            unlabeled=6,
+            consistent=True,
+            **DIGITS,
+        ),
         "alone": Setting("some digits", 8, generator_from=OTHERS, alone=True, selected=True, **DIGITS),
     }
     monkeypatch.setattr(utility, "SETTINGS", settings)
@@ -53,7 +62,7 @@ def few_settings(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("few_settings")
 def test_each_setting_is_measured_once(tmp_path, capsys):
     args = utility.Arguments(
-        settings=("own", "pseudo", "alone"),
+        settings=("own", "pseudo", "consistency", "alone"),
         utility=UtilitySettings(**SHORT),
         output_dir=tmp_path / "out",
         processes=1,
@@ -70,7 +79,10 @@ def test_each_setting_is_measured_once(tmp_path, capsys):
         gain = row["difference"]
         assert gain["low"] <= gain["estimate"] <= gain["high"]
         assert (row["draws"], row["classifier"]) == (2, "small-cnn")
-        assert {row["best_without"], row["with"]} <= set(row["beside"]) | {rows["pseudo"]["best_without"]}, key
+        judged_apart = {rows["pseudo"]["best_without"], rows["consistency"]["best_without"]}
+        assert {row["best_without"], row["with"]} <= set(row["beside"]) | judged_apart, key
+    assert rows["consistency"]["best_without"] == "real and unlabelled, by consistency"
+    assert rows["consistency"]["scores"][rows["pseudo"]["with"]] == rows["pseudo"]["scores"][rows["pseudo"]["with"]]
     assert "real + classic + class-balanced loss" in [name for name, *_ in rows["own"]["search"]]
     assert rows["alone"]["with"] == "generated only"
     for draw in ("0", "1", "2"):
