@@ -83,10 +83,10 @@ def check_same_start(
     """
     if accelerator.num_processes == 1:  # which reads all images to no end
         return
+    check_same_on_all(accelerator, {"step to resume after": checkpoint and checkpoint.step})  # the flags follow it
     facts = {
         "number of images": len(images),
         "fingerprint of the images": images.fingerprint,
-        "step to resume after": checkpoint and checkpoint.step,
         "precision": accelerator.mixed_precision,
         "budget_minutes": args.budget_minutes,
         **{name: value for name, value in args.what_is_trained().items() if name not in PLACES},
