@@ -17,6 +17,7 @@ from helpers.images import small_images, write_class_folders
 from helpers.programs import LAUNCH, RECIPE, recipe_path, run, run_machines, run_ranks
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+LAUNCHERS = {"torchrun": TORCHRUN, "accelerate": LAUNCH}
 LITTLE = ["--dataset_name", "sklearn:digits", "--model", "flow", "--report_to", "none", "--output_dir", "run"]
 
 
@@ -103,14 +104,13 @@ def start_launchers(machines: list[Path], launcher: str, *command: str) -> list[
     started = []
     for rank, folder in enumerate(machines):
         own = {
-            "torchrun": [*TORCHRUN, "--nnodes", "2", "--node_rank", str(rank), "--nproc_per_node", "1"]
-            + ["--master_addr", "127.0.0.1", "--master_port", port],
-            "accelerate": [*LAUNCH, "--multi_gpu", "--num_machines", "2", "--num_processes", "2"]
-            + ["--machine_rank", str(rank), "--main_process_ip", "127.0.0.1", "--main_process_port", port],
+            "torchrun": f"--nnodes 2 --node_rank {rank} --master_addr 127.0.0.1 --master_port {port}",
+            "accelerate": f"--multi_gpu --num_machines 2 --num_processes 2 --machine_rank {rank} "
+            f"--main_process_ip 127.0.0.1 --main_process_port {port}",
         }
         with (folder / "log").open("wb") as log:
             environment = {**os.environ, "HOME": str(folder)}
-            words = [*own[launcher], *command]
+            words = [*LAUNCHERS[launcher], *own[launcher].split(), *command]
             started.append(
                 subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
             )
