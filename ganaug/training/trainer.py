@@ -135,8 +135,8 @@ class Trainer(ABC):
     def _place(self, network: nn.Module) -> None:
         """Move a network to the device, in the memory format in which convolutions are fast.
 
-        Several processes start from the weights of the main one: files to start from, or rounding, may be other ones
-        on another machine, and what is prepared for distributed training would keep copies of weights apart.
+        Several processes start from the weights of the main one, for a machine may have other files to start from.
+        What is prepared for distributed training does so too, but later than the averages are copied.
         """
         network.to(self.accelerator.device)
         if self.accelerator.num_processes > 1:

@@ -84,6 +84,33 @@ def test_machines_that_were_given_other_things_are_told_apart(machines, differen
         assert expected[different] in said, said
 
 
+DIVERGING = """
+from helpers.killed import new_trainer
+from ganaug.training import RunFolder, train
+from ganaug.training.recovery import Recovery
+
+Recovery.PATIENCE = 2
+trainer = new_trainer("flow", "no", 24)  # steps of one process, so 12 of two
+shown = trainer.batches.real
+
+def real(number, part):
+    images, labels = shown(number, part)
+    return (images * float("nan") if number >= 8 and trainer.learning_rate_factor == 1 else images), labels
+
+trainer.batches.real = real
+train(trainer, RunFolder("run") if trainer.accelerator.is_main_process else None)
+print("learning rate times", trainer.learning_rate_factor)
+"""
+
+
+def test_machines_go_back_to_a_checkpoint_that_only_the_first_sees(machines):
+    for said in run_machines(machines, "-c", DIVERGING):
+        assert "Back to run/training/checkpoints/step-00000008" in said
+        assert "learning rate times 0.5" in said
+    assert weights(machines[0])
+    assert not (machines[1] / "run").exists()
+
+
 def test_a_launcher_that_leaves_processes_alone_is_an_error(in_process, generator_folder, monkeypatch):
     """As accelerate launch --num_machines 2 does on CPUs, if it is not told --multi_gpu."""
     monkeypatch.delenv("WORLD_SIZE", raising=False)
