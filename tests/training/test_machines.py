@@ -156,8 +156,9 @@ def test_accelerate_launch_trains_a_gan_on_two_machines_as_on_one(machines, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_after_a_machine_is_lost_the_run_goes_on_with_a_copy_of_its_folder(machines, tmp_path):
-    command = [RECIPE, *LITTLE, "--total_kimg", "0.96", "--train_batch_size", "8", "--checkpointing_kimg", "0.08"]
+    command = [RECIPE, *LITTLE, "--total_kimg", "0.64", "--train_batch_size", "8", "--checkpointing_kimg", "0.08"]
     launchers = start_launchers(machines, "torchrun", *command)
     checkpoints = machines[0] / "run" / "training" / "checkpoints"
     try:
@@ -173,7 +174,7 @@ def test_after_a_machine_is_lost_the_run_goes_on_with_a_copy_of_its_folder(machi
     shutil.copytree(machines[0] / "run", machines[1] / "run")
     again = start_launchers(machines, "torchrun", RECIPE, "--resume_from_checkpoint", "run", "--report_to", "none")
     assert [each.wait() for each in again] == [0, 0], (machines[0] / "log").read_text()
-    run(*TORCHRUN, "--standalone", "--nproc_per_node", "2", *command, cwd=tmp_path)
+    run_ranks(2, *command, cwd=tmp_path)
     assert weights(machines[0]) == weights(tmp_path)
     kimg = [json.loads(line)["kimg"] for line in (machines[0] / "run/training/metrics.jsonl").read_text().splitlines()]
     assert kimg == sorted(set(kimg))
