@@ -27,7 +27,8 @@ from ganaug.generators import FlowGenerator
 from ganaug.training import pseudo_labels
 from ganaug.training.presets import measured_utility
 
-LAUNCHERS = r"(?:accelerate launch (?:-m )?|torchrun --nproc_per_node 2 (?:-m )?|python )"  # of a recipe or a module
+OWN = r"(?:--multi_gpu +)?(?:--\w+ +[\w.]+ +)*(?:-m )?"  # of a launcher: how many processes, on which machines
+LAUNCHERS = rf"(?:accelerate launch {OWN}|torchrun {OWN}|python )"  # of a recipe or a module
 COMMAND = re.compile(rf"`({LAUNCHERS}?(?:ganaug|recipes/[\w/]+\.py) [^`]*--[^`]*)`")  # one with flags, within a text
 
 END = """
@@ -177,7 +178,7 @@ def test_every_command_is_one_that_its_program_reads(monkeypatch, tmp_path, caps
 
 
 def test_every_flag_that_is_named_is_one_of_a_command(capsys):
-    shown = ["--version --help --nproc_per_node --repo-type"]  # of the last two, one is torchrun's and one is hf's
+    shown = ["--version --help --nproc_per_node --num_processes --multi_gpu --repo-type"]  # of launchers, and hf's
     for name in COMMANDS:
         with as_a_program(), pytest.raises(SystemExit, match="0"):
             main([name, "--help"])

@@ -18,7 +18,7 @@ from accelerate.utils import set_seed
 
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.cli.flags import parse, run
-from ganaug.cli.runs import finish_run, start_run, with_settings, within_budget
+from ganaug.cli.runs import check_same_start, finish_run, say, start_run, with_settings, within_budget
 from ganaug.cli.train_flags import (
     RunArguments,
     check_hub_flags,
@@ -75,7 +75,8 @@ def adapt_and_save(args: AdaptArguments) -> None:
     with accelerator.local_main_process_first():  # what is downloaded is downloaded once
         source = Generator.from_pretrained(args.generator)
         everything = args.data.open()
-    accelerator.print(f"opened: {everything}")
+    say(accelerator, f"opened: {everything}")
+    check_same_start(args, everything, accelerator, checkpoint)
     check_adaptable(source, everything)
 
     # A length for so many images, and a part of them to choose a generator by where that is asked for.
@@ -94,7 +95,7 @@ def with_length(
     """The flags, with settings for so many images where the user gave none; what is known before is printed."""
     args = with_settings(args, adapting_settings(images), accelerator.num_processes)
     args, takes = within_budget(args, partial(new_trainer, source, args, images, accelerator))
-    accelerator.print(Preflight(images, in_words(source, args.training), takes))
+    say(accelerator, Preflight(images, in_words(source, args.training), takes))
     return args
 
 

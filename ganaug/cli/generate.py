@@ -18,7 +18,7 @@ from accelerate import PartialState
 
 from ganaug import InputError
 from ganaug.cli.flags import run
-from ganaug.core.hardware import cpu_threads, keep_freed_memory
+from ganaug.core.hardware import check_processes, cpu_threads, keep_freed_memory
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.export import Format, generate_shards
 
@@ -75,6 +75,7 @@ def start(args: GenerateArguments) -> tuple[int, PartialState]:
     torch.set_num_threads(1)  # several files at a time, each by one thread, are faster than several threads a file
     # Ranks that are done wait for the others, for as long as it takes.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=100))
+    check_processes(state.num_processes)
     state.print(f"device: {state.device}, processes: {state.num_processes}, threads: {threads} ({reason})")
     return threads, state
 

@@ -17,7 +17,15 @@ from torch import nn
 
 from ganaug import Generator, InputError, LabelledImages, PublishError, publish
 from ganaug.cli.flags import command
-from ganaug.cli.train_flags import FLAGS, Arguments, ModelArguments, RunArguments, TrainingArguments, with_defaults
+from ganaug.cli.train_flags import (
+    FLAGS,
+    NETWORK,
+    Arguments,
+    ModelArguments,
+    RunArguments,
+    TrainingArguments,
+    with_defaults,
+)
 from ganaug.core.files import json_text
 from ganaug.core.hardware import cpu_threads
 from ganaug.core.integers import check_minutes
@@ -38,6 +46,7 @@ from ganaug.training import (
 )
 from ganaug.training.adversarial import AdversarialTrainer
 from ganaug.training.checkpoints import check_held_out
+from ganaug.training.distributed import check_same_on_all
 from ganaug.training.preflight import Preflight, cost, cost_of
 from ganaug.training.presets import Preset, in_kimg, models_with_presets, seconds_to_time, time_training
 from ganaug.training.run_folder import read_settings
@@ -45,6 +54,46 @@ from ganaug.training.run_page import write_run_page
 
 # Flags that can name a folder.
 PLACES = ("train_data_dir", "dataset_name", "unlabeled_data", "init_from", "generator")
+
+
+def say(accelerator: Accelerator, what: object) -> None:
+    """Print on the main process alone; accelerate's own print does so once on each machine."""
+    if accelerator.is_main_process:
+        print(what)
+
+
+def check_same_start(
+    args: RunArguments,
+    images: LabelledImages,
+    accelerator: Accelerator,
+    checkpoint: Checkpoint | None,
+    **further: Any,
+) -> None:
+    """Refuse, on all processes, to train on a machine that has other images, another checkpoint or other flags.
+
+    Args:
+        args (RunArguments): the flags.
+        images (LabelledImages): with labels, as they were opened.
+        accelerator (Accelerator): of the run.
+        checkpoint (Checkpoint, optional): that it goes on from. Default: it starts anew
+        further: JSON values by name that must be the same too.
+
+    Raises:
+        InputError: a process differs from the main one.
+    """
+    if accelerator.num_processes == 1:  # which reads all images to no end
+        return
+    check_same_on_all(accelerator, {"step to resume after": checkpoint and checkpoint.step})  # the flags follow it
+    facts = {
+        "number of images": len(images),
+        "fingerprint of the images": images.fingerprint,
+        "precision": accelerator.mixed_precision,
+        "budget_minutes": args.budget_minutes,
+        **{name: value for name, value in args.what_is_trained().items() if name not in PLACES},
+        **{flag: getattr(args, flag, None) for flag in NETWORK},
+        **asdict(args.training),
+    }
+    check_same_on_all(accelerator, facts | further)
 
 
 def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
@@ -103,7 +152,7 @@ def with_choices(
     if asked and asked not in models_with_presets():
         chosen, takes = within_budget(args, partial(new_trainer, args, images, accelerator))
         model = f"{asked}, as you asked, for {in_kimg(chosen.training.total_kimg)}"
-        accelerator.print(Preflight(labelled, model, takes))
+        say(accelerator, Preflight(labelled, model, takes))
         return chosen
 
     told: list[str] = []  # the last is of the preset that is taken
@@ -115,7 +164,7 @@ def with_choices(
         return chosen.training
 
     preset = preset_within(images, settings_of, labelled=labelled, model=asked)
-    accelerator.print(Preflight(labelled, preset, told[-1]))
+    say(accelerator, Preflight(labelled, preset, told[-1]))
     return replace(args, model=preset.model, training=preset.settings)
 
 
@@ -157,19 +206,22 @@ def start_run(
     if checkpoint:
         check_same_run(checkpoint, trainer, override=args.override, names=FLAGS)
         check_held_out(checkpoint, held_out)
-        accelerator.print(f"going on after {checkpoint.facts['kimg']:.1f} kimg, from {checkpoint.path}")
+        say(accelerator, f"going on after {checkpoint.facts['kimg']:.1f} kimg, from {checkpoint.path}")
     folder = run_folder(args, trainer, checkpoint) if accelerator.is_main_process else None
     _, why = cpu_threads(trainer.settings.cpu_threads)
     shares = f", which compute {trainer.shares} shares of each batch side by side" if trainer.shares > 1 else ""
-    accelerator.print(
+    say(
+        accelerator,
         f"images: {trainer.data}\n"
         f"held back, to choose a generator by: {held_out or 'none, so the last one is saved'}\n"
         f"device: {accelerator.device}, processes: {accelerator.num_processes}, "
         f"threads: {torch.get_num_threads()} ({why}){shares}, precision: {accelerator.mixed_precision}\n"
-        f"output: {folder and folder.path}"
+        f"output: {folder and folder.path}",
     )
+    if accelerator.is_local_main_process and not accelerator.is_main_process:
+        print(f"process {accelerator.process_index} of the same run; what it says and writes is on the first machine")
     if args.summary:
-        accelerator.print(layer_tables(trainer))
+        say(accelerator, layer_tables(trainer))
     return folder
 
 

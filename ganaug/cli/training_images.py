@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ganaug import Generator, InputError, LabelledImages
+from ganaug.cli.runs import check_same_start, say
 from ganaug.cli.train_flags import TrainingArguments
 from ganaug.core.files import atomic_path, read_tensors, write_tensors
 from ganaug.data import joined, open_unlabeled
@@ -26,15 +27,19 @@ def open_all(
     """What is trained on, and those of it that came with labels."""
     with accelerator.local_main_process_first():  # what is downloaded is downloaded once
         images = args.data.open()
-        accelerator.print(f"opened: {images}")
-        if args.unlabeled_data is None:
-            return images, images
-        unlabeled = open_unlabeled(
-            args.unlabeled_data,
-            images,
-            background=args.data.background,
-            skip_bad_images=args.data.skip_bad_images,
-        )
+        say(accelerator, f"opened: {images}")
+        unlabeled = None
+        if args.unlabeled_data is not None:
+            unlabeled = open_unlabeled(
+                args.unlabeled_data,
+                images,
+                background=args.data.background,
+                skip_bad_images=args.data.skip_bad_images,
+            )
+    further = 0 if unlabeled is None else len(unlabeled)
+    check_same_start(args, images, accelerator, checkpoint, unlabeled_images=further)
+    if unlabeled is None:
+        return images, images
     targets = torch.zeros(len(unlabeled), dtype=torch.int64)
     if accelerator.is_main_process:
         # New labels could differ, since threads and devices round differently; it would no longer be the same run.
@@ -91,5 +96,5 @@ def teacher_of(images: LabelledImages, trained: str | None, accelerator: Acceler
     shape = generator.channels, generator.image_size, generator.image_size
     if set(images.classes) <= set(generator.label_names) and shape == images.images.shape[1:]:
         return generator
-    accelerator.print(f"{trained} has other classes or sizes: images are labelled without it")
+    say(accelerator, f"{trained} has other classes or sizes: images are labelled without it")
     return None

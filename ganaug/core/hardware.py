@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
+from ganaug.core.errors import InputError
+
 _CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # names of the capability on x86 and ARM
 
 
@@ -196,6 +198,31 @@ def _launcher_set_omp() -> bool:
     names = {entry.partition(b"=")[0].decode(errors="replace") for entry in started_with}
     # A parent that has the launcher's variables itself is not the launcher.
     return "OMP_NUM_THREADS" not in names or not names.isdisjoint(launchers)
+
+
+def check_processes(seen: int) -> None:
+    """Refuse to work alone, or among fewer, where several processes were to work together.
+
+    Args:
+        seen (int): how many processes accelerate sees.
+
+    Raises:
+        InputError: a launcher started another number of them; or ``accelerate launch`` was told of several processes
+            or machines, and started this process alone.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != seen:
+        raise InputError(
+            f"{started} processes were started (WORLD_SIZE), and accelerate sees {seen}. Start them with torchrun "
+            "--nproc_per_node, or with accelerate launch after accelerate config"
+        )
+    # Where it finds no GPU it says where several processes would meet, and starts one that knows of no other.
+    if "WORLD_SIZE" not in os.environ and {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys():
+        raise InputError(
+            "accelerate launch was told of several processes or machines (MASTER_ADDR is set), and started one that "
+            "would work alone, as it does where it finds no GPU. Add --multi_gpu, which is right for CPUs too, or "
+            "start them with torchrun; for one process, unset MASTER_ADDR"
+        )
 
 
 def keep_freed_memory() -> None:

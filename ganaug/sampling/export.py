@@ -97,7 +97,7 @@ def generate_shards(
             mine = missing[rank::size]
             with tqdm(
                 total=sum(len(work.numbers(shard)) for shard in mine),
-                desc="generating" if size == 1 else f"generating (1 of {size} processes)",
+                desc="generating" if size == 1 else f"generating ({rank + 1} of {size} processes)",
                 unit="img",
                 disable=not mine or (processes is not None and not processes.is_local_main_process),
             ) as bar:

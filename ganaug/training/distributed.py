@@ -1,19 +1,21 @@
-"""Starting accelerate, and BatchNorm over the batches of all processes."""
+"""Starting accelerate, whether all processes were given the same, and BatchNorm over the batches of all."""
 
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, gather_object
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ganaug.core.errors import InputError
-from ganaug.core.hardware import best_device, has_bf16, keep_freed_memory, set_cpu_threads
+from ganaug.core.hardware import best_device, check_processes, has_bf16, keep_freed_memory, set_cpu_threads
 from ganaug.training.settings import TrainingSettings
 
 
@@ -26,7 +28,7 @@ def start_accelerator(settings: TrainingSettings, *, report_to: str = "none") ->
 
     Raises:
         InputError: the tracker is not installed; accelerate was launched with fp16 or fp8; or it does not see all
-            processes that were started.
+            processes that were to be started.
     """
     set_cpu_threads(settings.cpu_threads)
     keep_freed_memory()
@@ -44,12 +46,7 @@ def start_accelerator(settings: TrainingSettings, *, report_to: str = "none") ->
     )
     if report_to != "none" and not accelerator.log_with:
         raise InputError(f"the tracker {report_to} is not installed: pip install {report_to}, or report_to none")
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started != accelerator.num_processes:
-        raise InputError(
-            f"{started} processes were started (WORLD_SIZE), and accelerate sees {accelerator.num_processes}. Start "
-            "them with torchrun --nproc_per_node, or with accelerate launch after accelerate config"
-        )
+    check_processes(accelerator.num_processes)
     return accelerator
 
 
@@ -74,6 +71,43 @@ def choose_mixed_precision(requested: str) -> str:
     if launched == "bf16":
         return "bf16"
     return "bf16" if has_bf16(best_device()) else "no"
+
+
+# Of the settings: how many threads a process has may follow from the machine that it is on.
+ITS_OWN = ("cpu_threads",)
+
+
+def check_same_on_all(accelerator: Accelerator, facts: Mapping[str, Any]) -> None:
+    """Refuse, on all processes, facts that are not the same on all; all must call this together.
+
+    Each machine has files of its own, and its command is typed there. Processes that differ in what they train would
+    wait for one another for ever, or train one network on images of two kinds.
+
+    Args:
+        accelerator (Accelerator): the processes.
+        facts (mapping): by name, what must be the same on all, as JSON values; :data:`ITS_OWN` are left out.
+
+    Raises:
+        InputError: a process has other facts than the main one; the message names them, and the machines.
+    """
+    found = gather_object([(socket.gethostname(), {name: facts[name] for name in facts if name not in ITS_OWN})])
+    main_host, main = found[0]
+    for number, (host, own) in enumerate(found):
+        differences = "; ".join(
+            f"{name} {_short(own.get(name))} instead of {_short(main.get(name))}"
+            for name in {**main, **own}
+            if main.get(name) != own.get(name)
+        )
+        if differences:
+            raise InputError(
+                f"process {number} on {host} has other values than the main process on {main_host}: {differences}. "
+                "Give all machines the same images, the same flags, and, to resume a run, its folder as it is now"
+            )
+
+
+def _short(value: Any) -> Any:
+    is_digest = isinstance(value, str) and len(value) == 64
+    return value[:12] if is_digest else value
 
 
 def has_batch_norm(network: nn.Module) -> bool:

@@ -22,7 +22,8 @@ from ganaug.data import LabelledImages, grids
 from ganaug.generators.base import Generator
 from ganaug.hub.config import UNRECORDED
 from ganaug.hub.folder import check_round_trip
-from ganaug.training.checkpoints import Candidate, Checkpoint, check_held_out
+from ganaug.training.checkpoints import Candidate, Checkpoint, check_held_out, run_settings
+from ganaug.training.distributed import check_same_on_all
 from ganaug.training.interruption import StoppedError, StopSignals
 from ganaug.training.monitoring import FINAL_SCORE, ROWS, Hook, RunningMeans, Watch
 from ganaug.training.recovery import Recovery
@@ -74,8 +75,8 @@ def train(
     Raises:
         InputError: the held-out images have other classes or another form than the training images, are too few, or
             are not those of the checkpoint; ``on_checkpoint`` is given, but no checkpoints are written; or, before the
-            first step, the networks' weights cannot be trained, or the generator cannot be saved in its folder and
-            loaded again.
+            first step, the processes have other images or settings, the networks' weights cannot be trained, or the
+            generator cannot be saved in its folder and loaded again.
         FloatingPointError: gradients are not finite, even after going back to the last checkpoint with half the
             learning rate.
         StoppedError: a signal ended training.
@@ -164,7 +165,11 @@ def train(
 def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch, held_out: LabelledImages | None) -> None:
     """Refuse, on all processes, what cannot be trained, saved in its folder or loaded again."""
     refusal: str | None = None
-    if trainer.accelerator.is_main_process:
+    try:
+        check_same_on_all(trainer.accelerator, run_settings(trainer))
+    except InputError as error:
+        refusal = str(error)
+    if trainer.accelerator.is_main_process and not refusal:
         try:
             trainer.check_weights()
             if folder:
@@ -204,8 +209,11 @@ def _due_after(step: int, trainer: Trainer, selection: Selection) -> _Due:
 
 
 def _load(checkpoint: Checkpoint, trainer: Trainer, selection: Selection) -> int:
-    """Restore a checkpoint; the number of steps after which it was written."""
-    state = checkpoint.state()
+    """Restore a checkpoint; the number of steps after which it was written.
+
+    The main process reads it: the run's folder need not be on a disk that all machines share.
+    """
+    [state] = broadcast_object_list([checkpoint.state() if trainer.accelerator.is_main_process else None])
     trainer.load_state(state)
     selection.load(checkpoint, state)
     return checkpoint.step
@@ -351,5 +359,5 @@ def _progress_bar(trainer: Trainer, first: int) -> Any:
         total=trainer.total_steps * trainer.images_per_step,
         unit="img",
         unit_scale=True,
-        disable=not trainer.accelerator.is_local_main_process,
+        disable=not trainer.accelerator.is_main_process,
     )

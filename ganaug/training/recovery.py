@@ -47,17 +47,17 @@ class Recovery:
             FloatingPointError: there is no checkpoint, or the run was already rolled back three times.
             LoadError: the checkpoint is damaged.
         """
-        path: Path | None = broadcast_object_list([saved])[0]
+        # Other processes may be on machines that do not see its folder.
+        whole = open_checkpoint(saved) if saved and self._trainer.accelerator.is_main_process else None
+        checkpoint: Checkpoint | None = broadcast_object_list([whole])[0]
         diagnosis = f"training diverged after {kimg:.1f} kimg: {skipped} steps in a row had infinite or NaN gradients"
-        if path is None or self.rollbacks == self.ROLLBACKS:
+        if checkpoint is None or self.rollbacks == self.ROLLBACKS:
             tried = f", even after {self.rollbacks} halvings of the learning rate" if self.rollbacks else ""
             raise FloatingPointError(f"{diagnosis}{tried}. Try a smaller learning_rate, or mixed_precision no")
-        checkpoint = open_checkpoint(path)
         self.rollbacks += 1
         self._slow_down()
-        logger.warning(
-            "%s. Back to %s, with learning rates times %g", diagnosis, path, self._trainer.learning_rate_factor
-        )
+        factor = self._trainer.learning_rate_factor
+        logger.warning("%s. Back to %s, with learning rates times %g", diagnosis, checkpoint.path, factor)
         return checkpoint
 
     def _slow_down(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from ganaug.core.defaults import usual_defaults
@@ -132,10 +133,17 @@ class Trainer(ABC):
         return DifferentiableAugmentation(tuple(operations), background, self.noise)
 
     def _place(self, network: nn.Module) -> None:
-        """Move a network to the device, in the memory format in which convolutions are fast."""
+        """Move a network to the device, in the memory format in which convolutions are fast.
+
+        Several processes start from the weights of the main one, for a machine may have other files to start from.
+        What is prepared for distributed training does so too, but later than the averages are copied.
+        """
+        network.to(self.accelerator.device)
         if self.accelerator.num_processes > 1:
             synchronise_batch_norm(network, self.accelerator.device)
-        network.to(self.accelerator.device).to(memory_format=torch.channels_last)
+            for weights in network.state_dict().values():
+                broadcast(weights)
+        network.to(memory_format=torch.channels_last)
 
     def _prepare(self, network: nn.Module) -> Any:
         """Wrap a network for distributed training and mixed precision, and compile it if that is asked for."""

@@ -12,7 +12,7 @@ import runpy
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -207,20 +207,40 @@ def run_ranks(
     count: int, *command: str, cwd: Path, expected: int = 0, timeout: float = 200, **options: Any
 ) -> list[str]:
     """As ``torchrun --nproc_per_node count *command``, by :func:`start_python`: what each rank wrote."""
+    with _shared_by(count) as common:
+        common["LOCAL_WORLD_SIZE"] = str(count)
+        ranks = [
+            start_python(*command, cwd=cwd, env={**common, "RANK": str(k), "LOCAL_RANK": str(k)}, **options)
+            for k in range(count)
+        ]
+        return _outputs(ranks, [expected] * count, timeout)
+
+
+def run_machines(folders: Sequence[Path], *command: str, expected: int = 0, timeout: float = 200) -> list[str]:
+    """As ``torchrun --nnodes --nproc_per_node 1 *command`` on machines that are in these folders, which are their
+    homes too: what each wrote.
+    """
+    with _shared_by(len(folders)) as common:
+        common |= {"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+        ranks = [
+            start_python(*command, cwd=folder, env={**common, "RANK": str(k), "HOME": str(folder)})
+            for k, folder in enumerate(folders)
+        ]
+        return _outputs(ranks, [expected] * len(folders), timeout)
+
+
+@contextmanager
+def _shared_by(count: int) -> Iterator[dict[str, str]]:
+    """The environment that torchrun gives all of so many processes; they meet as long as the block lasts."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun does; a port of its own
-    common = {
+    yield {
+        **os.environ,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
         "OMP_NUM_THREADS": "1",
     }
-    ranks = [
-        start_python(*command, cwd=cwd, env={**os.environ, **common, "RANK": str(k), "LOCAL_RANK": str(k)}, **options)
-        for k in range(count)
-    ]
-    return _outputs(ranks, [expected] * count, timeout)
 
 
 def _outputs(programs: list[Program], expected: list[int], timeout: float) -> list[str]:

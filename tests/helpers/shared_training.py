@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from helpers.killed import new_trainer
 
 def comparable(generator: Any, *, double: bool) -> Any:
     """Without dropout and noise for the discriminator, for each process draws its own, and in float64 where float32's
-    rounding would grow.
+    rounding would grow. Processes but the first come with weights of their own, which must not matter.
     """
+    for weights in generator.parameters():
+        weights.data += int(os.environ.get("RANK", "0"))
     one_pass.LEAST_TIME = 1.0  # at which there is no noise
     make_discriminator = generator.make_discriminator
 

@@ -89,6 +89,17 @@ def test_parquet_loads_with_its_features_and_all_images(generate, generator, cap
     assert np.array_equal(np.stack([np.asarray(image) for image in dataset["image"]]), drawn[:, 0].numpy())
 
 
+def test_parts_of_several_seeds_are_one_dataset_of_different_images(generate):
+    from datasets import Image, load_dataset
+
+    for seed in ("0", "1"):
+        assert generate(*SMALL, "--seed", seed, "--output_dir", f"parts/{seed}") is None
+    both = load_dataset("parquet", data_files="parts/*/data/*.parquet", split="train")
+    both = both.cast_column("image", Image(decode=False))
+    assert {(row["seed"], row["index"]) for row in both} == {(seed, k) for seed in (0, 1) for k in range(203)}
+    assert len({row["image"]["bytes"] for row in both}) == 406
+
+
 def test_npy_is_mapped_and_says_what_it_holds(generate, generator, capsys):
     assert generate(*SMALL, "--output_dir", "out", "--format", "npy", "--classes", "7", "3") is None
     assert {path.name for path in Path("out").iterdir() if path.name[0] != "."} == {

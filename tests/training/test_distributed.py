@@ -96,6 +96,10 @@ def test_the_check_for_other_machines_says_what_is_wrong(capsys):
     shown = capsys.readouterr().out
     assert shown.count("NO") == 5
     assert "flow: the same weights, averages and moments on all: NO" in shown
+    other = good | {"generator_optimizer.w.step": torch.tensor(9.0)}
+    assert check["compare_machines"]("flow", [good, good], [good, good])
+    assert not check["compare_machines"]("flow", [good, other], [good, good])
+    assert capsys.readouterr().out.splitlines()[-1].endswith("moments on 2 machines as on one, bit for bit: NO")
 
 
 @pytest.mark.slow
