@@ -99,7 +99,7 @@ def launch(args: Arguments, folder: Path, *, machines: int, processes: int) -> N
             agents.append(subprocess.Popen(words, stdout=output, stderr=output, env={**os.environ, **own}))
     codes = [agent.wait() for agent in agents]
     if any(codes):
-        said = "\n".join(log.read_text() for log in logs)
+        said = "\n".join(log.read_text(encoding="utf-8") for log in logs)
         raise InputError(f"{machines} machines of {processes} processes could not train or draw:\n{said}")
 
 
