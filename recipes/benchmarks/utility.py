@@ -28,7 +28,7 @@ from ganaug.core.text import in_points
 from ganaug.evaluation import Draw, Draws, UtilitySettings, utility
 from ganaug.evaluation.report.drawing import LINE
 from ganaug.evaluation.statistics import paired_difference
-from ganaug.evaluation.verdict import answer
+from ganaug.evaluation.verdict import answer, headline
 from ganaug.training.presets import PSEUDO_LABELLED
 
 MOST_TRIES = 50  # images drawn for one that the filter keeps
@@ -115,6 +115,7 @@ def train_and_judge(key: str, args: Arguments) -> dict[str, Any]:
         ],
         "outcome": outcome,
         "note": note,
+        "too_short": found.too_short,
         "difference": ends,
     }
 
@@ -147,7 +148,7 @@ def table(results: Results) -> str:
             f"| {found['best_without']}, {found['steps']:,} steps: {spread(scores[found['best_without']])} "
             f"| {spread(scores[found['with']])} at {found['ratio']:g} "
             f"| {in_points(gain['estimate'], gain['low'], gain['high'])} "
-            f"| {found['outcome']}{note} |"
+            f"| {headline(found['outcome'], found.get('too_short', ''))}{note} |"
         )
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from helpers.report_example import DIGITS, difference_of, example_pictures, example_report
+from helpers.report_example import DIGITS, GAINS, difference_of, example_pictures, example_report
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -233,6 +233,26 @@ def test_a_reference_that_more_steps_would_help_is_warned_of_at_both_places(html
     assert ("(with the classifier's own learning rate)" in verdicts(page)) == bool(rising)
     assert "All have the reference&#39;s learning rate, 3 times" in page
     assert "--max_steps" not in html
+
+
+@pytest.mark.parametrize("outcome", GAINS)
+def test_no_answer_stands_without_the_reservation_that_training_was_too_short(digits, outcome):
+    report = example_report({"acgan-28": outcome})
+    (found,) = report.generators
+    told = f"{outcome}, but the classifiers were trained too briefly"
+    verdict = replace(found.verdict, sentence=found.verdict.sentence.replace(outcome, told, 1))
+    report = replace(
+        report,
+        search=replace(report.search, too_short="4 times the steps bring +9.0 points"),
+        generators=(replace(found, verdict=verdict),),
+    )
+    page = render_html(report, example_pictures(digits))
+    (heading,) = re.findall(r'<h2 id="verdict-1">.*</h2>', page)
+    assert f"{told.capitalize()}</h2>" in heading
+    assert f"points: {told}." in page  # for those who do not see the figure
+    assert f'<p class="sentence">{told}' not in page
+    assert "More seeds are not needed" not in page
+    assert ("before you decide" in page) == (outcome != "cannot tell yet")
 
 
 def test_classifiers_that_were_trained_too_briefly_are_warned_of(digits):
