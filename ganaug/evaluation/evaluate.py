@@ -164,7 +164,7 @@ def evaluate(
         plan = plan_of(replace(asked, settings=plan.study.settings), draws.train_generators(draws))
         cells = plan.cells(cache_dir, processes)
 
-    with cells.one_bar():
+    with cells.one_bar(price.most_cells + price.kept):
         found = carry_out(plan, cells)
     study = found.study
     learn = partial(
