@@ -94,7 +94,7 @@ def launch(args: Arguments, folder: Path, *, machines: int, processes: int) -> N
         command = ["-m", "torch.distributed.run", *meet, "--nproc_per_node", processes, __file__, "--worker", folder]
         command += ["--batch", args.batch // (machines * processes), "--systems", *args.systems]
         own = {"CUDA_VISIBLE_DEVICES": str(rank)} if machines > 1 and torch.cuda.is_available() else {}
-        with log.open("w") as output:
+        with log.open("w", encoding="utf-8") as output:
             words = [sys.executable, *map(str, command)]
             agents.append(subprocess.Popen(words, stdout=output, stderr=output, env={**os.environ, **own}))
     codes = [agent.wait() for agent in agents]

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.core.integers import positive_int
+from ganaug.data import joined
 from ganaug.evaluation import Draw, Draws, draw_images, kind_of_draws, shared_by_draws
-from ganaug.training.again import recipe_of, train_again, trained_before, trained_on
+from ganaug.evaluation.draws import is_subset
+from ganaug.training.again import recipe_of, saw, train_again, trained_before, trained_on
 
 
 def make_draws(
@@ -25,7 +27,8 @@ def make_draws(
 
     That takes long, so it is left to :attr:`Draws.train_generators`, but for those that an earlier call has trained.
     The given images are draw 0, on which reference and ratio are chosen; the draws that are judged are others, from 1.
-    A generator that was trained on other images is the same in all of them.
+    A generator that was trained on other images is the same in all of them. One that saw these and others, and cannot
+    be trained again, is refused: it would bring images into the draws that they do not have.
 
     Args:
         count (int): number of draws; with 1, the given images and generators are judged alone.
@@ -39,18 +42,18 @@ def make_draws(
         stopped or failed, and OSError if a folder cannot be written to or the disk is full.
 
     Raises:
-        InputError: ``count`` is not a positive int, or a generator cannot be trained again.
+        InputError: ``count`` is not a positive int, or a generator that saw the images cannot be trained again.
     """
     if positive_int("draws", count) == 1:
         return None
     print(f"draws: {count} {kind_of_draws(train, extra)}")
-    own = {name: generator for name, generator in generators.items() if _trained_again(name, generator, train)}
+    own = {name: generator for name, generator in generators.items() if _trained_again(name, generator, train, extra)}
     for name, generator in generators.items():
         if name in own:
             minutes = generator.info["training"]["seconds"] / 60
             print(f"{name} is trained again on each of them; it took {minutes:.1f} minutes")
         else:
-            print(f"{name} was not trained on just these images, so it is the same in all draws")
+            print(f"{name} was trained on other images, as far as it says, so it is the same in all draws")
 
     kept, seconds = True, 0.0
     draws = []
@@ -87,16 +90,24 @@ def _seed(generator: Generator, draw: int) -> int:
     return int(generator.info["training"]["seed"] + draw) % 2**32
 
 
-def _trained_again(name: str, generator: Generator, images: LabelledImages) -> bool:
+def _trained_again(name: str, generator: Generator, images: LabelledImages, extra: LabelledImages | None) -> bool:
     """Whether the generator is trained anew on each draw.
 
     Raises:
         InputError: it should be, and cannot.
     """
     try:
-        if not trained_on(generator, images):
-            return False
-        recipe_of(generator)
+        if trained_on(generator, images):
+            recipe_of(generator)
+            return True
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    return True
+    # Where draws are subsets of images that it saw all of, it knows as much of each draw as of the images given.
+    knows_all = extra is not None and is_subset(images, extra) and saw(generator, joined(images, extra), least=1.0)
+    if saw(generator, images) and not knows_all:
+        raise InputError(
+            f"{name} saw the images of {images.name} in its training, and others. If it were the same in all draws, "
+            "it would know images that a draw does not have; and on a draw alone it cannot be trained again. Instead, "
+            "judge it as it is, on one draw of the images: --draws 1"
+        )
+    return False

@@ -38,6 +38,7 @@ from ganaug.evaluation.report.files import add_verdicts
 from ganaug.evaluation.verdict import repeats_that_tell
 from ganaug.hub.missing import RUNS
 from ganaug.training import expected_utility
+from ganaug.training.again import saw
 from ganaug.training.presets import OTHERS, SAME
 
 
@@ -56,7 +57,8 @@ class EvaluateArguments:
         classifier_frozen: Train only the last layer of the pre-trained model.
         inception_weights: File with the weights of the Inception network, for FID and KID, or download.
         draws: How many draws of your images the judged classifiers are spread over. A generator that was trained on
-            just these images is trained again on each draw. With 1, images and generators are judged as they are.
+            just these images is trained again on each draw; one that saw them and others, as adapted ones have, is
+            refused. With 1, images and generators are judged as they are.
         leave_out_copies: Leave out held-out images that a classifier or a generator was trained on, however many; by
             default one percent of them or more is refused.
         output_dir: Folder for the report; by default evaluation in the folder of the generator, or
@@ -178,8 +180,10 @@ def open_splits(
 
 def kind_of(generator: Generator, train: LabelledImages) -> str:
     """What a generator was trained on, as far as it says, and what was measured with generators like it."""
-    own = generator.seen_images is not None and torch.equal(generator.seen_images, train.image_hashes.unique())
-    trained_on = "trained on these images" if own else "trained on other images than these, as far as it says"
+    own, trained_on = saw(generator, train), "trained on other images than these, as far as it says"
+    if own and generator.seen_images is not None:
+        just_these = torch.equal(generator.seen_images, train.image_hashes.unique())
+        trained_on = f"trained on these images{'' if just_these else ', and on others'}"
     return f"{trained_on}. {expected_utility(train.distinct_counts, generator_from=SAME if own else OTHERS)}"
 
 

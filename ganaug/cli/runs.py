@@ -47,8 +47,9 @@ from ganaug.training import (
 from ganaug.training.adversarial import AdversarialTrainer
 from ganaug.training.checkpoints import check_held_out
 from ganaug.training.distributed import check_same_on_all
+from ganaug.training.models import model_of
 from ganaug.training.preflight import Preflight, cost, cost_of
-from ganaug.training.presets import Preset, in_kimg, models_with_presets, seconds_to_time, time_training
+from ganaug.training.presets import QUICK, Preset, in_kimg, models_with_presets, seconds_to_time, time_training
 from ganaug.training.run_folder import read_settings
 from ganaug.training.run_page import write_run_page
 
@@ -102,7 +103,8 @@ def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
     Global random states are set by the flags' seed, so that the networks made next start alike each time.
 
     Raises:
-        InputError: the model has no use for an option or a setting, or init_from is a generator of another form.
+        InputError: the model has no use for an option or a setting, or init_from is a generator of another form or
+            of another model than the user asked for.
     """
     set_seed(args.training.seed)
     model, options = MODELS[args.model], args.network_options()
@@ -120,6 +122,14 @@ def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
     if args.init_from is None:
         return model.make_generator(images, **options)
     trained = Generator.from_pretrained(args.init_from)
+    found = model_of(trained)
+    # Models that differ in options alone: those of the trained network would silently go before what was asked for.
+    if "model" in args.given and found not in (None, args.model) and MODELS[found].generator is model.generator:
+        raise InputError(
+            f"--model asks for {args.model}, and {args.init_from} is of {found} ({_options(trained)}), which stays "
+            f"what it is when it is trained further. Give --model {found} to go on with it, or leave out --init_from "
+            f"to train {args.model}"
+        )
     if isinstance(trained, model.generator) or issubclass(model.generator, type(trained)):
         taken = signature(model.generator).parameters
         known = {name: value for name, value in trained.network_options().items() if name in taken}
@@ -127,6 +137,19 @@ def new_generator(args: TrainingArguments, images: LabelledImages) -> Generator:
     generator = model.make_generator(images, **options)
     init_from(generator, trained)
     return generator
+
+
+def _options(generator: Generator) -> str:
+    """A network's options, in words."""
+    return ", ".join(f"{FLAGS.get(name, name)} {value}" for name, value in generator.network_options().items())
+
+
+def _asked_for(args: TrainingArguments) -> str | None:
+    """The model that the flags name, or else that of the flow they start from; None to choose one for the images."""
+    if args.model != "auto":
+        return args.model
+    found = args.init_from and model_of(Generator.from_pretrained(args.init_from))
+    return found if found and MODELS[found].generator is MODELS[QUICK].generator else None
 
 
 def with_choices(
@@ -148,7 +171,7 @@ def with_choices(
         new_trainer (callable): makes a trainer of the flags' model, of which a few steps are timed.
     """
 
-    asked = None if args.model == "auto" else args.model
+    asked = _asked_for(args)
     if asked and asked not in models_with_presets():
         chosen, takes = within_budget(args, partial(new_trainer, args, images, accelerator))
         model = f"{asked}, as you asked, for {in_kimg(chosen.training.total_kimg)}"

@@ -299,8 +299,9 @@ def with_saved_flags(args: Arguments, checkpoint: Checkpoint | None) -> Argument
     """The flags that a run was started with, under those that the user gave now; of a new run, the same.
 
     Raises:
-        InputError: the run is of a model that this command does not train, its images are not where they were, or its
-            settings are missing or damaged and no model is given.
+        InputError: the run is of a model that this command does not train, it started from another generator than
+            init_from, its images are not where they were, or its settings are missing or damaged and no model is
+            given.
     """
     choice = getattr(args, args.CHOICE)
     if checkpoint is None:
@@ -312,6 +313,8 @@ def with_saved_flags(args: Arguments, checkpoint: Checkpoint | None) -> Argument
         return _under_flags_of(begun, args) or args
     found = _under_flags_of(checkpoint.run, args)
     if found is not None:
+        if isinstance(args, TrainingArguments) and "init_from" in args.given:
+            _check_same_start(args.init_from, (read_settings(checkpoint.run) or {}).get("init_from"), checkpoint.run)
         return found
     if choice in ("auto", None):
         raise InputError(
@@ -320,7 +323,7 @@ def with_saved_flags(args: Arguments, checkpoint: Checkpoint | None) -> Argument
         )
     kept = Progress.of(checkpoint).settings
     training = TrainingSettings(**{field.name: kept[field.name] for field in fields(TrainingSettings)})
-    return replace(with_defaults(args, training=training), budget_minutes=None)
+    return _without_budget(with_defaults(args, training=training))
 
 
 def _under_flags_of(run: Path, args: Arguments) -> Arguments | None:
@@ -353,8 +356,30 @@ def _under(saved: dict[str, Any], args: Arguments, run: Path) -> Arguments:
         for part, cls in nested.items()
         if hasattr(args, part)
     }
-    args = with_defaults(args, training=training, **parts, **values)
-    return replace(args, budget_minutes=None)  # total_kimg was already fitted to it when the run started
+    if getattr(args, args.CHOICE) == "auto":  # which the run has chosen for
+        args = replace(args, given=args.given - {args.CHOICE})
+    return _without_budget(with_defaults(args, training=training, **parts, **values))
+
+
+def _check_same_start(asked: str | None, saved: str | None, run: Path) -> None:
+    """Refuse another generator to start from than the run had; where that has been moved, it may be given anew."""
+    moved = saved is not None and asked is not None and not Path(saved).exists() and Path(asked).exists()
+    if asked == saved or moved or (asked and saved and Path(asked).absolute() == Path(saved)):
+        return
+    raise InputError(
+        f"{run} started from {saved or 'random weights'}, and goes on with what it learned since: --init_from "
+        f"{asked} would change nothing. Leave it out, or start another run from that generator"
+    )
+
+
+def _without_budget(args: Arguments) -> Arguments:
+    """The flags of a run that goes on: its length was fitted to a budget when it started."""
+    if args.budget_minutes is not None:
+        print(
+            f"budget_minutes is left out: the run goes on to its end, at {args.training.total_kimg:g} kimg. To change "
+            "that, give --total_kimg with --override"
+        )
+    return replace(args, budget_minutes=None)
 
 
 def check_hub_flags(args: RunArguments) -> None:

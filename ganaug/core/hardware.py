@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import logging
 import math
 import os
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import psutil
 import torch
@@ -20,6 +22,8 @@ from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 from ganaug.core.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 _CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # names of the capability on x86 and ARM
 
@@ -44,11 +48,13 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 class LateChecks:
     """What must hold of values that a device computes, looked at once they are there, so that the CPU never waits.
 
-    On a CPU that is at once. Elsewhere an error comes with a later call.
+    On a CPU that is at once. Elsewhere an error comes with a later call, and one of the last calls, after which there
+    is none, is logged when these checks are no longer used: at the end of the process, if not before.
     """
 
     def __init__(self) -> None:
         self._open: deque[tuple[Tensor, torch.Event, Callable[[], Exception]]] = deque()
+        finalize(self, _tell_of_the_last, self._open, os.getpid())
 
     def expect(self, holds: Tensor, error: Callable[[], Exception]) -> None:
         """Raise what ``error`` returns if ``holds``, bool (), is False, or if it was so in an earlier call."""
@@ -69,6 +75,17 @@ class LateChecks:
 
     def __reduce__(self) -> tuple[type[LateChecks], tuple[()]]:
         return LateChecks, ()
+
+
+def _tell_of_the_last(left: deque[tuple[Tensor, torch.Event, Callable[[], Exception]]], process: int) -> None:
+    """Log the first error among checks that no later call has looked at."""
+    if os.getpid() != process:  # a fork, which cannot ask the device
+        return
+    for here, event, late in left:
+        event.synchronize()
+        if not here:
+            logger.error("%s", late())
+            return
 
 
 def has_bf16(device: torch.device) -> bool:

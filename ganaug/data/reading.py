@@ -1,7 +1,8 @@
 """Images of any kind as uint8 pixels: in memory, or, if they are many, in a file that is written once.
 
 The file is in ``~/.cache/ganaug/images`` and is found again by what the images were decoded from and how. Where that
-is not known beforehand, as of the items of a dataset object, they are decoded again, and equal images make one file.
+is not known beforehand, as of the items of a dataset object, they are decoded again, and equal images make one file. A
+file that nobody has opened for a month is removed when another is written.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
+import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,6 +49,7 @@ from ganaug.data.stored import HASHES, IMAGES, Pixels, StoredImages, at_a_time, 
 logger = logging.getLogger(__name__)
 
 MOST_IN_MEMORY = 2**30  # bytes of pixels, counted as if images were in colour unless they are to be grey
+UNUSED = 30  # days after which images that nobody has opened are removed
 KEPT, INDEX = "kept.npy", "index.json"  # beside images and hashes
 _VERSION = 1  # of the rule by which images are decoded, and of the files
 _WHAT = "the decoded images"
@@ -116,6 +120,7 @@ def _from_file(unread: UnreadImages, conversion: Conversion, headers: Headers) -
     folder, name = user_cache() / "images", _name_of(unread, conversion)
 
     def build(path: Path) -> None:
+        _remove_unused(folder)
         _decode_into(path, unread, conversion, headers if headers.sizes else read_headers(unread, conversion))
 
     if name is not None:
@@ -123,10 +128,28 @@ def _from_file(unread: UnreadImages, conversion: Conversion, headers: Headers) -
     else:
         place = _built_by_content(folder, build)
     index, _, kept = _opened(place)
+    with suppress(OSError):  # it may be another user's
+        os.utime(place / INDEX)
     headers.failures.update({int(i): ValueError(why) for i, why in index["failures"].items()})
     headers.transparent.update(index["transparent"])
     part = part_in(place, index["shape"][1:], advice=f"Remove {place}, and the images are decoded again")
     return StoredImages([part]), kept
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove images that nobody has opened for :data:`UNUSED` days, which makes room for others.
+
+    Who has them open goes on reading them: a removed file stays until it is closed. Windows does not remove one that
+    is open.
+    """
+    for index in folder.glob(f"[!.]*/{INDEX}"):
+        with suppress(OSError):
+            # Most systems note once a day, too, that a file is read: a process may have opened it long ago.
+            used = max(index.stat().st_mtime, index.with_name(IMAGES).stat().st_atime)
+            days = (time.time() - used) / 86400
+            if days > UNUSED:
+                remove(index.parent)
+                logger.warning("%s is removed: nobody has opened it for %d days", index.parent, days)
 
 
 def _name_of(unread: UnreadImages, conversion: Conversion) -> str | None:
@@ -154,7 +177,10 @@ def _decode_into(folder: Path, unread: UnreadImages, conversion: Conversion, hea
             f"has room for {in_gibibytes(free)}. Give a smaller resolution (--resolution), or set XDG_CACHE_HOME to a "
             "folder with more room"
         )
-    logger.warning("%s images are decoded into %s (%s)", f"{count:,}", folder.parent, in_gibibytes(size))
+    logger.warning(
+        "%s images are decoded into %s (%s), where what nobody opens for %d days is removed when others are decoded",
+        f"{count:,}", folder.parent, in_gibibytes(size), UNUSED,
+    )  # fmt: skip
     kept = np.empty(count, np.int64)
     piece = torch.empty(at_a_time(form.shape), *form.shape, dtype=torch.uint8)
     done = waiting = 0

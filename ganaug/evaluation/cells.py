@@ -193,11 +193,19 @@ class Cells:
         return found
 
     @contextmanager
-    def one_bar(self) -> Iterator[None]:
-        """A context whose rounds share a progress bar, the total of which grows with each."""
-        with tqdm(total=0, unit="classifier", smoothing=0.05) as self._bar:
+    def one_bar(self, most: int | None = None) -> Iterator[None]:
+        """A context whose rounds share a progress bar.
+
+        Args:
+            most (int, optional): about how many cells all rounds have, if there are as many as there may be. Default:
+                not known, so the bar counts them and shows no share
+        """
+        with tqdm(total=most, unit="classifier", smoothing=0.05) as self._bar:
             try:
                 yield
+                if most is not None:  # the rounds ended earlier
+                    self._bar.total = self._bar.n
+                    self._bar.refresh()
             finally:
                 self._bar = None
 
@@ -205,10 +213,11 @@ class Cells:
     def _shown(self, title: str, jobs: int, *, done: int) -> Iterator[Any]:
         """The progress bar with a round more."""
         if self._bar is None:
-            with self.one_bar(), self._shown(title, jobs, done=done) as bar:
+            with self.one_bar(jobs), self._shown(title, jobs, done=done) as bar:
                 yield bar
             return
-        self._bar.total += jobs
+        if self._bar.total is not None:
+            self._bar.total = max(self._bar.total, self._bar.n + jobs)
         self._bar.initial += done  # which says nothing about the pace
         self._bar.n += done
         describe(self._bar, title)

@@ -91,7 +91,7 @@ def draw_images(
     Source: Efron 1979, "Bootstrap methods: another look at the jackknife"; here within each class.
     """
     draw = positive_int("draw", draw)
-    subset = _is_subset(train, extra)
+    subset = is_subset(train, extra)
     pool = joined(train, extra) if subset and extra is not None else train
     picked = []
     for k, count in enumerate(train.class_counts):
@@ -110,7 +110,7 @@ def draw_images(
 
 def kind_of_draws(train: LabelledImages, extra: LabelledImages | None) -> str:
     """What :func:`draw_images` draws, in words, such as "random subsets of the 6,000 images"."""
-    if _is_subset(train, extra):
+    if is_subset(train, extra):
         return f"random subsets of the {len(train) + len(extra or ()):,} images"
     return f"bootstrap samples of the {len(train):,} images, with about 63 % of them in each"
 
@@ -122,12 +122,12 @@ def shared_by_draws(train: LabelledImages, extra: LabelledImages | None) -> floa
     images vary by 1/n - 1/P around the mean of all, which itself varies by 1/P, both times the variance between images
     (sampling without replacement): the ratio is n / (P - n), and the largest of the classes' is returned.
     """
-    if not _is_subset(train, extra) or extra is None:
+    if not is_subset(train, extra) or extra is None:
         return 1.0
     return max(count / more for count, more in zip(train.class_counts, extra.class_counts, strict=True) if count)
 
 
-def _is_subset(train: LabelledImages, extra: LabelledImages | None) -> bool:
+def is_subset(train: LabelledImages, extra: LabelledImages | None) -> bool:
     """Whether there are enough images to draw from without replacement."""
     if extra is None:
         return False

@@ -26,7 +26,7 @@ from ganaug.evaluation.leakage import LeakageCheck, LeftOut, able_to_judge, chec
 from ganaug.evaluation.memorization import Memorization, closest_pairs_picture, memorization
 from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.evaluation.plan import LEAST_HELD_OUT, MOST_JUDGED, plan_of
-from ganaug.evaluation.price import Price, price_of, within_budget
+from ganaug.evaluation.price import Price, given_up, nothing_left_out, price_of, within_budget
 from ganaug.evaluation.study import Study, UtilitySettings
 from ganaug.evaluation.timings import time_parts
 from ganaug.evaluation.utility import Utility, carry_out
@@ -68,6 +68,8 @@ class Evaluation:
         left_out (LeftOut): held-out images that were left out because they are copies.
         seconds (float): that this call took; classifiers that an earlier one had trained are not in it.
         price (Price): what it was estimated to take, before it started.
+        given_up (tuple of str): what was left out of what was asked for, or is usual, and what that costs, a sentence
+            each.
     """
 
     utility: Utility
@@ -76,6 +78,7 @@ class Evaluation:
     left_out: LeftOut
     seconds: float
     price: Price
+    given_up: tuple[str, ...]
 
 
 @usual_defaults()
@@ -161,7 +164,7 @@ def evaluate(
         plan = plan_of(replace(asked, settings=plan.study.settings), draws.train_generators(draws))
         cells = plan.cells(cache_dir, processes)
 
-    with cells.one_bar():
+    with cells.one_bar(price.most_cells + price.kept):
         found = carry_out(plan, cells)
     study = found.study
     learn = partial(
@@ -179,7 +182,9 @@ def evaluate(
         judges = [cast(SmallCNN, learn(images)) for images in (train, joined(train, study.held_out))]
         for name in generators:
             judged[name] = _judge(name, found, standard, judges, inception_weights, bar)
-    return Evaluation(found, judged, leakage, left_out, time.monotonic() - started, price)
+    # Flags leave out as much as a budget does: to go on after one, the command is given what it had left out as flags.
+    less = tuple(given_up(nothing_left_out(asked.settings), study.settings))
+    return Evaluation(found, judged, leakage, left_out, time.monotonic() - started, price, less)
 
 
 def _further(extra: LabelledImages | None, *others: LabelledImages) -> LabelledImages | None:

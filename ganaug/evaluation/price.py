@@ -346,7 +346,7 @@ def within_budget(
             again = replace(chosen, **left_out)
             if (more := price(again)).most_minutes <= minutes:
                 chosen, found = again, more
-    return chosen, replace(found, given_up=tuple(_given_up(before, chosen)), full_half_width=whole.half_width)
+    return chosen, replace(found, given_up=tuple(given_up(before, chosen)), full_half_width=whole.half_width)
 
 
 def _up(minutes: float) -> str:
@@ -400,7 +400,20 @@ def _without(kind: Searched, settings: UtilitySettings) -> UtilitySettings:
     return replace(settings, augmentations=rest or settings.augmentations)
 
 
-def _given_up(before: UtilitySettings, after: UtilitySettings) -> Iterator[str]:
+def nothing_left_out(asked: UtilitySettings) -> UtilitySettings:
+    """Settings with all that was asked for, and all that is usual."""
+    usual = UtilitySettings()
+    return replace(
+        asked,
+        seeds=max(asked.seeds, usual.seeds),
+        max_steps=max(asked.max_steps, usual.max_steps),
+        augmentations=tuple(dict.fromkeys([*asked.augmentations, *usual.augmentations])),
+        ratios=tuple(dict.fromkeys([*asked.ratios, *usual.ratios])),
+        learning_curve=True,
+    )
+
+
+def given_up(before: UtilitySettings, after: UtilitySettings) -> Iterator[str]:
     """What is left out, and what that costs, in words."""
     if before.learning_curve and not after.learning_curve:
         yield "There is no learning curve, so a gain is not told in real images"

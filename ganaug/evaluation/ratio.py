@@ -131,7 +131,7 @@ def choose_ratio(
         in_minutes(tally.seconds / 60, tally.seconds / 60),
     )
 
-    with cells.one_bar():
+    with cells.one_bar(tally.trained + tally.kept):
         return judged_ratio(study, len(choosing), cells)
 
 

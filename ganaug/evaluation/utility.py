@@ -23,7 +23,7 @@ from ganaug.evaluation.plan import SIDELINES, Plan, plan_of, waits
 from ganaug.evaluation.search import Trial, best_of, choose_ratios, scorer, search_reference, whole
 from ganaug.evaluation.statistics import Difference, calibration_error, macro_f1, paired_difference, recalls
 from ganaug.evaluation.study import Arm, Study, UtilitySettings
-from ganaug.evaluation.verdict import Outcome, answer, in_words
+from ganaug.evaluation.verdict import Outcome, answer, headline, in_words
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
 
@@ -178,9 +178,7 @@ class Utility:
             return ""
         times = self.longer.arm.steps // self.reference.arm.steps
         gain = in_words(cast(Difference, self.longer.difference))
-        return (
-            f"the classifiers were trained too briefly: without generated images, {times} times the steps bring {gain}"
-        )
+        return f"without generated images, {times} times the steps bring {gain}"
 
 
 @usual_defaults()
@@ -385,7 +383,7 @@ def _verdict(found: Utility, arm: Arm) -> Verdict:
         test_images=len(found.test),
     )
     worth = found.curve.worth(difference, len(study.train))
-    parts = [f"{outcome}: {in_words(difference)} at ratio {arm.ratio:g}"]
+    parts = [f"{headline(outcome, found.too_short)}: {in_words(difference)} at ratio {arm.ratio:g}"]
     if worth and outcome in ("helps", "hurts"):
         parts.append(in_images(worth))
     if study.filter_name:

@@ -35,6 +35,16 @@ def outcome_of(difference: Difference, margin: float) -> Outcome:
     return "no worthwhile effect" if within(difference, margin) else "cannot tell yet"
 
 
+def headline(outcome: str, too_short: str) -> str:
+    """An answer as it is told, never without the reservation that it may not hold for longer training.
+
+    Args:
+        outcome (str): the answer.
+        too_short (str): what longer training brings; empty if it brings no more than chance.
+    """
+    return f"{outcome}, but the classifiers were trained too briefly" if too_short else outcome
+
+
 def within(difference: Difference, margin: float) -> bool:
     """Whether the 90 % interval lies within the margin, in points: an effect, real or not, that is too small."""
     low, high = difference.interval(0.9)

@@ -106,6 +106,9 @@ class GANMix(nn.Module):
             ValueError: labels are out of range; the generator's images, or what ``fake_transform`` makes of them, do
                 not fit into the batch; or a float batch without ``fake_transform`` has values outside [0, 1].
             StarvedFilterError: ``accept`` refused ``max_tries`` images for an item.
+
+        On a GPU, where values of images are looked at once it has computed them, an error about them comes with a
+        later batch; that of a last batch is logged when the module is dropped, or at the end of the program.
         """
         if not self.training:
             return images, labels

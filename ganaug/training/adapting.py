@@ -23,7 +23,7 @@ from ganaug.data import LabelledImages
 from ganaug.generators import FlowGenerator, Generator
 from ganaug.hub.config import Ancestor, ancestors, facts_of
 from ganaug.hub.registry import Origin
-from ganaug.training.flow_trainer import TEACHER_STEPS, FlowTrainer
+from ganaug.training.flow_trainer import TEACHER_STEPS, FlowTrainer, distils
 from ganaug.training.init_from import inherit
 from ganaug.training.losses import Monitors
 from ganaug.training.presets import QUICK, in_kimg, is_imbalanced, preset_settings
@@ -138,7 +138,7 @@ def check_adaptable(source: Generator, images: LabelledImages) -> FlowGenerator:
             f"only a flow can be adapted to other classes, and this generator is of {source.architecture}. Adapt a "
             "flow, which ganaug train makes by default, or train this one further with init_from"
         )
-    if source.steps < TEACHER_STEPS:
+    if distils(source.steps):
         raise InputError(
             f"this {source.architecture} was taught to draw in {source.steps} of its {TEACHER_STEPS} passes, and has "
             f"forgotten the others. Adapt a flow of {TEACHER_STEPS} passes, such as the one that it began as"

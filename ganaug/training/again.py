@@ -13,6 +13,7 @@ from ganaug.core.errors import InputError
 from ganaug.core.files import user_cache
 from ganaug.core.text import in_short
 from ganaug.data import LabelledImages
+from ganaug.evaluation.leakage import ACCIDENTAL
 from ganaug.generators import FlowGenerator, Generator
 from ganaug.training.losses import GANObjective
 from ganaug.training.models import MODELS
@@ -54,6 +55,17 @@ def trained_on(generator: Any, images: LabelledImages) -> bool:
             "images: --draws 1"
         )
     return False
+
+
+def saw(generator: Any, images: LabelledImages, *, least: float = ACCIDENTAL) -> bool:
+    """Whether a generator is known to have seen these images in its training, or in that of what it started from.
+
+    Args:
+        generator, images: as for :func:`trained_on`.
+        least (float): share of the images that it must have seen. Default: more than accident
+    """
+    seen = generator.seen_images if isinstance(generator, Generator) else None
+    return seen is not None and torch.isin(images.image_hashes, seen).double().mean().item() >= least
 
 
 def recipe_of(generator: Generator) -> Recipe:

@@ -31,6 +31,11 @@ TEACHER_STEPS = 8
 REUSED = 5  # times that each triple is used in distillation, roughly
 
 
+def distils(steps: int) -> bool:
+    """Whether a flow of so many steps learns to take so few, in phases after the first."""
+    return steps < TEACHER_STEPS
+
+
 class FlowTrainer(Trainer):
     """A generator that learns the velocity from noise to images, and then, if it shall take few steps, to take them.
 
@@ -116,7 +121,7 @@ class FlowTrainer(Trainer):
     @property
     def _distils(self) -> bool:
         """Whether the generator learns to take few steps."""
-        return cast(FlowGenerator, self.bare_generator).steps < TEACHER_STEPS
+        return distils(cast(FlowGenerator, self.bare_generator).steps)
 
     def _divided(self) -> tuple[Phase, ...]:
         """All steps, divided among the class's phases."""

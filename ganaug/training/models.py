@@ -181,6 +181,19 @@ MODELS = CLASSIC_MODELS | {
 }
 
 
+def model_of(generator: Generator) -> str | None:
+    """Name of the model that a generator is of, by its class and network options; None if its class is of no model."""
+    options = generator.network_options()
+    names = [
+        name
+        for name, model in MODELS.items()
+        if type(generator) is model.generator
+        and generator.conditional == model.conditional
+        and model.network.items() <= options.items()
+    ]
+    return max(names, key=lambda name: len(MODELS[name].network), default=None)
+
+
 @usual_defaults()
 def make_trainer(
     generator: Generator,

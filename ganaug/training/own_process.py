@@ -45,7 +45,7 @@ from ganaug.hub.registry import Origin, registered_generators
 from ganaug.training.adapting import AdaptingTrainer, history_of
 from ganaug.training.distributed import start_accelerator
 from ganaug.training.fit import fit, train_to_the_end
-from ganaug.training.flow_trainer import TEACHER_STEPS
+from ganaug.training.flow_trainer import distils
 from ganaug.training.interruption import StoppedError
 from ganaug.training.losses import GANObjective
 from ganaug.training.models import MODELS, make_trainer
@@ -96,7 +96,7 @@ class Recipe:
     def has_later_phases(self) -> bool:
         """Whether its training has phases after the first, which take more memory and more time for an image."""
         flow = issubclass(registered_generators()[self.architecture], FlowGenerator)
-        return flow and int(self.network.get("steps", 1)) < TEACHER_STEPS
+        return flow and distils(int(self.network.get("steps", 1)))
 
     @classmethod
     def of(cls, preset: Preset, images: LabelledImages) -> Recipe:

@@ -41,7 +41,7 @@ from ganaug.evaluation import (
 )
 from ganaug.evaluation.report.drawing import LINE
 from ganaug.evaluation.statistics import balanced_accuracy, paired_difference
-from ganaug.evaluation.verdict import answer
+from ganaug.evaluation.verdict import answer, headline
 from ganaug.training.presets import PSEUDO_LABELLED
 
 MOST_TRIES = 50  # images drawn for one that the filter keeps
@@ -138,6 +138,7 @@ def train_and_judge(key: str, args: Arguments) -> dict[str, Any]:
         ],
         "outcome": outcome,
         "note": note,
+        "too_short": found.too_short,
         "difference": ends,
     }
 
@@ -191,7 +192,7 @@ def table(results: Results) -> str:
             f"| {found['best_without']}, {found['steps']:,} steps: {spread(scores[found['best_without']])} "
             f"| {spread(scores[found['with']])} at {found['ratio']:g} "
             f"| {in_points(gain['estimate'], gain['low'], gain['high'])} "
-            f"| {found['outcome']}{note} |"
+            f"| {headline(found['outcome'], found.get('too_short', ''))}{note} |"
         )
     return "\n".join(lines)
 

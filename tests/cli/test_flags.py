@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import is_dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from helpers.programs import REPOSITORY, as_a_program
 from helpers.programs import run as run_program
 
+from ganaug import InputError
 from ganaug.cli import COMMANDS, main
 from ganaug.cli.adapt import AdaptArguments, parse_adapting
 from ganaug.cli.check import CheckArguments
@@ -85,6 +87,25 @@ def test_a_run_of_0_1_goes_on_with_its_flags_and_with_those_given_now(old_run):
     assert (args.data.dataset_name, args.data.images_per_class) == ("sklearn:digits", 50)
     assert with_saved_flags(parsed("--images_per_class", "9"), old_run).data.images_per_class == 9
     assert with_saved_flags(parsed("--model", "sngan"), old_run).model == "sngan"  # to be refused by its networks
+
+
+def test_what_would_change_nothing_in_a_run_that_goes_on_is_refused_or_told(old_run, tmp_path, capsys):
+    assert with_saved_flags(parsed("--model", "auto"), old_run).model == "flow"
+    with_saved_flags(parsed("--budget_minutes", "3", "--total_kimg", "200"), old_run)
+    assert "budget_minutes is left out: the run goes on to its end, at 200 kimg" in capsys.readouterr().out
+    with pytest.raises(InputError, match="started from random weights.*--init_from elsewhere would change nothing"):
+        with_saved_flags(parsed("--init_from", "elsewhere"), old_run)
+    # Of a run that did start from a generator, the same one may be given again, also where it is now.
+    file = old_run.run / "training" / "settings.json"
+    (tmp_path / "moved").mkdir()
+    for start, given, refused in (
+        (tmp_path / "old", tmp_path / "moved", False),
+        (tmp_path / "moved", tmp_path / "run", True),
+        (tmp_path / "moved", tmp_path / "moved", False),
+    ):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "init_from": str(start)}))
+        with pytest.raises(InputError, match=r"started from .*moved") if refused else nullcontext():
+            assert with_saved_flags(parsed("--init_from", str(given)), old_run).init_from == str(given)
 
 
 def test_a_run_of_another_recipes_model_is_refused_with_the_command_that_goes_on(in_process, old_run, monkeypatch):

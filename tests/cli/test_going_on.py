@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -74,7 +75,9 @@ def test_classifiers_that_were_trained_too_briefly_are_trained_for_longer_first(
         plan = plan_of(replace(study, generators={"it": generator}, settings=settings))
         found = carry_out(plan, MadeUpCells(longer_pays_when_judged))
         assert found.reference.arm.steps == 60
-        assert "4 times the steps bring" in found.too_short
+        (verdict,) = found.verdicts.values()
+        told = rf"{verdict.outcome}, but the classifiers were trained too briefly: .*; without generated .* 4 times"
+        assert re.match(told, verdict.sentence)
         again = arguments(*how_to_go_on(arguments(), found).splitlines()[-1].split())
         assert again.settings == replace(settings, **{changed: 240})
 

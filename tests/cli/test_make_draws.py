@@ -17,9 +17,11 @@ from helpers.programs import as_a_program
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.cli import draws as draws_module
 from ganaug.cli.draws import make_draws
+from ganaug.cli.evaluate import kind_of
 from ganaug.evaluation.draws import Draw
-from ganaug.training import MODELS, GANObjective, TrainingSettings, fit
+from ganaug.training import MODELS, AdaptingTrainer, GANObjective, TrainingSettings, fit
 from ganaug.training.again import recipe_of, trained_on
+from ganaug.training.fit import train_to_the_end
 
 QUICK = TrainingSettings(total_kimg=0.032, train_batch_size=16, mixed_precision="no", cpu_threads=1, seed=2**32 - 1)
 DATA = small_images()
@@ -68,7 +70,7 @@ def test_generators_of_these_images_are_trained_on_each_draw(own, tmp_path, caps
     said = capsys.readouterr().out
     assert re.sub(r"in \d+\.\d minutes", "in some minutes", said).splitlines() == [
         "draws: 2 random subsets of the 360 images",
-        "published was not trained on just these images, so it is the same in all draws",
+        "published was trained on other images, as far as it says, so it is the same in all draws",
         "own is trained again on each of them; it took 0.0 minutes",
         "draw 1 of 2: own was trained on it in some minutes",
         "draw 2 of 2: own was trained on it in some minutes",
@@ -105,3 +107,38 @@ def test_what_is_refused_is_refused_before_anything_is_trained(own, tmp_path):
     with pytest.raises(InputError, match="draws must be a positive int"):
         make_draws(0, DATA, None, {}, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    """A generator of other classes that was adapted to DATA."""
+    with as_a_program():
+        others = replace(small_images(seed=1), classes=("x", "y", "z"))
+        source = MODELS["flow"].make_generator(others, width=16)
+        source.seen_images = others.image_hashes.unique()
+        settings = replace(QUICK, seed=1)
+        folder = tmp_path_factory.mktemp("run") / "adapted"
+        return train_to_the_end(lambda *given: AdaptingTrainer(source, DATA, *given), settings, folder)
+
+
+def test_what_saw_the_images_and_others_is_not_taken_for_one_that_knows_no_draw(adapted, tmp_path, capsys):
+    assert adapted.info["dataset"]["fingerprint"] == DATA.fingerprint
+    assert kind_of(adapted, DATA).startswith("trained on these images, and on others. ")
+    extra = small_images(300, seed=2)
+    for more in (None, extra):
+        with pytest.raises(InputError, match="it saw the images of noise in its training, and others.* --draws 1"):
+            make_draws(2, DATA, more, {"it": adapted}, folder=tmp_path)
+    assert make_draws(1, DATA, None, {"it": adapted}) is None
+
+    # A part of the images is enough, but for as few as two published sets may have in common.
+    some = make_generator(DATA.classes, image_size=12)
+    some.seen_images = torch.cat([DATA.image_hashes[:20], extra.image_hashes])
+    with pytest.raises(InputError, match="saw the images"):
+        make_draws(2, DATA, None, {"some": some}, folder=tmp_path)
+    assert make_draws(2, small_images(300, seed=3), None, {"some": some}, folder=tmp_path)
+    # Of draws that are subsets of what it saw, it knows as much as of the images given.
+    some.seen_images = torch.cat([DATA.image_hashes, extra.image_hashes, adapted.seen_images])
+    planned = make_draws(2, DATA, extra, {"some": some}, folder=tmp_path)
+    assert [draw.generators for draw in planned.each] == [{"some": some}] * 2
+    with pytest.raises(InputError, match="saw the images"):
+        make_draws(2, DATA, None, {"some": some}, folder=tmp_path)

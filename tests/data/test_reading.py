@@ -133,6 +133,35 @@ def folders_in(cache: Path) -> list[Path]:
     return [path for path in cache.iterdir() if path.is_dir()]
 
 
+def test_what_nobody_opens_for_a_month_is_removed_when_others_are_decoded(folder, cache, caplog):
+    def make_old(place: Path, days: float) -> None:
+        for file in place.iterdir():
+            os.utime(file, (time.time() - days * 86400,) * 2)
+
+    def place_of(**options) -> Path:
+        before = set(folders_in(cache)) if cache.exists() else set()
+        open_images(folder, **options)
+        (place,) = set(folders_in(cache)) - before
+        return place
+
+    stale, used, read, recent = (place_of(resolution=size) for size in (4, 5, 6, 7))
+    reader = open_images(folder, resolution=4)
+    first = reader.images[0]
+    for place in (stale, used, read):
+        make_old(place, 31)
+    make_old(recent, 29)
+    open_images(folder, resolution=5)
+    os.utime(read / "images.npy")  # as a process does that opened it long ago
+    # Nothing is removed where nothing is written.
+    assert len(folders_in(cache)) == 4
+    new = place_of(resolution=8)
+    assert set(folders_in(cache)) == {used, read, recent, new}
+    assert f"{stale} is removed: nobody has opened it for 31 days" in caplog.text
+    # Who had it open goes on reading.
+    assert torch.equal(reader.images[:2][0], first)
+    assert torch.equal(open_images(folder, resolution=4).images[0], first)
+
+
 def test_a_damaged_file_is_made_again_and_says_so(folder, cache, caplog):
     first = open_images(folder)
     kept = first.images[:]

@@ -86,6 +86,9 @@ def test_the_report_holds_it_all_and_is_json(found, tmp_path):
     assert report.cost.cells == 5 * len(searched) + 3 * 2 + 3 * (1 + 3 + 3 + 5)
     assert found.price.cells <= report.cost.cells <= found.price.most_cells
     assert report.data.test_images + report.data.validation_images == 359
+    # Fewer seeds and steps than usual, without a budget.
+    assert all(sentence in html for sentence in report.given_up)
+    assert any("3 seeds judge instead of 5" in sentence for sentence in report.given_up)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
 
 

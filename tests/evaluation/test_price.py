@@ -19,7 +19,17 @@ from ganaug.evaluation import UtilitySettings, choose_ratio, evaluate
 from ganaug.evaluation.cells import Cell, Cells, Job
 from ganaug.evaluation.draws import Draw, Draws
 from ganaug.evaluation.plan import Plan, plan_of
-from ganaug.evaluation.price import SPREAD, Price, Tally, expected_half_width, in_minutes, price_of, within_budget
+from ganaug.evaluation.price import (
+    SPREAD,
+    Price,
+    Tally,
+    expected_half_width,
+    given_up,
+    in_minutes,
+    nothing_left_out,
+    price_of,
+    within_budget,
+)
 from ganaug.evaluation.search import FOLDS, SEEDS, Scored, best_of, choose_ratios, search_reference
 from ganaug.evaluation.statistics import paired_difference
 from ganaug.evaluation.study import Arm, Study
@@ -277,6 +287,19 @@ def test_what_is_given_up_is_said_with_what_it_costs(plan, cells):
     assert f"±{price.half_width:.1f} points (±{price.full_half_width:.1f} without" in price.sentence
     assert any("3 seeds judge instead of 5" in each for each in price.given_up)
     assert all(each in price.sentence for each in price.given_up)
+
+
+def test_what_flags_leave_out_is_given_up_as_what_a_budget_does(plan, cells):
+    """A command that goes on after a budget names in flags what that had left out, and has no budget any more."""
+    minutes = price_of(plan, cells, STEPS_ALONE).most_minutes
+    settings, price = within_budget(plan, cells, STEPS_ALONE, minutes / 7, fixed={"steps"})
+    assert list(given_up(nothing_left_out(settings), settings)) == list(price.given_up)
+    assert len(price.given_up) > 2
+    assert list(given_up(nothing_left_out(DEFAULTS), DEFAULTS)) == []
+    # Of what is more than usual, only what was left out of it.
+    more = replace(DEFAULTS, seeds=9, max_steps=8000, ratios=(0.1, *DEFAULTS.ratios))
+    assert list(given_up(nothing_left_out(more), more)) == []
+    assert len(list(given_up(nothing_left_out(more), DEFAULTS))) == 3
 
 
 def test_a_budget_that_is_too_small_says_what_would_do(plan, cells):

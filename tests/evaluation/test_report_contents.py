@@ -59,8 +59,8 @@ def reported(accuracy: Callable[[Arm], float], *, draws: int = 0, **settings) ->
     example = example_report(classes=TRAIN.classes).generators[0]
     fidelity = Fidelity(**{name: value for name, value in vars(example.fidelity).items() if name != "inception"})
     judged = Judged(fidelity, None, example.memorization, TRAIN, Image.new("L", (4, 4)))
-    price = Price(1.0, 2.0, 40, 60, 0, 1.0, given_up=("There is no learning curve",))
-    evaluation = Evaluation(found, {"flow": judged}, {"flow": example.leakage}, LeftOut(260, 15, 5), 1.0, price)
+    price, less = Price(1.0, 2.0, 40, 60, 0, 1.0), ("There is no learning curve",)
+    evaluation = Evaluation(found, {"flow": judged}, {"flow": example.leakage}, LeftOut(260, 15, 5), 1.0, price, less)
     return report_of(evaluation, sources={"flow": "outputs/flow"}, classifier="tiny")
 
 

@@ -551,15 +551,29 @@ def test_the_same_answers_from_two_processes(parts, tmp_path, monkeypatch):
         assert torch.equal(one.confidence, two.confidence)
 
 
-def test_rounds_share_a_progress_bar_whose_total_grows(parts, tmp_path, capsys):
+def test_rounds_share_a_progress_bar_that_is_full_only_at_the_end(parts, tmp_path, capsys):
     study = Study(parts[0], parts[3], {}, settings=replace(QUICK, steps=1))
     cells, arm = Cells([study], tmp_path), study.augmented_arms()[0]
     cells.run([Job(study, arm, 0)], "alone")
     assert "alone: 100%" in capsys.readouterr().err
-    with cells.one_bar():
-        cells.run([Job(study, arm, seed) for seed in (0, 1)], "first")
-        cells.run([Job(study, arm, seed) for seed in (1, 2)], "second")
-    assert re.fullmatch(r"second: 100%.* 4/4 \[.*", capsys.readouterr().err.strip().rpartition("\r")[2])
+    rounds = {"first": (0, 1), "second": (1, 2)}
+
+    def bars(most: int | None) -> list[str]:
+        with cells.one_bar(most):
+            for title, seeds in rounds.items():
+                cells.run([Job(study, arm, seed) for seed in seeds], title)
+        return capsys.readouterr().err.strip().split("\r")
+
+    for most in (4, 7):  # there may be fewer rounds than there might have been
+        shown = bars(most)
+        assert re.fullmatch(r"second: 100%.* 4/4 \[.*", shown[-1])
+        shares = [int(share) for bar in shown for share in re.findall(r"(\d+)%", bar)]
+        assert shares == sorted(shares)
+        assert not any("100%" in bar for bar in shown if bar.startswith("first"))
+    # If it is not known how many there are, none are said to be all.
+    shown = bars(None)
+    assert "4classifier" in shown[-1]
+    assert not any("%" in bar for bar in shown)
 
 
 SCRIPT = """

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -13,13 +15,17 @@ from ganaug.generators import (
     CGANMaxoutGenerator,
     CGANMLPGenerator,
     DCGAN32Generator,
+    FlowGenerator,
     Generator,
+    SNGANGenerator,
     register_generator,
     registered_generators,
 )
 from ganaug.sampling.inference import InferenceCopy
+from ganaug.training import MODELS
 
 NAMES = tuple("0123456789")
+WITH_A_WIDTH = (FlowGenerator, SNGANGenerator)
 ALL = (CGANMLPGenerator, CGANMaxoutGenerator, ACGAN28Generator, ACGAN64Generator, DCGAN32Generator)
 
 
@@ -185,6 +191,33 @@ def test_discriminators_pad_as_their_sources():
         first = ACGAN28Discriminator(10).layers[0](torch.ones(1, 1, 28, 28))
     assert float(first[0, 0, 0, 0]) == 1
     assert float(first[0, 0, 28, 28]) == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_smallest_images_that_a_model_takes_can_be_trained_on(name):
+    """Both networks give numbers, with numbers as gradients; what is smaller is refused with a size that is not."""
+    model, options = MODELS[name], {"width": 16} if issubclass(MODELS[name].generator, WITH_A_WIDTH) else {}
+    refused, taken = {}, []
+    for size in range(1, 17 if name == "acgan-64" else 9):
+        try:
+            with torch.random.fork_rng():
+                names = ("a", "b") if model.conditional else ()
+                generator = model.generator(names, image_size=size, channels=1, **options)
+                networks = [generator] + ([] if name.startswith("flow") else [generator.make_discriminator()])
+                z, labels = torch.randn(4, generator.latent_dim), torch.tensor([0, 1, 1, 0]) * model.conditional
+                images = generator(z, labels)
+                made = [images] if len(networks) == 1 else [images, *networks[1](images, labels)]
+        except InputError as error:
+            refused[size] = str(error)
+            continue
+        taken.append(size)
+        sum(each.sum() for each in made if each is not None).backward()
+        learned = [weight for network in networks for weight in network.parameters() if weight.grad is not None]
+        assert learned
+        assert all(values.isfinite().all() for values in [*filter(torch.is_tensor, made), *(w.grad for w in learned)])
+    for size, told in refused.items():
+        instead = int(re.search(r"--resolution (\d+)", told)[1])
+        assert instead in taken or instead > max(taken), size
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import statistics
 
 import minutes
 import pytest
@@ -9,6 +11,7 @@ from helpers.programs import REPOSITORY, as_a_program
 from helpers.readmes import readme
 
 from ganaug import InputError
+from ganaug.training.presets import LENGTHS, QUICK, WIDE, Preset, preset_settings
 
 RATES = {"flow": [100.0, 50.0, 200.0], "flow-wide": [10.0, 10.0, 10.0]}
 
@@ -48,3 +51,22 @@ def test_the_readmes_have_the_tables_that_were_measured():
     recorded = json.loads((REPOSITORY / ".images" / "minutes.json").read_text())
     told = readme("README.md") + readme("recipes/README.md")  # which has that of processors without bf16
     assert all(part in told for part in minutes.table(recorded).split("\n\n"))
+
+
+def test_the_recipes_table_of_presets_has_their_lengths_and_the_minutes_that_were_measured():
+    rates = json.loads((REPOSITORY / ".images" / "minutes.json").read_text())["cpu"]["images_per_second"]["28"]
+    lines = []
+    for most, lengths in LENGTHS:
+        models = [model for model in (WIDE, QUICK) if model in lengths]
+        kimg = "; ".join(f"`{model}`, {lengths[model]:g} kimg" for model in models)
+        takes = "; ".join(
+            minutes.minutes(
+                Preset(model, preset_settings(model, lengths[model], imbalanced=False), "", ""),
+                statistics.median(rates[model]),
+            )
+            for model in models
+        )
+        images = "more" if most == math.inf else f"up to {most:,}"
+        lines.append(f"| {images} | {kimg}{', where time is short' * (len(models) > 1)} | {takes} |")
+    told = readme("recipes/README.md").replace(" minutes |", " |")  # the unit stands in the first row
+    assert "\n".join(lines) in told

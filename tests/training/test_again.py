@@ -34,7 +34,7 @@ from ganaug.training import (
     train,
 )
 from ganaug.training.again import recipe_of, train_again, trained_before, trained_on
-from ganaug.training.own_process import run_job
+from ganaug.training.own_process import Recipe, run_job
 
 QUICK = TrainingSettings(
     total_kimg=0.064,
@@ -184,6 +184,15 @@ def test_one_that_saw_more_was_not_trained_on_just_these():
     assert not trained_on(further, DATA)
     with pytest.raises(InputError, match="weights of a trained generator"):
         recipe_of(further)
+
+
+@pytest.mark.parametrize(("model", "options"), [*(("flow", {"steps": k}) for k in (1, 7, 8)), ("acgan", {})])
+def test_a_recipe_knows_of_later_phases_as_its_trainer_does(accelerator, model, options):
+    with torch.random.fork_rng():
+        generator = MODELS[model].make_generator(DATA, width=16, **options)
+        trainer = make_trainer(generator, MODELS[model].objective, DATA, QUICK, accelerator)
+    recipe = Recipe(generator.architecture, generator.network_options(), QUICK, MODELS[model].objective)
+    assert recipe.has_later_phases == (len(trainer.phases) > 1)
 
 
 class Mine(CGANMLPGenerator):

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from ganaug import Generator, InputError
 from ganaug.generators import ACGAN28Generator, ACGANGenerator, CGANMaxoutGenerator, CGANMLPGenerator, FlowGenerator
-from ganaug.training import init_from
+from ganaug.training import MODELS, init_from
+from ganaug.training.models import model_of
+from ganaug.training.run_folder import read_settings
 
 SMALL = {"image_size": 8, "width": 16}
 
@@ -181,3 +183,31 @@ def test_the_recipe_starts_an_acgan_as_wide_as_the_flow_that_it_begins_as(in_pro
     assert torch.allclose(ours, theirs, atol=1e-3)
     message = in_process(*flags[:-1], "out", "--model", "flow", "--output_dir", "out2")
     assert "its architecture is acgan, but flow" in message
+
+
+def test_a_generator_of_another_model_than_the_one_asked_for_is_refused_and_else_goes_on_as_it_is(
+    in_process, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("ganaug.training.presets.LENGTHS", ((10**9, {"flow": 300, "flow-wide": 600}),))
+    write_class_folders(tmp_path / "photos", small_images(n=9, classes=3, size=8))
+    flags = ["--train_data_dir", "photos", "--total_kimg", "0.016", "--train_batch_size", "16"]
+    for width, own, other in ((96, "flow", "flow-wide"), (192, "flow-wide", "flow")):
+        flow("class 0", "class 1", image_size=8, width=width).save_pretrained(tmp_path / own)
+        message = in_process(*flags, "--init_from", own, "--model", other, "--output_dir", "refused")
+        assert f"--model asks for {other}, and {own} is of {own} (width {width}, passes 8)" in message
+        assert f"Give --model {own}" in message
+        assert not (tmp_path / "refused").exists()
+        # By default it goes on as what it is, under its own name, whatever the preset for so many images would be.
+        assert in_process(*flags, "--init_from", own, "--output_dir", f"out-{own}") is None
+        assert f"preset: {own}," in capsys.readouterr().out
+        assert read_settings(tmp_path / f"out-{own}")["model"] == own
+        assert Generator.from_pretrained(tmp_path / f"out-{own}").network_options() == {"width": width, "steps": 8}
+
+
+def test_each_model_knows_its_own_generators():
+    with torch.random.fork_rng():
+        for name, model in MODELS.items():
+            resized = small_images(n=9, classes=3, size=model.resolution or 16)
+            assert model_of(model.make_generator(resized)) == name
+        assert model_of(flow("a", "b", width=24, steps=2)) == "flow"
+        assert model_of(TiedHead(("a", "b"))) is None

@@ -301,7 +301,8 @@ class Report:
         search (SearchFacts): how it and the ratios were found.
         arms (tuple of ArmFacts): the ways of training that were judged.
         skipped_arms (dict): name of a way that was not trained to the reason.
-        given_up (tuple of str): what was left out to fit into a budget, and what that costs, a sentence each.
+        given_up (tuple of str): what was left out of what was asked for, or is usual, and what that costs, a sentence
+            each.
         draws (int): of the training images; 1 if the given ones were judged.
         covers (str): what the verdict's interval covers.
     """
@@ -426,7 +427,7 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
         ),
         arms=tuple(_arm(result, found) for result in found.arms.values()),
         skipped_arms=found.left_out | (balanced if study.balanced else {}),
-        given_up=evaluation.price.given_up,
+        given_up=evaluation.given_up,
         draws=found.draws,
         covers=found.covers,
         curve=CurveFacts(tuple(points), found.curve.fit(), found.curve.images[-1]),

@@ -14,10 +14,10 @@ from PIL import Image
 from ganaug.evaluation.learning_curve import Worth
 from ganaug.evaluation.memorization import Memorization
 from ganaug.evaluation.report import figures
-from ganaug.evaluation.report.contents import GeneratorFacts, Report, TrialFacts, VerdictFacts
+from ganaug.evaluation.report.contents import GeneratorFacts, Report, TrialFacts
 from ganaug.evaluation.report.drawing import data_uri
 from ganaug.evaluation.report.wording import FILTERS, MINUS, SPACE, count, drawn_by, interval, percent, points
-from ganaug.evaluation.verdict import in_words, margin_in_words, within
+from ganaug.evaluation.verdict import headline, in_words, margin_in_words, within
 
 LEAST_DIVERSITY = 0.5  # of a class, relative to real images; the report warns of less
 FEW_REPEATS = 2  # seeds or draws; the report warns of so few
@@ -78,7 +78,8 @@ def render_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         forest={"svg": figures.forest_plot(report), "alt": _forest_words(report)},
         curve=_curve(report),
         recall={"svg": figures.recall_plot(report), "alt": _recall_words(report)},
-        headlines={generator.name: _headline(generator.verdict) for generator in report.generators},
+        answers={generator.name: _answer(report, generator) for generator in report.generators},
+        sentences={generator.name: _sentence(report, generator) for generator in report.generators},
         meanings={generator.name: _meaning(report, generator) for generator in report.generators},
         copying={generator.name: _copying(generator.memorization) for generator in report.generators},
         distances=SET_DISTANCES,
@@ -89,10 +90,15 @@ def render_html(report: Report, pictures: Mapping[str, Picture]) -> str:
     return html.encode("utf-8", "replace").decode()  # the name of a folder may hold what UTF-8 cannot
 
 
-def _headline(verdict: VerdictFacts) -> str:
+def _answer(report: Report, generator: GeneratorFacts) -> str:
+    """The verdict's answer, with its reservation if it has one."""
+    return headline(generator.verdict.outcome, report.search.too_short)
+
+
+def _sentence(report: Report, generator: GeneratorFacts) -> str:
     """The verdict's sentence without its answer, with the minus signs of the page."""
-    made = in_words(verdict.difference)
-    return verdict.sentence.removeprefix(f"{verdict.outcome}: ").replace(made, made.replace("-", MINUS), 1)
+    verdict, made = generator.verdict, in_words(generator.verdict.difference)
+    return verdict.sentence.removeprefix(f"{_answer(report, generator)}: ").replace(made, made.replace("-", MINUS), 1)
 
 
 def _meaning(report: Report, generator: GeneratorFacts) -> list[str]:
@@ -106,11 +112,16 @@ def _meaning(report: Report, generator: GeneratorFacts) -> list[str]:
         f"accuracy of {with_them} on {count(report.data.test_images)} real test images; without generated "
         f"images, {without}."
     ]
+    longer = (
+        "But these classifiers were trained too briefly, and with longer training it may be otherwise: train them for "
+        "longer before you decide."
+    )
     if verdict.outcome == "no worthwhile effect":
+        advice = longer if report.search.too_short else "So train without them. More seeds are not needed."
         sentences.append(
             f"The 90 % interval, {low} to {high} points, lies within {size} of zero, the margin that was fixed "
-            "beforehand (two one-sided tests at 5 %). Whatever the effect is, it is too small to be worthwhile: train "
-            "without them. More seeds are not needed."
+            "beforehand (two one-sided tests at 5 %). Whatever the effect is, it is too small to be worthwhile. "
+            f"{advice}"
         )
     elif verdict.outcome == "cannot tell yet":
         sentences.append(
@@ -125,11 +136,7 @@ def _meaning(report: Report, generator: GeneratorFacts) -> list[str]:
             if verdict.outcome == "helps"
             else ("below", "Train without them.")
         )
-        if report.search.too_short:
-            advice = (
-                "But these classifiers were trained too briefly, and with longer training it may be otherwise: train "
-                "them for longer before you decide."
-            )
+        advice = longer if report.search.too_short else advice
         sentences.append(f"The whole 95 % interval lies {side} zero, so chance is an unlikely explanation. {advice}")
         if within(verdict.difference, margin):
             sentences.append(
@@ -185,7 +192,7 @@ def _worth_words(worth: Worth, measured_to: int) -> str:
 def _forest_words(report: Report) -> str:
     found = [
         f"The generator “{generator.name}” at ratio {generator.verdict.ratio:g} changes balanced accuracy by "
-        f"{interval(generator.verdict.difference)} points: {generator.verdict.outcome}."
+        f"{interval(generator.verdict.difference)} points: {_answer(report, generator)}."
         for generator in report.generators
     ]
     best = max(report.arms, key=lambda arm: arm.mean)
