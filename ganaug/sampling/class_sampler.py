@@ -307,8 +307,8 @@ class ClassSampler:
         """Where the images come from: generator, commit, hash of its weights, seed."""
         generator = cast(Any, self.generator)
         origin = getattr(generator, "origin", None)
-        how = {"filtered": self.accept is not None, "vary": self.vary}
-        drawn = partial(Provenance, version("ganaug"), seed=self.seed, **how)
+        filtered = self.accept is not None
+        drawn = partial(Provenance, version("ganaug"), seed=self.seed, filtered=filtered, vary=self.vary)
         # A loaded generator may have been trained further; then it is no longer the one that was saved.
         if origin is None or origin.fingerprint != self.weights:
             return drawn(generator=None, architecture=self.name, weights_sha256=None)
