@@ -185,7 +185,7 @@ class ClassSampler:
                 if originals is None:
                     given = pick_originals(cast(LabelledImages, self._originals), labels[rows], numbers, **at)
                 else:
-                    given = originals[to_device(rows, originals.device)]
+                    given = originals[to_device(rows, originals.device)].to(self.device)
                 options |= {"originals": given, "strength": self.vary}
             return sample(self.inference_copy, wanted[rows], indices=numbers, **at, **options)
 
@@ -212,7 +212,7 @@ class ClassSampler:
         )
 
     def with_originals(self, images: LabelledImages) -> ClassSampler:
-        """This sampler with real images to vary, for each item one of its class; the original stays as it is.
+        """This sampler with real images to vary, for each item one of its class; this one stays as it is.
 
         Args:
             images (LabelledImages): as the generator draws them, and with the classes of this sampler.
