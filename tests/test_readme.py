@@ -56,7 +56,7 @@ def test_every_block_of_python_is_one_that_a_test_runs():
 def test_the_ways_in_work_as_written(tmp_path):
     """The examples of mixing as one program: a fresh process, and the folders they name."""
     with torch.random.fork_rng():
-        FlowGenerator(tuple("0123456789"), width=8, steps=2).save_pretrained(tmp_path / "outputs" / "flow")
+        FlowGenerator(tuple("0123456789"), width=8).save_pretrained(tmp_path / "outputs" / "flow")
     for prefix in ("train", "t10k"):
         write_idx_pair(tmp_path / "data" / "MNIST" / "raw", small_images(n=40, classes=10, size=28), prefix)
     program = "\n".join(code_blocks("ganaug/mixing/README.md", "python"))

@@ -114,7 +114,7 @@ class Generator(nn.Module, ABC):
             Tensor: as of :meth:`forward`.
 
         Raises:
-            InputError: this generator draws in one pass, so there is nowhere on the way to put an image in.
+            InputError: this generator knows the way to an image from noise alone.
         """
         raise cannot_vary(self.architecture)
 
@@ -167,8 +167,8 @@ class Generator(nn.Module, ABC):
     ) -> Tensor:
         """Draw a variation of each image: noise is mixed into it, and the generator goes the rest of the way.
 
-        Variation k depends on ``images[k]``, ``labels[k]``, ``strength``, ``seed`` and k alone. Only a flow of two or
-        more passes can do this.
+        Variation k depends on ``images[k]``, ``labels[k]``, ``strength``, ``seed`` and k alone. Only a flow of 8 or
+        more passes can do this: one that was taught to draw in fewer has forgotten the rest of the way.
 
         Args:
             images (Tensor): uint8 (N, channels, image_size, image_size) in [0, 255], on the CPU.
@@ -182,7 +182,7 @@ class Generator(nn.Module, ABC):
             Tensor: uint8 (N, channels, image_size, image_size) in [0, 255], on the CPU.
 
         Raises:
-            InputError: this generator draws in one pass, or the images are of another form or number.
+            InputError: this generator is no such flow, or the images are of another form or number.
             ValueError: ``strength`` is not a number in (0, 1], or see :meth:`sample`.
 
         Source: Meng et al. 2022, "SDEdit: guided image synthesis and editing with stochastic differential equations",

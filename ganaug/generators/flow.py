@@ -22,11 +22,13 @@ from ganaug.generators.base import Generator, positive_multiple
 from ganaug.generators.convolutions import UpsampledConv2d
 from ganaug.generators.layers import FloatGroupNorm, halvings
 from ganaug.hub.registry import register_generator
+from ganaug.sampling.variations import cannot_vary
 
 NARROWEST = 32  # channels of the largest images inside
 CONDITION = 128  # length of the vector that tells the network time and label
 FREQUENCIES = 32  # of the sines and cosines that encode the time
 GROUPS = 8  # of GroupNorm
+TEACHER_STEPS = 8  # a flow of fewer learns its own from one of these, and forgets the rest of the way
 MOST_STEPS = 1_000  # beyond which nobody would wait for an image
 EARLY = 1.5  # power that makes the first steps shorter: the path bends most near the noise
 
@@ -101,8 +103,8 @@ class FlowGenerator(Generator):
 
     def forward_from(self, z: Tensor, labels: Tensor, images: Tensor, strength: float) -> Tensor:
         """See :meth:`Generator.forward_from`; it takes fewer steps, since it goes a part of the way."""
-        if self.steps == 1:
-            return super().forward_from(z, labels, images, strength)
+        if self.steps < TEACHER_STEPS:
+            raise cannot_vary(self.architecture, passes=self.steps)
         times = self._times_from(1 - strength)
         # x_t = (1 - t) x_0 + t x_1, as in training, with the image for x_1.
         x_t = torch.lerp(z.view_as(images), images, times[0])

@@ -36,11 +36,17 @@ def check_strength(strength: Any, name: str = "strength") -> float:
     return number
 
 
-def cannot_vary(generator: str) -> InputError:
-    """The error of a generator that cannot vary images, called by its architecture or class."""
+def cannot_vary(generator: str, *, passes: int = 1) -> InputError:
+    """The error of a generator that cannot vary images.
+
+    Args:
+        generator (str): its architecture or class.
+        passes (int): in which it draws. Default: 1
+    """
+    how = "one pass" if passes == 1 else f"{passes} passes"
     return InputError(
-        f"{generator} cannot vary images: it draws in one pass, so there is nowhere on the way from noise to put an "
-        "image in. Give a flow of two or more passes, such as ganaug train --model flow makes, or draw without vary"
+        f"{generator} cannot vary images: it draws in {how} from noise, and does not know the way from anywhere else. "
+        "Give a flow of 8 passes, such as ganaug train --model flow makes, or draw without vary"
     )
 
 

@@ -299,7 +299,7 @@ def test_on_a_gpu_nothing_waits_for_variations_either(monkeypatch):
     monkeypatch.setattr(LateChecks, "expect", lambda *_: None)
     images, labels = batch()
     with torch.random.fork_rng():
-        mix = GANMix(FlowGenerator(THREE, image_size=12, width=8, steps=2), 0.5, classes=THREE, vary=0.5)
+        mix = GANMix(FlowGenerator(THREE, image_size=12, width=8), 0.5, classes=THREE, vary=0.5)
     monkeypatch.setattr(InferenceCopy, "_find_shortcuts", lambda *_: Shortcuts(folded=True))
     for there in (images.to(GPU), (images.float() / 255).to(GPU)):
         mix(there, labels)  # brings the generator there

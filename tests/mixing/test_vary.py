@@ -30,7 +30,7 @@ def flow() -> FlowGenerator:
     """A small one whose velocity depends on everything."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        generator = FlowGenerator(THREE, image_size=8, width=8, steps=2)
+        generator = FlowGenerator(THREE, image_size=8, width=8)
         for parameter in generator.parameters():
             parameter.data.add_(0.05 * torch.randn_like(parameter))
     return generator
@@ -76,7 +76,8 @@ def test_items_of_any_numbers_have_originals_all_over_the_class():
 
 @pytest.mark.parametrize("options", [{}, {"mode": "replace"}, {"resample": True, "seed": 7}], ids=str)
 def test_items_are_the_same_in_any_order_in_workers_and_from_a_file(tmp_path, options):
-    lazy, stored = (mix(tmp_path, flow(), vary=0.6, **options) for _ in range(2))
+    generator = Blend(*THREE) if options else flow()
+    lazy, stored = (mix(tmp_path, generator, vary=0.6, **options) for _ in range(2))
     for train in (lazy, stored):
         train.set_epoch(1)
     stored.materialize()
@@ -110,7 +111,7 @@ def test_what_a_variation_depends_on(tmp_path):
 
 
 def test_at_full_strength_the_items_are_those_drawn_from_noise(tmp_path):
-    drawn, varied = (generated(mix(tmp_path, flow(), vary=vary)) for vary in (None, 1))
+    drawn, varied = (generated(mix(tmp_path, vary=vary)) for vary in (None, 1))
     assert torch.equal(drawn[0], varied[0])
 
 
@@ -220,7 +221,7 @@ def test_a_batchs_images_are_varied_themselves():
 
 @pytest.mark.parametrize("form", ["float", "one-hot"])
 def test_batches_of_other_forms_are_varied_alike(form):
-    make = partial(GANMix, flow(), 0.5, classes=THREE, vary=0.6, seed=2)
+    make = partial(GANMix, Blend(*THREE), 0.5, classes=THREE, vary=0.6, seed=2)
     expected, _ = make()(DATA.images, DATA.targets)
     if form == "float":
         mixed, _ = make()(DATA.images / 255, DATA.targets)
@@ -237,15 +238,15 @@ def test_a_batch_is_not_varied_with_a_filter_or_a_transform(option):
 
 
 def test_rows_are_the_items_of_the_map_style_dataset(tmp_path):
-    rows = augment_dataset(hf_dataset(DATA), flow(), 0.5, vary=0.6, cache_dir=tmp_path)
-    images, labels = generated(mix(tmp_path, flow(), vary=0.6))
+    rows = augment_dataset(hf_dataset(DATA), Blend(*THREE), 0.5, vary=0.6, cache_dir=tmp_path)
+    images, labels = generated(mix(tmp_path, vary=0.6))
     made = torch.stack([v2.functional.pil_to_tensor(image) for image in rows["picture"][60:]])
     assert torch.equal(made, images)
     assert rows["kind"][60:] == labels.tolist()
     (provenance,) = provenance_in(rows.info.description)
     assert provenance.vary == 0.6
     assert "as variations of real images at strength 0.6" in provenance.sentence
-    plain = augment_dataset(hf_dataset(DATA), flow(), 0.5, cache_dir=tmp_path)
+    plain = augment_dataset(hf_dataset(DATA), Blend(*THREE), 0.5, cache_dir=tmp_path)
     assert "vari" not in plain.info.description
 
 

@@ -204,7 +204,7 @@ def test_label_fidelity_recipe(first_run, in_process):
 def test_variations_recipe(in_process):
     digits = open_images("sklearn:digits")
     with torch.random.fork_rng():
-        FlowGenerator(digits.classes, image_size=8, width=8, steps=2).save_pretrained("flow")
+        FlowGenerator(digits.classes, image_size=8, width=8).save_pretrained("flow")
         ACGANGenerator(digits.classes, image_size=8, width=8).save_pretrained("acgan")
     flags = ["--dataset_name", "sklearn:digits", "--strengths", "0.0001", "1"]
     assert in_process("--generator", "flow", *flags, "--picture", "new/shown.png", name="variations") is None
