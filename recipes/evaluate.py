@@ -37,6 +37,7 @@ def main(args: EvaluateArguments) -> None:
         factory=args.factory,
         settings=args.settings,
         extra=extra,
+        vary=args.vary,
         draws=draws,
         leave_out_copies=args.leave_out_copies,
         inception_weights=args.inception_weights,

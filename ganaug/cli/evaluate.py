@@ -56,6 +56,8 @@ class EvaluateArguments:
             of classes is replaced.
         classifier_frozen: Train only the last layer of the pre-trained model.
         inception_weights: File with the weights of the Inception network, for FID and KID, or download.
+        vary: Judge variations of the training images, at this strength between 0 and 1, instead of images that are
+            drawn from noise alone.
         draws: How many draws of your images the judged classifiers are spread over. A generator that was trained on
             just these images is trained again on each draw; one that saw them and others, as adapted ones have, is
             refused. With 1, images and generators are judged as they are.
@@ -78,6 +80,7 @@ class EvaluateArguments:
     classifier_weights: Path | None = None
     classifier_frozen: bool = False
     inception_weights: str | None = None
+    vary: float | None = None
     draws: int = 1
     leave_out_copies: bool = False
     output_dir: Path | None = None
@@ -117,6 +120,7 @@ def judge(args: EvaluateArguments) -> None:
         factory=factory,
         settings=args.settings,
         extra=extra,
+        vary=args.vary,
         draws=draws,
         leave_out_copies=args.leave_out_copies,
         inception_weights=args.inception_weights,

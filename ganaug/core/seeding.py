@@ -37,6 +37,7 @@ class Purpose(IntEnum):
     BATCH_NOISE = 13
     DRAW = 14
     FOLDS = 15
+    ORIGINAL = 16
 
 
 def check_seed(seed: int) -> int:

@@ -87,14 +87,14 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         return [int(count) for count in torch.bincount(self.targets, minlength=len(self.classes))]
 
     @cached_property
-    def _of_each_class(self) -> tuple[Tensor, ...]:
-        """Indices of the images of each class, ascending; found in one go, for there may be thousands of classes."""
+    def of_each_class(self) -> tuple[Tensor, ...]:
+        """Indices of the images of each class, int64 and ascending; found in one go, for there may be many classes."""
         return tuple(torch.split(self.targets.argsort(stable=True), self.class_counts))
 
     @cached_property
     def distinct_counts(self) -> list[int]:
         """Number of different images of each class: one that is there several times counts once."""
-        return [len(self.image_hashes[of_class].unique()) for of_class in self._of_each_class]
+        return [len(self.image_hashes[of_class].unique()) for of_class in self.of_each_class]
 
     @cached_property
     def background(self) -> Tensor:
@@ -180,7 +180,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         chosen = torch.zeros(len(self), dtype=torch.bool)
         for k, (wanted, there) in enumerate(zip(counts, self.class_counts, strict=True)):
             order = torch.from_numpy(random_stream(seed, purpose, index=k).permutation(there))
-            chosen[self._of_each_class[k][order[:wanted]]] = True
+            chosen[self.of_each_class[k][order[:wanted]]] = True
         return chosen
 
 

@@ -92,6 +92,7 @@ def evaluate(
     extra: LabelledImages | None = None,
     accept: Filter | None = None,
     max_tries: int = 10,
+    vary: float | None = None,
     draws: Draws | None = None,
     leave_out_copies: bool = False,
     inception_weights: str | Path | None = None,
@@ -109,8 +110,8 @@ def evaluate(
     are refused. Of held-out images of a class that are equal in every pixel, one judges.
 
     Args:
-        train, held_out, generators, factory, settings, extra, accept, max_tries, draws, cache_dir, processes:
-            see :func:`utility`.
+        train, held_out, generators, factory, settings, extra, accept, max_tries, vary, draws, cache_dir,
+            processes: see :func:`utility`.
         leave_out_copies (bool): leave out held-out images that were trained on, however many they are. Default: 1 %
             and more are refused
         inception_weights (str or Path, optional): file with the weights of the Inception network, or ``"download"``,
@@ -145,6 +146,7 @@ def evaluate(
         settings=settings or UtilitySettings(),
         accept=accept,
         max_tries=max_tries,
+        vary=vary,
     )
     plan = plan_of(asked, draws)
     cells = plan.cells(cache_dir, processes)

@@ -64,6 +64,7 @@ def choose_ratio(
     settings: UtilitySettings | None = None,
     accept: Filter | None = None,
     max_tries: int = 10,
+    vary: float | None = None,
     leave_out_copies: bool = False,
     cache_dir: str | Path | None = None,
     processes: int = 1,
@@ -84,7 +85,8 @@ def choose_ratio(
         factory (callable): makes the classifier. Default: :class:`SmallCNN`
         settings (UtilitySettings, optional): of the training, for ``max_steps`` steps; its ratios are not used.
             Default: 5 seeds, 2,000 steps
-        accept (Filter, optional), max_tries (int): see :func:`utility`. Default: all images are kept
+        accept (Filter, optional), max_tries (int), vary (float, optional): see :func:`utility`. Default: all images
+            are kept, and drawn from noise alone
         leave_out_copies (bool): leave out validation images that were trained on, however many they are. Default:
             fewer than 1 % are left out, and more are refused
         cache_dir (str or Path, optional): where the answers of trained classifiers are kept. Default:
@@ -116,6 +118,7 @@ def choose_ratio(
         settings=settings,
         accept=accept,
         max_tries=max_tries,
+        vary=vary,
     )
     cells = Cells([study], cache_dir, processes=processes)
 

@@ -139,6 +139,8 @@ class Study:
         own_augmentation (callable, optional): what the classifier brings with it. Default: nothing
         accept (Filter, optional): which generated images are kept; those refused are replaced. Default: all are kept
         max_tries (int): images drawn for an item before the filter counts as starved. Default: 10
+        vary (float, optional): strength at which generators vary the training images. Default: they draw from noise
+            alone
     """
 
     train: LabelledImages
@@ -150,6 +152,7 @@ class Study:
     own_augmentation: BatchTransform | None = None
     accept: Filter | None = None
     max_tries: int = 10
+    vary: float | None = None
 
     @property
     def balanced(self) -> bool:
@@ -282,13 +285,15 @@ class Study:
         """A sampler of a generator's images of the study's classes, on the best device.
 
         Raises:
-            ValueError: the generator is unconditional, does not know a class, or makes images of another shape.
+            ValueError: the generator is unconditional, does not know a class, makes images of another shape, or cannot
+                vary images.
         """
         sampler = ClassSampler(
             self.generators[generator],
             self.train.classes,
             accept=self.accept,
             max_tries=self.max_tries,
+            vary=self.vary,
             seed=seed,
             device=best_device(),
         )
@@ -298,7 +303,7 @@ class Study:
                 f"{self.train.name} has images of (C, H, W) = {real}, the generator {generator!r} makes "
                 f"{sampler.image_shape}. Open the images with its resolution and channels"
             )
-        return sampler
+        return sampler if self.vary is None else sampler.with_originals(self.train)
 
     def pool_size(self, seen: int) -> int:
         """How many generated images arms with the same seed share, of which training sees so many."""
@@ -332,7 +337,9 @@ class Study:
                 for rows in torch.arange(len(labels)).split(_DRAWN):
                     write(sampler.draw(labels[rows], rows.tolist(), drawn=drawn))
 
-        path = cache_dir / f"{fingerprints.of_callable(source)[:32]}-{seed}-{each}"
+        # Studies of several draws have generators in common, but not the images that these vary.
+        varied = "" if self.vary is None else f"-{self.train.fingerprint[:32]}"
+        path = cache_dir / f"{fingerprints.of_callable(source)[:32]}-{seed}-{each}{varied}"
         build_once(path, draw, what=f"images of {generator}")
         part = part_in(path, self.train.images.shape[1:], advice="Evaluate once more")
         images = in_memory_if_few(StoredImages([part]))

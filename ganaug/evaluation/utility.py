@@ -192,6 +192,7 @@ def utility(
     extra: LabelledImages | None = None,
     accept: Filter | None = None,
     max_tries: int = 10,
+    vary: float | None = None,
     draws: Draws | None = None,
     cache_dir: str | Path | None = None,
     processes: int = 1,
@@ -213,6 +214,8 @@ def utility(
         accept (Filter, optional), max_tries (int): which generated images are kept; see
             :class:`ganaug.ConditionalGANAugment`. If the filter has a classifier, that must not have seen held-out
             images. With several processes the filter must be picklable. Default: all images are kept
+        vary (float, optional): strength at which the generators vary the images of the training set, or of each draw;
+            see :class:`ganaug.ConditionalGANAugment`. Default: they draw from noise alone
         draws (Draws, optional): training images as they could also have been collected, with generators as
             they could also have turned out. The trainings that are judged are spread over them; the given images and
             generators then only choose. Default: those that choose are judged too
@@ -222,7 +225,8 @@ def utility(
 
     Raises:
         ValueError: the classes or image shapes of the real images differ, a class has too few held-out images, a
-            generator is unconditional or does not fit the images, or ``accept`` refuses all images for an item.
+            generator is unconditional, does not fit the images or cannot vary them, or ``accept`` refuses all images
+            for an item.
     """
     study = Study(
         train,
@@ -233,6 +237,7 @@ def utility(
         settings=settings or UtilitySettings(),
         accept=accept,
         max_tries=max_tries,
+        vary=vary,
     )
     if draws is not None and draws.train_generators is not None:
         draws = draws.train_generators(draws)
@@ -388,6 +393,8 @@ def _verdict(found: Utility, arm: Arm) -> Verdict:
         parts.append(in_images(worth))
     if study.filter_name:
         parts.append(f"with images that {study.filter_name} kept")
+    if study.vary is not None:
+        parts.append(f"with variations of the training images at strength {study.vary:g}")
     sentence = "; ".join(filter(None, [", ".join(parts), note, found.too_short]))
     recommended = arm.ratio if outcome == "helps" else 0.0
     return Verdict(outcome, primary, difference, recommended, worth, note, sentence)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from ganaug.core.errors import InputError
@@ -18,6 +19,7 @@ from ganaug.hub.folder import load, save
 from ganaug.hub.registry import Origin
 from ganaug.hub.upload import publish
 from ganaug.sampling.draw import sample
+from ganaug.sampling.variations import cannot_vary, check_strength
 
 GeneratorSelf = TypeVar("GeneratorSelf", bound="Generator")
 
@@ -99,6 +101,23 @@ class Generator(nn.Module, ABC):
             Tensor: float (N, channels, image_size, image_size) in [-1, 1].
         """
 
+    def forward_from(self, z: Tensor, labels: Tensor, images: Tensor, strength: float) -> Tensor:
+        """Images that begin at real ones with noise mixed into them, for :meth:`vary`.
+
+        Args:
+            z, labels (Tensor): as in :meth:`forward`.
+            images (Tensor): float (N, channels, image_size, image_size) in [-1, 1].
+            strength (float): share of the way from noise to image that they go, in (0, 1]; at 1 the result is that of
+                :meth:`forward`.
+
+        Returns:
+            Tensor: as of :meth:`forward`.
+
+        Raises:
+            InputError: this generator knows the way to an image from noise alone.
+        """
+        raise cannot_vary(self.architecture)
+
     def make_discriminator(self) -> nn.Module:
         """A new discriminator to train this generator against.
 
@@ -137,6 +156,45 @@ class Generator(nn.Module, ABC):
             ValueError: a label is not a class of this generator, the seed is out of range, or an image is not finite.
         """
         return sample(self, labels, seed=seed)
+
+    def vary(
+        self,
+        images: Tensor,
+        labels: Sequence[int] | Sequence[str] | Tensor,
+        *,
+        strength: float = 0.5,
+        seed: int = 0,
+    ) -> Tensor:
+        """Draw a variation of each image: noise is mixed into it, and the generator goes the rest of the way.
+
+        Variation k depends on ``images[k]``, ``labels[k]``, ``strength``, ``seed`` and k alone. Only a flow of 8 or
+        more passes can do this: one that was taught to draw in fewer has forgotten the rest of the way.
+
+        Args:
+            images (Tensor): uint8 (N, channels, image_size, image_size) in [0, 255], on the CPU.
+            labels (sequence of int or str, or Tensor): the images' classes; see :meth:`sample`.
+            strength (float): in (0, 1]; the share of the way from noise to image that is gone again. Near 0 the images
+                hardly change; at 1 nothing of them is left, and what is drawn is what :meth:`sample` draws. Default:
+                0.5
+            seed (int): in [0, 2**64). Default: 0
+
+        Returns:
+            Tensor: uint8 (N, channels, image_size, image_size) in [0, 255], on the CPU.
+
+        Raises:
+            InputError: this generator is no such flow, or the images are of another form or number.
+            ValueError: ``strength`` is not a number in (0, 1], or see :meth:`sample`.
+
+        Source: Meng et al. 2022, "SDEdit: guided image synthesis and editing with stochastic differential equations",
+        section 3; here with the deterministic flow in the place of the stochastic equation.
+        """
+        shape = (len(labels), self.channels, self.image_size, self.image_size)
+        if images.dtype != torch.uint8 or images.shape != shape:
+            raise InputError(
+                f"images must be uint8 (N, C, H, W) = {shape}, one for each label and of the form that the generator "
+                f"draws; got {images.dtype} {tuple(images.shape)}. ganaug.open_images has resolution and channels"
+            )
+        return sample(self, labels, seed=seed, originals=images, strength=check_strength(strength))
 
     def save_pretrained(
         self, save_directory: str | Path, *, repo_id: str | None = None, push_to_hub: bool = False, **kwargs: Any

@@ -22,11 +22,13 @@ from ganaug.generators.base import Generator, positive_multiple
 from ganaug.generators.convolutions import UpsampledConv2d
 from ganaug.generators.layers import FloatGroupNorm, halvings
 from ganaug.hub.registry import register_generator
+from ganaug.sampling.variations import cannot_vary
 
 NARROWEST = 32  # channels of the largest images inside
 CONDITION = 128  # length of the vector that tells the network time and label
 FREQUENCIES = 32  # of the sines and cosines that encode the time
 GROUPS = 8  # of GroupNorm
+TEACHER_STEPS = 8  # a flow of fewer learns its own from one of these, and forgets the rest of the way
 MOST_STEPS = 1_000  # beyond which nobody would wait for an image
 EARLY = 1.5  # power that makes the first steps shorter: the path bends most near the noise
 
@@ -99,6 +101,15 @@ class FlowGenerator(Generator):
         """See :meth:`Generator.forward`."""
         return self.follow(z, labels).clamp(-1, 1)
 
+    def forward_from(self, z: Tensor, labels: Tensor, images: Tensor, strength: float) -> Tensor:
+        """See :meth:`Generator.forward_from`; it takes fewer steps, since it goes a part of the way."""
+        if self.steps < TEACHER_STEPS:
+            raise cannot_vary(self.architecture, passes=self.steps)
+        times = self._times_from(1 - strength)
+        # x_t = (1 - t) x_0 + t x_1, as in training, with the image for x_1.
+        x_t = torch.lerp(z.view_as(images), images, times[0])
+        return self._go(x_t, times, labels).clamp(-1, 1)
+
     def follow(self, z: Tensor, labels: Tensor) -> Tensor:
         """The images that the steps end at, float32 (N, C, H, W), whose values may leave [-1, 1] a little.
 
@@ -126,7 +137,13 @@ class FlowGenerator(Generator):
     @property
     def times(self) -> list[float]:
         """Where the steps begin and end, from 0 to 1."""
-        return [(k / self.steps) ** EARLY for k in range(self.steps + 1)]
+        return self._times_from(0.0)
+
+    def _times_from(self, t: float) -> list[float]:
+        """Where steps begin and end from ``t`` to 1, each about as long as those there on the whole way."""
+        done = t ** (1 / EARLY)  # share of the steps of the whole way
+        count = math.ceil((1 - done) * self.steps)
+        return [(done + (1 - done) * k / count) ** EARLY for k in range(count + 1)]
 
     def _go(self, x_t: Tensor, times: Sequence[float], labels: Tensor) -> Tensor:
         """Follow the velocity from the first of the times to the last, forwards or backwards.

@@ -43,6 +43,7 @@ class Provenance:
         weights_sha256 (str, optional): of the file with its weights; None if it was never saved.
         seed (int): in [0, 2**64).
         filtered (bool): whether images that a filter refused were replaced.
+        vary (float, optional): strength at which real images were varied; None for images drawn from noise alone.
     """
 
     ganaug_version: str
@@ -51,6 +52,7 @@ class Provenance:
     weights_sha256: str | None
     seed: int
     filtered: bool
+    vary: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -61,12 +63,14 @@ class Provenance:
             which = f"the generator {self.generator}" if self.generator else "a generator that is not on the Hub"
             generator = f"{which} ({self.architecture}, SHA-256 of its weights {self.weights_sha256})"
         refused = ", and those that a filter refused were replaced" * self.filtered
-        return f"{_DRAWN} {self.ganaug_version} with {generator}, seed {self.seed}{refused}."
+        varied = "" if self.vary is None else f", as variations of real images at strength {self.vary:g}"
+        return f"{_DRAWN} {self.ganaug_version} with {generator}, seed {self.seed}{varied}{refused}."
 
     @property
     def description(self) -> str:
         """Two paragraphs for a dataset's description: the sentence, and a line of JSON with the same data."""
-        return f"{self.sentence}\n\n{json.dumps({_KEY: asdict(self)})}"
+        data = {name: value for name, value in asdict(self).items() if name != "vary" or value is not None}
+        return f"{self.sentence}\n\n{json.dumps({_KEY: data})}"
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ def _read(paragraph: str) -> Provenance | None:
         "weights_sha256": (str, NoneType),
         "seed": (int,),
         "filtered": (bool,),
+        "vary": (float, NoneType),
     }
     return found if all(type(getattr(found, name)) in kinds for name, kinds in wanted.items()) else None
 

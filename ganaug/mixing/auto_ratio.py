@@ -31,7 +31,7 @@ def auto_ratio(
 
     Args:
         dataset, validation: objects that :func:`ganaug.open_images` takes; their images before any transform.
-        sampler (ClassSampler): has the generator, and the filter of its images.
+        sampler (ClassSampler): has the generator, the filter of its images, and how strongly it varies real ones.
         class_map (mapping, optional): {dataset class name: generator class name} for classes whose names differ.
         cache_dir (Path): where the choice and the trained classifiers' answers are kept.
 
@@ -74,6 +74,7 @@ def auto_ratio(
             sampler.generator,
             accept=sampler.accept,
             max_tries=sampler.max_tries,
+            vary=sampler.vary,
             cache_dir=cache_dir / "evaluation",
         )
         write_json(path, {"ratio": choice.ratio, "sentence": choice.sentence})

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ganaug.core.errors import InputError
 from ganaug.core.hardware import LateChecks, to_device
 from ganaug.core.seeding import Purpose, random_stream
 from ganaug.data import inspection
@@ -31,9 +32,9 @@ class GANMix(nn.Module):
     the labels are on the CPU, where a loader has them, and no filter is given; what is wrong with images is then told
     of with a later batch. The copy is not part of this module: there are no parameters,
     :meth:`to` and optimizers do not see it, and ``state_dict()`` holds only the number of images seen. What is drawn
-    depends on that number, the generator, ``seed``, the rank and the worker alone. (In a ``collate_fn``, each worker
-    counts for itself, so that the total is within ``num_workers`` images; where workers end with the epoch, the number
-    starts again from 0, and every epoch draws the same images.)
+    depends on that number, the generator, ``seed``, the rank and the worker alone, and with ``vary`` on the images.
+    (In a ``collate_fn``, each worker counts for itself, so that the total is within ``num_workers`` images; where
+    workers end with the epoch, the number starts again from 0, and every epoch draws the same images.)
 
     Args:
         generator (Generator, module, str or Path): a module with ``latent_dim`` that maps float z (N, latent_dim) and
@@ -47,13 +48,16 @@ class GANMix(nn.Module):
             uint8 for uint8 batches, scaled to [0, 1] for float batches
         accept (Filter, optional): which generated images to keep; see :mod:`ganaug.filters`. A module is copied.
         max_tries (int): images drawn per item before a filter counts as starved. Default: 10
+        vary (float, optional): put variations of the replaced images themselves in their place, at this strength in
+            (0, 1]; see :meth:`ganaug.Generator.vary`. Default: images are drawn from noise alone
         seed (int): in [0, 2**64). Default: 0
         device (torch.device or str, optional): to draw on. Default: the batch's
 
     Raises:
         TypeError: ``generator`` is not a module that can be drawn from, a folder or a Hub id.
-        ValueError: an argument is out of range, the generator is unconditional or does not know a class, or no
-            ``classes`` are given and the generator's are not called "0", "1", "2" and so on.
+        ValueError: an argument is out of range, the generator is unconditional, does not know a class or cannot
+            ``vary`` images, ``vary`` is given with ``accept`` or ``fake_transform``, or no ``classes`` are given and
+            the generator's are not called "0", "1", "2" and so on.
         LoadError: the generator cannot be loaded.
     """
 
@@ -69,10 +73,17 @@ class GANMix(nn.Module):
         fake_transform: Callable[[Tensor], Tensor] | None = None,
         accept: Filter | None = None,
         max_tries: int = 10,
+        vary: float | None = None,
         seed: int = 0,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
+        if vary is not None and (accept is not None or fake_transform is not None):
+            raise InputError(
+                "vary goes without accept, because a filter may refuse all variations of an image, and without "
+                "fake_transform, because the batch must hold images as the generator draws them. Leave these out, and "
+                "normalise after GANMix"
+            )
         self.ratio, self._exact_ratio = ratio, check_ratio(ratio)
         self._sampler = sampler_of_labels(
             generator,
@@ -81,6 +92,7 @@ class GANMix(nn.Module):
             class_map=class_map,
             accept=accept,
             max_tries=max_tries,
+            vary=vary,
             seed=seed,
             device=device,
         )
@@ -139,10 +151,13 @@ class GANMix(nn.Module):
         rows = torch.from_numpy(rng.choice(len(images), count, replace=False))
         if self._draws_on_batch_device:
             self._sampler = self._sampler.moved_to(images.device)
-        numbers = range(start + first, start + first + count)
-        made = self._sampler.draw(classes[rows], numbers, device=images.device)
+        numbers, places = range(start + first, start + first + count), to_device(rows, images.device)
+        originals = images[places] if self._sampler.vary is not None else None
+        if originals is not None and originals.is_floating_point():
+            originals = originals.mul(255).round().to(torch.uint8)
+        made = self._sampler.draw(classes[rows], numbers, originals=originals, device=images.device)
         mixed = images.clone()
-        mixed[to_device(rows, images.device)] = self._fit(made, images)
+        mixed[places] = self._fit(made, images)
         return mixed
 
     def _fit(self, made: Tensor, images: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from ganaug.data.huggingface import (
     source_columns,
     warn_of_generated,
 )
+from ganaug.mixing.originals import with_originals
 from ganaug.mixing.plan import Strategy, append_quotas, labels_in_class_order
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
@@ -51,6 +52,7 @@ def augment_dataset(
     class_map: Mapping[str, str] | None = None,
     accept: Filter | None = None,
     max_tries: int = 10,
+    vary: float | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     source_column: str | None = None,
@@ -81,6 +83,7 @@ def augment_dataset(
         accept (callable, optional): filter, from uint8 images (N, C, H, W) and int64 labels (N,) to bool (N,); see
             :mod:`ganaug.filters`.
         max_tries (int): images drawn for a row before the filter counts as starved. Default: 10
+        vary (float, optional): see :class:`ganaug.ConditionalGANAugment`.
         image_column (str, optional), label_column (str, optional): Default: the only ones of type Image and ClassLabel
         source_column (str, optional): name of a new ClassLabel column, which says ``"real"`` or ``"generated"``.
             Default: no such column
@@ -95,8 +98,8 @@ def augment_dataset(
     Raises:
         TypeError: ``dataset`` is not a ``datasets.Dataset``.
         ValueError: the dataset is for evaluation, a column is missing, a row has no label, the images have another
-            mode than those that the generator makes, the ratio or strategy is out of range, or the generator does not
-            know a class.
+            mode than those that the generator makes, the ratio, strategy or ``vary`` is out of range, or the generator
+            does not know a class or cannot vary images.
         LoadError: the generator cannot be loaded.
         StarvedFilterError: ``accept`` refused ``max_tries`` images for a row.
     """
@@ -127,10 +130,12 @@ def augment_dataset(
         class_map=class_map,
         accept=accept,
         max_tries=max_tries,
+        vary=vary,
         seed=seed,
         device=device,
     )
     _check_mode(dataset, columns.image, sampler)
+    sampler = with_originals(sampler, dataset, labels, image_column=columns.image, label_column=columns.label)
 
     parts = [dataset.with_format(None)]
     if source_column is not None:

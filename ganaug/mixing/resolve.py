@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from ganaug.mixing.auto_ratio import auto_ratio
 from ganaug.mixing.item_form import ItemForm
+from ganaug.mixing.originals import with_originals
 from ganaug.mixing.plan import DEFAULT_RATIO, Plan
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.inference import ConditionalGenerator
@@ -18,6 +21,7 @@ def resolve(
     generator: ConditionalGenerator | str | Path | None,
     ratio: float | Literal["auto"] | None,
     *,
+    labels: Tensor,
     validation: Any,
     make_plan: Callable[..., Plan],
     make_sampler: Callable[..., ClassSampler],
@@ -32,6 +36,7 @@ def resolve(
         dataset (Dataset): map-style, items (image, label).
         generator (module, str or Path, optional): None: one is fitted to ``dataset``.
         ratio (float or "auto", optional): ``"auto"``: the one that does best on ``validation``.
+        labels (Tensor): int64 (N,), those of ``dataset``.
         validation (Dataset, optional): real images that ``"auto"`` judges by.
         make_plan (callable): makes the plan for a ``ratio``.
         make_sampler (callable): makes the sampler from a generator and ``present``, the classes that the plan has.
@@ -42,7 +47,9 @@ def resolve(
 
     Raises:
         ValueError: only one of ``"auto"`` and ``validation`` is given, no plan can be made for the ratio, or the
-            generator does not know a class or makes images of another number of channels or size.
+            generator does not know a class, cannot vary images, or makes images of another number of channels or size;
+            or a class has no image to vary.
+        DataError: images that are to be varied cannot be read.
         TypeError: the generator is not one.
         LoadError: the generator cannot be loaded.
     """
@@ -62,6 +69,7 @@ def resolve(
         generator = fitting.fit_generator(dataset, resolution=resolution, cache_dir=cache_dir)
     sampler = make_sampler(generator, present=plan.present)
     form.check(sampler.image_shape, resizable=resizable)
+    sampler = with_originals(sampler, dataset, labels)
 
     if ratio == "auto":
         plan = make_plan(ratio=auto_ratio(dataset, validation, sampler, class_map=class_map, cache_dir=cache_dir))

@@ -14,16 +14,18 @@ from torch import Tensor, nn
 
 from ganaug.core import fingerprints
 from ganaug.core.errors import InputError
-from ganaug.core.hardware import check_usable_here, device_of, evaluation_copy
+from ganaug.core.hardware import check_usable_here, device_of, evaluation_copy, to_device
 from ganaug.core.integers import positive_int, to_int
 from ganaug.core.seeding import check_seed
 from ganaug.core.text import composed, numbers_of, shortened
+from ganaug.data import LabelledImages
 from ganaug.hub.dataset_card import Provenance
 from ganaug.hub.download import fetch
 from ganaug.hub.folder import load
 from ganaug.sampling.draw import sample
 from ganaug.sampling.filters import ClassifierAgreement, Filter, StarvedFilterError, apply_filter
 from ganaug.sampling.inference import ConditionalGenerator, InferenceCopy, Shortcuts
+from ganaug.sampling.variations import check_strength, pick_originals
 
 PROBED = 64  # images that a fingerprint looks at, of all classes or of as many, evenly spread
 
@@ -43,6 +45,8 @@ class ClassSampler:
         accept (Filter, optional): which images to keep; it is given the dataset's labels, or the generator's if it has
             ``takes_generator_labels``. A module is copied.
         max_tries (int): images drawn per item before a filter counts as starved. Default: 10
+        vary (float, optional): strength at which real images are varied, those of :meth:`with_originals` or those that
+            :meth:`draw` is given. Default: images are drawn from noise alone
         seed (int): in [0, 2**64). Default: 0
         device (torch.device or str, optional): to draw on. Default: where the generator is
 
@@ -56,8 +60,8 @@ class ClassSampler:
     Raises:
         TypeError: ``generator`` is not a module that can be drawn from, a folder or a Hub id.
         ValueError: the generator is unconditional or does not know a class, ``class_map`` has a name that neither side
-            has, ``accept`` has a classifier of another number of classes, ``max_tries`` is not a positive int, or
-            ``seed`` is out of range.
+            has, ``accept`` has a classifier of another number of classes, ``max_tries`` is not a positive int,
+            ``vary`` or ``seed`` is out of range, or the generator cannot vary images.
         LoadError: the generator cannot be loaded.
     """
 
@@ -70,10 +74,13 @@ class ClassSampler:
         class_map: Mapping[str, str] | None = None,
         accept: Filter | None = None,
         max_tries: int = 10,
+        vary: float | None = None,
         seed: int = 0,
         device: torch.device | str | None = None,
     ) -> None:
         self.max_tries, self.seed = positive_int("max_tries", max_tries), check_seed(seed)
+        self.vary = None if vary is None else check_strength(vary, "vary")
+        self._originals: LabelledImages | None = None
         # Absolute, because workers and copies may have another working directory.
         self._folder = fetch(generator).absolute() if isinstance(generator, str | Path) else None
         self._module = load(self._folder) if self._folder else _own_copy(generator)
@@ -90,7 +97,8 @@ class ClassSampler:
         self.name = type(self._module).__name__
         names: Sequence[str] | None = getattr(self._module, "label_names", None)
         self.classes = tuple(names or ()) if classes is None else tuple(classes)
-        matches = _match_classes(self.classes, self.classes if present is None else present, names, class_map or {})
+        self._present = self.classes if present is None else tuple(present)
+        matches = _match_classes(self.classes, self._present, names, class_map or {})
         self._generator_label = torch.tensor([match or 0 for match in matches], dtype=torch.int64)
         self._unknown = torch.tensor([match is None for match in matches], dtype=torch.bool)
         self._inference_copy: InferenceCopy | None = None
@@ -98,6 +106,8 @@ class ClassSampler:
         probe = sample(self.inference_copy, self._generator_label[~self._unknown][:1])
         channels, height, width = probe.shape[1:]
         self.image_shape: tuple[int, int, int] = (channels, height, width)
+        if self.vary is not None:  # tried, so that a generator that cannot vary images is refused here
+            sample(self.inference_copy, [0] * len(probe), originals=probe, strength=self.vary)
         self.accept = evaluation_copy(accept) if isinstance(accept, nn.Module) else accept
         if isinstance(accept, ClassifierAgreement) and self.classes:
             accept.check_classes(probe, self.classes)
@@ -139,17 +149,20 @@ class ClassSampler:
         indices: Sequence[int],
         *,
         epoch: int = 0,
+        originals: Tensor | None = None,
         drawn: Callable[[int], object] | None = None,
         device: torch.device | None = None,
     ) -> Tensor:
         """Draw an image for each label.
 
-        Image k depends on this sampler and (labels[k], epoch, indices[k]) alone.
+        Image k depends on this sampler and (labels[k], epoch, indices[k]), and originals[k] if there are any, alone.
 
         Args:
             labels (Tensor): int (N,), the dataset's.
             indices (sequence of int): number of each image, in [0, 2**64).
             epoch (int): numbers another sequence. Default: 0
+            originals (Tensor, optional): the images to vary, uint8 (N, C, H, W). Default: those that
+                :func:`ganaug.sampling.variations.pick_originals` picks, if images are varied
             drawn (callable, optional): see :func:`ganaug.sampling.sample`; images that replace refused ones do not
                 count. Default: nothing is called
             device (torch.device, optional): where the images are put; see :func:`ganaug.sampling.sample`. A filter
@@ -165,17 +178,27 @@ class ClassSampler:
         labels = labels.to(torch.int64)  # torch would take uint8 for a mask
         self._check_labels(labels)
         wanted = self._generator_label[labels]
-        draw = partial(sample, self.inference_copy, seed=self.seed, epoch=epoch)
+
+        def draw(rows: Tensor, numbers: Sequence[int], attempt: int = 0, **options: Any) -> Tensor:
+            at: dict[str, Any] = {"seed": self.seed, "epoch": epoch, "attempt": attempt}
+            if self.vary is not None:
+                if originals is None:
+                    given = pick_originals(cast(LabelledImages, self._originals), labels[rows], numbers, **at)
+                else:
+                    given = originals[to_device(rows, originals.device)].to(self.device)
+                options |= {"originals": given, "strength": self.vary}
+            return sample(self.inference_copy, wanted[rows], indices=numbers, **at, **options)
+
+        everything = torch.arange(len(labels))
         if self.accept is None:
-            return draw(wanted, indices=indices, drawn=drawn, device=device)
-        images = draw(wanted, indices=indices, drawn=drawn)
+            return draw(everything, indices, drawn=drawn, device=device)
+        images = draw(everything, indices, drawn=drawn)
         # Items whose image is refused get another one, until none is left or their tries are used up.
         tried = torch.bincount(labels)
-        pending = torch.arange(len(labels))
+        pending = everything
         for attempt in range(self.max_tries):
             if attempt:
-                again = [indices[k] for k in pending.tolist()]
-                images[pending] = draw(wanted[pending], indices=again, attempt=attempt)
+                images[pending] = draw(pending, [indices[k] for k in pending.tolist()], attempt)
                 tried += torch.bincount(labels[pending], minlength=len(tried))
             pending = pending[~self._keeps(images[pending], labels[pending])]
             if not len(pending):
@@ -187,6 +210,30 @@ class ClassSampler:
             f"{int(tried[label])} images tried, and none of the {self.max_tries} (max_tries) drawn for item "
             f"{indices[int(pending[0])]}. Raise max_tries, loosen the filter, or train the generator longer"
         )
+
+    def with_originals(self, images: LabelledImages) -> ClassSampler:
+        """This sampler with real images to vary, for each item one of its class; this one stays as it is.
+
+        Args:
+            images (LabelledImages): as the generator draws them, and with the classes of this sampler.
+
+        Raises:
+            InputError: the images have another form than the generator's, or a class has none.
+        """
+        if tuple(images.images.shape[1:]) != self.image_shape:
+            raise InputError(
+                f"the images to vary are (C, H, W) = {tuple(images.images.shape[1:])}, the generator's "
+                f"{self.image_shape}. Open them with its resolution and channels"
+            )
+        counts = dict(zip(self.classes, images.class_counts, strict=True))
+        if empty := [name for name in self._present if not counts[name]]:
+            raise InputError(
+                f"{images.name} has no image of {shortened(empty)} to vary. Leave that class out, or draw without vary"
+            )
+        varying = copy.copy(self)
+        varying._originals = images
+        vars(varying).pop("fingerprint", None)
+        return varying
 
     def _check_labels(self, labels: Tensor) -> None:
         """Refuse labels that would end in an index error, or in an image of another class."""
@@ -213,7 +260,8 @@ class ClassSampler:
         return self._identity(self.weights)
 
     def _identity(self, generator: str) -> str:
-        return fingerprints.of_values(generator, self._generator_label, self.seed, *self._filtered)
+        varied = [] if self.vary is None else ["vary", self.vary]
+        return fingerprints.of_values(generator, self._generator_label, self.seed, *self._filtered, *varied)
 
     @cached_property
     def _filtered(self) -> list[Any]:
@@ -250,6 +298,8 @@ class ClassSampler:
         done: list[Any] = [fingerprints.of_source(self.generator), probe]
         if self.accept is not None:
             done += [fingerprints.of_source(self.accept), self._keeps(probe, labels)]
+        if self._originals is not None:
+            done.append(self._originals.fingerprint)
         return fingerprints.of_values(self.identity, *done)
 
     @property
@@ -257,7 +307,8 @@ class ClassSampler:
         """Where the images come from: generator, commit, hash of its weights, seed."""
         generator = cast(Any, self.generator)
         origin = getattr(generator, "origin", None)
-        drawn = partial(Provenance, version("ganaug"), seed=self.seed, filtered=self.accept is not None)
+        filtered = self.accept is not None
+        drawn = partial(Provenance, version("ganaug"), seed=self.seed, filtered=filtered, vary=self.vary)
         # A loaded generator may have been trained further; then it is no longer the one that was saved.
         if origin is None or origin.fingerprint != self.weights:
             return drawn(generator=None, architecture=self.name, weights_sha256=None)

@@ -29,13 +29,16 @@ def sample(
     indices: Sequence[int] | None = None,
     epoch: int = 0,
     attempt: int = 0,
+    originals: Tensor | None = None,
+    strength: float = 1.0,
     drawn: Callable[[int], object] | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
     """Draw one image per label.
 
-    Image ``k`` depends on the generator, ``labels[k]`` and (seed, epoch, indices[k], attempt) alone: not on the batch
-    it is computed in, the number of workers or the global random state.
+    Image ``k`` depends on the generator, ``labels[k]`` and (seed, epoch, indices[k], attempt) alone, and a variation
+    on ``originals[k]`` and the strength: not on the batch it is computed in, the number of workers or the global
+    random state.
 
     Args:
         generator (ConditionalGenerator or InferenceCopy): used on the device it is on and in evaluation mode, and left
@@ -46,6 +49,9 @@ def sample(
             0 to N-1
         epoch (int): numbers another sequence of the same seed. Default: 0
         attempt (int): numbers another image for the same index, as after one that a filter refused. Default: 0
+        originals (Tensor, optional): images to vary, uint8 (N, C, H, W), as the generator draws them. Default: images
+            are drawn from noise alone
+        strength (float): of the variations; see :meth:`ganaug.Generator.vary`. Default: 1
         drawn (callable, optional): called with a number of images each time that so many more are drawn, from one of
             several threads. Default: nothing is called
         device (torch.device, optional): where the images are put. If it is not the CPU, nobody waits for them, and
@@ -55,6 +61,7 @@ def sample(
         Tensor: uint8 (N, C, H, W) in [0, 255], contiguous, on ``device``.
 
     Raises:
+        InputError: there are ``originals``, and the generator cannot vary images.
         ValueError: the seed is out of range, the labels are not a flat sequence of the generator's classes,
             ``indices`` are not as many, or the generator returns images that are not finite.
     """
@@ -72,7 +79,9 @@ def sample(
     def one_pass(start: int) -> Tensor:
         some = slice(start, start + inference_copy.rows)
         z = latents(seed, indices[some], inference_copy.latent_dim, epoch=epoch, attempt=attempt)
-        images = inference_copy(z, label_tensor[some], wait=stays).to(device or "cpu", non_blocking=not stays)
+        given = None if originals is None else originals[some]
+        images = inference_copy(z, label_tensor[some], originals=given, strength=strength, wait=stays)
+        images = images.to(device or "cpu", non_blocking=not stays)
         if drawn is not None:
             drawn(len(images))
         return images

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +24,9 @@ from ganaug.core.hardware import (
     one_thread_each,
     to_device,
 )
-from ganaug.core.pixels import to_uint8
+from ganaug.core.pixels import to_float, to_uint8
 from ganaug.core.seeding import latents
+from ganaug.sampling.variations import cannot_vary
 
 # Images in every forward pass, which is filled up if fewer are wanted. Matrix products of other sizes take other code
 # paths and differ in the last bit: with 1 or 3 rows instead of 64, 7 to 10 of a million bytes came out one grey level
@@ -44,7 +45,8 @@ class ConditionalGenerator(Protocol):
     """What images can be drawn from: a module that maps latents and labels to images.
 
     ``generator(z, labels)`` takes float32 ``z`` of shape (N, latent_dim), standard normal, and int64 ``labels`` of
-    shape (N,), and returns float images (N, C, H, W) in [-1, 1].
+    shape (N,), and returns float images (N, C, H, W) in [-1, 1]. One that can vary images has ``forward_from`` too;
+    see :meth:`ganaug.Generator.forward_from`.
 
     Attributes:
         latent_dim (int): length of a latent vector.
@@ -168,12 +170,22 @@ class InferenceCopy:
                 _put(module, {name: slow[name]})
         return Shortcuts(folded=True, bf16=tuple(in_bf16))
 
-    def __call__(self, z: Tensor, labels: Tensor, *, wait: bool = True) -> Tensor:
+    def __call__(
+        self,
+        z: Tensor,
+        labels: Tensor,
+        *,
+        originals: Tensor | None = None,
+        strength: float = 1.0,
+        wait: bool = True,
+    ) -> Tensor:
         """Draw up to ``rows`` images.
 
         Args:
             z (Tensor): float32 (N, latent_dim).
             labels (Tensor): int64 (N,), the generator's.
+            originals (Tensor, optional): images to vary, uint8 (N, C, H, W). Default: they are drawn from noise alone
+            strength (float): of the variations, in (0, 1]. Default: 1
             wait (bool): until a GPU has drawn them; if not, an image that is not finite is told of by a later call.
                 Default: True
 
@@ -181,21 +193,32 @@ class InferenceCopy:
             Tensor: uint8 (N, C, H, W), on :attr:`device`.
 
         Raises:
+            InputError: the generator cannot vary images.
             ValueError: an image is not finite.
         """
-        images, finite = self._draw(self._module, z, labels)
+        if originals is None:
+            images, finite = self._draw(self._module, z, labels)
+        else:
+            images, finite = self._draw(self._varying(strength), z, labels, originals)
         if wait:
             return _checked(images, finite)
         self._late.expect(finite, _not_finite)
         return images
 
-    def _draw(self, module: nn.Module, z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images, and whether all of them are finite, bool ()."""
-        inputs = [to_device(fill_rows(values, self.rows), self.device) for values in (z, labels)]
+    def _varying(self, strength: float) -> Callable[..., Tensor]:
+        """The function of latents, labels and images that varies these."""
+        forward_from = getattr(self._module, "forward_from", None)
+        if forward_from is None:
+            raise cannot_vary(type(self._module).__name__)
+        return lambda z, labels, originals: forward_from(z, labels, to_float(originals), strength)
+
+    def _draw(self, draw: Callable[..., Tensor], *values: Tensor) -> tuple[Tensor, Tensor]:
+        """Images for the values that ``draw`` takes, and whether all of them are finite, bool ()."""
+        inputs = [to_device(fill_rows(each, self.rows), self.device) for each in values]
         # A training loop around this may have autocast on, which would change the images.
         autocast = torch.autocast(self.device.type, enabled=False)
         with torch.inference_mode(), autocast, deterministic_passes(self.device):
-            images = module(*inputs)[: len(z)]
+            images = draw(*inputs)[: len(values[0])]
             return to_uint8(images), torch.isfinite(images).all()
 
 

@@ -20,14 +20,13 @@ from ganaug.core.pixels import to_float, to_uint8
 from ganaug.core.shares import in_shares
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
-from ganaug.generators.flow import FlowGenerator
+from ganaug.generators.flow import TEACHER_STEPS, FlowGenerator
 from ganaug.hub.config import OF_A_DISCRIMINATOR
 from ganaug.training.losses import GANObjective, Monitors
 from ganaug.training.settings import TrainingSettings
 from ganaug.training.trainer import GENERATOR, Phase, Trainer
 
 PHASES = FLOW, DISTILLATION, ADVERSARIAL = "flow", "distillation", "adversarial"
-TEACHER_STEPS = 8
 REUSED = 5  # times that each triple is used in distillation, roughly
 
 

@@ -84,7 +84,7 @@ def test_the_automatic_ratio_judges_with_the_labels_of_the_dataset(monkeypatch, 
     """Its filter and its class_map know these labels; validation images may come in another order."""
     asked = {}
 
-    def choose_ratio(train, validation, generator, *, accept, max_tries, cache_dir):
+    def choose_ratio(train, validation, generator, *, accept, max_tries, vary, cache_dir):
         study = Study(train, validation, {"it": generator}, settings=QUICK, accept=accept, max_tries=max_tries)
         asked.update(train=train, validation=validation, generated=study.pool("it", 0, tmp_path, seen=200))
         gain = Difference(0.1, 0.08, 0.12, 0.001, 5, 1e-5, 1e-5, 20.0)

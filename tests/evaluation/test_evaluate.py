@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.evaluated import QUICK, Replay, TinyClassifier, digits_in_parts
-from helpers.generators import make_generator
+from helpers.generators import Blend, make_generator
 from huggingface_hub import EvalResult, ModelCard
 
 from ganaug import InputError, open_images
@@ -104,8 +104,30 @@ def test_extra_images_that_judge_or_train_are_left_out_of_the_curve(tmp_path):
     with_test = evaluate(train, held_out, {"it": Replay(known)}, extra=extra, accept=everything, **both)
     assert len(with_test.utility.study.extra) == 1438 - 160
     settings = report_of(with_test, sources={"it": ""}, classifier="tiny").settings
-    assert settings.filter_of_generated_images == "everything"
+    assert (settings.filter_of_generated_images, settings.vary) == ("everything", None)
     assert not torch.isin(with_test.utility.study.extra.image_hashes, train.image_hashes).any()
+
+
+def test_variations_of_the_training_images_are_judged(tmp_path):
+    train, _, _, held_out = digits_in_parts(16, 16)
+    settings = replace(SETTINGS, steps=2, max_steps=2, learning_curve=False, augmentations=("none",))
+    found = evaluate(
+        train,
+        held_out,
+        {"it": Blend(*train.classes)},
+        factory=TinyClassifier,
+        settings=settings,
+        vary=0.02,
+        cache_dir=tmp_path / "kept",
+    )
+    assert "with variations of the training images at strength 0.02" in found.utility.verdicts["it"].sentence
+    judged = found.judged["it"].generated
+    distances = torch.cdist(judged.images.flatten(1).float(), train.images.flatten(1).float())
+    assert torch.equal(train.targets[distances.argmin(1)], judged.targets)
+    assert distances.min(1).values.max() < 50  # of 180 and more to any other
+    report = write_report(found, tmp_path, sources={"it": ""}, classifier="tiny")
+    assert report.settings.vary == 0.02
+    assert "strength of variations of training images" in (tmp_path / "report.html").read_text()
 
 
 def test_copies_are_left_out_of_what_judges_whoever_was_trained_on_them(tmp_path):
@@ -273,6 +295,8 @@ def test_the_recipe_refuses_what_the_generator_saw(digit_generator, in_process):
         (["--generator", "acgan", *FLAGS, "--test_data_dir", "nowhere"], "no folder nowhere"),
         (["--generator", "acgan", *FLAGS, "--resolution", "0"], "resolution must be a positive number of pixels"),
         (["--generator", "acgan", *FLAGS, "--classifier", "resnet19"], "classifier 'resnet19' is not known"),
+        (["--generator", "acgan", *FLAGS, "--vary", "0.5"], "acgan-28 cannot vary images: .* Give a flow"),
+        (["--generator", "acgan", *FLAGS, "--vary", "2"], r"vary must be a number above 0 and up to 1, got 2\.0"),
     ],
 )
 def test_wrong_input_ends_in_a_line_that_helps(digit_generator, in_process, flags, message):

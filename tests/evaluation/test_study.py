@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.generators import Blend
 from helpers.images import small_images
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from ganaug import InputError
 from ganaug.data import reading
 from ganaug.data.stored import StoredImages
 from ganaug.evaluation import ClassifierFactory, SmallCNN, UtilitySettings
+from ganaug.evaluation.cells import Cells, Job
 from ganaug.evaluation.plan import plan_of
 from ganaug.evaluation.study import Study
 
@@ -72,6 +74,27 @@ def test_generated_images_that_are_too_many_for_memory_stay_in_their_file(tmp_pa
     assert torch.equal(in_memory.image_hashes, stored.image_hashes)
     assert torch.equal(weights, same)
     assert len(stored) > len(images)
+
+
+def test_a_study_varies_its_own_training_images(tmp_path):
+    """Another draw of them has other variations, and the classifiers of each keep their names among more draws."""
+    images = small_images(size=8)
+    study = Study(images, images, {"it": Blend(*images.classes)}, settings=UtilitySettings(), vary=0.05)
+    other = replace(study, train=replace(images, images=images.images.flip(3)))
+    pools = [each.pool("it", 0, tmp_path, seen=100) for each in (study, other)]
+    for each, pool in zip((study, other), pools, strict=True):
+        distances = torch.cdist(pool.images.flatten(1).float(), each.train.images.flatten(1).float())
+        assert torch.equal(each.train.targets[distances.argmin(1)], pool.targets)
+        assert distances.min(1).values.max() < 60  # of 400 and more to any other image of the class
+    arm = study.mixed_arm("it", study.augmented_arms()[0], 0.5)
+    job = Job(study, arm, 0)
+    alone, together = Cells([study], tmp_path), Cells([study, other], tmp_path)
+    assert alone.path(job) == together.path(job) != together.path(Job(other, arm, 0))
+    plain, stronger = (replace(study, vary=vary) for vary in (None, 0.5))
+    paths = {Cells([each], tmp_path).path(Job(each, arm, 0)) for each in (study, plain, stronger)}
+    assert len(paths) == 3
+    with pytest.raises(InputError, match="Cheap cannot vary images"):
+        replace(study, generators={"it": Cheap()}).sampler("it")
 
 
 def brings(augmentation) -> ClassifierFactory:

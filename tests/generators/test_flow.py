@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from helpers.images import small_images
 
 from ganaug import Generator, InputError, LabelledImages, sample
-from ganaug.generators import FlowGenerator
+from ganaug.generators import ACGANGenerator, CGANMLPGenerator, FlowGenerator
 from ganaug.generators.layers import FloatGroupNorm
 from ganaug.sampling.inference import InferenceCopy
 from ganaug.training import FlowTrainer, GANObjective, TrainingSettings, make_trainer, train
@@ -82,6 +83,105 @@ def test_the_error_of_the_sampler_is_of_second_order():
         errors.append((generator(z, torch.tensor([0])).flatten() - z[0] / torch.e).abs().max().item())
     assert errors[0] < 0.01
     assert all(3 < coarse / fine < 5 for coarse, fine in pairwise(errors))
+
+
+@pytest.mark.parametrize("steps", [8, 12])
+def test_a_variation_at_full_strength_is_what_is_drawn(steps):
+    generator, data = build(moving=True, steps=steps), halves(20)
+    drawn = generator.sample(data.targets, seed=3)
+    assert torch.equal(generator.vary(data.images, data.targets, strength=1, seed=3), drawn)
+    assert not torch.equal(generator.vary(data.images, data.targets, strength=0.9, seed=3), drawn)
+
+
+def test_a_variation_begins_at_the_image_with_noise_mixed_in():
+    """A generator of velocity 0 leaves what it is given."""
+    z, images = torch.linspace(-1, 1, 128).view(2, 1, 8, 8), torch.linspace(0.5, -0.5, 128).view(2, 1, 8, 8)
+    for strength in (0.1, 0.25, 0.6, 1.0):
+        varied = build(steps=8).forward_from(z.flatten(1), torch.tensor([0, 1]), images, strength)
+        assert torch.allclose(varied, strength * z + (1 - strength) * images, atol=1e-6)
+
+
+@pytest.mark.parametrize(("strength", "passes"), [(0.1, 1), (0.5, 3), (0.7, 5), (1, 8)])
+def test_a_variation_goes_a_part_of_the_way_in_a_part_of_the_steps(strength, passes):
+    with torch.random.fork_rng():
+        generator = ToTarget(NAMES, image_size=8, width=32, steps=8)
+        z = torch.randn(2, 64)
+    images = generator.forward_from(z, torch.tensor([0, 1]), torch.zeros(2, 1, 8, 8), strength)
+    assert torch.allclose(images.mean((1, 2, 3)), ToTarget.TARGETS, atol=1e-5)
+    assert generator.asked[0] == pytest.approx(1 - strength)
+    assert len(generator.asked) == passes
+    assert generator.asked == sorted(generator.asked)
+
+
+def test_the_error_of_variations_is_of_second_order():
+    errors = []
+    for steps in (16, 32, 64):
+        with torch.random.fork_rng():
+            generator = Decaying(NAMES, image_size=8, width=32, steps=steps)
+        varied = generator.forward_from(torch.ones(1, 64), torch.tensor([0]), torch.full((1, 1, 8, 8), -1.0), 0.9)
+        exact = (0.9 - 0.1) * math.exp(-0.9)
+        errors.append((varied - exact).abs().max().item())
+    assert all(3 < coarse / fine < 5 for coarse, fine in pairwise(errors))
+
+
+def test_the_stronger_the_farther_from_the_image():
+    generator, data = build(moving=True, steps=8), halves(40)
+    distances = [
+        (generator.vary(data.images, data.targets, strength=strength).float() - data.images.float()).square().mean()
+        for strength in (0.05, 0.25, 0.5, 0.75, 1)
+    ]
+    assert distances == sorted(distances)
+    assert distances[0] < distances[-1] / 50
+
+
+def test_image_label_and_latent_decide_the_variation_and_nothing_else_does():
+    generator, data = build(moving=True, steps=8), halves(21)
+    before = torch.random.get_rng_state()
+    together = generator.vary(data.images, data.targets, strength=0.6, seed=5)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    inference_copy = InferenceCopy(generator)
+    one_by_one = [
+        sample(inference_copy, [label], seed=5, indices=[k], originals=image[None], strength=0.6)
+        for k, (image, label) in reversed(list(enumerate(data)))
+    ]
+    assert torch.equal(together, torch.cat(one_by_one[::-1]))
+    named = generator.vary(data.images, [NAMES[label] for label in data.targets], strength=0.6, seed=5)
+    assert torch.equal(named, together)
+    others = [
+        generator.vary(data.images, data.targets, strength=0.6, seed=6),
+        generator.vary(data.images, 1 - data.targets, strength=0.6, seed=5),
+        generator.vary(data.images.flip(3), data.targets, strength=0.6, seed=5),
+    ]
+    for other in others:
+        assert all(not torch.equal(a, b) for a, b in zip(together, other, strict=True))
+
+
+@pytest.mark.parametrize("strength", [0, -0.1, 1.01, math.nan, True, "0.5", None])
+def test_a_strength_that_is_none_is_refused(strength):
+    with pytest.raises(InputError, match=r"strength must be a number above 0 and up to 1, got .*\. Begin with 0\.5"):
+        build(steps=8).vary(halves(2).images, [0, 1], strength=strength)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [halves(3).images, halves(2).images.float(), halves(2).images[..., :6], halves(2).images.expand(-1, 3, -1, -1)],
+)
+def test_images_that_the_generator_does_not_draw_are_refused(images):
+    with pytest.raises(InputError, match=r"images must be uint8 \(N, C, H, W\) = \(2, 1, 8, 8\)"):
+        build(steps=8).vary(images, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("generator", "passes"),
+    [
+        (build(steps=7), "7 passes"),
+        (ACGANGenerator(NAMES, image_size=8, width=32), "one pass"),
+        (CGANMLPGenerator(NAMES, image_size=8), "one pass"),
+    ],
+)
+def test_generators_of_few_passes_do_not_vary(generator, passes):
+    with pytest.raises(InputError, match=f"{generator.architecture} cannot vary images: it draws in {passes} .*Give"):
+        generator.vary(halves(2).images, [0, 1])
 
 
 def test_before_training_the_image_is_the_noise():

@@ -47,6 +47,21 @@ class Honest(nn.Module):
         return (level / 127.5 - 1).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
 
 
+class Blend(nn.Module):
+    """Images of noise, and variations that are so much noise and so much the image that is varied."""
+
+    def __init__(self, *names: str, side: int = 8, channels: int = 1):
+        super().__init__()
+        self.label_names, self.shape = names, (channels, side, side)
+        self.latent_dim = channels * side**2
+
+    def forward(self, z, labels):
+        return z.tanh().view(-1, *self.shape)
+
+    def forward_from(self, z, labels, images, strength):
+        return torch.lerp(self(z, labels), images, 1 - strength)
+
+
 class Sees(nn.Module):
     """A classifier of :class:`Honest`'s images; its logits are in the order of ``names``."""
 

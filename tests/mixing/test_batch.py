@@ -21,6 +21,7 @@ from torchvision.transforms import v2
 from ganaug import Generator
 from ganaug.core.hardware import LateChecks
 from ganaug.filters import StarvedFilterError
+from ganaug.generators import FlowGenerator
 from ganaug.sampling import sample
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.inference import InferenceCopy, Shortcuts
@@ -291,6 +292,20 @@ def test_on_a_gpu_images_stay_there_and_nothing_waits_for_them(three, monkeypatc
     )  # of each call: whether the images drawn are finite, and so on
     with pytest.raises(NotImplementedError, match="meta"):
         mix(there, labels.to(GPU))  # labels are read
+
+
+def test_on_a_gpu_nothing_waits_for_variations_either(monkeypatch):
+    give_it_autocast(monkeypatch)
+    monkeypatch.setattr(LateChecks, "expect", lambda *_: None)
+    images, labels = batch()
+    with torch.random.fork_rng():
+        mix = GANMix(FlowGenerator(THREE, image_size=12, width=8), 0.5, classes=THREE, vary=0.5)
+    monkeypatch.setattr(InferenceCopy, "_find_shortcuts", lambda *_: Shortcuts(folded=True))
+    for there in (images.to(GPU), (images.float() / 255).to(GPU)):
+        mix(there, labels)  # brings the generator there
+        with NothingWaits():
+            mixed, _ = mix(there, labels)
+        assert (mixed.device, mixed.shape, mixed.dtype) == (GPU, there.shape, there.dtype)
 
 
 def test_accept_filters_generated_images(three):

@@ -10,6 +10,7 @@ import resource
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.images import small_images, write_class_folders, write_idx_pair
@@ -18,6 +19,7 @@ from PIL import Image
 from torch import nn
 
 from ganaug import Generator, open_images
+from ganaug.generators import ACGANGenerator, FlowGenerator
 from ganaug.training import RunFolder
 
 QUICK = ["--total_kimg", "0.128", "--train_batch_size", "32", "--log_kimg", "0.064", "--report_to", "none"]
@@ -197,6 +199,29 @@ def test_label_fidelity_recipe(first_run, in_process):
     flags = ["--generator", str(cwd / "outputs" / "acgan"), "--train_data_dir", "pets"]
     message = in_process(*flags, name="label_fidelity")
     assert re.search(r"acgan draws 0, 1, .*; class folders pets has class 0, class 1\. Give images", message)
+
+
+def test_variations_recipe(in_process):
+    digits = open_images("sklearn:digits")
+    with torch.random.fork_rng():
+        FlowGenerator(digits.classes, image_size=8, width=8).save_pretrained("flow")
+        ACGANGenerator(digits.classes, image_size=8, width=8).save_pretrained("acgan")
+    flags = ["--dataset_name", "sklearn:digits", "--strengths", "0.0001", "1"]
+    assert in_process("--generator", "flow", *flags, "--picture", "new/shown.png", name="variations") is None
+    with Image.open("new/shown.png") as picture:
+        grey = torch.from_numpy(np.array(picture.convert("L"))).float()
+    cells = grey[-(2 + 10 * 58) :, :].unfold(0, 56, 58).unfold(1, 56, 58)[:, :3]  # of some zoom, row by row
+    first = torch.stack([digits.images[digits.targets == k][0, 0] for k in range(10)]).float()
+    shown = cells[..., 3::7, 3::7]
+    assert torch.allclose(shown[:, 0], first, atol=1)
+    assert torch.allclose(shown[:, 1], first, atol=2)  # hardly varied
+    assert (shown[:, 2] - first).abs().mean() > 30  # noise
+    refused = in_process("--generator", "acgan", *flags, name="variations")
+    assert "acgan cannot vary images" in refused
+    write_class_folders(Path("pets"), small_images(n=6, classes=2, size=8))
+    assert "has class 0, class 1. Give images" in in_process(
+        "--generator", "flow", "--train_data_dir", "pets", name="variations"
+    )
 
 
 class Mirrored(nn.Module):

@@ -81,6 +81,7 @@ class SettingsFacts:
         classifier (str): its name.
         max_shift (int): of classic augmentation, in pixels.
         filter_of_generated_images (str, optional): its name; None if all generated images were used.
+        vary (float, optional): strength at which training images were varied; None for images drawn from noise alone.
     """
 
     seeds: tuple[int, ...]
@@ -95,6 +96,7 @@ class SettingsFacts:
     classifier: str
     max_shift: int
     filter_of_generated_images: str | None
+    vary: float | None = None
 
 
 @dataclass(frozen=True)
@@ -415,6 +417,7 @@ def report_of(evaluation: Evaluation, *, sources: Mapping[str, str], classifier:
             classifier=classifier,
             max_shift=study.classic.max_shift,
             filter_of_generated_images=study.filter_name,
+            vary=study.vary,
         ),
         method=METHOD,
         metric="balanced accuracy",

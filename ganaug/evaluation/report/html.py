@@ -170,6 +170,7 @@ def _settings(report: Report) -> list[tuple[str, Any]]:
         ("shift of classic augmentation, in pixels", made.max_shift),
         ("flip of classic augmentation", made.horizontal_flip),
         ("filter of generated images", made.filter_of_generated_images),
+        ("strength of variations of training images", made.vary),
         ("learning curve", made.learning_curve),
     ]
 

@@ -1,0 +1,81 @@
+"""Variations: images that begin on the way from noise at a real one. How far from it, and which real one it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganaug.core.errors import InputError
+from ganaug.core.seeding import Purpose, random_stream
+from ganaug.data import LabelledImages
+
+
+def check_strength(strength: Any, name: str = "strength") -> float:
+    """Return the strength of variations as a plain float.
+
+    Args:
+        strength: what was asked for.
+        name (str): what it is called where that was. Default: as here
+
+    Raises:
+        InputError: it is not a number in (0, 1].
+    """
+    number = math.nan if isinstance(strength, bool) or not isinstance(strength, Real) else float(strength)
+    if not 0 < number <= 1:
+        raise InputError(
+            f"{name} must be a number above 0 and up to 1, got {strength!r}. It is the share of the way from noise to "
+            "image that is gone again: 0 would copy the image, 1 leaves nothing of it. Begin with 0.5"
+        )
+    return number
+
+
+def cannot_vary(generator: str, *, passes: int = 1) -> InputError:
+    """The error of a generator that cannot vary images.
+
+    Args:
+        generator (str): its architecture or class.
+        passes (int): in which it draws. Default: 1
+    """
+    how = "one pass" if passes == 1 else f"{passes} passes"
+    return InputError(
+        f"{generator} cannot vary images: it draws in {how} from noise, and does not know the way from anywhere else. "
+        "Give a flow of 8 passes, such as ganaug train --model flow makes, or draw without vary"
+    )
+
+
+def pick_originals(
+    images: LabelledImages, labels: Tensor, numbers: Sequence[int], *, seed: int, epoch: int = 0, attempt: int = 0
+) -> Tensor:
+    """A real image of its class for each item, to vary.
+
+    It depends on its item's class and (seed, epoch, number, attempt) alone. Of a class of n images, the items numbered
+    0 to n - 1, n to 2n - 1 and so on have each image once, if all of them are of that class.
+
+    Args:
+        images (LabelledImages): with images of all the classes; in files, they are read as they are needed.
+        labels (Tensor): int64 (N,), the items' classes.
+        numbers (sequence of int): of the items, each in [0, 2**64).
+        seed (int), epoch (int), attempt (int): see :func:`ganaug.core.seeding.latents`.
+
+    Returns:
+        Tensor: uint8 (N, C, H, W).
+    """
+
+    @cache
+    def order(size: int, lap: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        rng = random_stream(seed, Purpose.ORIGINAL, epoch=epoch, index=lap, attempt=attempt)
+        return rng.permutation(size)
+
+    rows = torch.empty(len(labels), dtype=torch.int64)
+    for k, (label, number) in enumerate(zip(labels.tolist(), numbers, strict=True)):
+        of_class = images.of_each_class[label]
+        lap, place = divmod(number, len(of_class))
+        rows[k] = of_class[order(len(of_class), lap)[place]]
+    return images.images[rows]
