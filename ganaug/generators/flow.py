@@ -33,6 +33,11 @@ MOST_STEPS = 1_000  # beyond which nobody would wait for an image
 EARLY = 1.5  # power that makes the first steps shorter: the path bends most near the noise
 
 
+def distils(steps: int) -> bool:
+    """Whether a flow of so many steps learns to take so few, in phases after the first."""
+    return steps < TEACHER_STEPS
+
+
 @register_generator
 class FlowGenerator(Generator):
     """Generator of ``flow``: noise moves along a learned velocity, which depends on the class, until it is an image.
@@ -103,7 +108,7 @@ class FlowGenerator(Generator):
 
     def forward_from(self, z: Tensor, labels: Tensor, images: Tensor, strength: float) -> Tensor:
         """See :meth:`Generator.forward_from`; it takes fewer steps, since it goes a part of the way."""
-        if self.steps < TEACHER_STEPS:
+        if distils(self.steps):
             raise cannot_vary(self.architecture, passes=self.steps)
         times = self._times_from(1 - strength)
         # x_t = (1 - t) x_0 + t x_1, as in training, with the image for x_1.

@@ -21,10 +21,10 @@ from ganaug.core.seeding import latents
 from ganaug.core.text import in_short
 from ganaug.data import LabelledImages
 from ganaug.generators import FlowGenerator, Generator
-from ganaug.generators.flow import TEACHER_STEPS
+from ganaug.generators.flow import TEACHER_STEPS, distils
 from ganaug.hub.config import Ancestor, ancestors, facts_of
 from ganaug.hub.registry import Origin
-from ganaug.training.flow_trainer import FlowTrainer, distils
+from ganaug.training.flow_trainer import FlowTrainer
 from ganaug.training.init_from import inherit
 from ganaug.training.losses import Monitors
 from ganaug.training.presets import QUICK, in_kimg, is_imbalanced, preset_settings

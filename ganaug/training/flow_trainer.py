@@ -20,7 +20,7 @@ from ganaug.core.pixels import to_float, to_uint8
 from ganaug.core.shares import in_shares
 from ganaug.data import LabelledImages
 from ganaug.generators.base import Generator
-from ganaug.generators.flow import TEACHER_STEPS, FlowGenerator
+from ganaug.generators.flow import TEACHER_STEPS, FlowGenerator, distils
 from ganaug.hub.config import OF_A_DISCRIMINATOR
 from ganaug.training.losses import GANObjective, Monitors
 from ganaug.training.settings import TrainingSettings
@@ -28,11 +28,6 @@ from ganaug.training.trainer import GENERATOR, Phase, Trainer
 
 PHASES = FLOW, DISTILLATION, ADVERSARIAL = "flow", "distillation", "adversarial"
 REUSED = 5  # times that each triple is used in distillation, roughly
-
-
-def distils(steps: int) -> bool:
-    """Whether a flow of so many steps learns to take so few, in phases after the first."""
-    return steps < TEACHER_STEPS
 
 
 class FlowTrainer(Trainer):

@@ -38,6 +38,7 @@ from ganaug.core.hardware import in_gibibytes, memory_held
 from ganaug.data import LabelledImages
 from ganaug.data.stored import from_tensors, to_tensors
 from ganaug.generators import FlowGenerator, Generator
+from ganaug.generators.flow import distils
 from ganaug.hub.config import FORMAT_VERSION
 from ganaug.hub.folder import load
 from ganaug.hub.missing import CHECKPOINTS
@@ -45,7 +46,6 @@ from ganaug.hub.registry import Origin, registered_generators
 from ganaug.training.adapting import AdaptingTrainer, history_of
 from ganaug.training.distributed import start_accelerator
 from ganaug.training.fit import fit, train_to_the_end
-from ganaug.training.flow_trainer import distils
 from ganaug.training.interruption import StoppedError
 from ganaug.training.losses import GANObjective
 from ganaug.training.models import MODELS, make_trainer
