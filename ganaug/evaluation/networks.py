@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LARGE = 64  # pixels; sides of as many are halved before anything else
+
 
 class ClassifierFactory(Protocol):
     """Makes a classifier: a module from float images (N, C, H, W) in [-1, 1] to class logits (N, K).
@@ -33,8 +35,9 @@ class ClassifierFactory(Protocol):
 class SmallCNN(nn.Module):
     """Blocks of two 3x3 convolutions with BatchNorm that each halve the size; then an average pool and a linear layer.
 
-    As many blocks as bring the size down to 4 pixels, at least two and at most five: three for 28 and 32 pixels, four
-    for 64.
+    As many blocks as bring the size down to 4 pixels, at least two: three for 28 and 32 pixels. Images of 64 pixels or
+    more are first halved by a 3x3 convolution of stride 2, and again as long as there are 64 or more: with blocks
+    alone, most of the time would go into the first ones, and be worth less than more steps.
 
     Args:
         num_classes (int): number of classes.
@@ -46,8 +49,12 @@ class SmallCNN(nn.Module):
     def __init__(self, num_classes: int, *, channels: int = 1, image_size: int = 28, width: int = 16) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        c_in = channels
-        for block in range(min(max(2, math.ceil(math.log2(image_size / 4))), 5)):
+        c_in, side = channels, image_size
+        while side >= LARGE:
+            layers += [nn.Conv2d(c_in, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width)]
+            layers += [nn.ReLU(inplace=True)]
+            c_in, side = width, math.ceil(side / 2)
+        for block in range(max(2, math.ceil(math.log2(side / 4)))):
             c_out = width * 2**block
             layers += [nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
             layers += [nn.Conv2d(c_out, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out)]

@@ -2,7 +2,9 @@
 
 A step of 64 images by one thread: without augmentation, and with TrivialAugment and RandAugment, by torchvision image
 by image (the baseline) and by ganaug for the whole batch. Then several classifiers, one after another (the baseline)
-and as one network, whose convolutions have a group for each of them. It takes a minute and a half on two cores.
+and as one network, whose convolutions have a group for each of them. Then, for larger images in colour, the small CNN
+of blocks alone (the baseline) and as it is, with convolutions of stride 2 before them. It takes a minute and a half on
+two cores with bf16, and five minutes without.
 
     python recipes/benchmarks/classifiers.py
 """
@@ -13,10 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from accelerate.utils import set_seed
+from minutes import random_images
 from timing import hardware, in_turns, report
 from torch import Tensor, nn
 from torchvision.transforms import v2
@@ -27,7 +31,7 @@ from ganaug.core.files import write_json
 from ganaug.core.hardware import best_device, has_bf16, keep_freed_memory
 from ganaug.core.pixels import to_float
 from ganaug.data import LabelledImages
-from ganaug.evaluation import RandAugment, ShiftFlip, SmallCNN, TrivialAugment, train_classifier
+from ganaug.evaluation import RandAugment, ShiftFlip, SmallCNN, TrivialAugment, networks, train_classifier
 
 BATCH = 64
 
@@ -40,12 +44,14 @@ class Arguments:
         steps: In each round.
         rounds: How often each arm is timed.
         together: Networks that are trained as one.
+        sizes: Sides of the larger images, in pixels; their arms have a tenth of the steps.
         output: Write the numbers to this JSON file too.
     """
 
     steps: int = 50
     rounds: int = 5
     together: tuple[int, ...] = (2, 5)
+    sizes: tuple[int, ...] = (64, 128)
     output: Path | None = None
 
 
@@ -77,16 +83,22 @@ def grouped(network: nn.Module, number: int) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def steps_of(networks: list[nn.Module], images: LabelledImages, each: int, args: Arguments) -> Callable[[], None]:
+def blocks_alone(size: int) -> nn.Module:
+    """The small CNN for images of that side, without convolutions before its blocks."""
+    with patch.object(networks, "LARGE", size + 1):
+        return SmallCNN(10, channels=3, image_size=size)
+
+
+def steps_of(classifiers: list[nn.Module], images: LabelledImages, each: int, steps: int) -> Callable[[], None]:
     """A function that trains networks, each of which is so many in one, one after another; without augmentation."""
-    made = [network.to(memory_format=torch.channels_last).train() for network in networks]
+    made = [network.to(memory_format=torch.channels_last).train() for network in classifiers]
     optimizers = [torch.optim.Adam(network.parameters(), fused=True) for network in made]
     values, targets = to_float(images.images[:BATCH]).repeat(1, each, 1, 1), images.targets[:BATCH]
     values = values.contiguous(memory_format=torch.channels_last)
 
     def train() -> None:
         for network, optimizer in zip(made, optimizers, strict=True):
-            for _ in range(args.steps):
+            for _ in range(steps):
                 with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
                     logits = network(values).float().unflatten(1, (each, -1))
                     loss = F.cross_entropy(logits.flatten(0, 1), targets.repeat_interleave(each)) * each
@@ -123,13 +135,21 @@ def main(args: Arguments) -> None:
         }
         found[name] = in_milliseconds(name, arms, args.rounds, args.steps)
     for number in args.together:
-        networks = [SmallCNN(10) for _ in range(number)]
+        classifiers: list[nn.Module] = [SmallCNN(10) for _ in range(number)]
         arms = {
-            "one after another": steps_of(networks, images, 1, args),
-            "as one network": steps_of([grouped(networks[0], number)], images, number, args),
+            "one after another": steps_of(classifiers, images, 1, args.steps),
+            "as one network": steps_of([grouped(classifiers[0], number)], images, number, args.steps),
         }
         title = f"{number} classifiers"
         found[title] = in_milliseconds(title, arms, args.rounds, number * args.steps)
+    for size in args.sizes:
+        steps, larger = max(1, args.steps // 10), random_images(BATCH, size)
+        arms = {
+            "blocks alone": steps_of([blocks_alone(size)], larger, 1, steps),
+            "halved first": steps_of([SmallCNN(10, channels=3, image_size=size)], larger, 1, steps),
+        }
+        title = f"{size} pixels"
+        found[title] = in_milliseconds(title, arms, args.rounds, steps)
     if args.output:
         write_json(args.output, found)
 

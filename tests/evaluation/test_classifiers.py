@@ -73,11 +73,26 @@ def test_torchvision_models_are_classifiers_too():
         TorchvisionClassifier("resnet19", 3, channels=1, image_size=16)
 
 
-@pytest.mark.parametrize(("size", "blocks"), [(8, 2), (12, 2), (28, 3), (32, 3), (64, 4), (128, 5), (512, 5)])
-def test_the_small_cnn_goes_with_the_image_size(size, blocks):
+@pytest.mark.parametrize(
+    ("size", "halvings", "blocks"),
+    [
+        (8, 0, 2),
+        (12, 0, 2),
+        (28, 0, 3),
+        (32, 0, 3),
+        (48, 0, 4),
+        (63, 0, 4),
+        (64, 1, 3),
+        (128, 2, 3),
+        (224, 2, 4),
+        (512, 4, 3),
+    ],
+)
+def test_the_small_cnn_goes_with_the_image_size(size, halvings, blocks):
     with torch.random.fork_rng():
         network = SmallCNN(3, image_size=size)
     assert sum(isinstance(layer, torch.nn.MaxPool2d) for layer in network.modules()) == blocks
+    assert sum(getattr(layer, "stride", None) == (2, 2) for layer in network.modules()) == halvings
     images = torch.zeros(2, 1, size, size)
     network.eval()
     with torch.inference_mode():
