@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, ProjectConfiguration, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, gather_object
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -42,12 +41,8 @@ def start_accelerator(settings: TrainingSettings, *, report_to: str = "none") ->
         log_with=None if report_to == "none" else report_to,
         # accelerate requires a folder for trackers here; it is replaced by the run's own when the run starts.
         project_config=ProjectConfiguration(logging_dir="."),
-        kwargs_handlers=[
-            # A network has two forward passes before one backward, which broadcasts in between would break.
-            DistributedDataParallelKwargs(broadcast_buffers=False),
-            # The others wait while one decodes a million images, labels those without labels or scores a generator.
-            InitProcessGroupKwargs(timeout=timedelta(days=1)),
-        ],
+        # A network has two forward passes (real, fake) before one backward, which broadcasts in between would break.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     if report_to != "none" and not accelerator.log_with:
         raise InputError(f"the tracker {report_to} is not installed: pip install {report_to}, or report_to none")

@@ -137,21 +137,6 @@ def test_a_process_that_dies_ends_the_run(tmp_path):
     assert "Signal 9 (SIGKILL)" in launcher.read()
 
 
-WAITS = """
-import torch
-from torch.distributed.distributed_c10d import _get_default_group
-from ganaug.training import TrainingSettings, start_accelerator
-accelerator = start_accelerator(TrainingSettings())
-backend = _get_default_group()._get_backend(torch.device("cpu"))
-accelerator.print(backend.options._timeout)
-"""
-
-
-def test_processes_wait_for_one_that_labels_or_decodes_for_hours(tmp_path):
-    (tmp_path / "waits.py").write_text(WAITS)
-    assert run_ranks(2, "waits.py", cwd=tmp_path) == ["1 day, 0:00:00\n", ""]
-
-
 def test_processes_that_do_not_see_one_another_are_an_error(in_process, monkeypatch):
     def alone(**options):
         with monkeypatch.context() as patch:
