@@ -164,6 +164,30 @@ def test_what_a_generator_draws_is_learnt_from(monkeypatch, tmp_path):
     assert helped.double().mean() > misled.double().mean() + 0.1
 
 
+def test_generated_images_have_the_class_shares_of_the_labels_also_where_a_kept_answer_is_damaged(
+    monkeypatch, tmp_path
+):
+    """Answers are brought to the class shares of what is learnt from, which a uniform teacher would hide."""
+    taught = []
+
+    def train(data, unlabeled, **options):
+        taught.append(data)
+        return Sees(*data.classes)
+
+    monkeypatch.setattr(pseudo_labels, "train_semi_supervised", counted(train))
+    monkeypatch.setattr(pseudo_labels, "DRAWN", 10)
+    classes = ("bee", "cat", "ant")
+    labels = torch.tensor([0, 0, 0, 0, 1, 2])
+    images = torch.randint(256, (6, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labelled = LabelledImages(images, labels, classes, "labelled")
+    for time in (1, 2):
+        pseudo_label(labelled, images.flip(0), generator=Honest(*classes), cache_dir=tmp_path)
+        assert len(taught) == time + 1  # once to see how long it takes
+        (kept,) = tmp_path.glob("*.safetensors")
+        kept.write_bytes(kept.read_bytes()[:-1])
+    assert [data.targets.bincount().tolist() for data in taught] == [[4 + 20, 1 + 5, 1 + 5]] * 3
+
+
 def test_other_shapes_and_no_images_are_refused(tmp_path):
     labelled, _, further, _ = digits_in_parts(8, 8)
     with pytest.raises(InputError, match="must have the shape"):
