@@ -49,9 +49,10 @@ def test_two_machines_draw_into_a_folder_that_both_see(machines, generator_folde
     flags = ["--generator", str(generator_folder), "--num_images", "203", "--images_per_shard", "32"]
     first, second = run_machines(machines, recipe_path("generate"), *flags, "--output_dir", str(tmp_path / "both"))
     run_machines(machines[:1], recipe_path("generate"), *flags, "--output_dir", "one")
-    drawn = [{path.name: path.read_bytes() for path in folder.rglob("train-*")} for folder in tmp_path.glob("*")]
-    assert [len(files) for files in drawn if files] == [7, 7]
-    assert drawn[0] == drawn[1]
+    folders = tmp_path / "both", machines[0] / "one"
+    both, one = ({path.name: path.read_bytes() for path in folder.rglob("train-*")} for folder in folders)
+    assert len(both) == 7
+    assert both == one
     assert "generating (1 of 2 processes)" in first
     assert "generating (2 of 2 processes)" in second
     # Into one that each has for itself, neither pretends to have drawn all.
