@@ -28,8 +28,8 @@ from ganaug.cli.train_flags import (
     words_with_config,
 )
 from ganaug.training import AdaptingTrainer, TrainingSettings, hold_back, start_accelerator
-from ganaug.training.distributed import going_first
 from ganaug.training.adapting import adapting_settings, check_adaptable, in_words, possible_adapting_settings
+from ganaug.training.distributed import going_first
 from ganaug.training.preflight import Preflight
 
 

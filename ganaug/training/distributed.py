@@ -89,7 +89,7 @@ def going_first(accelerator: Accelerator, first: bool) -> Iterator[None]:
     if accelerator.num_processes == 1:
         yield
         return
-    patient = dist.new_group(backend="gloo", timeout=timedelta(days=100))
+    patient = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=timedelta(days=100)))
     if not first:
         dist.barrier(patient)
     yield
