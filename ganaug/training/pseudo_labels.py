@@ -171,7 +171,7 @@ def pseudo_label(
     # How long it takes, and then the classifiers, one after another.
     if missing:
         minutes = missing * _seconds(train, unlabeled) / 60
-        logger.info("labelling %s images takes %s here", f"{len(unlabeled):,}", in_minutes(minutes, minutes))
+        logger.warning("labelling %s images takes %s here", f"{len(unlabeled):,}", in_minutes(minutes, minutes))
     answers = []
     with tqdm(total=missing * STEPS, unit="step", disable=not missing) as bar:
         for member, path in enumerate(paths):

@@ -137,8 +137,7 @@ def test_a_labelling_that_was_stopped_goes_on_with_the_next_classifier(monkeypat
         return train_semi_supervised(*args, seed=seed, **options)
 
     monkeypatch.setattr(pseudo_labels, "train_semi_supervised", notes)
-    with caplog.at_level("INFO"):
-        found = pseudo_label(labelled, further.images, cache_dir=tmp_path / "stopped")
+    found = pseudo_label(labelled, further.images, cache_dir=tmp_path / "stopped")
     assert seeds == [0, 2]  # to see how long it takes, and what was missing
     assert "labelling 1,198 images takes less than a minute here" in caplog.text
     for name in ("probabilities", "held_back", "answers"):
