@@ -88,12 +88,13 @@ def launch(args: Arguments, folder: Path, *, machines: int, processes: int) -> N
     with socket.socket() as free:  # a port for the machines to meet at
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(machines)))
     agents, logs = [], [folder / f"machine-{rank}.log" for rank in range(machines)]
     for rank, log in enumerate(logs):
         meet = ["--nnodes", machines, "--node_rank", rank, "--master_addr", "127.0.0.1", "--master_port", port]
         command = ["-m", "torch.distributed.run", *meet, "--nproc_per_node", processes, __file__, "--worker", folder]
         command += ["--batch", args.batch // (machines * processes), "--systems", *args.systems]
-        own = {"CUDA_VISIBLE_DEVICES": str(rank)} if machines > 1 and torch.cuda.is_available() else {}
+        own = {"CUDA_VISIBLE_DEVICES": visible.split(",")[rank]} if machines > 1 and torch.cuda.is_available() else {}
         with log.open("w", encoding="utf-8") as output:
             words = [sys.executable, *map(str, command)]
             agents.append(subprocess.Popen(words, stdout=output, stderr=output, env={**os.environ, **own}))

@@ -98,8 +98,9 @@ def test_images_without_labels_in_python_as_written(tmp_path, monkeypatch, capsy
     exec(block.replace("0.9", "0.3"), {})  # in two steps they do not become sure
     assert "12 pseudo-labelled images: " in capsys.readouterr().out
     (images,) = ganaug.fit.call_args.args
-    assert 0 < len(images) <= 12
-    assert torch.isin(images.image_hashes, more.image_hashes).all()
+    assert 30 < len(images) <= 42
+    assert torch.isin(labelled.image_hashes, images.image_hashes).all()  # it learns from these, too
+    assert torch.isin(images.image_hashes, torch.cat([labelled.image_hashes, more.image_hashes])).all()
 
 
 def test_what_larger_images_cost_is_what_a_step_computes():

@@ -29,6 +29,7 @@ from ganaug.cli.train_flags import (
 )
 from ganaug.training import AdaptingTrainer, TrainingSettings, hold_back, start_accelerator
 from ganaug.training.adapting import adapting_settings, check_adaptable, in_words, possible_adapting_settings
+from ganaug.training.distributed import going_first
 from ganaug.training.preflight import Preflight
 
 
@@ -72,7 +73,7 @@ def adapt_and_save(args: AdaptArguments) -> None:
     accelerator = start_accelerator(args.training, report_to=args.report_to)
 
     # The generator of other classes, and the images of these.
-    with accelerator.local_main_process_first():  # what is downloaded is downloaded once
+    with going_first(accelerator, accelerator.is_local_main_process):  # what is downloaded is downloaded once
         source = Generator.from_pretrained(args.generator)
         everything = args.data.open()
     say(accelerator, f"opened: {everything}")

@@ -27,8 +27,8 @@ def make_draws(
 
     That takes long, so it is left to :attr:`Draws.train_generators`, but for those that an earlier call has trained.
     The given images are draw 0, on which reference and ratio are chosen; the draws that are judged are others, from 1.
-    A generator that was trained on other images is the same in all of them. One that saw these and others, and cannot
-    be trained again, is refused: it would bring images into the draws that they do not have.
+    A generator that was trained on other images is the same in all of them. One that saw some of these, or others too,
+    is refused: it would bring images into the draws that they do not have.
 
     Args:
         count (int): number of draws; with 1, the given images and generators are judged alone.
@@ -53,7 +53,7 @@ def make_draws(
             minutes = generator.info["training"]["seconds"] / 60
             print(f"{name} is trained again on each of them; it took {minutes:.1f} minutes")
         else:
-            print(f"{name} was trained on other images, as far as it says, so it is the same in all draws")
+            print(f"{name} was not trained on just these images, so it is the same in all draws")
 
     kept, seconds = True, 0.0
     draws = []
@@ -106,8 +106,8 @@ def _trained_again(name: str, generator: Generator, images: LabelledImages, extr
     knows_all = extra is not None and is_subset(images, extra) and saw(generator, joined(images, extra), least=1.0)
     if saw(generator, images) and not knows_all:
         raise InputError(
-            f"{name} saw the images of {images.name} in its training, and others. If it were the same in all draws, "
-            "it would know images that a draw does not have; and on a draw alone it cannot be trained again. Instead, "
-            "judge it as it is, on one draw of the images: --draws 1"
+            f"{name} saw images of {images.name} in its training, but not just these. If it were the same in all "
+            "draws, it would know images that a draw does not have; and on a draw alone it cannot be trained again. "
+            "Instead, judge it as it is, on one draw of the images: --draws 1"
         )
     return False

@@ -186,8 +186,9 @@ def kind_of(generator: Generator, train: LabelledImages) -> str:
     """What a generator was trained on, as far as it says, and what was measured with generators like it."""
     own, trained_on = saw(generator, train), "trained on other images than these, as far as it says"
     if own and generator.seen_images is not None:
-        just_these = torch.equal(generator.seen_images, train.image_hashes.unique())
-        trained_on = f"trained on these images{'' if just_these else ', and on others'}"
+        some = "" if saw(generator, train, least=1.0) else "some of "
+        others = "" if torch.isin(generator.seen_images, train.image_hashes).all() else ", and on others"
+        trained_on = f"trained on {some}these images{others}"
     return f"{trained_on}. {expected_utility(train.distinct_counts, generator_from=SAME if own else OTHERS)}"
 
 

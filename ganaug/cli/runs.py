@@ -82,15 +82,17 @@ def check_same_start(
     Raises:
         InputError: a process differs from the main one.
     """
-    if accelerator.num_processes == 1:  # which reads all images to no end
+    if accelerator.num_processes == 1:  # it would read all images for nothing
         return
-    check_same_on_all(accelerator, {"step to resume after": checkpoint and checkpoint.step})  # the flags follow it
+    # Flags come from the checkpoint's run. Another run, or an older copy, may have one of the same step.
+    same = {"step to resume after": checkpoint and checkpoint.step, "written at": checkpoint and checkpoint.written}
+    check_same_on_all(accelerator, same)
     facts = {
         "number of images": len(images),
         "fingerprint of the images": images.fingerprint,
         "precision": accelerator.mixed_precision,
         "budget_minutes": args.budget_minutes,
-        **{name: value for name, value in args.what_is_trained().items() if name not in PLACES},
+        **{name: value is not None if name in PLACES else value for name, value in args.what_is_trained().items()},
         **{flag: getattr(args, flag, None) for flag in NETWORK},
         **asdict(args.training),
     }

@@ -314,7 +314,7 @@ def with_saved_flags(args: Arguments, checkpoint: Checkpoint | None) -> Argument
     found = _under_flags_of(checkpoint.run, args)
     if found is not None:
         if isinstance(args, TrainingArguments) and "init_from" in args.given:
-            _check_same_start(args.init_from, (read_settings(checkpoint.run) or {}).get("init_from"), checkpoint.run)
+            _check_init_from(args.init_from, (read_settings(checkpoint.run) or {}).get("init_from"), checkpoint.run)
         return found
     if choice in ("auto", None):
         raise InputError(
@@ -361,11 +361,15 @@ def _under(saved: dict[str, Any], args: Arguments, run: Path) -> Arguments:
     return _without_budget(with_defaults(args, training=training, **parts, **values))
 
 
-def _check_same_start(asked: str | None, saved: str | None, run: Path) -> None:
+def _check_init_from(asked: str | None, saved: str | None, run: Path) -> None:
     """Refuse another generator to start from than the run had; where that has been moved, it may be given anew."""
-    moved = saved is not None and asked is not None and not Path(saved).exists() and Path(asked).exists()
-    if asked == saved or moved or (asked and saved and Path(asked).absolute() == Path(saved)):
+    if asked == saved:
         return
+    # Folders were saved with their whole path, unlike ids of the Hub, which are no folder here either.
+    if asked and saved and Path(saved).is_absolute():
+        moved = not Path(saved).exists() and Path(asked).exists()
+        if moved or Path(asked).absolute() == Path(saved):
+            return
     raise InputError(
         f"{run} started from {saved or 'random weights'}, and goes on with what it learned since: --init_from "
         f"{asked} would change nothing. Leave it out, or start another run from that generator"

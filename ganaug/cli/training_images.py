@@ -15,7 +15,9 @@ from ganaug.cli.runs import check_same_start, say
 from ganaug.cli.train_flags import TrainingArguments
 from ganaug.core.files import atomic_path, read_tensors, write_tensors
 from ganaug.data import joined, open_unlabeled
+from ganaug.data.stored import Pixels
 from ganaug.training import Checkpoint, RunFolder
+from ganaug.training.distributed import going_first
 from ganaug.training.pseudo_labels import pseudo_label
 
 LABELS = Path("training", "pseudo_labels.safetensors")  # in the run's folder
@@ -25,7 +27,7 @@ def open_all(
     args: TrainingArguments, accelerator: Accelerator, checkpoint: Checkpoint | None
 ) -> tuple[LabelledImages, LabelledImages]:
     """What is trained on, and those of it that came with labels."""
-    with accelerator.local_main_process_first():  # what is downloaded is downloaded once
+    with going_first(accelerator, accelerator.is_local_main_process):  # what is downloaded is downloaded once
         images = args.data.open()
         say(accelerator, f"opened: {images}")
         unlabeled = None
@@ -41,21 +43,31 @@ def open_all(
     if unlabeled is None:
         return images, images
     targets = torch.zeros(len(unlabeled), dtype=torch.int64)
-    if accelerator.is_main_process:
-        # New labels could differ, since threads and devices round differently; it would no longer be the same run.
-        kept = checkpoint and checkpoint.run / LABELS
-        if kept and kept.exists():
-            targets = kept_labels(kept, len(unlabeled), len(images.classes))
-        else:
-            teacher = teacher_of(images, args.init_from, accelerator)
-            flip = "flip" in args.training.augment
-            labels = pseudo_label(images, unlabeled, generator=teacher, horizontal_flip=flip)
-            accelerator.print(f"labelled: {labels}")
-            targets = labels.images.targets
+    with going_first(accelerator, accelerator.is_main_process):
+        if accelerator.is_main_process:
+            targets = labels_for(unlabeled, images, args, accelerator, checkpoint)
     # Classifiers trained on other devices may answer differently.
     targets = broadcast(targets.to(accelerator.device)).cpu()
     name = f"{len(targets):,} pseudo-labelled images"
     return joined(images, LabelledImages(unlabeled, targets, images.classes, name)), images
+
+
+def labels_for(
+    unlabeled: Pixels,
+    images: LabelledImages,
+    args: TrainingArguments,
+    accelerator: Accelerator,
+    checkpoint: Checkpoint | None,
+) -> Tensor:
+    """A class for each unlabelled image, int64 (N,): as the run that goes on had them, or by classifiers."""
+    # New labels could differ, since threads and devices round differently; it would no longer be the same run.
+    kept = checkpoint and checkpoint.run / LABELS
+    if kept and kept.exists():
+        return kept_labels(kept, len(unlabeled), len(images.classes))
+    teacher = teacher_of(images, args.init_from, accelerator)
+    labels = pseudo_label(images, unlabeled, generator=teacher, horizontal_flip="flip" in args.training.augment)
+    print(f"labelled: {labels}")
+    return labels.images.targets
 
 
 def keep_labels(folder: RunFolder, images: LabelledImages, labelled: LabelledImages) -> None:

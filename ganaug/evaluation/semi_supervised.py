@@ -93,17 +93,20 @@ def train_semi_supervised(
             images, labels = labelled.images[rows].to(device), labelled.targets[rows].to(device)
             further = unlabeled[torch.from_numpy(rng.integers(len(unlabeled), size=batch_size - known))].to(device)
 
+            # Views of them, and not in bf16: augmentation computes where pixels go.
+            easy, hard = to_float(weak(further)), to_float(strong(torch.cat([images, further])))
+
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
                 # What the teacher says of the unlabelled ones, with the class shares of the labelled ones.
                 with torch.no_grad():
-                    logits = teacher(to_float(weak(further)))
+                    logits = teacher(easy)
                     check_logits(logits, len(labelled.classes))
                     answers = logits.float().softmax(1)
                     answered.lerp_(answers.mean(0), 1 - SHARES_DECAY)
                     answers = F.normalize(answers * shares / answered, p=1, dim=1)
 
                 # The student learns labels and answers on strong views.
-                logits = student(to_float(strong(torch.cat([images, further]))))
+                logits = student(hard)
                 supervised = F.cross_entropy(logits[:known], labels)
                 consistency = F.cross_entropy(logits[known:], answers)
                 loss = supervised + min(1.0, step / RAMP) * consistency

@@ -135,9 +135,10 @@ def pseudo_label(dataset: Any, unlabeled: Any, *, horizontal_flip: bool = False)
 
     For example::
 
-        labels = ganaug.pseudo_label("photos", "more_photos")
+        photos = ganaug.open_images("photos")
+        labels = ganaug.pseudo_label(photos, "more_photos")
         print(labels)  # how many are sure, and how many may be right
-        generator = ganaug.fit(labels.sure(0.9))
+        generator = ganaug.fit(ganaug.data.joined(photos, labels.sure(0.9)))
 
     How long it takes is logged first, and a call that is stopped goes on with the classifier that it was training.
 

@@ -1,10 +1,12 @@
-"""Starting accelerate, whether all processes were given the same, and BatchNorm over the batches of all."""
+"""Starting accelerate, processes that wait or were given the same things, and BatchNorm over the batches of all."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
@@ -71,6 +73,28 @@ def choose_mixed_precision(requested: str) -> str:
     if launched == "bf16":
         return "bf16"
     return "bf16" if has_bf16(best_device()) else "no"
+
+
+@contextmanager
+def going_first(accelerator: Accelerator, first: bool) -> Iterator[None]:
+    """A context that some processes are in before the others, which wait for them as long as it takes.
+
+    Processes that train give one another up after half an hour, on GPUs after ten minutes. Many images take longer to
+    decode and to label.
+
+    Args:
+        accelerator (Accelerator): the processes; all must call this together.
+        first (bool): whether this one goes first.
+    """
+    if accelerator.num_processes == 1:
+        yield
+        return
+    patient = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=timedelta(days=100)))
+    if not first:
+        dist.barrier(patient)
+    yield
+    if first:
+        dist.barrier(patient)
 
 
 # Of the settings: how many threads a process has may follow from the machine that it is on.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,7 +37,7 @@ Trains = Callable[[int, int, Callable[[], object]], tuple[nn.Module, LabelledIma
 MEMBERS = 3  # classifiers, whose probabilities are averaged
 STEPS = 3000  # of each
 HELD_BACK = 0.1  # share of each class's labelled images that a classifier does not see; each leaves out others
-DRAWN = 1000  # generated images of each class
+DRAWN = 1000  # generated images of each class, on average
 TIMED = 4  # steps that are timed
 ASKED = 256  # images, of which the answers are timed
 SURE = 0.9  # probability from which a label is called sure in reports
@@ -164,12 +165,13 @@ def pseudo_label(
     folder = user_cache() / "labels" if cache_dir is None else Path(cache_dir)
     paths = [folder / f"{key[:32]}-{member}.safetensors" for member in range(MEMBERS)]
     missing = sum(not path.exists() for path in paths)
-    train = partial(_train, labelled, unlabeled, _generated(shown, labelled) if missing else None, horizontal_flip)
+    # Drawn when it is known that a classifier is trained: one whose file is damaged is trained again, too.
+    train = partial(_train, labelled, unlabeled, cache(partial(_generated, shown, labelled)), horizontal_flip)
 
     # How long it takes, and then the classifiers, one after another.
     if missing:
         minutes = missing * _seconds(train, unlabeled) / 60
-        logger.info("labelling %s images takes %s here", f"{len(unlabeled):,}", in_minutes(minutes, minutes))
+        logger.warning("labelling %s images takes %s here", f"{len(unlabeled):,}", in_minutes(minutes, minutes))
     answers = []
     with tqdm(total=missing * STEPS, unit="step", disable=not missing) as bar:
         for member, path in enumerate(paths):
@@ -186,17 +188,19 @@ def pseudo_label(
 
 
 def _generated(sampler: ClassSampler | None, labelled: LabelledImages) -> LabelledImages | None:
-    """Images of a generator, equally many of each class."""
+    """Images of a generator, in the class shares of the labelled ones, to which answers are brought."""
     if sampler is None:
         return None
-    labels = torch.arange(len(labelled.classes)).repeat_interleave(DRAWN)
+    most = DRAWN * len(labelled.classes)
+    counts = [math.ceil(most * count / len(labelled)) for count in labelled.class_counts]
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     return LabelledImages(sampler.draw(labels, range(len(labels))), labels, labelled.classes, "generated images")
 
 
 def _train(
     labelled: LabelledImages,
     unlabeled: Pixels,
-    generated: LabelledImages | None,
+    generate: Callable[[], LabelledImages | None],
     flip: bool,
     member: int,
     steps: int,
@@ -208,7 +212,7 @@ def _train(
         rest, left_out = rest.split(HELD_BACK)
     seen = ~torch.isin(labelled.image_hashes, left_out.image_hashes)
     data, weights = labelled.subset(torch.nonzero(seen).squeeze(1), labelled.name), None
-    if generated is not None:
+    if (generated := generate()) is not None:
         sizes = torch.tensor([len(data)] * len(data) + [len(generated)] * len(generated))
         data, weights = joined(data, generated), 1 / sizes
 

@@ -22,7 +22,7 @@ import torch
 from common import Results, fill_and_show, machine
 from torch import Tensor
 
-from ganaug import LabelledImages
+from ganaug import InputError, LabelledImages
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
 from ganaug.core.hardware import best_device, set_cpu_threads
@@ -63,6 +63,10 @@ def measure(args: Arguments, results: Results) -> Iterator[None]:
     results["machine"] = machine()
     set_cpu_threads(args.cpu_threads)
     images = args.data.open()
+    of = {"images": images.fingerprint, "horizontal_flip": args.horizontal_flip}
+    of |= {"labelled": args.labelled, "unlabeled": args.unlabeled}
+    if results.setdefault("of", of) != of:
+        raise InputError(f"{args.output_dir} has results of other images or flags. Give another --output_dir")
     for draw in args.draws:
         of_draw = results.setdefault("draws", {}).setdefault(str(draw), {})
         labelled, others = images.take([args.labelled] * len(images.classes), seed=draw)

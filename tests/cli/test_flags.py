@@ -102,6 +102,8 @@ def test_what_would_change_nothing_in_a_run_that_goes_on_is_refused_or_told(old_
         (tmp_path / "old", tmp_path / "moved", False),
         (tmp_path / "moved", tmp_path / "run", True),
         (tmp_path / "moved", tmp_path / "moved", False),
+        ("user/removed", tmp_path / "moved", True),  # on the Hub, which is no folder that was moved
+        ("user/removed", "user/removed", False),
     ):
         file.write_text(json.dumps({**json.loads(file.read_text()), "init_from": str(start)}))
         with pytest.raises(InputError, match=r"started from .*moved") if refused else nullcontext():

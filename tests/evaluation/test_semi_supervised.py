@@ -113,6 +113,20 @@ def test_only_the_class_of_each_label_is_told_and_each_step_is_counted():
     assert (predict(told, labelled.images[labelled.targets == 7]) == 7).all()
 
 
+def test_augmentation_is_not_computed_in_bf16(monkeypatch):
+    """In which coordinates of pixels have too few digits: rotated images would be others."""
+    monkeypatch.setattr(semi_supervised, "has_bf16", lambda _: True)
+    labelled, _, further, _ = digits_in_parts(4, 10)
+    autocast = []
+
+    def noting(images):
+        autocast.append(torch.is_autocast_enabled("cpu"))
+        return images
+
+    train_semi_supervised(labelled, further.images, TinyClassifier, weak=noting, strong=noting, steps=2, batch_size=8)
+    assert autocast == [False] * 4
+
+
 def test_what_does_not_fit_is_refused():
     labelled = small_images(n=6, size=12)
     train = partial(train_semi_supervised, weak=as_it_is, strong=as_it_is)

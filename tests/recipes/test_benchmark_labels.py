@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.programs import as_a_program
 
+from ganaug import InputError
 from ganaug.cli.images import DataArguments
 from ganaug.training import pseudo_labels
 
@@ -44,6 +45,8 @@ def test_both_ways_label_the_same_images_and_a_stopped_run_goes_on(short, capsys
     with as_a_program():
         labels.main(replace(short, table=short.output_dir / "labels.json"))
     assert capsys.readouterr().out == shown
+    with as_a_program(), pytest.raises(InputError, match="results of other images or flags"):
+        labels.main(replace(short, labelled=10))
 
 
 def test_shares_are_those_of_the_labels():

@@ -137,6 +137,32 @@ def test_a_process_that_dies_ends_the_run(tmp_path):
     assert "Signal 9 (SIGKILL)" in launcher.read()
 
 
+LONG = """
+import time
+from datetime import timedelta
+from pathlib import Path
+from accelerate import PartialState
+from ganaug.training import TrainingSettings, start_accelerator
+from ganaug.training.distributed import going_first
+
+PartialState(cpu=True, timeout=timedelta(seconds=1))  # instead of half an hour
+accelerator = start_accelerator(TrainingSettings(mixed_precision="no"))
+with going_first(accelerator, accelerator.is_main_process):
+    if accelerator.is_main_process:
+        time.sleep(3)
+        Path("made").touch()
+    else:
+        print("made" if Path("made").exists() else "too early")
+accelerator.wait_for_everyone()
+accelerator.end_training()
+"""
+
+
+def test_processes_wait_for_what_one_does_first_longer_than_for_lost_ones(tmp_path):
+    _, other = run_ranks(2, "-c", LONG, cwd=tmp_path)
+    assert other.splitlines()[-1] == "made"
+
+
 def test_processes_that_do_not_see_one_another_are_an_error(in_process, monkeypatch):
     def alone(**options):
         with monkeypatch.context() as patch:

@@ -49,9 +49,10 @@ def test_two_machines_draw_into_a_folder_that_both_see(machines, generator_folde
     flags = ["--generator", str(generator_folder), "--num_images", "203", "--images_per_shard", "32"]
     first, second = run_machines(machines, recipe_path("generate"), *flags, "--output_dir", str(tmp_path / "both"))
     run_machines(machines[:1], recipe_path("generate"), *flags, "--output_dir", "one")
-    drawn = [{path.name: path.read_bytes() for path in folder.rglob("train-*")} for folder in tmp_path.glob("*")]
-    assert [len(files) for files in drawn if files] == [7, 7]
-    assert drawn[0] == drawn[1]
+    folders = tmp_path / "both", machines[0] / "one"
+    both, one = ({path.name: path.read_bytes() for path in folder.rglob("train-*")} for folder in folders)
+    assert len(both) == 7
+    assert both == one
     assert "generating (1 of 2 processes)" in first
     assert "generating (2 of 2 processes)" in second
     # Into one that each has for itself, neither pretends to have drawn all.
@@ -59,7 +60,7 @@ def test_two_machines_draw_into_a_folder_that_both_see(machines, generator_folde
         assert "holds 203" not in said
 
 
-@pytest.mark.parametrize("different", ["images", "one image", "resumed"])
+@pytest.mark.parametrize("different", ["images", "one image", "resumed", "another run"])
 def test_machines_that_were_given_other_things_are_told_apart(machines, different):
     flags = ["--total_kimg", "0.064", "--train_data_dir", "photos", "--report_to", "none", "--output_dir", "run"]
     for number, folder in enumerate(machines):
@@ -74,11 +75,13 @@ def test_machines_that_were_given_other_things_are_told_apart(machines, differen
         "images": "number of images 19 instead of 20",
         "one image": "fingerprint of the images ",
         "resumed": "step to resume after None instead of 1",
+        "another run": f"main process on {host}: written at ",
     }
-    if different == "resumed":
-        run_machines(machines[:1], RECIPE, *flags)
-        (machines[0] / "run" / "model.safetensors").unlink()
-    flags += ["--resume_from_checkpoint", "latest"] * (different == "resumed")
+    begun = {"resumed": machines[:1], "another run": machines}.get(different, [])
+    for machine in begun:
+        run_machines([machine], RECIPE, *flags)
+        (machine / "run" / "model.safetensors").unlink()
+    flags += ["--resume_from_checkpoint", "latest"] * bool(begun)
     for said in run_machines(machines, RECIPE, *flags, expected=1):
         assert f"error: process 1 on {host} has other values than the main process on {host}: " in said
         assert expected[different] in said, said

@@ -137,8 +137,7 @@ def test_a_labelling_that_was_stopped_goes_on_with_the_next_classifier(monkeypat
         return train_semi_supervised(*args, seed=seed, **options)
 
     monkeypatch.setattr(pseudo_labels, "train_semi_supervised", notes)
-    with caplog.at_level("INFO"):
-        found = pseudo_label(labelled, further.images, cache_dir=tmp_path / "stopped")
+    found = pseudo_label(labelled, further.images, cache_dir=tmp_path / "stopped")
     assert seeds == [0, 2]  # to see how long it takes, and what was missing
     assert "labelling 1,198 images takes less than a minute here" in caplog.text
     for name in ("probabilities", "held_back", "answers"):
@@ -162,6 +161,30 @@ def test_what_a_generator_draws_is_learnt_from(monkeypatch, tmp_path):
         for teacher in (NextClass(labelled), Replay(known))
     )
     assert helped.double().mean() > misled.double().mean() + 0.1
+
+
+def test_generated_images_have_the_class_shares_of_the_labels_also_where_a_kept_answer_is_damaged(
+    monkeypatch, tmp_path
+):
+    """Answers are brought to the class shares of what is learnt from, which a uniform teacher would hide."""
+    taught = []
+
+    def train(data, unlabeled, **options):
+        taught.append(data)
+        return Sees(*data.classes)
+
+    monkeypatch.setattr(pseudo_labels, "train_semi_supervised", counted(train))
+    monkeypatch.setattr(pseudo_labels, "DRAWN", 10)
+    classes = ("bee", "cat", "ant")
+    labels = torch.tensor([0, 0, 0, 0, 1, 2])
+    images = torch.randint(256, (6, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labelled = LabelledImages(images, labels, classes, "labelled")
+    for time in (1, 2):
+        pseudo_label(labelled, images.flip(0), generator=Honest(*classes), cache_dir=tmp_path)
+        assert len(taught) == time + 1  # once to see how long it takes
+        (kept,) = tmp_path.glob("*.safetensors")
+        kept.write_bytes(kept.read_bytes()[:-1])
+    assert [data.targets.bincount().tolist() for data in taught] == [[4 + 20, 1 + 5, 1 + 5]] * 3
 
 
 def test_other_shapes_and_no_images_are_refused(tmp_path):
