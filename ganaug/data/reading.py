@@ -149,7 +149,7 @@ def _remove_unused(folder: Path) -> None:
             days = (time.time() - used) / 86400
             if days > UNUSED:
                 remove(index.parent)
-                logger.warning("%s is removed: nobody has opened it for %d days", index.parent, days)
+                logger.warning("%s was removed: nobody has opened it for %d days", index.parent, days)
 
 
 def _name_of(unread: UnreadImages, conversion: Conversion) -> str | None:

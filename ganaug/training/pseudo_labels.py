@@ -95,7 +95,7 @@ class PseudoLabels:
             f"where {self.answers.max(1).values.mean():.2f} was the mean probability"
         )
         confused = self._most_confused()
-        return said + (f"; the most frequent mistake: {confused}" if confused else "")
+        return said + (f"; most often confused: {confused}" if confused else "")
 
     def _most_confused(self) -> str:
         """The two classes that labelled images were most often taken for each other of, in words; empty if never."""
@@ -172,18 +172,18 @@ def pseudo_label(
     if missing:
         minutes = missing * _seconds(train, unlabeled) / 60
         logger.warning("labelling %s images takes %s here", f"{len(unlabeled):,}", in_minutes(minutes, minutes))
-    answers = []
+    probabilities, judged = torch.zeros(len(unlabeled), len(labelled.classes)), []
     with tqdm(total=missing * STEPS, unit="step", disable=not missing) as bar:
         for member, path in enumerate(paths):
             describe(bar, f"labelling, classifier {member + 1} of {MEMBERS}")
             build = partial(_ask, train, member, unlabeled, bar.update)
-            answers.append(read_tensors(build_once(path, build, what="labels for unlabelled images")))
-    probabilities = torch.stack([each["probabilities"] for each in answers]).mean(0)
+            answers = read_tensors(build_once(path, build, what="labels for unlabelled images"))
+            probabilities += answers["probabilities"] / MEMBERS
+            judged.append((answers["held_back"], answers["answers"]))
     return PseudoLabels(
         replace(everything, targets=probabilities.argmax(1)),
         probabilities,
-        torch.cat([each["held_back"] for each in answers]),
-        torch.cat([each["answers"] for each in answers]),
+        *(torch.cat(each) for each in zip(*judged, strict=True)),
     )
 
 

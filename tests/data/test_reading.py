@@ -156,7 +156,7 @@ def test_what_nobody_opens_for_a_month_is_removed_when_others_are_decoded(folder
     assert len(folders_in(cache)) == 4
     new = place_of(resolution=8)
     assert set(folders_in(cache)) == {used, read, recent, new}
-    assert f"{stale} is removed: nobody has opened it for 31 days" in caplog.text
+    assert f"{stale} was removed: nobody has opened it for 31 days" in caplog.text
     # Who had it open goes on reading.
     assert torch.equal(reader.images[:2][0], first)
     assert torch.equal(open_images(folder, resolution=4).images[0], first)

@@ -108,12 +108,12 @@ def test_what_they_say_of_themselves():
     said = str(PseudoLabels(images, probabilities, torch.tensor([0, 2, 1, 0, 2]), answers))
     assert "50 % of the labels have a probability of 0.9 or more, and the mean is 0.78" in said
     assert "Of 5 labelled images that were left out, 2 got their label (40 %), where 0.70 was the mean" in said
-    assert said.endswith("the most frequent mistake: bee and cat")
+    assert said.endswith("most often confused: bee and cat")
     none = PseudoLabels(images, probabilities, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3))
     assert str(none).endswith("Too few images have labels to leave some out and tell how many are right")
     right = PseudoLabels(images, probabilities, answers.argmax(1), answers)
     assert "5 got their label (100 %)" in str(right)
-    assert "mistake" not in str(right)
+    assert "confused" not in str(right)
 
 
 def test_a_labelling_that_was_stopped_goes_on_with_the_next_classifier(monkeypatch, tmp_path, caplog):
