@@ -294,7 +294,10 @@ class ClassSampler:
         """
         known = [k for k, unknown in enumerate(self._unknown) if not unknown]
         labels = torch.tensor([known[i * len(known) // PROBED] for i in range(PROBED if known else 0)]).long()
-        probe = sample(self.inference_copy, self._generator_label[labels], seed=self.seed)
+        draw = partial(sample, self.inference_copy, self._generator_label[labels], seed=self.seed)
+        probe = draw()
+        if self.vary is not None:
+            probe = draw(originals=probe, strength=self.vary)
         done: list[Any] = [fingerprints.of_source(self.generator), probe]
         if self.accept is not None:
             done += [fingerprints.of_source(self.accept), self._keeps(probe, labels)]

@@ -110,6 +110,20 @@ def test_what_a_variation_depends_on(tmp_path):
     assert len(folders) == 6
 
 
+def test_what_the_network_makes_of_images_names_what_is_kept(tmp_path):
+    """Code that its method calls can change while weights, names and the text of its class stay."""
+
+    class Calls(Blend):
+        def forward_from(self, z, labels, images, strength):
+            return way(super().forward_from(z, labels, images, strength))
+
+    folders = []
+    for way in (torch.clone, torch.neg):
+        train = mix(tmp_path, Calls(*THREE))
+        folders.append(train.materialize())
+    assert folders[0] != folders[1]
+
+
 def test_at_full_strength_the_items_are_those_drawn_from_noise(tmp_path):
     drawn, varied = (generated(mix(tmp_path, vary=vary)) for vary in (None, 1))
     assert torch.equal(drawn[0], varied[0])
