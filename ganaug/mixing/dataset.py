@@ -316,7 +316,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         if found:
             raise ValueError(
                 f"the state is of another mixed dataset ({found}). Load it into one made with "
-                "the same dataset, generator, ratio, mode, strategy and seed"
+                "the same dataset, generator, ratio, mode, strategy, filter, vary and seed"
             )
         self.set_epoch(state["epoch"])
 

@@ -231,6 +231,7 @@ def test_a_batchs_images_are_varied_themselves():
     assert changed.sum() == 30
     assert torch.equal(originals_of(mixed), torch.arange(60))
     assert labels is DATA.targets
+    assert "ratio=0.5, vary=0.05, seed=0" in repr(GANMix(Blend(*THREE), 0.5, classes=THREE, vary=LITTLE))
 
 
 @pytest.mark.parametrize("form", ["float", "one-hot"])
