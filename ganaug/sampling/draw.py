@@ -81,7 +81,9 @@ def sample(
             f"{tuple(originals.shape)}. Give the images that each label is of"
         )
     if originals is None and strength != 1:
-        raise InputError(f"strength {strength!r} has no meaning without originals to vary. Give these, or leave it out")
+        raise InputError(
+            f"strength {strength!r} has no meaning without originals to vary. Give these, or leave it out"
+        )
 
     inference_copy = generator if isinstance(generator, InferenceCopy) else InferenceCopy(generator)
 
