@@ -50,7 +50,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
     Generated images take the form of the raw ones (PIL of the same mode, or uint8 (C, H, W) tensors) and go through
     the same transforms. Generated item i depends on the generator, ``seed``, i and, with ``resample``, the epoch
-    alone, and with ``vary`` on the real images of its class: not on workers, batches or global random state.
+    alone, and with ``vary`` on its place in its class and the real images of that: not on workers, batches or global
+    random state.
 
     Args:
         dataset (Dataset): map-style, items (image, label). A label is an int, a tensor or array of one element, a
