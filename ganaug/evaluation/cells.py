@@ -155,8 +155,11 @@ class Cells:
         makes = _what_it_makes(self.studies[0])  # the studies of one evaluation differ in images and generators alone
         self.used: list[Cell] = []  # all that were asked for, trained now or earlier
         self._bar: Any = None  # that of all rounds
-        # Fingerprints of generators draw images, which takes a while.
-        drawn = {_drawn_by(study, name): (study, name) for study in self.studies for name in study.generators}
+        # Fingerprints of generators draw images, which takes a while. The first study that has one stands for all: the
+        # images that others vary are their training images, which name their cells anyway.
+        drawn = {
+            id(each): (study, name) for study in reversed(self.studies) for name, each in study.generators.items()
+        }
         generators = {key: study.sampler(name).fingerprint for key, (study, name) in drawn.items()}
         self._names = {_of_what(study): _Names.of(study, makes, generators, self.device) for study in self.studies}
 
@@ -340,12 +343,6 @@ def _of_what(study: Study) -> tuple[int, ...]:
     return (id(study.train), id(study.held_out), *map(id, study.generators.values()))
 
 
-def _drawn_by(study: Study, generator: str) -> tuple[int, ...]:
-    """What tells the images of generators apart: whose they are, and which real ones they vary, if they do."""
-    own = id(study.generators[generator])
-    return (own,) if study.vary is None else (own, id(study.train))
-
-
 @dataclass(frozen=True)
 class _Names:
     """What the cells of a study are named by: fingerprints of all that they depend on."""
@@ -355,9 +352,7 @@ class _Names:
     extra: str | None
 
     @classmethod
-    def of(
-        cls, study: Study, makes: Sequence[Any], generators: Mapping[tuple[int, ...], str], device: torch.device
-    ) -> _Names:
+    def of(cls, study: Study, makes: Sequence[Any], generators: Mapping[int, str], device: torch.device) -> _Names:
         common = fingerprints.of_values(
             [_VERSION, version("ganaug"), torch.__version__],
             study.train.fingerprint,
@@ -367,7 +362,7 @@ class _Names:
             *makes,
             [device.type, has_bf16(device)],
         )
-        named = {name: generators[_drawn_by(study, name)] for name in study.generators}
+        named = {name: generators[id(each)] for name, each in study.generators.items()}
         return cls(common, named, study.extra.fingerprint if study.extra else None)
 
     def of_cell(self, arm: Arm, seed: int) -> str:

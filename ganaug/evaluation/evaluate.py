@@ -32,6 +32,7 @@ from ganaug.evaluation.timings import time_parts
 from ganaug.evaluation.utility import Utility, carry_out
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
+from ganaug.sampling.variations import places_in_class
 
 logger = logging.getLogger(__name__)
 
@@ -215,9 +216,10 @@ def _judge(
 ) -> Judged:
     train = found.study.train
     describe(bar, f"drawing images of {name}")
-    images = found.study.sampler(name).draw(held_out.targets, range(len(held_out)), drawn=bar.update)
+    labels, numbers = held_out.targets, range(len(held_out))
+    images = found.study.sampler(name).draw(labels, numbers, places=places_in_class(labels), drawn=bar.update)
     describe(bar, f"comparing images of {name}")
-    generated = LabelledImages(images, held_out.targets, train.classes, f"images drawn by the generator {name}")
+    generated = LabelledImages(images, labels, train.classes, f"images drawn by the generator {name}")
     inception = None
     if inception_weights is not None:
         weights = None if inception_weights == "download" else Path(inception_weights)

@@ -23,6 +23,7 @@ from ganaug.evaluation.networks import ClassifierFactory, SmallCNN
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
+from ganaug.sampling.variations import places_in_class
 
 LEARNING_RATE_STEP = 3.0  # from one learning rate that is tried to the next
 CURVE_SCALES = (0.125, 0.25, 0.5, 2.0, 4.0)  # further sizes on the learning curve, relative to the training set
@@ -332,10 +333,10 @@ class Study:
         labels = torch.arange(num_classes).repeat_interleave(each)
 
         def draw(path: Path) -> None:
-            sampler = self.sampler(generator, seed=seed)
+            sampler, places = self.sampler(generator, seed=seed), places_in_class(labels)
             with writing_part(path, sampler.image_shape, most=len(labels)) as write:
                 for rows in torch.arange(len(labels)).split(_DRAWN):
-                    write(sampler.draw(labels[rows], rows.tolist(), drawn=drawn))
+                    write(sampler.draw(labels[rows], rows.tolist(), places=places[rows], drawn=drawn))
 
         # Studies of several draws have generators in common, but not the images that these vary.
         varied = "" if self.vary is None else f"-{self.train.fingerprint[:32]}"

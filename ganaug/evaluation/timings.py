@@ -16,6 +16,7 @@ from ganaug.core.hardware import best_device
 from ganaug.evaluation.cells import Cells, Job
 from ganaug.evaluation.classifier import predict_probabilities, train_classifier
 from ganaug.evaluation.study import Arm, Augmentation, Study
+from ganaug.sampling.variations import places_in_class
 
 WARM_UP = 2  # first steps, which are slower and not counted
 FEWEST = 3  # steps that are timed of each kind, however slow they are
@@ -155,7 +156,7 @@ def _drawing(study: Study, generator: str) -> tuple[float, float]:
     count = sampler.inference_copy.rows  # fewer take as long
     while True:
         labels = torch.arange(count) % len(study.train.classes)
-        seconds = _seconds(partial(sampler.draw, labels, range(count)))
+        seconds = _seconds(partial(sampler.draw, labels, range(count), places=places_in_class(labels)))
         if seconds > TIMED / 4 or count >= MOST_DRAWN:
             return opening, seconds / count
         count *= 4

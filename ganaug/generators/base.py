@@ -19,7 +19,7 @@ from ganaug.hub.folder import load, save
 from ganaug.hub.registry import Origin
 from ganaug.hub.upload import publish
 from ganaug.sampling.draw import sample
-from ganaug.sampling.variations import cannot_vary, check_strength
+from ganaug.sampling.variations import cannot_vary
 
 GeneratorSelf = TypeVar("GeneratorSelf", bound="Generator")
 
@@ -194,7 +194,7 @@ class Generator(nn.Module, ABC):
                 f"images must be uint8 (N, C, H, W) = {shape}, one for each label and of the form that the generator "
                 f"draws; got {images.dtype} {tuple(images.shape)}. ganaug.open_images has resolution and channels"
             )
-        return sample(self, labels, seed=seed, originals=images, strength=check_strength(strength))
+        return sample(self, labels, seed=seed, originals=images, strength=strength)
 
     def save_pretrained(
         self, save_directory: str | Path, *, repo_id: str | None = None, push_to_hub: bool = False, **kwargs: Any

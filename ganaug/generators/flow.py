@@ -147,7 +147,7 @@ class FlowGenerator(Generator):
     def _times_from(self, t: float) -> list[float]:
         """Where steps begin and end from ``t`` to 1, each about as long as those there on the whole way."""
         done = t ** (1 / EARLY)  # share of the steps of the whole way
-        count = math.ceil((1 - done) * self.steps)
+        count = max(1, math.ceil((1 - done) * self.steps))  # of a strength that rounding swallows, one
         return [(done + (1 - done) * k / count) ** EARLY for k in range(count + 1)]
 
     def _go(self, x_t: Tensor, times: Sequence[float], labels: Tensor) -> Tensor:

@@ -278,6 +278,7 @@ class CardVerdict:
             relative to real images.
         classes (tuple of CardClass): what is known of each.
         exact_copies, near_copies (float): shares of the generated images.
+        varied (bool): whether these are variations of training images.
         leakage (str): what is known about held-out images that the generator saw, in a sentence.
         left_out (str): how many held-out images of how many were left out as copies, in a sentence.
         ganaug_version (str): that measured it.
@@ -305,6 +306,7 @@ class CardVerdict:
     classes: tuple[CardClass, ...]
     exact_copies: float
     near_copies: float
+    varied: bool
     leakage: str
     left_out: str
     ganaug_version: str
@@ -411,6 +413,11 @@ def _verdict_block(verdict: CardVerdict) -> str:
             f"The least diverse class, {cell(verdict.lowest_diversity_class)}, has "
             f"{verdict.lowest_diversity:.2f} times the diversity of real images."
         )
+    usual = (
+        "; all generated images are variations of these"
+        if verdict.varied
+        else ", of which an honest generator has about 1 %"
+    )
     return f"""**{prose(verdict.sentence)}**
 
 Balanced accuracy of {code(verdict.classifier)} on {verdict.test_images:,} held-out real images, trained on
@@ -425,8 +432,8 @@ trainings, on other held-out images. {prose(verdict.covers)}
 A classifier trained on the real training images sees the class that was asked for in
 {verdict.label_fidelity:.1%} of the generated images; of real held-out images it sees the class of
 {verdict.real_label_fidelity:.1%}. {diversity}
-{verdict.exact_copies:.1%} are exact copies of training images and {verdict.near_copies:.1%} near ones, of which an
-honest generator has about 1 %. {prose(verdict.leakage)} {prose(verdict.left_out)}
+{verdict.exact_copies:.1%} are exact copies of training images and {verdict.near_copies:.1%} near
+ones{usual}. {prose(verdict.leakage)} {prose(verdict.left_out)}
 
 <details><summary>Class by class</summary>
 

@@ -143,7 +143,8 @@ class GANMix(nn.Module):
 
     def extra_repr(self) -> str:
         """Shown by ``print``."""
-        return f"generator={self._sampler.name}, ratio={self.ratio}, seed={self.seed}"
+        varied = "" if self._sampler.vary is None else f", vary={self._sampler.vary:g}"
+        return f"generator={self._sampler.name}, ratio={self.ratio}{varied}, seed={self.seed}"
 
     def _replace(self, images: Tensor, classes: Tensor, first: int, count: int) -> Tensor:
         start = workers.reader_number() * workers.IMAGES_PER_READER

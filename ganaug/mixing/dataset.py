@@ -50,7 +50,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
 
     Generated images take the form of the raw ones (PIL of the same mode, or uint8 (C, H, W) tensors) and go through
     the same transforms. Generated item i depends on the generator, ``seed``, i and, with ``resample``, the epoch
-    alone, and with ``vary`` on the real images of its class: not on workers, batches or global random state.
+    alone, and with ``vary`` on its place in its class and the real images of that: not on workers, batches or global
+    random state.
 
     Args:
         dataset (Dataset): map-style, items (image, label). A label is an int, a tensor or array of one element, a
@@ -316,7 +317,7 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         if found:
             raise ValueError(
                 f"the state is of another mixed dataset ({found}). Load it into one made with "
-                "the same dataset, generator, ratio, mode, strategy and seed"
+                "the same dataset, generator, ratio, mode, strategy, filter, vary and seed"
             )
         self.set_epoch(state["epoch"])
 

@@ -41,15 +41,16 @@ class GeneratedItems:
         now = self._in_epoch(epoch)
         if now.images is not None:
             return now.images.read(now.row[indices].tolist())
-        return self._sampler.draw(self._plan.targets[indices], indices, epoch=self._image_epoch(epoch))
+        labels, places = self._plan.targets[indices], self._plan.places[indices]
+        return self._sampler.draw(labels, indices, places=places, epoch=self._image_epoch(epoch))
 
     def materialize(self, epoch: int, sampler: ClassSampler) -> Path:
         """Folder with all images of an epoch, drawn by a sampler that may be on another device, unless it exists."""
         fakes = self._plan.fakes(epoch)
-        labels, image_epoch = self._plan.targets[fakes], self._image_epoch(epoch)
+        labels, places, image_epoch = self._plan.targets[fakes], self._plan.places[fakes], self._image_epoch(epoch)
         folder = build_once(
             self._path(fakes, epoch),
-            lambda path: write_images(path, sampler, labels, fakes, epoch=image_epoch),
+            lambda path: write_images(path, sampler, labels, fakes, places=places, epoch=image_epoch),
             what="the generated images of this dataset",
         )
         self._materialized, self._current = True, None

@@ -36,6 +36,7 @@ from ganaug.mixing.plan import Strategy, append_quotas, labels_in_class_order
 from ganaug.sampling.class_sampler import ClassSampler
 from ganaug.sampling.filters import Filter
 from ganaug.sampling.inference import ConditionalGenerator
+from ganaug.sampling.variations import places_in_class
 
 if TYPE_CHECKING:
     import datasets
@@ -329,8 +330,9 @@ def _write_rows(
         ArrowWriter(path=str(path), features=features) as writer,
         tqdm(total=len(labels), desc="generating", unit="img", disable=len(labels) < 5000) as bar,
     ):
+        places = places_in_class(labels)
         for some in torch.arange(len(labels)).split(_CHUNK):
-            images = sampler.draw(labels[some], (some + first).tolist())
+            images = sampler.draw(labels[some], (some + first).tolist(), places=places[some])
             rows: dict[str, list[Any]] = {name: [None] * len(some) for name in features}
             rows[columns.image] = [{"bytes": _png(image), "path": None} for image in images]
             rows |= {name: [-1] * len(some) for name in unlabelled}

@@ -14,6 +14,7 @@ from torch import Tensor
 from ganaug.core.integers import to_int
 from ganaug.core.seeding import Purpose, random_stream
 from ganaug.core.text import composed, numbers_of
+from ganaug.sampling.variations import places_in_class
 
 DEFAULT_RATIO = 0.3
 BY_RATIO = ("match", "uniform")
@@ -196,6 +197,7 @@ class Plan:
 
     Attributes:
         targets (Tensor): int64, labels of all items; in mode append the generated ones follow, in class order.
+        places (Tensor): int64, place of each item among those of its class; appended ones are counted by themselves.
         quotas (list of int): generated items of each class, in every epoch.
         present (tuple of str): the classes that have items, real or generated.
 
@@ -209,10 +211,12 @@ class Plan:
         counts: list[int] = torch.bincount(labels, minlength=len(classes)).tolist()
         if mode == "append":
             self.quotas = append_quotas(counts, classes, ratio=ratio, strategy=strategy)
-            self.targets = torch.cat([labels, labels_in_class_order(self.quotas)])
+            appended = labels_in_class_order(self.quotas)
+            self.targets = torch.cat([labels, appended])
+            self.places = torch.cat([places_in_class(labels), places_in_class(appended)])
         elif mode == "replace":
             self.quotas = replace_quotas(counts, ratio=ratio, strategy=strategy)
-            self.targets = labels
+            self.targets, self.places = labels, places_in_class(labels)
         else:
             raise ValueError(f"mode must be 'append' or 'replace', got {mode!r}")
         self.present = tuple(classes[k] for k in self.targets.unique().tolist())

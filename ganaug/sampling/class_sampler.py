@@ -149,20 +149,24 @@ class ClassSampler:
         indices: Sequence[int],
         *,
         epoch: int = 0,
+        places: Tensor | None = None,
         originals: Tensor | None = None,
         drawn: Callable[[int], object] | None = None,
         device: torch.device | None = None,
     ) -> Tensor:
         """Draw an image for each label.
 
-        Image k depends on this sampler and (labels[k], epoch, indices[k]), and originals[k] if there are any, alone.
+        Image k depends on this sampler and (labels[k], epoch, indices[k]) alone, and a variation on places[k] or
+        originals[k].
 
         Args:
             labels (Tensor): int (N,), the dataset's.
             indices (sequence of int): number of each image, in [0, 2**64).
             epoch (int): numbers another sequence. Default: 0
-            originals (Tensor, optional): the images to vary, uint8 (N, C, H, W). Default: those that
-                :func:`ganaug.sampling.variations.pick_originals` picks, if images are varied
+            places (Tensor, optional): int64 (N,), place of each image among all of its class, by which the image to
+                vary is picked; see :func:`ganaug.sampling.variations.places_in_class`. Default: none is to be picked
+            originals (Tensor, optional): the images to vary, uint8 (N, C, H, W). Default: those that are
+                picked, if images are varied
             drawn (callable, optional): see :func:`ganaug.sampling.sample`; images that replace refused ones do not
                 count. Default: nothing is called
             device (torch.device, optional): where the images are put; see :func:`ganaug.sampling.sample`. A filter
@@ -183,7 +187,8 @@ class ClassSampler:
             at: dict[str, Any] = {"seed": self.seed, "epoch": epoch, "attempt": attempt}
             if self.vary is not None:
                 if originals is None:
-                    given = pick_originals(cast(LabelledImages, self._originals), labels[rows], numbers, **at)
+                    real, turns = cast(LabelledImages, self._originals), cast(Tensor, places)[rows]
+                    given = pick_originals(real, labels[rows], turns.tolist(), **at)
                 else:
                     given = originals[to_device(rows, originals.device)].to(self.device)
                 options |= {"originals": given, "strength": self.vary}
@@ -294,7 +299,10 @@ class ClassSampler:
         """
         known = [k for k, unknown in enumerate(self._unknown) if not unknown]
         labels = torch.tensor([known[i * len(known) // PROBED] for i in range(PROBED if known else 0)]).long()
-        probe = sample(self.inference_copy, self._generator_label[labels], seed=self.seed)
+        draw = partial(sample, self.inference_copy, self._generator_label[labels], seed=self.seed)
+        probe = draw()
+        if self.vary is not None:
+            probe = draw(originals=probe, strength=self.vary)
         done: list[Any] = [fingerprints.of_source(self.generator), probe]
         if self.accept is not None:
             done += [fingerprints.of_source(self.accept), self._keeps(probe, labels)]

@@ -18,6 +18,7 @@ from ganaug.core.integers import to_int
 from ganaug.core.seeding import check_seed, latents
 from ganaug.core.text import composed, in_short, numbers_of
 from ganaug.sampling.inference import ConditionalGenerator, InferenceCopy
+from ganaug.sampling.variations import check_strength
 
 
 @usual_defaults()
@@ -61,7 +62,8 @@ def sample(
         Tensor: uint8 (N, C, H, W) in [0, 255], contiguous, on ``device``.
 
     Raises:
-        InputError: there are ``originals``, and the generator cannot vary images.
+        InputError: there are ``originals``, and the generator cannot vary images; they are not uint8 or not as many
+            as the labels; or ``strength`` is not in (0, 1], or is below 1 without ``originals``.
         ValueError: the seed is out of range, the labels are not a flat sequence of the generator's classes,
             ``indices`` are not as many, or the generator returns images that are not finite.
     """
@@ -71,6 +73,17 @@ def sample(
         indices = range(len(label_tensor))
     elif len(indices) != len(label_tensor):
         raise ValueError(f"indices and labels must have the same length, got {len(indices)} and {len(label_tensor)}")
+
+    check_strength(strength)
+    if originals is not None and (originals.dtype != torch.uint8 or len(originals) != len(label_tensor)):
+        raise InputError(
+            f"originals must be uint8 (N, C, H, W), one for each of {len(label_tensor)} labels; got {originals.dtype} "
+            f"{tuple(originals.shape)}. Give the images that each label is of"
+        )
+    if originals is None and strength != 1:
+        raise InputError(
+            f"strength {strength!r} has no meaning without originals to vary. Give these, or leave it out"
+        )
 
     inference_copy = generator if isinstance(generator, InferenceCopy) else InferenceCopy(generator)
 

@@ -16,7 +16,9 @@ IMAGES, INDEX = "images.npy", "index.json"
 _CHUNK = 512  # images drawn between two writes: what is in memory at a time
 
 
-def write_images(folder: Path, sampler: ClassSampler, labels: Tensor, indices: Tensor, *, epoch: int) -> None:
+def write_images(
+    folder: Path, sampler: ClassSampler, labels: Tensor, indices: Tensor, *, places: Tensor, epoch: int
+) -> None:
     """Draw images and write them to ``folder``: ``images.npy``, uint8 (N, C, H, W), and a small ``index.json``.
 
     The file is written piece by piece, so that memory does not grow with N, and is read-only afterwards.
@@ -24,7 +26,8 @@ def write_images(folder: Path, sampler: ClassSampler, labels: Tensor, indices: T
     Args:
         folder (Path): made here.
         sampler (ClassSampler): draws them.
-        labels (Tensor), indices (Tensor), epoch (int): what to draw, both int64 (N,); see :meth:`ClassSampler.draw`.
+        labels (Tensor), indices (Tensor), places (Tensor), epoch (int): what to draw, tensors int64 (N,); see
+            :meth:`ClassSampler.draw`.
 
     Raises:
         OSError: the folder cannot be written to or the disk is full.
@@ -33,9 +36,9 @@ def write_images(folder: Path, sampler: ClassSampler, labels: Tensor, indices: T
     folder.mkdir(parents=True)
     shape = (len(labels), *sampler.image_shape)
     with growing_npy(folder / IMAGES, shape[1:]) as append, tqdm(total=shape[0], desc="generating", unit="img") as bar:
-        for some, numbers in zip(labels.split(_CHUNK), indices.split(_CHUNK), strict=True):
-            append(sampler.draw(some, numbers.tolist(), epoch=epoch))
-            bar.update(len(some))
+        for rows in torch.arange(len(labels)).split(_CHUNK):
+            append(sampler.draw(labels[rows], indices[rows].tolist(), places=places[rows], epoch=epoch))
+            bar.update(len(rows))
     (folder / IMAGES).chmod(0o444)
     write_json(
         folder / INDEX,

@@ -50,18 +50,27 @@ def cannot_vary(generator: str, *, passes: int = 1) -> InputError:
     )
 
 
+def places_in_class(labels: Tensor) -> Tensor:
+    """Place of each item among those of its class, from 0 and in their order, int64 (N,), of int64 ``labels`` (N,)."""
+    places = torch.empty_like(labels)
+    counts = torch.bincount(labels)
+    firsts = counts.cumsum(0) - counts
+    places[labels.argsort(stable=True)] = torch.arange(len(labels)) - firsts.repeat_interleave(counts)
+    return places
+
+
 def pick_originals(
-    images: LabelledImages, labels: Tensor, numbers: Sequence[int], *, seed: int, epoch: int = 0, attempt: int = 0
+    images: LabelledImages, labels: Tensor, places: Sequence[int], *, seed: int, epoch: int = 0, attempt: int = 0
 ) -> Tensor:
     """A real image of its class for each item, to vary.
 
-    It depends on its item's class and (seed, epoch, number, attempt) alone. Of a class of n images, the items numbered
-    0 to n - 1, n to 2n - 1 and so on have each image once, if all of them are of that class.
+    It depends on its item's class and (seed, epoch, place, attempt) alone. Of a class of n images, the items at places
+    0 to n - 1, n to 2n - 1 and so on have each image once.
 
     Args:
         images (LabelledImages): with images of all the classes; in files, they are read as they are needed.
         labels (Tensor): int64 (N,), the items' classes.
-        numbers (sequence of int): of the items, each in [0, 2**64).
+        places (sequence of int): of the items among those of their class, each in [0, 2**64).
         seed (int), epoch (int), attempt (int): see :func:`ganaug.core.seeding.latents`.
 
     Returns:
@@ -74,8 +83,8 @@ def pick_originals(
         return rng.permutation(size)
 
     rows = torch.empty(len(labels), dtype=torch.int64)
-    for k, (label, number) in enumerate(zip(labels.tolist(), numbers, strict=True)):
+    for k, (label, place) in enumerate(zip(labels.tolist(), places, strict=True)):
         of_class = images.of_each_class[label]
-        lap, place = divmod(number, len(of_class))
-        rows[k] = of_class[order(len(of_class), lap)[place]]
+        lap, turn = divmod(place, len(of_class))
+        rows[k] = of_class[order(len(of_class), lap)[turn]]
     return images.images[rows]

@@ -285,6 +285,14 @@ def test_what_a_reader_must_be_warned_of(html, two):
     assert two.count('<p class="warning">') == 2  # leakage that is not known: in the verdict, and in its section
 
 
+def test_variations_of_training_images_are_not_taken_for_memorised_ones(digits):
+    report = example_report()
+    assert "There are signs of memorisation." in render_html(report, example_pictures(digits))
+    page = render_html(replace(report, settings=replace(report.settings, vary=0.5)), example_pictures(digits))
+    assert "signs of memorisation" not in page
+    assert "evaluate it without <code>--vary</code>" in page
+
+
 def with_repeats(report: Report, repeats: int) -> Report:
     """The same report, whose verdict rests on so many seeds or draws."""
     (generator,) = report.generators

@@ -97,6 +97,16 @@ def test_a_study_varies_its_own_training_images(tmp_path):
         replace(study, generators={"it": Cheap()}).sampler("it")
 
 
+def test_generators_are_asked_once_for_all_studies_that_vary_with_them(monkeypatch, tmp_path):
+    """It takes seconds, and folds of the training images draw nothing."""
+    asked, sampler = [], Study.sampler
+    monkeypatch.setattr(Study, "sampler", lambda study, name: asked.append(study.train) or sampler(study, name))
+    images = small_images(size=8)
+    study = Study(images, images, {"it": Blend(*images.classes)}, settings=UtilitySettings(), vary=0.5)
+    Cells([study, *(replace(study, train=replace(images, name=f"fold {k}")) for k in range(5))], tmp_path)
+    assert asked == [images]
+
+
 def brings(augmentation) -> ClassifierFactory:
     def make(num_classes: int, *, channels: int, image_size: int) -> nn.Module:
         classifier = SmallCNN(num_classes, channels=channels, image_size=image_size, width=1)

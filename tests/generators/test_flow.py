@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 
 import pytest
@@ -160,6 +161,25 @@ def test_image_label_and_latent_decide_the_variation_and_nothing_else_does():
 def test_a_strength_that_is_none_is_refused(strength):
     with pytest.raises(InputError, match=r"strength must be a number above 0 and up to 1, got .*\. Begin with 0\.5"):
         build(steps=8).vary(halves(2).images, [0, 1], strength=strength)
+
+
+def test_a_strength_that_rounding_swallows_leaves_the_images():
+    data = halves(2)
+    assert torch.equal(build(moving=True, steps=8).vary(data.images, data.targets, strength=1e-17), data.images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"originals": halves(3).images}, "one for each of 2 labels; got torch.uint8 (3, 1, 8, 8)"),
+        ({"originals": halves(2).images / 255}, "originals must be uint8 (N, C, H, W)"),
+        ({"originals": halves(2).images, "strength": 2}, "strength must be a number above 0 and up to 1, got 2"),
+        ({"strength": 0.5}, "strength 0.5 has no meaning without originals"),
+    ],
+)
+def test_what_cannot_be_varied_is_not_drawn(options, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        sample(build(steps=8), [0, 1], **options)
 
 
 @pytest.mark.parametrize(

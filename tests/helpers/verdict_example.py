@@ -31,6 +31,7 @@ def example_verdict(name: str = "tiny", *, data: str | None = None) -> CardVerdi
         classes=(CardClass(name, 0.7, 0.8, 0.9, 0.5), CardClass("dog", 0.74, 0.8, 0.9, None)),
         exact_copies=0,
         near_copies=0,
+        varied=False,
         leakage=name,
         left_out=name,
         ganaug_version="1",

@@ -149,6 +149,14 @@ def test_the_verdict_names_classes(card):
     assert "| cat | 70.0% | 80.0% | 90.0% | 0.50 |\n| dog | 74.0% | 80.0% | 90.0% | not measured |\n" in text
 
 
+def test_variations_of_training_images_are_not_taken_for_memorised_ones(card):
+    write_verdict(card, replace(example_verdict(), near_copies=0.4))
+    assert "40.0% near\nones, of which an honest generator has about 1 %." in card.read_text(encoding="utf-8")
+    write_verdict(card, replace(example_verdict(), near_copies=0.4, varied=True))
+    assert "40.0% near\nones; all generated images are variations of these." in card.read_text(encoding="utf-8")
+    assert "honest" not in card.read_text(encoding="utf-8")
+
+
 def test_the_example_on_the_card_asks_for_a_class_by_name(tmp_path):
     generator = make_generator(("tabby cat", "dog's"), image_size=8)
     generator.save_pretrained(tmp_path)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from helpers.generators import Blend, Honest, make_generator
 from helpers.images import THREE, hf_dataset, small_images
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -20,7 +22,7 @@ from ganaug import ConditionalGANAugment, GANMix, InputError, LabelledImages, au
 from ganaug.data.stored import StoredImages, part_in, writing_part
 from ganaug.generators import FlowGenerator
 from ganaug.hub.dataset_card import provenance_in
-from ganaug.sampling.variations import pick_originals
+from ganaug.sampling.variations import pick_originals, places_in_class
 
 DATA = small_images(size=8)
 LITTLE = 0.05  # a strength at which it can still be seen which image was varied
@@ -59,19 +61,31 @@ def test_each_item_is_a_variation_of_an_image_of_its_class_and_each_image_comes_
     originals = originals_of(images)
     assert torch.equal(DATA.targets[originals], labels)
     assert torch.equal(labels, train.targets[60:])
-    counts = torch.bincount(originals, minlength=60)
-    assert (counts.min() >= 2, counts.max() <= 4) == (True, True)
+    assert torch.bincount(originals, minlength=60).tolist() == [3] * 60
     assert not torch.equal(originals[:20], originals[20:40])  # another order each time round
     assert "strength 0.05" in repr(train)
 
 
-def test_items_of_any_numbers_have_originals_all_over_the_class():
-    """As those of classes in turn, or of mode replace: numbers with a common factor would always find the same."""
-    data = small_images(300, classes=3, size=8)
-    labels, numbers = torch.arange(3000) % 3, range(3000)
-    counts = torch.bincount(originals_of(pick_originals(data, labels, numbers, seed=0), data), minlength=300)
-    assert (counts.min() >= 2, counts.max() <= 25) == (True, True)
-    assert counts.float().std() < 5  # 3.2 by chance alone
+@pytest.mark.parametrize(
+    "options",
+    [{"ratio": 0.5}, {"ratio": 0.8}, {"ratio": 0.1}, {"ratio": None, "sampling_strategy": "all"}, {"mode": "replace"}],
+    ids=str,
+)
+def test_all_images_of_a_class_come_equally_often_wherever_its_items_stand(tmp_path, options):
+    of_each = [*range(0, 60, 3), *range(1, 30, 3), *range(2, 23, 3)]  # 20, 10 and 7
+    data = DATA.subset(torch.tensor(of_each), "few")
+    train = mix(tmp_path, data=data, **options)
+    originals = originals_of(generated(train)[0], data)
+    counts = torch.bincount(originals, minlength=len(data))
+    for k, of_class in enumerate(data.of_each_class):
+        fewest, rest = divmod(train.sampling_strategy_[THREE[k]], len(of_class))
+        assert sorted(counts[of_class].tolist()) == [fewest] * (len(of_class) - rest) + [fewest + 1] * rest
+
+
+@given(st.lists(st.integers(0, 4), max_size=30))
+def test_places_count_the_items_of_each_class(labels):
+    expected = [labels[:k].count(label) for k, label in enumerate(labels)]
+    assert places_in_class(torch.tensor(labels, dtype=torch.int64)).tolist() == expected
 
 
 @pytest.mark.parametrize("options", [{}, {"mode": "replace"}, {"resample": True, "seed": 7}], ids=str)
@@ -108,6 +122,20 @@ def test_what_a_variation_depends_on(tmp_path):
         assert all(not torch.equal(a, b) for a, b in zip(images, there, strict=True))
     folders = {train.materialize() for train in [mix(tmp_path, vary=0.6), *others, mix(tmp_path, vary=None)]}
     assert len(folders) == 6
+
+
+def test_what_the_network_makes_of_images_names_what_is_kept(tmp_path):
+    """Code that its method calls can change while weights, names and the text of its class stay."""
+
+    class Calls(Blend):
+        def forward_from(self, z, labels, images, strength):
+            return way(super().forward_from(z, labels, images, strength))
+
+    way = torch.clone
+    before = mix(tmp_path, Calls(*THREE)).materialize()
+    assert mix(tmp_path, Calls(*THREE)).materialize() == before
+    way = torch.neg
+    assert mix(tmp_path, Calls(*THREE)).materialize() != before
 
 
 def test_at_full_strength_the_items_are_those_drawn_from_noise(tmp_path):
@@ -217,6 +245,7 @@ def test_a_batchs_images_are_varied_themselves():
     assert changed.sum() == 30
     assert torch.equal(originals_of(mixed), torch.arange(60))
     assert labels is DATA.targets
+    assert "ratio=0.5, vary=0.05, seed=0" in repr(GANMix(Blend(*THREE), 0.5, classes=THREE, vary=LITTLE))
 
 
 @pytest.mark.parametrize("form", ["float", "one-hot"])

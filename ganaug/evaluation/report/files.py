@@ -144,6 +144,7 @@ def add_verdict(card: str | Path, report: Report, name: str) -> None:
             ),
             exact_copies=found.memorization.exact_copies,
             near_copies=found.memorization.near_copies,
+            varied=settings.vary is not None,
             leakage=found.leakage.note,
             left_out=data.left_out_in_words,
             ganaug_version=report.ganaug_version,
