@@ -116,7 +116,7 @@ class Generator(nn.Module, ABC):
         Raises:
             InputError: this generator knows the way to an image from noise alone.
         """
-        raise cannot_vary(self.architecture)
+        raise cannot_vary(self.architecture, "it draws from noise alone")
 
     def make_discriminator(self) -> nn.Module:
         """A new discriminator to train this generator against.

@@ -109,7 +109,8 @@ class FlowGenerator(Generator):
     def forward_from(self, z: Tensor, labels: Tensor, images: Tensor, strength: float) -> Tensor:
         """See :meth:`Generator.forward_from`; it takes fewer steps, since it goes a part of the way."""
         if distils(self.steps):
-            raise cannot_vary(self.architecture, passes=self.steps)
+            why = f"it was taught to draw in {self.steps} of {TEACHER_STEPS} passes, from noise alone"
+            raise cannot_vary(self.architecture, why)
         times = self._times_from(1 - strength)
         # x_t = (1 - t) x_0 + t x_1, as in training, with the image for x_1.
         x_t = torch.lerp(z.view_as(images), images, times[0])

@@ -209,7 +209,7 @@ class InferenceCopy:
         """The function of latents, labels and images that varies these."""
         forward_from = getattr(self._module, "forward_from", None)
         if forward_from is None:
-            raise cannot_vary(type(self._module).__name__)
+            raise cannot_vary(type(self._module).__name__, "it has no forward_from, which begins with an image")
         return lambda z, labels, originals: forward_from(z, labels, to_float(originals), strength)
 
     def _draw(self, draw: Callable[..., Tensor], *values: Tensor) -> tuple[Tensor, Tensor]:

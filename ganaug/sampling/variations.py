@@ -36,17 +36,16 @@ def check_strength(strength: Any, name: str = "strength") -> float:
     return number
 
 
-def cannot_vary(generator: str, *, passes: int = 1) -> InputError:
+def cannot_vary(generator: str, why: str) -> InputError:
     """The error of a generator that cannot vary images.
 
     Args:
         generator (str): its architecture or class.
-        passes (int): in which it draws. Default: 1
+        why (str): it cannot.
     """
-    how = "one pass" if passes == 1 else f"{passes} passes"
     return InputError(
-        f"{generator} cannot vary images: it draws in {how} from noise, and does not know the way from anywhere else. "
-        "Give a flow of 8 passes, such as ganaug train --model flow makes, or draw without vary"
+        f"{generator} cannot vary images: {why}. Give a flow of 8 passes, such as ganaug train --model flow makes, or "
+        "draw without vary"
     )
 
 

@@ -192,15 +192,15 @@ def test_images_that_the_generator_does_not_draw_are_refused(images):
 
 
 @pytest.mark.parametrize(
-    ("generator", "passes"),
+    ("generator", "why"),
     [
-        (build(steps=7), "7 passes"),
-        (ACGANGenerator(NAMES, image_size=8, width=32), "one pass"),
-        (CGANMLPGenerator(NAMES, image_size=8), "one pass"),
+        (build(steps=7), "it was taught to draw in 7 of 8 passes"),
+        (ACGANGenerator(NAMES, image_size=8, width=32), "it draws from noise alone"),
+        (CGANMLPGenerator(NAMES, image_size=8), "it draws from noise alone"),
     ],
 )
-def test_generators_of_few_passes_do_not_vary(generator, passes):
-    with pytest.raises(InputError, match=f"{generator.architecture} cannot vary images: it draws in {passes} .*Give"):
+def test_generators_of_few_passes_do_not_vary(generator, why):
+    with pytest.raises(InputError, match=f"{generator.architecture} cannot vary images: {why}.*Give"):
         generator.vary(halves(2).images, [0, 1])
 
 
