@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ganaug.core.errors import InputError
+from ganaug.core.errors import InputError, LoadError
 from ganaug.core.hardware import best_device, check_processes, has_bf16, keep_freed_memory, set_cpu_threads
 from ganaug.training.settings import TrainingSettings
+
+Read = TypeVar("Read")
 
 
 def start_accelerator(settings: TrainingSettings, *, report_to: str = "none") -> Accelerator:
@@ -99,6 +101,24 @@ def going_first(accelerator: Accelerator, first: bool) -> Iterator[None]:
 
 # Of the settings: how many threads a process has may follow from the machine that it is on.
 ITS_OWN = ("cpu_threads",)
+
+
+def read_on_main(accelerator: Accelerator, read: Callable[[], Read]) -> Read:
+    """What the main process reads, on all processes: others may be on machines that do not see its files.
+
+    Raises:
+        LoadError: it could not be read; on all of them, so that none waits for one that has ended.
+    """
+    found: Any = None
+    if accelerator.is_main_process:
+        try:
+            found = read()
+        except LoadError as error:
+            found = error
+    [found] = broadcast_object_list([found])
+    if isinstance(found, LoadError):
+        raise found
+    return cast(Read, found)
 
 
 def check_same_on_all(accelerator: Accelerator, facts: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from ganaug.generators.base import Generator
 from ganaug.hub.config import UNRECORDED
 from ganaug.hub.folder import check_round_trip
 from ganaug.training.checkpoints import Candidate, Checkpoint, check_held_out, run_settings
-from ganaug.training.distributed import check_same_on_all
+from ganaug.training.distributed import check_same_on_all, read_on_main
 from ganaug.training.interruption import StoppedError, StopSignals
 from ganaug.training.monitoring import FINAL_SCORE, ROWS, Hook, RunningMeans, Watch
 from ganaug.training.recovery import Recovery
@@ -209,11 +209,8 @@ def _due_after(step: int, trainer: Trainer, selection: Selection) -> _Due:
 
 
 def _load(checkpoint: Checkpoint, trainer: Trainer, selection: Selection) -> int:
-    """Restore a checkpoint; the number of steps after which it was written.
-
-    The main process reads it: the run's folder need not be on a disk that all machines share.
-    """
-    [state] = broadcast_object_list([checkpoint.state() if trainer.accelerator.is_main_process else None])
+    """Restore a checkpoint; the number of steps after which it was written."""
+    state = read_on_main(trainer.accelerator, checkpoint.state)
     trainer.load_state(state)
     selection.load(checkpoint, state)
     return checkpoint.step

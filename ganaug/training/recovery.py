@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from accelerate.utils import broadcast_object_list
-
 from ganaug.training.checkpoints import Checkpoint, Progress, open_checkpoint
+from ganaug.training.distributed import read_on_main
 from ganaug.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -47,11 +46,12 @@ class Recovery:
             FloatingPointError: there is no checkpoint, or the run was already rolled back three times.
             LoadError: the checkpoint is damaged.
         """
-        # Other processes may be on machines that do not see its folder.
-        whole = open_checkpoint(saved) if saved and self._trainer.accelerator.is_main_process else None
-        checkpoint: Checkpoint | None = broadcast_object_list([whole])[0]
+        usable = self.rollbacks < self.ROLLBACKS
+        checkpoint = read_on_main(
+            self._trainer.accelerator, lambda: open_checkpoint(saved) if saved and usable else None
+        )
         diagnosis = f"training diverged after {kimg:.1f} kimg: {skipped} steps in a row had infinite or NaN gradients"
-        if checkpoint is None or self.rollbacks == self.ROLLBACKS:
+        if checkpoint is None:
             tried = f", even after {self.rollbacks} halvings of the learning rate" if self.rollbacks else ""
             raise FloatingPointError(f"{diagnosis}{tried}. Try a smaller learning_rate, or mixed_precision no")
         self.rollbacks += 1

@@ -1,9 +1,9 @@
 """How many labels are right that classifiers give to unlabelled images, with and without learning from these.
 
 Of the images a few of each class keep their labels, in several draws, and others lose them. They are labelled in two
-ways: by classifiers of the labelled images alone, and as --unlabeled_data and ganaug.pseudo_label do it. With 20,000
-unlabelled images of 28x28 the second takes about ten minutes for each draw on two cores with bf16, and five times as
-long without. What is finished is kept, so that a command that was stopped goes on.
+ways: by classifiers of the labelled images alone, and as --unlabeled_data and ganaug.pseudo_label do it. A draw with
+20,000 unlabelled images of 28x28 took an hour on two cores without bf16 that had other work. What is finished is kept,
+so that a command that was stopped goes on; its minutes are those since then.
 
     python recipes/benchmarks/labels.py --train_data_dir /usr/share/datasets/fashion-mnist --horizontal_flip
     python recipes/benchmarks/labels.py --labelled 5 --output_dir outputs/labels-mnist

@@ -163,6 +163,27 @@ def test_processes_wait_for_what_one_does_first_longer_than_for_lost_ones(tmp_pa
     assert other.splitlines()[-1] == "made"
 
 
+DAMAGED = """
+from ganaug import LoadError
+from ganaug.training import TrainingSettings, start_accelerator
+from ganaug.training.distributed import read_on_main
+accelerator = start_accelerator(TrainingSettings())
+def read():
+    assert accelerator.is_main_process
+    raise LoadError("it is damaged")
+try:
+    read_on_main(accelerator, read)
+except LoadError as error:
+    print(error)
+print(read_on_main(accelerator, lambda: accelerator.process_index))
+"""
+
+
+def test_what_the_main_process_cannot_read_ends_all_of_them(tmp_path):
+    (tmp_path / "damaged.py").write_text(DAMAGED)
+    assert run_ranks(2, "damaged.py", cwd=tmp_path) == ["it is damaged\n0\n"] * 2
+
+
 def test_processes_that_do_not_see_one_another_are_an_error(in_process, monkeypatch):
     def alone(**options):
         with monkeypatch.context() as patch:
