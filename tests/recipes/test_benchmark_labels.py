@@ -6,7 +6,8 @@ from dataclasses import replace
 import labels
 import pytest
 import torch
-from helpers.programs import as_a_program
+from helpers.programs import REPOSITORY, as_a_program
+from helpers.readmes import readme
 
 from ganaug import InputError
 from ganaug.cli.images import DataArguments
@@ -47,6 +48,11 @@ def test_both_ways_label_the_same_images_and_a_stopped_run_goes_on(short, capsys
     assert capsys.readouterr().out == shown
     with as_a_program(), pytest.raises(InputError, match="results of other images or flags"):
         labels.main(replace(short, labelled=10))
+
+
+def test_the_readme_has_the_table_that_was_measured():
+    recorded = json.loads((REPOSITORY / ".images" / "labels.json").read_text())
+    assert labels.table(recorded) in readme("recipes/README.md")
 
 
 def test_shares_are_those_of_the_labels():
