@@ -150,7 +150,10 @@ def _asked_for(args: TrainingArguments) -> str | None:
     """The model that the flags name, or else that of the flow they start from; None to choose one for the images."""
     if args.model != "auto":
         return args.model
-    found = args.init_from and model_of(Generator.from_pretrained(args.init_from))
+    if args.init_from is None:
+        return None
+    MODELS[QUICK].trainer.check_settings(args.training, args.objective)  # before a generator is fetched
+    found = model_of(Generator.from_pretrained(args.init_from))
     return found if found and MODELS[found].generator is MODELS[QUICK].generator else None
 
 
