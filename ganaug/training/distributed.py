@@ -20,7 +20,7 @@ from ganaug.core.errors import InputError, LoadError
 from ganaug.core.hardware import best_device, check_processes, has_bf16, keep_freed_memory, set_cpu_threads
 from ganaug.training.settings import TrainingSettings
 
-Read = TypeVar("Read")
+Result = TypeVar("Result")
 
 
 def start_accelerator(settings: TrainingSettings, *, report_to: str = "none") -> Accelerator:
@@ -99,26 +99,26 @@ def going_first(accelerator: Accelerator, first: bool) -> Iterator[None]:
         dist.barrier(patient)
 
 
-# Of the settings: how many threads a process has may follow from the machine that it is on.
-ITS_OWN = ("cpu_threads",)
-
-
-def read_on_main(accelerator: Accelerator, read: Callable[[], Read]) -> Read:
-    """What the main process reads, on all processes: others may be on machines that do not see its files.
+def on_main(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
+    """What work on the main process returns, on all processes: others may be on machines that do not see its files.
 
     Raises:
-        LoadError: it could not be read; on all of them, so that none waits for one that has ended.
+        InputError, LoadError, OSError: the work did; on all of them, so that none waits for one that has ended.
     """
     found: Any = None
     if accelerator.is_main_process:
         try:
-            found = read()
-        except LoadError as error:
+            found = work()
+        except (InputError, LoadError, OSError) as error:
             found = error
     [found] = broadcast_object_list([found])
-    if isinstance(found, LoadError):
+    if isinstance(found, Exception):
         raise found
-    return cast(Read, found)
+    return cast(Result, found)
+
+
+# Of the settings: how many threads a process has may follow from the machine that it is on.
+ITS_OWN = ("cpu_threads",)
 
 
 def check_same_on_all(accelerator: Accelerator, facts: Mapping[str, Any]) -> None:

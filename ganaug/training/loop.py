@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from ganaug.core.defaults import usual_defaults
@@ -23,7 +22,7 @@ from ganaug.generators.base import Generator
 from ganaug.hub.config import UNRECORDED
 from ganaug.hub.folder import check_round_trip
 from ganaug.training.checkpoints import Candidate, Checkpoint, check_held_out, run_settings
-from ganaug.training.distributed import check_same_on_all, read_on_main
+from ganaug.training.distributed import check_same_on_all, on_main
 from ganaug.training.interruption import StoppedError, StopSignals
 from ganaug.training.monitoring import FINAL_SCORE, ROWS, Hook, RunningMeans, Watch
 from ganaug.training.recovery import Recovery
@@ -164,28 +163,24 @@ def train(
 
 def _check(trainer: Trainer, folder: RunFolder | None, watch: Watch, held_out: LabelledImages | None) -> None:
     """Refuse, on all processes, what cannot be trained, saved in its folder or loaded again."""
-    refusal: str | None = None
+
+    def can_be_trained_and_saved() -> None:
+        trainer.check_weights()
+        if folder:
+            generator = trainer.averaged_generator
+            generator.info = run_facts(trainer, watch, folder, held_out)
+            with naming(folder.path):
+                check_round_trip(generator, within=folder.path)
+
     try:
         check_same_on_all(trainer.accelerator, run_settings(trainer))
-    except InputError as error:
-        refusal = str(error)
-    if trainer.accelerator.is_main_process and not refusal:
-        try:
-            trainer.check_weights()
-            if folder:
-                generator = trainer.averaged_generator
-                generator.info = run_facts(trainer, watch, folder, held_out)
-                with naming(folder.path):
-                    check_round_trip(generator, within=folder.path)
-        except (InputError, OSError) as error:
-            refusal = str(error)
-    [refusal] = broadcast_object_list([refusal])
-    if refusal:
+        on_main(trainer.accelerator, can_be_trained_and_saved)
+    except (InputError, OSError) as error:
         watch.trackers.finish()
         if folder:
             with suppress(OSError):  # not empty if a run is resumed; any other may start here again
                 folder.training.rmdir()
-        raise InputError(refusal)
+        raise InputError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -210,7 +205,7 @@ def _due_after(step: int, trainer: Trainer, selection: Selection) -> _Due:
 
 def _load(checkpoint: Checkpoint, trainer: Trainer, selection: Selection) -> int:
     """Restore a checkpoint; the number of steps after which it was written."""
-    state = read_on_main(trainer.accelerator, checkpoint.state)
+    state = on_main(trainer.accelerator, checkpoint.state)
     trainer.load_state(state)
     selection.load(checkpoint, state)
     return checkpoint.step

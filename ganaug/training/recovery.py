@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from ganaug.training.checkpoints import Checkpoint, Progress, open_checkpoint
-from ganaug.training.distributed import read_on_main
+from ganaug.training.distributed import on_main
 from ganaug.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -47,9 +47,7 @@ class Recovery:
             LoadError: the checkpoint is damaged.
         """
         usable = self.rollbacks < self.ROLLBACKS
-        checkpoint = read_on_main(
-            self._trainer.accelerator, lambda: open_checkpoint(saved) if saved and usable else None
-        )
+        checkpoint = on_main(self._trainer.accelerator, lambda: open_checkpoint(saved) if saved and usable else None)
         diagnosis = f"training diverged after {kimg:.1f} kimg: {skipped} steps in a row had infinite or NaN gradients"
         if checkpoint is None:
             tried = f", even after {self.rollbacks} halvings of the learning rate" if self.rollbacks else ""

@@ -166,16 +166,16 @@ def test_processes_wait_for_what_one_does_first_longer_than_for_lost_ones(tmp_pa
 DAMAGED = """
 from ganaug import LoadError
 from ganaug.training import TrainingSettings, start_accelerator
-from ganaug.training.distributed import read_on_main
+from ganaug.training.distributed import on_main
 accelerator = start_accelerator(TrainingSettings())
 def read():
     assert accelerator.is_main_process
     raise LoadError("it is damaged")
 try:
-    read_on_main(accelerator, read)
+    on_main(accelerator, read)
 except LoadError as error:
     print(error)
-print(read_on_main(accelerator, lambda: accelerator.process_index))
+print(on_main(accelerator, lambda: accelerator.process_index))
 """
 
 
