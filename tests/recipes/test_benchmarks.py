@@ -13,8 +13,8 @@ from ganaug import InputError
 from ganaug.cli.images import DataArguments
 
 BENCHMARKS = (
-    "adapting", "busy", "classifiers", "growth", "import_time", "labels", "loader", "minutes", "models", "peers",
-    "quality", "sampling", "selection", "training", "utility",
+    "adapting", "busy", "classifiers", "colour", "growth", "import_time", "labels", "loader", "minutes", "models",
+    "peers", "quality", "sampling", "selection", "training", "utility",
 )  # fmt: skip
 
 
