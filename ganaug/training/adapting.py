@@ -21,7 +21,7 @@ from ganaug.core.seeding import latents
 from ganaug.core.text import in_short
 from ganaug.data import LabelledImages
 from ganaug.generators import FlowGenerator, Generator
-from ganaug.generators.flow import TEACHER_STEPS, distils
+from ganaug.generators.flow import TEACHER_STEPS, distils, with_margin
 from ganaug.hub.config import Ancestor, ancestors, facts_of
 from ganaug.hub.registry import Origin
 from ganaug.training.flow_trainer import FlowTrainer
@@ -186,7 +186,7 @@ def prediction_errors(flow: FlowGenerator, images: LabelledImages) -> Tensor:
     """
     each = max(1, COMPARED // len(images.classes))
     few = images.take([min(count, each) for count in images.class_counts])[0]
-    device, x_1 = device_of(flow), to_float(few.images[:])
+    device, x_1 = device_of(flow), with_margin(to_float(few.images[:]))
     x_0 = latents(0, range(len(few)), flow.latent_dim).view_as(x_1)
     errors = torch.zeros(len(few), flow.num_classes)
     with torch.inference_mode(), evaluation_mode(flow):

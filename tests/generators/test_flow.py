@@ -11,7 +11,9 @@ import torch
 from helpers.images import small_images
 
 from ganaug import Generator, InputError, LabelledImages, sample
+from ganaug.core.pixels import to_float, to_uint8
 from ganaug.generators import ACGANGenerator, CGANMLPGenerator, FlowGenerator
+from ganaug.generators.flow import with_margin
 from ganaug.generators.layers import FloatGroupNorm
 from ganaug.sampling.inference import InferenceCopy
 from ganaug.training import FlowTrainer, GANObjective, TrainingSettings, make_trainer, train
@@ -102,6 +104,17 @@ def test_a_variation_begins_at_the_image_with_noise_mixed_in():
         assert torch.allclose(varied, strength * z + (1 - strength) * images, atol=1e-6)
 
 
+def test_only_black_and_white_have_a_margin_which_is_clamped_away():
+    levels = to_float(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16))
+    learned = with_margin(levels)
+    assert learned.flatten().diff()[[0, -1]].min() > 0.1
+    assert torch.equal(learned[levels.abs() < 1], levels[levels.abs() < 1])
+    assert torch.equal(to_uint8(learned).flatten(), torch.arange(256, dtype=torch.uint8))
+    # Variations begin at such an image.
+    half = build(image_size=16, steps=8).forward_from(torch.zeros(1, 256), torch.tensor([0]), levels, 0.5)
+    assert torch.allclose(half, learned / 2)
+
+
 @pytest.mark.parametrize(("strength", "passes"), [(0.1, 1), (0.5, 3), (0.7, 5), (1, 8)])
 def test_a_variation_goes_a_part_of_the_way_in_a_part_of_the_steps(strength, passes):
     with torch.random.fork_rng():
@@ -119,8 +132,8 @@ def test_the_error_of_variations_is_of_second_order():
     for steps in (16, 32, 64):
         with torch.random.fork_rng():
             generator = Decaying(NAMES, image_size=8, width=32, steps=steps)
-        varied = generator.forward_from(torch.ones(1, 64), torch.tensor([0]), torch.full((1, 1, 8, 8), -1.0), 0.9)
-        exact = (0.9 - 0.1) * math.exp(-0.9)
+        varied = generator.forward_from(torch.ones(1, 64), torch.tensor([0]), torch.full((1, 1, 8, 8), -0.9), 0.9)
+        exact = (0.9 - 0.09) * math.exp(-0.9)
         errors.append((varied - exact).abs().max().item())
     assert all(3 < coarse / fine < 5 for coarse, fine in pairwise(errors))
 
@@ -275,6 +288,17 @@ def test_training_finds_the_classes(accelerator):
     assert ((right > left) == (labels == 1)).all()
     assert abs(torch.where(labels == 1, right, left).mean() - 215) < 25
     assert abs(torch.where(labels == 1, left, right).mean() - 15) < 25
+
+
+def test_where_all_real_images_are_black_or_white_generated_ones_are_too(accelerator):
+    edges = halves(200)
+    pure = torch.where(edges.images >= 200, 255, 0).to(torch.uint8)
+    pure[..., 3:5] = edges.images[..., 3:5]
+    data = LabelledImages(pure, edges.targets, NAMES, "pure halves with a fuzzy edge")
+    settings = TrainingSettings(total_kimg=8, train_batch_size=32, learning_rate=3e-3)
+    generator = train(FlowTrainer(build(steps=8), data, settings, accelerator), None)
+    drawn = generator.sample([0, 1] * 50)[..., [0, 1, 2, 5, 6, 7]]
+    assert ((drawn == 0) | (drawn == 255)).double().mean() > 0.7  # 0.85; without the margin 0.51
 
 
 def test_a_step_depends_on_seed_and_number_alone(accelerator):
