@@ -82,8 +82,8 @@ def test_a_row_has_time_memory_quality_and_worth_and_a_stopped_run_goes_on(packa
         output_dir=tmp_path / "out",
     )
     with monkeypatch.context() as stopped:
-        stopped.setattr(colour, "images_themselves", lambda *args: 1 / 0)
-        stopped.setattr(colour.images_themselves, "__name__", "images_themselves")
+        stopped.setattr(colour, "quality", lambda *args: 1 / 0)
+        stopped.setattr(colour.quality, "__name__", "quality")
         with as_a_program(), pytest.raises(ZeroDivisionError):
             colour.main(args)
     first = json.loads((args.output_dir / "colour.json").read_text())["rows"]
@@ -93,8 +93,8 @@ def test_a_row_has_time_memory_quality_and_worth_and_a_stopped_run_goes_on(packa
         colour.main(args)
     found = json.loads((args.output_dir / "colour.json").read_text())["rows"]["emoji-8-20"]
     assert found["training"] == first["emoji-8-20"]["training"]
-    assert 0 <= found["images_themselves"]["label_fidelity"] <= 1
-    assert found["images_themselves"]["real_pure"] < 0.05  # noise has few
+    assert 0 <= found["quality"]["label_fidelity"] <= 1
+    assert found["quality"]["real_pure"] < 0.05  # noise has few
     assert (args.output_dir / "emoji-8-20.png").exists()
     shown = capsys.readouterr().out
     assert "| emoji, 20 | 8 | `flow`, 0.2 kimg |" in shown
