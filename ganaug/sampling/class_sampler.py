@@ -237,7 +237,8 @@ class ClassSampler:
             )
         varying = copy.copy(self)
         varying._originals = images
-        vars(varying).pop("fingerprint", None)
+        for known_by in ("identity", "identity_in_format_2", "fingerprint"):
+            vars(varying).pop(known_by, None)
         return varying
 
     def _check_labels(self, labels: Tensor) -> None:
@@ -256,7 +257,10 @@ class ClassSampler:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of generator, class map, seed and filter. States have it, and may be loaded on another machine."""
+        """SHA-256 of generator, class map, seed, filter and images to vary, for states.
+
+        They may be loaded on another machine.
+        """
         return self._identity(fingerprints.of_generator(cast(nn.Module, self.generator), self.weights))
 
     @cached_property
@@ -266,6 +270,8 @@ class ClassSampler:
 
     def _identity(self, generator: str) -> str:
         varied = [] if self.vary is None else ["vary", self.vary]
+        if self._originals is not None:
+            varied.append(self._originals.fingerprint)
         return fingerprints.of_values(generator, self._generator_label, self.seed, *self._filtered, *varied)
 
     @cached_property
@@ -306,8 +312,6 @@ class ClassSampler:
         done: list[Any] = [fingerprints.of_source(self.generator), probe]
         if self.accept is not None:
             done += [fingerprints.of_source(self.accept), self._keeps(probe, labels)]
-        if self._originals is not None:
-            done.append(self._originals.fingerprint)
         return fingerprints.of_values(self.identity, *done)
 
     @property

@@ -151,6 +151,13 @@ def test_a_state_of_another_strength_is_refused(tmp_path):
             mix(tmp_path, vary=other).load_state_dict(state)
 
 
+def test_a_state_of_other_images_is_refused_if_they_are_varied(tmp_path):
+    others = replace(DATA, images=255 - DATA.images)
+    mix(tmp_path, vary=None, data=others).load_state_dict(mix(tmp_path, vary=None).state_dict())
+    with pytest.raises(ValueError, match="another mixed dataset"):
+        mix(tmp_path, data=others).load_state_dict(mix(tmp_path).state_dict())
+
+
 def test_for_an_image_that_is_refused_another_one_is_varied(tmp_path):
     """The filter wants images of a kind that one in three real ones is of."""
     wanted = DATA.images[DATA.targets == 1][::3]
