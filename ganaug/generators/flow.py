@@ -31,7 +31,7 @@ GROUPS = 8  # of GroupNorm
 TEACHER_STEPS = 8  # a flow of fewer learns its own from one of these, and forgets the rest of the way
 MOST_STEPS = 1_000  # beyond which nobody would wait for an image
 EARLY = 1.5  # power that makes the first steps shorter: the path bends most near the noise
-MARGIN = 0.1  # by which black and white are moved apart, in values of images
+MARGIN = 0.1  # by which the ends of [-1, 1] are moved outwards
 
 
 def distils(steps: int) -> bool:
@@ -40,11 +40,11 @@ def distils(steps: int) -> bool:
 
 
 def with_margin(images: Tensor) -> Tensor:
-    """Images as a flow learns them: pure black and white lie 0.1 beyond the ends of [-1, 1], and nothing else does.
+    """Images as a flow learns them: values at the ends of [-1, 1], in any channel, are moved 0.1 outwards.
 
-    A network is never quite right. Where real images are of one pure colour, as behind things that were drawn or cut
-    out, what it draws would have a grain of a few grey levels, by which a classifier could tell generated images from
-    real ones. Errors below the margin are clamped away when images are drawn.
+    A network is never quite right. Where real images are pure black, white or red, as behind things that were drawn or
+    cut out, what it draws would have a grain of a few grey levels, by which a classifier could tell generated images
+    from real ones. Errors below the margin are clamped away when images are drawn.
 
     Args:
         images (Tensor): float, of any shape, in [-1, 1].

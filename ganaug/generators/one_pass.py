@@ -56,8 +56,9 @@ class FlowDiscriminator(nn.Module):
     """Discriminator of ``acgan``: a few layers and heads on what a trained flow's network sees in images.
 
     The flow's network stays as it was trained, and only the other layers learn. It sees images as in its own training,
-    on their way from noise, at a time of its own for each image; in evaluation mode it sees them at the end of the
-    way. It is not told the class: its condition is the mean of all classes'.
+    but without a margin around black and white: on their way from noise, at a time of its own for each image; in
+    evaluation mode it sees them at the end of the way. It is not told the class: its condition is the mean of all
+    classes'.
 
     Args:
         num_classes (int): number of classes.

@@ -310,7 +310,8 @@ class ConditionalGANAugment(Dataset[tuple[Any, ...]]):
         """Continue in the epoch of a saved state.
 
         Raises:
-            ValueError: the state was saved with another seed, plan or generator, or has no epoch.
+            ValueError: the state was saved with another seed, plan, generator or images to vary, or has no
+                epoch.
         """
         found = self.sampler.state_differences(state, self._identity())
         found = found or ("" if "epoch" in state else "it has no epoch")

@@ -257,9 +257,9 @@ class ClassSampler:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of generator, class map, seed, filter and images to vary, for states.
+        """SHA-256 of generator, class map, seed, filter, ``vary`` and the images to vary.
 
-        They may be loaded on another machine.
+        States have it, and may be loaded on another machine.
         """
         return self._identity(fingerprints.of_generator(cast(nn.Module, self.generator), self.weights))
 

@@ -38,7 +38,7 @@ from ganaug.core.hardware import in_gibibytes, memory_held
 from ganaug.data import LabelledImages
 from ganaug.data.stored import from_tensors, to_tensors
 from ganaug.generators import FlowGenerator, Generator
-from ganaug.generators.flow import distils
+from ganaug.generators.flow import MARGIN, distils
 from ganaug.hub.config import FORMAT_VERSION
 from ganaug.hub.folder import load
 from ganaug.hub.missing import CHECKPOINTS
@@ -141,7 +141,7 @@ def folder_of(
         dict(recipe.network),
         asdict(recipe.settings),
         asdict(recipe.objective),
-        [FORMAT_VERSION, version("ganaug"), torch.__version__],
+        [FORMAT_VERSION, version("ganaug"), torch.__version__, MARGIN],
         *([] if minutes is None else [minutes]),
         *([] if source is None else [fingerprints.of_module(source), history_of(source)]),
     )

@@ -1,10 +1,10 @@
 """What the default preset is worth on colour images, by their size and number: emoji, and patches of photographs.
 
 For each row ``ganaug train`` trains on a folder, in a process of its own whose time and memory are taken. A classifier
-of all training images that there are of the set, more than the generator saw, then judges the images that it draws,
-and :func:`ganaug.evaluation.evaluate` says what they are worth beside the real ones, within --verdict_minutes. What
-each training took is in the table; on two cores without bf16, 20 images of each class took 5 minutes at 32 pixels.
-What is finished is kept, so that a command that was stopped goes on.
+of 1,000 training images of each class, or all, usually more than the generator saw, then judges what it draws, and
+:func:`ganaug.evaluation.evaluate` says what that is worth beside the real images, within --verdict_minutes. What each
+training took is in the table; on two cores without bf16, 20 images of each class took 5 minutes at 32 pixels. What is
+finished is kept, so that a command that was stopped goes on.
 
     npm pack emoji-datasource-google && tar -xf emoji-datasource-google-*.tgz
     python recipes/benchmarks/colour.py --emoji package
@@ -44,13 +44,13 @@ from ganaug.evaluation import (
     evaluate,
     fidelity,
     memorization,
+    predict,
     train_classifier,
 )
 from ganaug.evaluation.verdict import headline
 
 ALL = 1_000  # images of each class, or as many as there are, that the judge learns
-DRAWN = 200  # images of each class that are judged, or as many as there are real ones to compare with
-HORIZONTAL_FLIP = True  # mirrored, they are still of their class
+DRAWN = 200  # images of each class that are judged, or more where more real ones judge
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Arguments:
     sets: tuple[str, ...] = tuple(SIDES)
     sizes: tuple[int, ...] = (32, 64, 128)
     numbers: tuple[int, ...] = (20, 100, ALL)
-    settings: UtilitySettings = field(default_factory=UtilitySettings)
+    settings: UtilitySettings = field(default_factory=lambda: UtilitySettings(horizontal_flip=True))
     kimg: float | None = None
     judge_steps: int = 2_000
     verdict_minutes: float = 60
@@ -100,7 +100,7 @@ def measure(args: Arguments, results: Results) -> Iterator[None]:
     """Train and judge the rows that are not there yet, the smallest first."""
     require_known(args.sets, SIDES, "sets")
     set_cpu_threads(args.cpu_threads)
-    results["machine"] = machine()
+    results.setdefault("machine", machine())
     rows = [
         Row(name, side, number)
         for side in sorted(args.sizes)
@@ -136,7 +136,8 @@ def training(row: Row, args: Arguments) -> dict[str, Any]:
     target = args.output_dir / str(row)
     shutil.rmtree(target, ignore_errors=True)  # of a run that was stopped
     flags = ["--train_data_dir", str(folder_of(row.name, row.number, args)), "--resolution", str(row.side)]
-    flags += ["--channels", "3", "--augment", "flip", "--output_dir", str(target)]
+    flags += ["--channels", "3", "--output_dir", str(target)]
+    flags += ["--augment", "flip"] if args.settings.horizontal_flip else []
     flags += [] if args.kimg is None else ["--total_kimg", str(args.kimg)]
     flags += [] if args.cpu_threads is None else ["--cpu_threads", str(args.cpu_threads)]
     process = psutil.Popen([sys.executable, "-m", "ganaug", "train", *flags])
@@ -160,16 +161,17 @@ def training(row: Row, args: Arguments) -> dict[str, Any]:
 def quality(row: Row, args: Arguments) -> dict[str, float | None]:
     """What the generator draws, as a classifier of all images of the set sees it; and a grid of it."""
     train, real = opened(row, args), opened(row, args, "test")
-    everything = opened(replace(row, number=ALL), args)
+    everything = replace(row, number=max(ALL, row.number))
     generator = Generator.from_pretrained(args.output_dir / str(row))
     sample_grid(generator).save(args.output_dir / f"{row}.png")
 
     def build(path: Path) -> None:
-        strong = TrivialAugment(ShiftFlip.like(everything, flip=HORIZONTAL_FLIP))
-        made = train_classifier(everything, steps=args.judge_steps, augment=strong, device=best_device())
+        images = opened(everything, args)
+        strong = TrivialAugment(ShiftFlip.like(images, flip=args.settings.horizontal_flip))
+        made = train_classifier(images, steps=args.judge_steps, augment=strong, device=best_device())
         write_tensors(path, made.state_dict())
 
-    path = build_once(args.output_dir / f"judge-{row.name}-{row.side}.safetensors", build, what="the judge")
+    path = build_once(args.output_dir / f"judge-{everything}-{args.judge_steps}.safetensors", build, what="the judge")
     judge = SmallCNN(len(real.classes), channels=3, image_size=row.side)
     judge.load_state_dict(read_tensors(path))
     judge.eval()
@@ -178,7 +180,7 @@ def quality(row: Row, args: Arguments) -> dict[str, float | None]:
     drawn = LabelledImages(generator.sample(labels), labels, real.classes, "generated images")
     seen, copied = fidelity(drawn, real, judge), memorization(drawn, train, real, judge)[0]
     return {
-        "label_fidelity": seen.label_fidelity,
+        "label_fidelity": (predict(judge, drawn.images) == labels).double().mean().item(),
         "real_label_fidelity": seen.real_label_fidelity,
         "diversity": seen.mean_diversity,
         "fd_cnn": seen.generated.fd_cnn,
@@ -200,7 +202,7 @@ def worth(row: Row, args: Arguments) -> dict[str, Any]:
         opened(row, args),
         opened(row, args, "test"),
         {"generator": Generator.from_pretrained(args.output_dir / str(row))},
-        settings=replace(args.settings, horizontal_flip=HORIZONTAL_FLIP),
+        settings=args.settings,
         processes=set_cpu_threads(args.cpu_threads),
         budget_minutes=args.verdict_minutes,
     ).utility
@@ -213,7 +215,7 @@ def table(results: Results) -> str:
     """Markdown with a line for each row; of what is compared with real images, these in brackets."""
     lines = [
         "| images, of each class | pixels | trained | core-minutes | memory, MB | label fidelity (real) | diversity "
-        "| FD-cnn (real) | near copies | pure black or white (real) | worth, points [95 % interval] |",
+        "| FD-cnn (real) | near copies | values 0 or 255 (real) | worth, points [95 % interval] |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in results["rows"].values():

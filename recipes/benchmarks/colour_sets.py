@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
@@ -73,6 +74,11 @@ def _write_emoji(number: int, folder: Path, package: Path | None) -> None:
 
 
 def _write_photographs(number: int, folder: Path) -> None:
+    if missing := {module for module, _ in SCENES.values() if find_spec(module) is None}:
+        raise InputError(
+            f"photographs come with {', '.join(sorted(missing))}, which is not installed. Install the extra "
+            "benchmarks: pip install -e '.[benchmarks]'; or give --sets emoji"
+        )
     for scene, (module, path) in SCENES.items():
         with files(module).joinpath(path).open("rb") as stream, Image.open(stream) as opened:
             photograph = opened.convert("RGB")

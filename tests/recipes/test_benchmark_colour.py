@@ -7,7 +7,8 @@ import colour
 import colour_sets
 import numpy as np
 import pytest
-from helpers.programs import as_a_program
+from helpers.programs import REPOSITORY, as_a_program
+from helpers.readmes import readme
 from PIL import Image
 
 from ganaug import InputError, open_images
@@ -66,6 +67,10 @@ def test_patches_that_judge_come_from_another_part_of_the_photograph(monkeypatch
     images = open_images(tmp_path / "cut")
     assert (images.classes, images.class_counts) == (("flower", "temple"), [5, 5])
     assert images.images.shape[1:] == (3, 128, 128)
+    monkeypatch.setattr(colour_sets, "SCENES", {**here, "moon": ("no_such_package", "moon.png")})
+    with pytest.raises(InputError, match=r"no_such_package, which is not installed.*extra benchmarks"):
+        colour_sets.write_images("photographs", 5, tmp_path / "missing", None)
+    assert not (tmp_path / "missing").exists()
 
 
 @pytest.mark.timeout(200)
@@ -101,4 +106,10 @@ def test_a_row_has_time_memory_quality_and_worth_and_a_stopped_run_goes_on(packa
     assert found["worth"]["headline"] in shown
     with as_a_program():
         colour.main(replace(args, table=args.output_dir / "colour.json"))
-    assert capsys.readouterr().out in shown
+    assert shown.endswith(table := capsys.readouterr().out)
+    assert table.count("\n") == 3
+
+
+def test_the_readme_has_the_table_that_was_measured():
+    recorded = json.loads((REPOSITORY / ".images" / "colour.json").read_text())
+    assert colour.table(recorded) in readme("recipes/README.md")
