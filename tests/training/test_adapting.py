@@ -21,6 +21,7 @@ from ganaug import Generator, InputError, LabelledImages, register_generator
 from ganaug.cli import main
 from ganaug.evaluation.leakage import check_leakage
 from ganaug.generators import ACGANGenerator, FlowGenerator
+from ganaug.generators.flow import with_margin
 from ganaug.hub.card import published_card
 from ganaug.hub.config import Ancestor, ancestors
 from ganaug.hub.description import description
@@ -94,6 +95,25 @@ def test_a_new_class_starts_as_the_known_one_that_predicts_it_best():
     errors = prediction_errors(source, images)
     assert errors.argmin(1).tolist() == [2, 1, 0]
     assert torch.equal(errors, prediction_errors(source, images))
+
+
+class BlackAndWhite(FlowGenerator):
+    """The exact flow of a data set that has a black image and a white one, as they are learned."""
+
+    architecture = "black-and-white"
+
+    def velocity(self, images, times, labels):
+        targets = with_margin(torch.tensor([-1.0, 1.0]))[labels][:, None, None, None]
+        return (targets - images) / (1 - times[:, None, None, None])
+
+
+def test_black_and_white_are_predicted_as_they_were_learned():
+    with torch.random.fork_rng():
+        source = BlackAndWhite(("black", "white"), image_size=8, width=8).eval()
+    pixels = torch.tensor([255, 0], dtype=torch.uint8)[:, None, None, None].expand(2, 1, 8, 8)
+    errors = prediction_errors(source, LabelledImages(pixels, torch.tensor([0, 1]), ("snow", "coal"), "pure"))
+    assert errors.flip(1).diagonal().abs().max() < 1e-6
+    assert errors.diagonal().min() > 4
 
 
 def test_a_class_without_images_starts_as_a_known_one():
