@@ -34,8 +34,8 @@ class FlowTrainer(Trainer):
     """A generator that learns the velocity from noise to images, and then, if it shall take few steps, to take them.
 
     First phase, flow matching: at a time t between 0 and 1, an image x_1 and noise x_0 make x_t = (1 - t) x_0 + t x_1.
-    The network's answer v is the velocity there; the loss is its mean squared error against x_1 - x_0. The darkest
-    and lightest values have a margin, see :func:`ganaug.generators.flow.with_margin`.
+    The network's answer v is the velocity there; the loss is its mean squared error against x_1 - x_0. Black
+    and white have a margin, see :func:`ganaug.generators.flow.with_margin`.
 
     Second phase, distillation, of a generator of fewer than 8 steps. The averaged generator so far, the teacher, says
     from what noise it would draw a real image in 8 steps, and the generator learns to draw that image from that noise
@@ -158,7 +158,7 @@ class FlowTrainer(Trainer):
             # Draw images x_1, noise x_0 from N(0, I), and times t whose logit is from N(0, 1) (Esser et al. 2024,
             # section 3.1).
             x_1, labels = self.batches.real(step, part)
-            x_1 = self.augment(with_margin(x_1))  # after it, rounding may have moved black and white
+            x_1 = self.augment(with_margin(x_1))  # in this order: augmenting may round black and white off
             x_0 = self.batches.latent(step, part)[0].view_as(x_1)
             t = self.noise.randn(len(x_1)).sigmoid()
 

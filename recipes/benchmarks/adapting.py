@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Results, fill_and_show, machine
+from common import Results, fill_and_show, kept_classifier, machine
 from torch import nn
 
 from ganaug import Generator, InputError, LabelledImages
 from ganaug.cli.flags import run
 from ganaug.cli.images import DataArguments
-from ganaug.core.files import build_once, read_tensors, write_tensors
+from ganaug.core.files import build_once, read_tensors
 from ganaug.core.hardware import set_cpu_threads
 from ganaug.core.text import in_points
 from ganaug.evaluation import ShiftFlip, SmallCNN, UtilitySettings, accuracy, train_classifier
@@ -171,17 +171,14 @@ def classifier_of(images: LabelledImages, name: str, split: Split, args: Argumen
     """A classifier of all these images, or the one that was trained before, and the file with its weights."""
     settings = args.settings
 
-    def build(path: Path) -> None:
+    def learn() -> nn.Module:
         augment = ShiftFlip.like(images, flip=settings.horizontal_flip)
-        made: nn.Module = train_classifier(
+        return train_classifier(
             images, steps=settings.steps, batch_size=settings.batch_size, seed=split.seed, augment=augment
         )
-        write_tensors(path, made.state_dict())
 
-    path = build_once(split.folder / f"{name}.safetensors", build, what=f"the classifier {name}")
-    classifier = SmallCNN(len(images.classes), channels=images.channels, image_size=images.image_size)
-    classifier.load_state_dict(read_tensors(path))
-    return classifier.eval(), path
+    path = split.folder / f"{name}.safetensors"
+    return kept_classifier(path, images, learn, what=f"the classifier {name}"), path
 
 
 def scores_of(classifier: str, arm: str, images: LabelledImages, split: Split, args: Arguments) -> list[float]:

@@ -3,8 +3,8 @@
 For each row ``ganaug train`` trains on a folder, in a process of its own whose time and memory are taken. A classifier
 of 1,000 training images of each class, or all, usually more than the generator saw, then judges what it draws, and
 :func:`ganaug.evaluation.evaluate` says what that is worth beside the real images, within --verdict_minutes. What each
-training took is in the table; on two cores without bf16, 20 images of each class took 5 minutes at 32 pixels. What is
-finished is kept, so that a command that was stopped goes on.
+training took is in the table: 6 or 7 minutes of a core without bf16 for 20 images of each class of 32 pixels, beside
+other work on two cores. What is finished is kept, so that a command that was stopped goes on.
 
     npm pack emoji-datasource-google && tar -xf emoji-datasource-google-*.tgz
     python recipes/benchmarks/colour.py --emoji package
@@ -27,18 +27,17 @@ from typing import Any
 import psutil  # which accelerate brings
 import torch
 from colour_sets import SIDES, write_images
-from common import Results, fill_and_show, machine, require_known
-from torch import Tensor
+from common import Results, fill_and_show, kept_classifier, machine, require_known
+from torch import Tensor, nn
 
 from ganaug import Generator, LabelledImages, open_images
 from ganaug.cli.flags import run
-from ganaug.core.files import build_once, read_tensors, write_tensors
+from ganaug.core.files import build_once
 from ganaug.core.hardware import best_device, set_cpu_threads
 from ganaug.core.text import in_points
 from ganaug.data.grids import sample_grid
 from ganaug.evaluation import (
     ShiftFlip,
-    SmallCNN,
     TrivialAugment,
     UtilitySettings,
     evaluate,
@@ -123,12 +122,11 @@ def folder_of(name: str, number: int, args: Arguments) -> Path:
     return build_once(args.output_dir / "images" / f"{name}-{number}", write, what=f"the images of {name}")
 
 
-def opened(row: Row, args: Arguments, split: str = "train") -> LabelledImages:
-    """A split of a row's images."""
-    folder = folder_of(row.name, row.number, args)
-    opens = partial(open_images, folder, resolution=row.side, channels=3)
+def opened(row: Row, args: Arguments) -> tuple[LabelledImages, LabelledImages]:
+    """A row's images, to train on and to judge by."""
+    opens = partial(open_images, folder_of(row.name, row.number, args), resolution=row.side, channels=3)
     train = opens()
-    return train if split == "train" else opens(split=split, like=train)
+    return train, opens(split="test", like=train)
 
 
 def training(row: Row, args: Arguments) -> dict[str, Any]:
@@ -160,21 +158,18 @@ def training(row: Row, args: Arguments) -> dict[str, Any]:
 
 def quality(row: Row, args: Arguments) -> dict[str, float | None]:
     """What the generator draws, as a classifier of all images of the set sees it; and a grid of it."""
-    train, real = opened(row, args), opened(row, args, "test")
+    train, real = opened(row, args)
     everything = replace(row, number=max(ALL, row.number))
     generator = Generator.from_pretrained(args.output_dir / str(row))
     sample_grid(generator).save(args.output_dir / f"{row}.png")
 
-    def build(path: Path) -> None:
-        images = opened(everything, args)
+    def learn_everything() -> nn.Module:
+        images = opened(everything, args)[0]
         strong = TrivialAugment(ShiftFlip.like(images, flip=args.settings.horizontal_flip))
-        made = train_classifier(images, steps=args.judge_steps, augment=strong, device=best_device())
-        write_tensors(path, made.state_dict())
+        return train_classifier(images, steps=args.judge_steps, augment=strong, device=best_device())
 
-    path = build_once(args.output_dir / f"judge-{everything}-{args.judge_steps}.safetensors", build, what="the judge")
-    judge = SmallCNN(len(real.classes), channels=3, image_size=row.side)
-    judge.load_state_dict(read_tensors(path))
-    judge.eval()
+    kept = args.output_dir / f"judge-{everything}-{args.judge_steps}.safetensors"
+    judge = kept_classifier(kept, train, learn_everything, what="the judge")
 
     labels = torch.arange(len(real.classes)).repeat(max(DRAWN, *real.class_counts))
     drawn = LabelledImages(generator.sample(labels), labels, real.classes, "generated images")
@@ -192,15 +187,14 @@ def quality(row: Row, args: Arguments) -> dict[str, float | None]:
 
 
 def share_of_pure(images: Tensor) -> float:
-    """Share of the values of uint8 images that are 0 or 255, as backgrounds are that nobody photographed."""
+    """Share of the values of uint8 images that are 0 or 255, as in backgrounds of one pure colour."""
     return ((images == 0) | (images == 255)).double().mean().item()
 
 
 def worth(row: Row, args: Arguments) -> dict[str, Any]:
     """The verdict on the generator beside the row's own real images."""
     found = evaluate(
-        opened(row, args),
-        opened(row, args, "test"),
+        *opened(row, args),
         {"generator": Generator.from_pretrained(args.output_dir / str(row))},
         settings=args.settings,
         processes=set_cpu_threads(args.cpu_threads),

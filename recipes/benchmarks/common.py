@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from ganaug import InputError
+from ganaug import InputError, LabelledImages
 from ganaug.cli.images import DataArguments
-from ganaug.core.files import write_json
+from ganaug.core.files import build_once, read_tensors, write_json, write_tensors
 from ganaug.core.hardware import usable_cores
+from ganaug.evaluation import SmallCNN
 from ganaug.evaluation.report.drawing import TEXT, WIDTH
 
 RECIPES = Path(__file__).parents[1]
@@ -93,6 +95,14 @@ def plot_accuracy(
         axes.set_ylim(top=100)
         axes.grid(alpha=0.3)
         axes.legend(loc="best")
+
+
+def kept_classifier(path: Path, images: LabelledImages, train: Callable[[], nn.Module], *, what: str) -> SmallCNN:
+    """A small CNN for images of this form, with the weights that are in a file; it is trained if there is none."""
+    path = build_once(path, lambda path: write_tensors(path, train().state_dict()), what=what)
+    classifier = SmallCNN(len(images.classes), channels=images.channels, image_size=images.image_size)
+    classifier.load_state_dict(read_tensors(path))
+    return classifier.eval()
 
 
 def require_known(names: Iterable[str], known: Iterable[str], what: str) -> None:

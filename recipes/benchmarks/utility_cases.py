@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from common import kept_classifier
+from torch import Tensor, nn
 
 from ganaug import Generator, LabelledImages, open_images
 from ganaug.core.files import build_once, read_tensors, write_tensors
 from ganaug.core.hardware import best_device
 from ganaug.data import joined
 from ganaug.data.subsets import long_tail_counts
-from ganaug.evaluation import ClassifierFactory, ShiftFlip, SmallCNN, classifier_named, train_classifier
+from ganaug.evaluation import ClassifierFactory, ShiftFlip, classifier_named, train_classifier
 from ganaug.evaluation.leakage import without_overlap
 from ganaug.filters import ClassifierAgreement, Filter
 from ganaug.training import MODELS, choose_preset, fit
@@ -233,11 +234,8 @@ def agreement(images: LabelledImages, path: Path, setting: Setting) -> Classifie
     The classifier is trained, or found in the file.
     """
 
-    def build(path: Path) -> None:
+    def learn() -> nn.Module:
         augment = ShiftFlip.like(images, flip=setting.flip)
-        classifier = train_classifier(images, steps=SELECTOR_STEPS, augment=augment, device=best_device())
-        write_tensors(path, classifier.state_dict())
+        return train_classifier(images, steps=SELECTOR_STEPS, augment=augment, device=best_device())
 
-    classifier = SmallCNN(len(images.classes), channels=images.channels, image_size=images.image_size)
-    classifier.load_state_dict(read_tensors(build_once(path, build, what="the classifier that selects")))
-    return ClassifierAgreement(classifier)
+    return ClassifierAgreement(kept_classifier(path, images, learn, what="the classifier that selects"))

@@ -10,6 +10,7 @@ from helpers.programs import as_a_program
 
 from ganaug import InputError
 from ganaug.cli.images import DataArguments
+from ganaug.core.files import write_tensors
 from ganaug.evaluation import SmallCNN, UtilitySettings
 from ganaug.hub.config import ancestors
 from ganaug.training import MODELS, TrainingSettings
@@ -99,7 +100,7 @@ def test_each_arm_is_trained_once_and_splits_are_listed_one_by_one(short, capsys
 def test_a_pretrained_classifier_keeps_its_body_and_gets_another_head(tmp_path):
     with torch.random.fork_rng():
         trained = SmallCNN(5, image_size=8)
-        adapting.write_tensors(tmp_path / "weights", trained.state_dict())
+        write_tensors(tmp_path / "weights", trained.state_dict())
         classifier = adapting.Pretrained(tmp_path / "weights")(3, channels=1, image_size=8)
     body = trained.body.state_dict()
     assert all(torch.equal(value, body[name]) for name, value in classifier.body.state_dict().items())
